@@ -1,0 +1,55 @@
+# make demo and make test each work alone on a fresh clone: they make the virtual environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= demo-out
+ARGS ?=
+
+.PHONY: demo test check lint types architecture protos-fresh protos bench lock clean
+
+demo: $(READY)
+	$(BIN)/hushmeter demo --out $(OUT) $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types architecture protos-fresh
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/buf lint
+
+types: $(READY)
+	$(BIN)/mypy
+
+architecture: $(READY)
+	$(BIN)/lint-imports --no-cache
+
+# The generated code is committed; this fails when it is not what proto/ generates.
+protos-fresh: $(READY)
+	rm -rf build/api && mkdir -p build/api
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=build/api --pyi_out=build/api --grpc_python_out=build/api $$(find proto -name '*.proto' | sort)
+	cd build/api && find . -name '*.py*' | sort | while read -r f; do cmp "$$f" "../../src/$$f"; done
+
+protos: $(READY)
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src --grpc_python_out=src $$(find proto -name '*.proto' | sort)
+	find src/hushmeter/api -type d -exec touch {}/__init__.py \;
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# The lock names versions and hashes and no index, so that any mirror serves it.
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group check --group build --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo-out

@@ -1,0 +1,1 @@
+"""Edge: the client that ML teams use."""

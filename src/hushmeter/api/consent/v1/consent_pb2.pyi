@@ -1,0 +1,63 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SetConsentRequest(_message.Message):
+    __slots__ = ("unit_id", "decisions", "unit_token")
+    UNIT_ID_FIELD_NUMBER: _ClassVar[int]
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    UNIT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    unit_id: str
+    decisions: _containers.RepeatedCompositeFieldContainer[Decision]
+    unit_token: bytes
+    def __init__(self, unit_id: _Optional[str] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., unit_token: _Optional[bytes] = ...) -> None: ...
+
+class Decision(_message.Message):
+    __slots__ = ("purpose", "given", "text_hash", "locale", "source")
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
+    TEXT_HASH_FIELD_NUMBER: _ClassVar[int]
+    LOCALE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    purpose: str
+    given: bool
+    text_hash: bytes
+    locale: str
+    source: str
+    def __init__(self, purpose: _Optional[str] = ..., given: _Optional[bool] = ..., text_hash: _Optional[bytes] = ..., locale: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
+
+class SetConsentResponse(_message.Message):
+    __slots__ = ("states", "received_at_ms")
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    states: _containers.RepeatedCompositeFieldContainer[ConsentState]
+    received_at_ms: int
+    def __init__(self, states: _Optional[_Iterable[_Union[ConsentState, _Mapping]]] = ..., received_at_ms: _Optional[int] = ...) -> None: ...
+
+class GetConsentRequest(_message.Message):
+    __slots__ = ("unit_id", "unit_token")
+    UNIT_ID_FIELD_NUMBER: _ClassVar[int]
+    UNIT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    unit_id: str
+    unit_token: bytes
+    def __init__(self, unit_id: _Optional[str] = ..., unit_token: _Optional[bytes] = ...) -> None: ...
+
+class GetConsentResponse(_message.Message):
+    __slots__ = ("states",)
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    states: _containers.RepeatedCompositeFieldContainer[ConsentState]
+    def __init__(self, states: _Optional[_Iterable[_Union[ConsentState, _Mapping]]] = ...) -> None: ...
+
+class ConsentState(_message.Message):
+    __slots__ = ("purpose", "given", "given_since_ms")
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    purpose: str
+    given: bool
+    given_since_ms: int
+    def __init__(self, purpose: _Optional[str] = ..., given: _Optional[bool] = ..., given_since_ms: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Purposes and decisions: what a unit allows now; pure."""

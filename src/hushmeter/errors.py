@@ -1,0 +1,78 @@
+"""Every kind of error of hushmeter; a lawful refusal and a failure never share a type.
+
+`Refusal` is somebody else's: the caller asked for something that may not be had, and the message says what would be.
+`Failure` is the world's: a disk, a key, a file. `InvariantError` is ours: a promise between parts of hushmeter was broken.
+Messages give the value and the admissible range, and never a unit id, a token or a value of a report.
+"""
+
+from __future__ import annotations
+
+
+class HushmeterError(Exception):
+    """Everything that hushmeter raises on purpose."""
+
+
+class InvariantError(HushmeterError):
+    """A promise between two parts of hushmeter was broken: a defect, never the caller's fault."""
+
+
+class Refusal(HushmeterError):
+    """The caller asked for something that may not be had."""
+
+
+class PlanError(Refusal):
+    """The telemetry plan is not valid; the message has one line a problem, each with its path."""
+
+
+class BudgetExhausted(Refusal):
+    """A release would spend more than the period's budget."""
+
+
+class QueryRefused(Refusal):
+    """A question that no lawful combination of releases answers."""
+
+
+class ConsentRefused(Refusal):
+    """A consent decision that cannot be recorded."""
+
+
+class WindowClosed(Refusal):
+    """A segment was asked for in a window whose raw data has already been destroyed."""
+
+
+class ConfigError(Refusal):
+    """The configuration, or the state directory that it names, cannot be used as asked."""
+
+
+class StateConflict(Refusal):
+    """Another process has done this already, or holds what it needs; the state is as that process left it."""
+
+
+class Failure(HushmeterError):
+    """The world failed us: a disk, a key, a file."""
+
+
+class StorageFull(Failure):
+    """The disk is full; nothing was acknowledged, and the caller may try again."""
+
+
+class LeaseLost(Failure):
+    """This worker was paused so long that it was declared dead; what it had not acknowledged must be sent again."""
+
+
+class KeyUnavailable(Failure):
+    """A key cannot be read: missing, destroyed, damaged, or wrapped by another master key."""
+
+
+class SegmentLost(Failure):
+    """A segment of the intake log that was acknowledged cannot be read any more."""
+
+
+class LedgerBroken(Failure):
+    """The ledger's hash chain does not hold."""
+
+
+def ensure(condition: object, message: str) -> None:
+    """Raises `InvariantError(message)` unless the condition holds; unlike `assert`, also under `python -O`."""
+    if not condition:
+        raise InvariantError(message)

@@ -1,0 +1,77 @@
+"""Upper bounds of everything that could grow: queues, batches, strings, counts and retries.
+
+Each has a test on both sides of it. Sizes are in bytes unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+# One report, at the door.
+REPORT_ID_BYTES = 16
+UNIT_ID_MAX_BYTES = 128
+POINTS_PER_REPORT_MAX = 4_096
+COUNT_PER_POINT_MAX = 2**20
+"""Largest count that one point of a distribution, flag or choice may carry."""
+
+# One message, one connection.
+REPORTS_PER_MESSAGE_MAX = 10_000
+MESSAGE_MAX_BYTES = 8 * 2**20
+STREAM_MESSAGES_IN_FLIGHT_MAX = 16
+"""Messages of one stream that may wait for their acknowledgement; then the stream is not read further."""
+REJECTION_MESSAGES_MAX = 1_000
+"""Rejections of one message that carry a text; the others carry their reason alone."""
+
+# The queue before the intake log.
+QUEUED_REPORTS_MAX = 200_000
+"""Reports waiting for their group commit in one worker; beyond it the door answers RESOURCE_EXHAUSTED with RetryInfo."""
+GROUP_COMMIT_REPORTS_MAX = 20_000
+
+# Clocks.
+CLOCK_SKEW_MAX_MS = 5 * 60_000
+"""How far in the future a report's interval may end."""
+
+# The plan.
+PLAN_FILE_MAX_BYTES = 2**20
+METRICS_MAX = 1_000
+PURPOSES_MAX = 64
+RESOLUTIONS_MAX = 8
+DIMENSIONS_PER_METRIC_MAX = 8
+DIMENSION_VALUES_MAX = 10_000
+VIEWS_PER_METRIC_MAX = 32
+EDGES_MAX = 256
+OPTIONS_MAX = 256
+PARTITIONS_PER_METRIC_MAX = 2**20
+SERIES_MAX = 2**31
+NAME_MAX_LENGTH = 64
+TEXT_MAX_LENGTH = 1_000
+RANGE_MAX = 2**31
+"""Largest absolute value of a metric's range, in resolution steps."""
+EVENTS_PER_UNIT_MAX = 2**14
+"""Largest `max_events`."""
+UNITS_MAX = 2**27
+"""Units that one window may hold; `plan check` proves that no sum of theirs leaves int64 (P6)."""
+WINDOWS_PER_PERIOD_MAX = 2_000
+EXPIRY_MAX_DAYS = 366
+
+# The intake log.
+SEGMENT_MAX_BYTES = 64 * 2**20
+FRAME_MAX_BYTES = 64 * 2**20
+BUCKET_BITS_MAX = 10
+ROWS_PER_BUCKET_TARGET = 2**16
+ROWS_PER_UNIT_AND_WINDOW_MAX = 2**22
+
+# Liveness.
+LEASE_S = 10.0
+"""A worker whose beat has not moved for this long is declared dead by the sealer."""
+BEAT_S = 2.0
+"""A worker beats this often, and acknowledges nothing when its last beat is older than half the lease."""
+
+# Consent.
+DECISIONS_PER_REQUEST_MAX = 64
+TEXT_HASH_MAX_BYTES = 64
+LOCALE_MAX_LENGTH = 35
+SOURCE_MAX_LENGTH = 32
+
+# Queries.
+RELEASES_PER_ANSWER_MESSAGE = 8
+ESTIMATES_PER_ANSWER_MESSAGE = 2_000
+LEDGER_ENTRIES_PER_ANSWER_MESSAGE = 500

@@ -1,0 +1,1 @@
+"""Nouns: frozen values, valid from birth, with no logic beyond validity."""

@@ -1,0 +1,99 @@
+"""Consent as values: decisions, what binds now, and the columns that sealing reads (P8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hushmeter.errors import ensure
+from hushmeter.model.report import UInt64
+from hushmeter.model.time import Int64
+
+NEVER = np.iinfo(np.int64).max
+"""The `given_since` of consent that is not given: no interval starts that late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision of one unit about one purpose.
+
+    Attributes:
+        subject: 16 bytes, `BLAKE2b(deployment key, unit_id)` (P3).
+        purpose: as in the plan.
+        given: true gives consent, false withdraws it.
+        received_at_ms: the server's receipt, which orders decisions.
+        text_hash, locale, source: what was shown, in which language, where.
+    """
+
+    subject: bytes
+    purpose: str
+    given: bool
+    received_at_ms: int
+    text_hash: bytes = b""
+    locale: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        ensure(len(self.subject) == 16, "a subject is 16 bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class PurposeState:
+    """Where one unit stands on one purpose.
+
+    Attributes:
+        given_since_ms: the first of the grants that still hold, or `NEVER`. Intervals that start earlier are refused.
+        withdrawn_at_ms: the newest withdrawal, or -1: a grant received in the same millisecond does not bind.
+    """
+
+    given_since_ms: int = NEVER
+    withdrawn_at_ms: int = -1
+
+    def after(self, decision: Decision) -> PurposeState:
+        """The state once a decision, received no earlier than all before it, has been taken in (P8)."""
+        if not decision.given:
+            return PurposeState(NEVER, decision.received_at_ms)
+        if self.given_since_ms != NEVER or decision.received_at_ms <= self.withdrawn_at_ms:
+            return self
+        return PurposeState(decision.received_at_ms, self.withdrawn_at_ms)
+
+    @property
+    def given(self) -> bool:
+        """Whether consent is given now."""
+        return self.given_since_ms != NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentTable:
+    """Consent of some units under the pseudonyms of one period, sorted by pseudonym.
+
+    A unit that is not in the table has allowed nothing.
+
+    Attributes:
+        purposes: names of the columns.
+        pseudonyms: uint64[u, 2], strictly increasing as 128-bit numbers.
+        given_since_ms: int64[u, p], `NEVER` where consent is not given.
+    """
+
+    purposes: tuple[str, ...]
+    pseudonyms: UInt64
+    given_since_ms: Int64
+
+    def __post_init__(self) -> None:
+        u = len(self.pseudonyms)
+        ensure(self.pseudonyms.shape == (u, 2), "pseudonyms are uint64[u, 2]")
+        ensure(self.given_since_ms.shape == (u, len(self.purposes)), "one column a purpose")
+        high, low = self.pseudonyms[:, 0], self.pseudonyms[:, 1]
+        rising = (high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))
+        ensure(bool(rising.all()), "pseudonyms are sorted and unique")
+
+    @classmethod
+    def of(cls, purposes: tuple[str, ...], rows: Iterable[tuple[bytes, tuple[int, ...]]]) -> ConsentTable:
+        """Builds a table from (pseudonym, given_since per purpose) in any order."""
+        ordered = sorted(rows)
+        joined = b"".join(pseudonym for pseudonym, _ in ordered)
+        pairs = np.frombuffer(joined, ">u8").reshape(len(ordered), 2).astype(np.uint64)
+        since = np.array([s for _, s in ordered], np.int64).reshape(len(ordered), len(purposes))
+        return cls(purposes, pairs, since)

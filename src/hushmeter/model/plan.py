@@ -1,0 +1,285 @@
+"""The telemetry plan as frozen values: what may be measured, how it is bounded, what is released.
+
+Values here are valid from birth in the sense of `InvariantError`; messages for people come from `hushmeter.plan`, which
+reads and checks plan files before it builds these.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
+
+from hushmeter import limits
+from hushmeter.errors import ensure
+from hushmeter.model.time import Resolution, Span
+
+
+class Kind(StrEnum):
+    """What sort of thing a metric measures."""
+
+    COUNTER = "counter"
+    DISTRIBUTION = "distribution"
+    FLAG = "flag"
+    CHOICE = "choice"
+
+
+class Weighting(StrEnum):
+    """Whether each unit counts once per partition, or as often as it had events."""
+
+    UNIT = "unit"
+    EVENT = "event"
+
+
+class Statistic(StrEnum):
+    """What is released of a metric."""
+
+    UNITS = "units"
+    EVENTS = "events"
+    SUM = "sum"
+    MEAN = "mean"
+    HISTOGRAM = "histogram"
+    RATE = "rate"
+
+
+STATISTICS: dict[Kind, tuple[Statistic, ...]] = {
+    Kind.COUNTER: (Statistic.UNITS, Statistic.SUM, Statistic.MEAN),
+    Kind.DISTRIBUTION: (Statistic.UNITS, Statistic.EVENTS, Statistic.SUM, Statistic.MEAN, Statistic.HISTOGRAM),
+    Kind.FLAG: (Statistic.UNITS, Statistic.EVENTS, Statistic.RATE),
+    Kind.CHOICE: (Statistic.UNITS, Statistic.EVENTS, Statistic.HISTOGRAM, Statistic.RATE),
+}
+"""The statistics that each kind has."""
+
+
+class Category(StrEnum):
+    """What a metric's data is about; customer content is known here so that it can be refused by name."""
+
+    PRODUCT_USAGE = "product_usage"
+    DIAGNOSTIC = "diagnostic"
+    PERFORMANCE = "performance"
+    SERVICE_GENERATED = "service_generated"
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """Something that data may be used for, and the text that people are asked with."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A public dimension: a closed list of values.
+
+    Attributes:
+        name: as in views.
+        values: the closed list, in the order of partition numbers.
+        per_unit: whether a unit has one value of it (`scope: unit`), so that it does not multiply the partitions that a
+            unit can touch.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    per_unit: bool = False
+
+    def __post_init__(self) -> None:
+        ensure(1 <= len(self.values) <= limits.DIMENSION_VALUES_MAX, f"dimension {self.name} has {len(self.values)} values")
+        ensure(len(set(self.values)) == len(self.values), f"dimension {self.name} repeats a value")
+
+
+@dataclass(frozen=True, slots=True)
+class ContributionBounds:
+    """What one unit can contribute to one release, at one resolution (P4, P5).
+
+    Attributes:
+        max_partitions: partitions of one view that one unit may touch in one window.
+        low: smallest value of one event, or of a counter's total, in resolution steps.
+        high: largest value, likewise.
+        max_events: events of one unit in one window and partition.
+    """
+
+    max_partitions: int
+    low: int
+    high: int
+    max_events: int
+
+    def __post_init__(self) -> None:
+        ensure(self.max_partitions >= 1, f"max_partitions is at least 1, got {self.max_partitions}")
+        ensure(-limits.RANGE_MAX <= self.low < self.high <= limits.RANGE_MAX, f"not a range: {self.low} to {self.high}")
+        ensure(1 <= self.max_events <= limits.EVENTS_PER_UNIT_MAX, f"max_events {self.max_events} is out of range")
+
+    @property
+    def width(self) -> int:
+        """R of the calibration table: the length of the range, in resolution steps."""
+        return self.high - self.low
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A declared thing that is measured.
+
+    Attributes:
+        step: one step of its integer values, in units (`resolution` in the plan file).
+        edges: upper-inclusive edges of the bins, in steps; bin i holds `(edges[i-1], edges[i]]`, the last is open above.
+        options: of a choice.
+        dimensions: in the order of partition numbers, the last one fastest.
+        views: each a tuple of dimension names in the order of `dimensions`.
+        at: names of the resolutions that it is released at.
+        bounds: by resolution name, one for each of `at`.
+        weight: its share of the budget, relative to the other metrics'.
+        expires_ms: from this moment on it is refused.
+    """
+
+    name: str
+    description: str
+    owner: str
+    expires_ms: int
+    category: Category
+    purposes: tuple[str, ...]
+    kind: Kind
+    unit: str
+    step: Decimal
+    edges: tuple[int, ...]
+    options: tuple[str, ...]
+    dimensions: tuple[Dimension, ...]
+    views: tuple[tuple[str, ...], ...]
+    at: tuple[str, ...]
+    bounds: dict[str, ContributionBounds]
+    weighting: Weighting
+    statistics: tuple[Statistic, ...]
+    weight: Fraction
+
+    def __post_init__(self) -> None:
+        ensure(self.purposes, f"metric {self.name} has no purpose")
+        ensure(self.views and self.at and self.statistics, f"metric {self.name} releases nothing")
+        ensure(set(self.bounds) == set(self.at), f"metric {self.name} needs bounds for {self.at}")
+        ensure(all(a < b for a, b in itertools.pairwise(self.edges)), f"metric {self.name}: edges must increase")
+        ensure(self.weight > 0, f"metric {self.name}: weight must be positive")
+        ensure(
+            set(self.statistics) <= set(STATISTICS[self.kind]), f"metric {self.name}: a {self.kind} has no such statistic"
+        )
+        ensure(self.partitions <= limits.PARTITIONS_PER_METRIC_MAX, f"metric {self.name} has {self.partitions} partitions")
+
+    @property
+    def partitions(self) -> int:
+        """The number of combinations of all its dimensions' values."""
+        return math.prod(len(d.values) for d in self.dimensions)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The names of what is reported for each partition, in the order of series numbers."""
+        match self.kind:
+            case Kind.COUNTER:
+                return ("total",)
+            case Kind.DISTRIBUTION:
+                return (*(f"le_{i}" for i in range(len(self.edges) + 1)), "sum")
+            case Kind.FLAG:
+                return ("true", "false")
+            case Kind.CHOICE:
+                return self.options
+
+    @property
+    def series_count(self) -> int:
+        """How many series numbers the metric takes."""
+        return self.partitions * len(self.components)
+
+    def dimension(self, name: str) -> Dimension:
+        """The dimension of that name."""
+        return next(d for d in self.dimensions if d.name == name)
+
+    def view_dimensions(self, view: tuple[str, ...]) -> tuple[Dimension, ...]:
+        """The dimensions of a view, in its order."""
+        return tuple(self.dimension(name) for name in view)
+
+    def view_partitions(self, view: tuple[str, ...]) -> int:
+        """The number of partitions of a view."""
+        return math.prod(len(d.values) for d in self.view_dimensions(view))
+
+    def partition_labels(self, view: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """The dimension values of each partition of a view, in the order of partition numbers."""
+        return tuple(itertools.product(*(d.values for d in self.view_dimensions(view))))
+
+    def l0(self, view: tuple[str, ...], resolution: str) -> int:
+        """How many partitions of a view one unit can touch in one window (P4)."""
+        free = math.prod(len(d.values) for d in self.view_dimensions(view) if not d.per_unit)
+        return min(self.bounds[resolution].max_partitions, free)
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """What is protected, for how long, at what cost.
+
+    Attributes:
+        unit: the kind of privacy unit, in one word, for example `account`.
+        period: the protection period.
+        epsilon: of one unit's whole record of one period.
+        delta: likewise.
+        expected_units: how many units the plan's author expects in one window.
+    """
+
+    unit: str
+    period: Span
+    epsilon: Decimal
+    delta: Decimal
+    expected_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole telemetry plan.
+
+    Attributes:
+        resolutions: finest first; each divides the next and the period (T1).
+        plan_hash: SHA-256 over the plan's canonical JSON, hexadecimal.
+    """
+
+    name: str
+    version: int
+    privacy: Privacy
+    resolutions: tuple[Resolution, ...]
+    purposes: tuple[Purpose, ...]
+    metrics: tuple[Metric, ...]
+    plan_hash: str
+
+    def __post_init__(self) -> None:
+        ensure(self.version >= 1, f"plan versions start at 1, got {self.version}")
+        ensure(self.resolutions and self.metrics and self.purposes, "a plan has purposes, resolutions and metrics")
+        for finer, coarser in itertools.pairwise([*(r.span for r in self.resolutions), self.privacy.period]):
+            ensure(finer.divides(coarser), f"{finer.name} does not divide {coarser.name}")
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name; `KeyError` where there is none."""
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(name)
+
+    def resolution(self, name: str) -> Resolution:
+        """The resolution of that name; `KeyError` where there is none."""
+        for resolution in self.resolutions:
+            if resolution.name == name:
+                return resolution
+        raise KeyError(name)
+
+    @property
+    def finest(self) -> Resolution:
+        """The resolution of storage windows."""
+        return self.resolutions[0]
+
+    @property
+    def coarsest(self) -> Resolution:
+        """The resolution of the longest windows."""
+        return self.resolutions[-1]
+
+    @property
+    def purpose_names(self) -> tuple[str, ...]:
+        """The purposes' names, in the plan's order."""
+        return tuple(p.name for p in self.purposes)
+
+    def metrics_at(self, resolution: str) -> tuple[Metric, ...]:
+        """The metrics that are released at a resolution, in the plan's order."""
+        return tuple(m for m in self.metrics if resolution in m.at)

@@ -1,0 +1,1 @@
+"""Edge: the only importer of OpenDP."""

@@ -1,0 +1,321 @@
+"""What the core needs from the world, as protocols: each has one contract suite that every implementation passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from hushmeter.model.consent import Decision
+from hushmeter.model.ledger import Charge, LedgerEntry, PrivacyBudget
+from hushmeter.model.release import NoisyVector, Release
+from hushmeter.model.report import ReportBatch
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import Int64, Window
+from hushmeter.plan.catalog import SeriesBlock
+
+
+class Clock(Protocol):
+    """Time, injected."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the Unix epoch, UTC."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary moment, never going back; for leases only."""
+
+
+class Mechanisms(Protocol):
+    """Noise: the only way from a tally to a release."""
+
+    def gaussian(self, values: Int64, *, scale: float, l2_sensitivity: float, rho: Fraction) -> NoisyVector:
+        """Adds discrete Gaussian noise to every cell.
+
+        Args:
+            values: int64[partitions, columns], exact.
+            scale: sigma of the noise, in the same steps.
+            l2_sensitivity: L2 norm of what one unit can move `values` by.
+            rho: what may be spent.
+
+        Returns:
+            The noisy values, with what the mechanism's own privacy map says they cost: at most `rho`.
+
+        Raises:
+            InvariantError: scale or sensitivity is not positive and finite, or the map exceeds `rho`; before any value
+                is touched.
+        """
+
+    def zcdp_budget(self, epsilon: float, delta: float) -> Fraction:
+        """The largest rho that implies (epsilon, delta), rounded down."""
+
+    def epsilon_of(self, rho: Fraction, delta: float) -> float:
+        """The epsilon that rho implies at delta, rounded up."""
+
+
+class KeyRing(Protocol):
+    """Keys by name, wrapped by a master key; a destroyed key never comes back.
+
+    Names: `deployment`, `data/<storage window start>`, `period/<period start>`.
+    """
+
+    def get(self, name: str) -> bytes:
+        """The 32-byte key of that name.
+
+        Raises:
+            KeyUnavailable: there is none, it was destroyed, it is damaged, or the master key is another one.
+        """
+
+    def get_or_create(self, name: str) -> bytes:
+        """The key of that name, made at the first call; processes that race get the same one.
+
+        Raises:
+            KeyUnavailable: it was destroyed, it is damaged, or the master key is another one.
+        """
+
+    def destroy(self, name: str) -> None:
+        """Makes the key unrecoverable; does nothing where it is gone already."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """One segment as the state store knows it.
+
+    Attributes:
+        sequence: order of registration, from 1.
+        segment_id: its name in the intake log, 32 hexadecimal digits.
+        worker_id: who may write it.
+        storage_start_ms: start of its storage window.
+        closed: whether its frames are final (closed by its owner, or fenced by the sealer).
+        frames: how many frames are final; 0 until it is closed.
+    """
+
+    sequence: int
+    segment_id: str
+    worker_id: str
+    storage_start_ms: int
+    closed: bool
+    frames: int
+
+
+class IntakeLog(Protocol):
+    """Durable, encrypted, append-only rows of each storage window (finest resolution).
+
+    Append side, one writer a segment: `create`, `append`, `close`. Read side, the sealer: `count_frames`, `compact`,
+    `bucket_bits`, `read`. `destroy` removes the files; the key is the KeyRing's to destroy.
+    """
+
+    def create(self, storage_start_ms: int) -> str:
+        """Makes an empty segment, durable by name, and returns its id; holds nothing yet."""
+
+    def append(self, storage_start_ms: int, segment_id: str, batch: ReportBatch) -> int:
+        """Appends one frame and returns the segment's size in bytes once the frame is durable.
+
+        Raises:
+            StorageFull: there was no room; the segment is as before.
+            KeyUnavailable: the window's key is gone.
+        """
+
+    def close(self, storage_start_ms: int, segment_id: str) -> int:
+        """Ends writing and returns how many frames the segment holds."""
+
+    def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
+        """How many whole frames a segment holds whose owner died; a torn tail does not count."""
+
+    def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
+        """Rewrites a closed segment of so many frames into runs by bucket, once; does nothing when that is done.
+
+        Raises:
+            SegmentLost: the segment is missing, damaged, or shorter than it was when it was closed.
+            KeyUnavailable: the window's key is gone.
+        """
+
+    def bucket_bits(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
+        """The finest grain k among compacted segments: they are read as 2^k buckets."""
+
+    def read(self, storage_start_ms: int, segment_ids: Sequence[str], bucket: int, bits: int) -> ReportBatch:
+        """The rows of one of 2^bits buckets of units: those whose pseudonym's top `bits` bits are `bucket`."""
+
+    def discard(self, storage_start_ms: int, segment_id: str) -> None:
+        """Removes a segment that was created but never registered."""
+
+    def destroy(self, storage_start_ms: int) -> None:
+        """Removes every file of a storage window; does nothing when there are none."""
+
+    def storage_windows(self) -> tuple[int, ...]:
+        """Starts of the storage windows that have files, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a state store was founded with.
+
+    Attributes:
+        deployment_id: 32 hexadecimal digits.
+        created_at_ms: windows that end before are not scheduled.
+        plan_version, plan_hash: the active plan.
+        plan_text: canonical YAML text of the active plan, as it was read.
+        budget: the period's budget, fixed at foundation (C3).
+    """
+
+    deployment_id: str
+    created_at_ms: int
+    plan_version: int
+    plan_hash: str
+    plan_text: str
+    budget: PrivacyBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """An answer to `register_segment`.
+
+    Attributes:
+        segment: the record.
+        closed_windows: (resolution, start) of release windows over the storage window that no longer take rows: what
+            this segment holds is too late for them, whatever a clock says.
+    """
+
+    segment: SegmentRecord
+    closed_windows: frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRecord:
+    """One release window as the state store knows it.
+
+    Attributes:
+        window: which.
+        state: never OPEN: open windows have no record.
+        last_segment: registrations up to this sequence number may hold rows of it; later ones may not.
+    """
+
+    window: Window
+    state: WindowState
+    last_segment: int
+
+
+class StateStore(Protocol):
+    """Everything durable but raw rows and keys: one transaction a call."""
+
+    # Foundation.
+    def deployment(self) -> Deployment | None:
+        """What the store was founded with; None for a new one."""
+
+    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock]) -> None:
+        """Founds the store; raises `StateConflict` where that has happened already."""
+
+    def series_blocks(self) -> tuple[SeriesBlock, ...]:
+        """All series blocks, by first number."""
+
+    # Workers and their segments.
+    def start_worker(self, worker_id: str, now_ms: int) -> None:
+        """Records a worker, alive from now."""
+
+    def beat(self, worker_id: str, now_ms: int) -> None:
+        """Records that a worker is alive; raises `LeaseLost` where the sealer has declared it dead."""
+
+    def beats(self) -> dict[str, int]:
+        """The number of beats of each worker that has not been retired."""
+
+    def retire_worker(self, worker_id: str, now_ms: int | None) -> None:
+        """Ends a worker: stopped in good order at `now_ms`, or declared dead (None). Its later calls are refused."""
+
+    def serving_ms(self, start_ms: int, end_ms: int) -> int:
+        """For how many milliseconds of `(start_ms, end_ms]` at least one worker was serving."""
+
+    def register_segment(self, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]) -> Registration:
+        """Registers a segment before its first frame.
+
+        Args:
+            worker_id: its owner; `LeaseLost` where it was retired.
+            segment_id: as the intake log created it.
+            storage: its storage window; `WindowClosed` where that has been scrubbed.
+            over: the release windows that hold the storage window.
+        """
+
+    def close_segment(self, segment_id: str, frames: int) -> None:
+        """Records that a segment's frames are final; does nothing to one that is closed or fenced already."""
+
+    def segments(self, starts_ms: Sequence[int], last_segment: int | None = None) -> tuple[SegmentRecord, ...]:
+        """Segments of some storage windows, up to a registration number, in its order."""
+
+    # Release windows.
+    def windows(self, states: Sequence[WindowState]) -> tuple[WindowRecord, ...]:
+        """Windows in these states, by end and then resolution."""
+
+    def last_window_start(self, resolution: str) -> int | None:
+        """Start of the newest window of a resolution that has left OPEN; None where none has."""
+
+    def begin_closing(self, window: Window) -> WindowRecord:
+        """OPEN -> CLOSING: from now on no registration may hold rows of it."""
+
+    def mark_sealed(self, window: Window) -> None:
+        """CLOSING -> SEALED."""
+
+    def publish(
+        self,
+        window: Window,
+        releases: Sequence[Release],
+        entries: Sequence[str],
+        period_start_ms: int,
+        rho: Fraction,
+        budget: PrivacyBudget,
+    ) -> None:
+        """SEALED -> RELEASED: releases, ledger entries (contents, chained here) and state in one transaction (C4).
+
+        Raises:
+            BudgetExhausted: the period's charges and `rho` exceed the budget.
+            StateConflict: the window is not SEALED: somebody else has published it.
+        """
+
+    def mark_lost(
+        self, window: Window, entries: Sequence[str], period_start_ms: int, rho: Fraction, budget: PrivacyBudget
+    ) -> None:
+        """SEALED -> LOST: charged in full, never released (C6)."""
+
+    def spent(self, period_start_ms: int) -> Fraction:
+        """The rho that one period's entries add up to."""
+
+    # Scrubbing.
+    def mark_scrubbed(self, storage_start_ms: int) -> None:
+        """Records that a storage window's raw data may never be written or read again."""
+
+    def scrubbed(self, storage_start_ms: int) -> bool:
+        """Whether a storage window has been scrubbed."""
+
+    # Consent.
+    def record_decisions(self, decisions: Sequence[Decision]) -> int:
+        """Appends decisions and returns the newest sequence number."""
+
+    def decisions_after(self, sequence: int) -> tuple[int, tuple[Decision, ...]]:
+        """The newest sequence number, and the decisions after one, in order."""
+
+    # Reading.
+    def releases(
+        self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
+    ) -> Iterator[tuple[int, Release]]:
+        """(number, release) of windows that end in `(from_ms, to_ms]`, in time order."""
+
+    def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
+        """Ledger entries from a number on, in order."""
+
+    def schema_version(self) -> int:
+        """The version of the store's schema."""
+
+    def close(self) -> None:
+        """Gives the store's connections back."""
+
+
+__all__ = [
+    "Charge",
+    "Clock",
+    "Deployment",
+    "IntakeLog",
+    "KeyRing",
+    "Mechanisms",
+    "Registration",
+    "SegmentRecord",
+    "StateStore",
+    "WindowRecord",
+]

@@ -1,0 +1,1 @@
+"""Stage 5: answers as linear maps of raw releases; pure."""

@@ -1,0 +1,1 @@
+"""Edge: the light client that applications embed."""

@@ -1,0 +1,1 @@
+"""Stage 2: one bucket of rows becomes a Tally; pure numpy, mergeable."""

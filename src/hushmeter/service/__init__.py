@@ -1,0 +1,1 @@
+"""Edge: gRPC, processes, configuration and schedule."""

@@ -1,0 +1,1 @@
+"""Edge: log files, key files and the database."""

@@ -1,0 +1,1 @@
+"""Test doubles; production may not import this."""
