@@ -48,6 +48,14 @@ class StateConflict(Refusal):
     """Another process has done this already, or holds what it needs; the state is as that process left it."""
 
 
+class Overloaded(Refusal):
+    """More is waiting than may wait; nothing was taken, and the caller may try again in a moment."""
+
+
+class MalformedMessage(Refusal):
+    """The bytes of a message are not what its schema says, or it is larger than allowed."""
+
+
 class Failure(HushmeterError):
     """The world failed us: a disk, a key, a file."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -24,6 +24,9 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Seconds since an arbitrary moment, never going back; for leases only."""
+
+    def on_jump(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` from any thread whenever time jumps ahead; a clock that only flows never does."""
 
 
 class Mechanisms(Protocol):

@@ -52,9 +52,9 @@ class PurposeState:
     withdrawn_at_ms: int = -1
 
     def after(self, decision: Decision) -> PurposeState:
-        """The state once a decision, received no earlier than all before it, has been taken in (P8)."""
+        """The state once the next decision of the sequence has been taken in; on a tie withdrawal wins (P8)."""
         if not decision.given:
-            return PurposeState(NEVER, decision.received_at_ms)
+            return PurposeState(NEVER, max(decision.received_at_ms, self.withdrawn_at_ms))
         if self.given_since_ms != NEVER or decision.received_at_ms <= self.withdrawn_at_ms:
             return self
         return PurposeState(decision.received_at_ms, self.withdrawn_at_ms)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
 
 from hushmeter.errors import ensure
 from hushmeter.model.time import Int64
 
-UInt32 = np.ndarray[tuple[int, ...], np.dtype[np.uint32]]
-UInt64 = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
+UInt32 = npt.NDArray[np.uint32]
+UInt64 = npt.NDArray[np.uint64]
+Bool = npt.NDArray[np.bool_]
 
 
 class RejectionReason(IntEnum):

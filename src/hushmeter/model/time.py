@@ -11,10 +11,11 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hushmeter.errors import ensure
 
-Int64 = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+Int64 = npt.NDArray[np.int64]
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -85,6 +86,20 @@ class Span:
             return months.astype("datetime64[ms]").astype(np.int64)
         return inside - (inside - _MONDAY_MS) % self.length_ms
 
+    def ends(self, starts_ms: Int64) -> Int64:
+        """The end of the window that starts at each moment.
+
+        Args:
+            starts_ms: int64[n], borders of this span.
+
+        Returns:
+            int64[n].
+        """
+        if not self.monthly:
+            return starts_ms + self.length_ms
+        months = starts_ms.astype("datetime64[ms]").astype("datetime64[M]") + 1
+        return months.astype("datetime64[ms]").astype(np.int64)
+
     def window_of(self, moment_ms: int) -> Window:
         """The window that holds a moment."""
         return self.window_from(int(self.starts(np.array([moment_ms], np.int64))[0]))
@@ -97,10 +112,7 @@ class Span:
 
     def end_of(self, start_ms: int) -> int:
         """The end of the window that starts at `start_ms`."""
-        if not self.monthly:
-            return start_ms + self.length_ms
-        day = dt.datetime.fromtimestamp(start_ms / 1_000, dt.UTC)
-        return int((day.replace(day=1) + dt.timedelta(days=32)).replace(day=1).timestamp() * 1_000)
+        return int(self.ends(np.array([start_ms], np.int64))[0])
 
     def tiles(self, outer: Window) -> tuple[Window, ...]:
         """The windows of this span that tile a coarser window, in time order."""

@@ -1,1 +1,6 @@
-"""Edge: the light client that applications embed."""
+"""Edge: the light client that applications embed (grpcio, protobuf and the standard library alone)."""
+
+from hushmeter.sdk.client import IngestClient
+from hushmeter.sdk.recorder import Recorder
+
+__all__ = ["IngestClient", "Recorder"]

@@ -1,0 +1,229 @@
+"""Stage 1: reports are admitted or rejected, each on its own, with the first reason that applies.
+
+Pure: the clock's reading, consent and keys come in as values and functions. Nothing about one report depends on another
+(P1), and an admitted report is never dropped later because of another unit's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hushmeter import limits
+from hushmeter.ingest.columns import PlanColumns
+from hushmeter.ingest.raw import RawReports
+from hushmeter.model.report import Bool, Rejection, RejectionReason, ReportBatch, pairs_of
+from hushmeter.model.time import Int64
+
+_TEXTS = {
+    RejectionReason.BAD_UNIT_ID: (
+        f"unit_id must be 1 to {limits.UNIT_ID_MAX_BYTES} bytes of UTF-8; send a stable identifier of the device or account"
+    ),
+    RejectionReason.TOO_LARGE: (
+        f"the report has more than {limits.POINTS_PER_REPORT_MAX} points; split it in parts with report_ids of their own"
+    ),
+    RejectionReason.BAD_INTERVAL: (
+        "the interval must start before it ends, after 1970, and be no longer than the plan's longest window ({longest}); "
+        "report more often"
+    ),
+    RejectionReason.IN_FUTURE: (
+        f"the interval ends more than {limits.CLOCK_SKEW_MAX_MS // 1000} s after the server's clock; "
+        "correct the client's clock by server_time_ms"
+    ),
+    RejectionReason.UNKNOWN_PLAN_VERSION: "plan version unknown; the version in force is {version}: call GetPlan",
+    RejectionReason.UNKNOWN_SERIES: "a series number that plan version {version} does not have; call GetPlan",
+    RejectionReason.EXPIRED_METRIC: "a metric in the report has passed the expiry date in the plan; stop sending it",
+    RejectionReason.VALUE_OUT_OF_RANGE: (
+        f"a value outside its metric's range; counts are 0 to {limits.COUNT_PER_POINT_MAX}, totals and sums lie in "
+        "the range that GetPlan states (a sum, times its number of events): clamp before sending"
+    ),
+    RejectionReason.TOO_LATE: "the deadline of every window that the report could count in has passed; drop it",
+    RejectionReason.NO_CONSENT: (
+        "the unit has not allowed every purpose of every metric in the report, or did so after the interval began; "
+        "ask for consent, or leave those metrics out"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What admission knows besides the reports.
+
+    Attributes:
+        columns: the active plan.
+        first_starts: int64[resolutions], start of the first window of each resolution that is scheduled.
+        subject: from a unit id to its subject.
+        given_since: from a subject to since when it allows each purpose.
+        pseudonym: from a period's start and a subject to the pseudonym in that period.
+    """
+
+    columns: PlanColumns
+    first_starts: Int64
+    subject: Callable[[bytes], bytes]
+    given_since: Callable[[bytes], tuple[int, ...]]
+    pseudonym: Callable[[int, bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of some reports.
+
+    Attributes:
+        batch: the admitted reports.
+        storage_starts: int64[a], start of the storage window of each admitted report.
+        admitted: int64[a], its index among all.
+        reasons: int64[n], 0 where admitted, else a `RejectionReason`.
+        missed: bool[n, resolutions], admitted but too late for the resolution's window.
+        malformed: what is wrong with a malformed report, by index.
+    """
+
+    batch: ReportBatch
+    storage_starts: Int64
+    admitted: Int64
+    reasons: Int64
+    missed: Bool
+    malformed: dict[int, str]
+
+
+def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
+    """Judges reports that arrive now.
+
+    Args:
+        raw: n reports.
+        door: what admission knows.
+        now_ms: the server's receipt.
+
+    Returns:
+        The admitted reports as columns, and a reason for each of the others.
+    """
+    plan = door.columns.catalog.plan
+    reasons = np.zeros(len(raw), np.int64)
+    lengths = np.diff(raw.offsets)
+    start, end = raw.interval_start_ms, raw.interval_end_ms
+    bad_ids = [i for i, r in enumerate(raw.report_ids) if len(r) != limits.REPORT_ID_BYTES]
+    malformed = raw.malformed | {i: "report_id must be 16 random bytes" for i in bad_ids if i not in raw.malformed}
+    malformed |= {int(i): "the report has no points" for i in np.flatnonzero(lengths == 0) if int(i) not in malformed}
+
+    _reject(reasons, np.isin(np.arange(len(raw)), list(malformed)), RejectionReason.MALFORMED)
+    _reject(reasons, np.array([not _is_unit_id(u) for u in raw.unit_ids], np.bool_), RejectionReason.BAD_UNIT_ID)
+    _reject(reasons, lengths > limits.POINTS_PER_REPORT_MAX, RejectionReason.TOO_LARGE)
+    sane = (start >= 0) & (start < end) & (end - np.maximum(start, 0) <= plan.coarsest.span.length_ms)
+    _reject(reasons, ~sane, RejectionReason.BAD_INTERVAL)
+    _reject(reasons, end > now_ms + limits.CLOCK_SKEW_MAX_MS, RejectionReason.IN_FUTURE)
+    _reject(reasons, raw.plan_versions != plan.version, RejectionReason.UNKNOWN_PLAN_VERSION)
+    # From here on times are near now, so window arithmetic cannot overflow.
+    end = np.where(reasons == 0, end, now_ms)
+    start = np.where(reasons == 0, start, now_ms - 1)
+    metric, report = _judge_points(raw, door.columns, reasons, now_ms)
+
+    used = np.zeros((len(raw), len(plan.metrics)), np.bool_)
+    used[report[metric >= 0], metric[metric >= 0]] = True
+    open_at, late_at = _windows(door, start, end, now_ms)
+    countable = (used @ door.columns.released) & open_at
+    _reject(reasons, np.logical_not(countable.any(axis=1)), RejectionReason.TOO_LATE)
+    subjects = _judge_consent(raw, door, reasons, used @ door.columns.needs, start)
+
+    admitted = np.flatnonzero(reasons == 0)
+    periods = plan.privacy.period.starts(end[admitted])
+    pseudonyms = [door.pseudonym(int(p), subjects[int(i)]) for p, i in zip(periods, admitted, strict=True)]
+    batch = _batch(raw, admitted, pseudonyms, now_ms)
+    missed = late_at & (used @ door.columns.released) & (reasons == 0)[:, None]
+    return Admission(batch, plan.finest.span.starts(end[admitted]), admitted, reasons, missed, malformed)
+
+
+def rejections_of(admission: Admission, first: int, last: int, door: Door) -> Sequence[Rejection]:
+    """The rejections among the reports `first` to `last` (exclusive), with indices from `first` and texts.
+
+    At most `limits.REJECTION_MESSAGES_MAX` carry a text.
+    """
+    plan = door.columns.catalog.plan
+    words = {"longest": plan.coarsest.name, "version": plan.version}
+    rejections = []
+    for count, index in enumerate(np.flatnonzero(admission.reasons[first:last])):
+        reason = RejectionReason(int(admission.reasons[first + index]))
+        text = ""
+        if count < limits.REJECTION_MESSAGES_MAX:
+            text = admission.malformed[first + int(index)] if reason is RejectionReason.MALFORMED else _TEXTS[reason]
+            text = text if reason is RejectionReason.MALFORMED else text.format(**words)
+        rejections.append(Rejection(int(index), reason, text))
+    return rejections
+
+
+def _reject(reasons: Int64, condition: Bool, reason: RejectionReason) -> None:
+    reasons[condition & (reasons == 0)] = reason
+
+
+def _is_unit_id(unit_id: bytes) -> bool:
+    if not 1 <= len(unit_id) <= limits.UNIT_ID_MAX_BYTES:
+        return False
+    if unit_id.isascii():
+        return True
+    try:
+        unit_id.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _judge_points(raw: RawReports, columns: PlanColumns, reasons: Int64, now_ms: int) -> tuple[Int64, Int64]:
+    """Rejects reports by their points; returns each point's metric (-1 unknown) and report, int64[m] each."""
+    report = np.repeat(np.arange(len(raw)), np.diff(raw.offsets))
+    metric, place = columns.catalog.locate(raw.series)
+    known = metric >= 0
+    _reject(reasons, _any_of(report[~known], len(raw)), RejectionReason.UNKNOWN_SERIES)
+    expired = columns.expires_ms[metric] <= now_ms
+    _reject(reasons, _any_of(report[known & expired], len(raw)), RejectionReason.EXPIRED_METRIC)
+    at = np.flatnonzero(known)
+    wrong = columns.values_out_of_range(metric[at], place[at], raw.values[at], report[at])
+    _reject(reasons, _any_of(report[at[wrong]], len(raw)), RejectionReason.VALUE_OUT_OF_RANGE)
+    return metric, report
+
+
+def _any_of(reports: Int64, n: int) -> Bool:
+    hit = np.zeros(n, np.bool_)
+    hit[reports] = True
+    return hit
+
+
+def _windows(door: Door, start: Int64, end: Int64, now_ms: int) -> tuple[Bool, Bool]:
+    """Whether each report's window of each resolution takes it, or would have taken it earlier; bool[n, r] each (T2)."""
+    resolutions = door.columns.catalog.plan.resolutions
+    open_at = np.zeros((len(end), len(resolutions)), np.bool_)
+    late_at = np.zeros_like(open_at)
+    for column, resolution in enumerate(resolutions):
+        starts = resolution.span.starts(end)
+        ends = resolution.span.ends(starts)
+        fits = end - start <= ends - starts
+        in_time = (now_ms < ends + resolution.lateness_ms) & (starts >= door.first_starts[column])
+        open_at[:, column] = fits & in_time
+        late_at[:, column] = fits & ~in_time
+    return open_at, late_at
+
+
+def _judge_consent(raw: RawReports, door: Door, reasons: Int64, needs: Bool, start: Int64) -> dict[int, bytes]:
+    """Rejects reports without consent (P8); returns the subjects of those that are left, by index."""
+    left = np.flatnonzero(reasons == 0)
+    subjects = {int(i): door.subject(raw.unit_ids[int(i)]) for i in left}
+    since = np.array([door.given_since(s) for s in subjects.values()], np.int64).reshape(len(left), needs.shape[1])
+    refused = left[(needs[left] & (since > start[left][:, None])).any(axis=1)]
+    _reject(reasons, _any_of(refused, len(raw)), RejectionReason.NO_CONSENT)
+    return subjects
+
+
+def _batch(raw: RawReports, admitted: Int64, pseudonyms: Sequence[bytes], now_ms: int) -> ReportBatch:
+    lengths = np.diff(raw.offsets)[admitted]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    points = np.repeat(raw.offsets[admitted] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return ReportBatch(
+        pairs_of(pseudonyms),
+        pairs_of([raw.report_ids[int(i)] for i in admitted]),
+        np.full(len(admitted), now_ms, np.int64),
+        raw.interval_start_ms[admitted],
+        raw.interval_end_ms[admitted],
+        raw.plan_versions[admitted].astype(np.uint32),
+        offsets,
+        raw.series[points],
+        raw.values[points],
+    )

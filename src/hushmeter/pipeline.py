@@ -1,0 +1,79 @@
+"""The whole job: one closed window becomes releases.
+
+rows -> tally -> charge -> releases -> one transaction. The tally lives and dies inside `release_window`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hushmeter.consent.register import ConsentRegister, bucket_of
+from hushmeter.errors import KeyUnavailable, SegmentLost
+from hushmeter.ingest.identity import pseudonym_of, window_salt
+from hushmeter.ledger.entries import entries_of
+from hushmeter.ledger.pricing import PriceList
+from hushmeter.model.report import ReportBatch
+from hushmeter.model.states import WindowState
+from hushmeter.model.tally import Tally
+from hushmeter.model.time import Window
+from hushmeter.plan.catalog import Catalog
+from hushmeter.ports import Deployment, IntakeLog, KeyRing, Mechanisms, SegmentRecord, StateStore, WindowRecord
+from hushmeter.release.measuring import measure
+from hushmeter.sealing.seal import empty_tally, seal
+
+
+@dataclass(frozen=True, slots=True)
+class SealingPorts:
+    """What the job reads from and writes to."""
+
+    deployment: Deployment
+    catalog: Catalog
+    prices: PriceList
+    log: IntakeLog
+    keys: KeyRing
+    store: StateStore
+    mechanisms: Mechanisms
+
+
+def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegister) -> WindowState:
+    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6)."""
+    plan, window, store = ports.catalog.plan, record.window, ports.store
+    period = plan.privacy.period.window_of(window.end_ms)
+    charge = ports.prices.charge(window, store.spent(period.start_ms))
+    budget = ports.deployment.budget
+    try:
+        tally = tally_window(record, ports, consent, period)
+    except (SegmentLost, KeyUnavailable):
+        lost = entries_of(plan, ports.deployment.deployment_id, charge, None)
+        store.mark_lost(window, lost, period.start_ms, charge.rho, budget)
+        return WindowState.LOST
+    completeness = store.serving_ms(window.start_ms, window.end_ms) / (window.end_ms - window.start_ms)
+    releases = measure(tally, charge, ports.mechanisms, plan=plan, completeness=completeness)
+    entries = entries_of(plan, ports.deployment.deployment_id, charge, releases)
+    store.publish(window, releases, entries, period.start_ms, charge.rho, budget)
+    return WindowState.RELEASED
+
+
+def tally_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, period: Window) -> Tally:
+    """The exact bounded aggregates of one window, bucket by bucket; secret."""
+    plan, window, log = ports.catalog.plan, record.window, ports.log
+    starts = [w.start_ms for w in plan.finest.span.tiles(window)]
+    segments: dict[int, list[SegmentRecord]] = {}
+    for segment in ports.store.segments(starts, record.last_segment):
+        segments.setdefault(segment.storage_start_ms, []).append(segment)
+        log.compact(segment.storage_start_ms, segment.segment_id, segment.frames)
+    ids = {start: [s.segment_id for s in records] for start, records in segments.items()}
+    bits = max((log.bucket_bits(start, names) for start, names in ids.items()), default=0)
+    key = ports.keys.get_or_create(f"period/{period.start_ms}")
+    table = consent.table(period.start_ms, lambda subject: pseudonym_of(key, subject))
+    tally, salt = empty_tally(plan, window), window_salt(key, window)
+    for bucket in range(2**bits if ids else 0):
+        rows = _read(log, ids, bucket, bits)
+        tally += seal(rows, window, catalog=ports.catalog, consent=bucket_of(table, bucket, bits), salt=salt)
+    return tally
+
+
+def _read(log: IntakeLog, ids: dict[int, list[str]], bucket: int, bits: int) -> ReportBatch:
+    batches: Sequence[ReportBatch] = [log.read(start, names, bucket, bits) for start, names in ids.items()]
+    return ReportBatch.concat(batches)

@@ -1,0 +1,139 @@
+"""Adds up what one unit does in one interval, in the plan's terms, until it becomes a Report.
+
+Standard library and protobuf only; nothing here touches the network.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from hushmeter.api.ingest.v1 import ingest_pb2 as pb
+from hushmeter.api.report.v1.report_pb2 import Report
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """One metric of the plan, ready for recording."""
+
+    description: pb.MetricDescription
+    step: Decimal
+    radix: tuple[dict[str, int], ...]
+
+    @classmethod
+    def of(cls, description: pb.MetricDescription) -> _Metric:
+        radix = tuple({value: i for i, value in enumerate(d.values)} for d in description.dimensions)
+        return cls(description, Decimal(description.resolution), radix)
+
+    def first_component(self, dimensions: dict[str, str]) -> int:
+        """The series number of the first component of a combination of dimension values."""
+        known = [d.name for d in self.description.dimensions]
+        if sorted(dimensions) != sorted(known):
+            raise ValueError(f"{self.description.name} has the dimensions {known}, got {sorted(dimensions)}")
+        partition = 0
+        for name, values in zip(known, self.radix, strict=True):
+            if dimensions[name] not in values:
+                raise ValueError(f"{self.description.name}: {name} is one of {sorted(values)}, got {dimensions[name]!r}")
+            partition = partition * len(values) + values[dimensions[name]]
+        return self.description.first_series + partition * len(self.description.components)
+
+    def steps(self, value: float | Decimal) -> int:
+        """A value in units as steps, rounded down and clamped into the range."""
+        steps = int(Decimal(str(value)) // self.step)
+        return min(max(steps, self.description.range_low), self.description.range_high)
+
+
+class Recorder:
+    """Counts for one unit; thread-safe.
+
+    What the unit has not allowed is not recorded: pass the purposes that it has.
+
+    Args:
+        plan: from `IngestClient.plan`.
+        unit_id: the device or account.
+        allowed: purposes that the unit has allowed; metrics that need another are silently left out.
+    """
+
+    def __init__(self, plan: pb.PlanDescription, unit_id: str, allowed: Iterable[str]) -> None:
+        self._version = plan.version
+        self._unit_id = unit_id
+        self._allowed = frozenset(allowed)
+        self._metrics = {m.name: _Metric.of(m) for m in plan.metrics}
+        self._totals: defaultdict[int, int] = defaultdict(int)
+        self._lock = threading.Lock()
+
+    def count(self, metric: str, amount: float = 1, **dimensions: str) -> None:
+        """Adds to a counter."""
+        found = self._find(metric, pb.METRIC_KIND_COUNTER)
+        if found is None:
+            return
+        first = found.first_component(dimensions)
+        with self._lock:
+            total = self._totals[first] + int(Decimal(str(amount)) // found.step)
+            self._totals[first] = min(max(total, found.description.range_low), found.description.range_high)
+
+    def observe(self, metric: str, value: float, **dimensions: str) -> None:
+        """Records one value of a distribution, clamped into its range."""
+        found = self._find(metric, pb.METRIC_KIND_DISTRIBUTION)
+        if found is None:
+            return
+        first, steps = found.first_component(dimensions), found.steps(value)
+        # Bins are upper-inclusive: (a, b].
+        bin_index = bisect.bisect_left(found.description.edges, steps)
+        with self._lock:
+            self._totals[first + bin_index] += 1
+            self._totals[first + len(found.description.components) - 1] += steps
+
+    def flag(self, metric: str, value: bool, **dimensions: str) -> None:  # noqa: FBT001
+        """Records that a flag was true or not."""
+        found = self._find(metric, pb.METRIC_KIND_FLAG)
+        if found is not None:
+            self._add(found.first_component(dimensions) + (0 if value else 1))
+
+    def choose(self, metric: str, option: str, **dimensions: str) -> None:
+        """Records that an option was chosen."""
+        found = self._find(metric, pb.METRIC_KIND_CHOICE)
+        if found is None:
+            return
+        options = list(found.description.components)
+        if option not in options:
+            raise ValueError(f"{metric} is one of {options}, got {option!r}")
+        self._add(found.first_component(dimensions) + options.index(option))
+
+    def report(self, interval_start_ms: int, interval_end_ms: int) -> Report | None:
+        """Takes what was recorded as a Report and starts anew; None where nothing was.
+
+        Args:
+            interval_start_ms: exclusive, milliseconds since the Unix epoch.
+            interval_end_ms: inclusive.
+        """
+        with self._lock:
+            totals, self._totals = self._totals, defaultdict(int)
+        if not totals:
+            return None
+        return Report(
+            report_id=os.urandom(16),
+            unit_id=self._unit_id,
+            interval_start_ms=interval_start_ms,
+            interval_end_ms=interval_end_ms,
+            plan_version=self._version,
+            series=list(totals),
+            value=list(totals.values()),
+        )
+
+    def _add(self, series: int) -> None:
+        with self._lock:
+            self._totals[series] += 1
+
+    def _find(self, metric: str, kind: pb.MetricKind) -> _Metric | None:
+        found = self._metrics.get(metric)
+        if found is None:
+            raise ValueError(f"the plan has no metric {metric!r}; it has {sorted(self._metrics)}")
+        if found.description.kind != kind:
+            raise ValueError(f"{metric} is a {pb.MetricKind.Name(found.description.kind)[12:].lower()}; use its own method")
+        return found if self._allowed.issuperset(found.description.purposes) else None

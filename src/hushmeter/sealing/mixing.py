@@ -1,0 +1,97 @@
+"""A fast 64-bit mixer for orders and content hashes inside sealing.
+
+It need not resist anybody: any order that is a function of the unit's own data and the window's key is sound (P4), and a
+unit that finds a collision moves its own rows alone (P2).
+
+References:
+    G. Steele, D. Lea, C. Flood: Fast Splittable Pseudorandom Number Generators (2014), the SplitMix64 finaliser.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hushmeter.errors import ensure
+from hushmeter.model.report import ReportBatch, UInt64
+from hushmeter.model.time import Int64
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+
+
+def mix(x: UInt64) -> UInt64:
+    """Scatters 64-bit numbers over the 64-bit numbers, one to one.
+
+    Args:
+        x: uint64[n].
+
+    Returns:
+        uint64[n].
+    """
+    x = (x ^ (x >> np.uint64(30))) * _FIRST
+    x = (x ^ (x >> np.uint64(27))) * _SECOND
+    return x ^ (x >> np.uint64(31))
+
+
+def content_hashes(rows: ReportBatch) -> UInt64:
+    """A hash of what each report says, independent of when and where it arrived (P2).
+
+    Args:
+        rows: n reports.
+
+    Returns:
+        uint64[n], a function of interval, plan version and points in their order.
+    """
+    lengths = np.diff(rows.offsets)
+    place = np.arange(len(rows.series)) - np.repeat(rows.offsets[:-1], lengths)
+    points = mix(rows.series.astype(np.uint64) + _GOLDEN * (place + 1).astype(np.uint64))
+    points = mix(points ^ rows.values.view(np.uint64))
+    running = np.zeros(len(points) + 1, np.uint64)
+    np.cumsum(points, out=running[1:])
+    hashes = running[rows.offsets[1:]] - running[rows.offsets[:-1]]
+    hashes = hashes + mix(rows.interval_start_ms.astype(np.uint64)) * np.uint64(3)
+    hashes = hashes + mix(rows.interval_end_ms.astype(np.uint64)) * np.uint64(5)
+    hashes = hashes + mix(rows.plan_versions.astype(np.uint64)) * np.uint64(7)
+    return mix(hashes)
+
+
+def unit_bases(pseudonyms: UInt64, salt: bytes) -> UInt64:
+    """The start of each unit's keyed order in one window (P4).
+
+    Args:
+        pseudonyms: uint64[n, 2].
+        salt: 16 secret bytes of the window.
+
+    Returns:
+        uint64[n].
+    """
+    ensure(len(salt) == 16, f"a window's salt is 16 bytes, got {len(salt)}")
+    high, low = np.frombuffer(salt, ">u8").astype(np.uint64)
+    return mix(pseudonyms[:, 0] ^ high) + mix(pseudonyms[:, 1] ^ low)
+
+
+def partition_order(bases: UInt64, partitions: Int64) -> UInt64:
+    """Where each partition stands in its unit's keyed order.
+
+    Args:
+        bases: uint64[n], from `unit_bases`, one a row.
+        partitions: int64[n], partition numbers of the view.
+
+    Returns:
+        uint64[n].
+    """
+    return mix(bases + mix((partitions + 1).astype(np.uint64)))
+
+
+def scope_order(bases: UInt64, scopes: Int64) -> UInt64:
+    """Where each combination of unit-scoped values stands in its unit's keyed order.
+
+    Args:
+        bases: uint64[n], from `unit_bases`, one a row.
+        scopes: int64[n], mixed-radix numbers of the unit-scoped values.
+
+    Returns:
+        uint64[n].
+    """
+    return mix(bases ^ mix(scopes.astype(np.uint64) + _GOLDEN))

@@ -1,0 +1,102 @@
+"""From rows to one row a report, sorted by unit: assign to the window (T2), then drop duplicates (P2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hushmeter.model.consent import NEVER, ConsentTable
+from hushmeter.model.report import Bool, ReportBatch, UInt64
+from hushmeter.model.time import Int64, Window
+from hushmeter.sealing.mixing import content_hashes
+
+
+def assigned(rows: ReportBatch, window: Window, deadline_ms: int) -> Int64:
+    """The rows that belong to a window: their interval ends in it, is no longer than it, and arrived in time (T2).
+
+    Args:
+        rows: of all storage windows under the window.
+        window: the release window.
+        deadline_ms: from this moment on the window takes no report.
+
+    Returns:
+        int64[k], indices in rising order.
+    """
+    inside = (rows.interval_end_ms > window.start_ms) & (rows.interval_end_ms <= window.end_ms)
+    in_time = rows.received_at_ms < deadline_ms
+    fits = rows.interval_end_ms - rows.interval_start_ms <= window.end_ms - window.start_ms
+    return np.flatnonzero(inside & in_time & fits)
+
+
+def deduplicated(rows: ReportBatch) -> ReportBatch:
+    """One row for each (pseudonym, report_id), sorted by pseudonym (P2, P3).
+
+    Of duplicates with different contents the one with the smallest content hash is kept, whatever the order of arrival.
+
+    Args:
+        rows: of one window.
+
+    Returns:
+        The kept rows, units in rising order of their whole 16-byte pseudonyms.
+    """
+    units, ids = rows.pseudonyms, rows.report_ids
+    order = np.lexsort((ids[:, 1], ids[:, 0], units[:, 1], units[:, 0]))
+    first = _changes(np.column_stack((units, ids))[order])
+    if not first.all():
+        repeated = ~first
+        repeated[:-1] |= ~first[1:]
+        suspects = order[repeated]
+        hashes = np.zeros(len(rows), np.uint64)
+        hashes[suspects] = content_hashes(rows.take(suspects))
+        order = np.lexsort((hashes, ids[:, 1], ids[:, 0], units[:, 1], units[:, 0]))
+        order = order[first]
+    return rows.take(order)
+
+
+def unit_numbers(rows: ReportBatch) -> tuple[Int64, UInt64]:
+    """Numbers the units of rows that are sorted by pseudonym.
+
+    Args:
+        rows: n rows, sorted by pseudonym.
+
+    Returns:
+        int64[n], each row's unit from 0 on; uint64[u, 2], the units' pseudonyms.
+    """
+    first = _changes(rows.pseudonyms)
+    return np.cumsum(first) - 1, rows.pseudonyms[first]
+
+
+def given_since(units: UInt64, consent: ConsentTable) -> Int64:
+    """Since when each unit has allowed each purpose (P8).
+
+    Args:
+        units: uint64[u, 2], sorted and unique.
+        consent: the period's table.
+
+    Returns:
+        int64[u, p], `NEVER` where consent is not given, which is the default for units that the table does not hold.
+    """
+    since = np.full((len(units), len(consent.purposes)), NEVER, np.int64)
+    high, low = consent.pseudonyms[:, 0], consent.pseudonyms[:, 1]
+    place = np.searchsorted(high, units[:, 0])
+    # Pseudonyms that share their upper half stand side by side: step on until the lower half is reached.
+    while (behind := _before(high, low, place, units)).any():
+        place[behind] += 1
+    inside = np.flatnonzero(place < len(high))
+    hit = inside[(high[place[inside]] == units[inside, 0]) & (low[place[inside]] == units[inside, 1])]
+    since[hit] = consent.given_since_ms[place[hit]]
+    return since
+
+
+def _before(high: UInt64, low: UInt64, place: Int64, units: UInt64) -> Bool:
+    if not len(high):
+        return np.zeros(len(place), np.bool_)
+    at = np.minimum(place, len(high) - 1)
+    behind: Bool = (place < len(high)) & (high[at] == units[:, 0]) & (low[at] < units[:, 1])
+    return behind
+
+
+def _changes(keys: UInt64) -> Bool:
+    """bool[n]: whether each row of sorted uint64[n, k] differs from the one before it; the first one does."""
+    changes = np.ones(len(keys), np.bool_)
+    np.any(keys[1:] != keys[:-1], axis=1, out=changes[1:])
+    return changes

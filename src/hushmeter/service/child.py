@@ -1,0 +1,87 @@
+"""One process of `hushmeter serve`: an ingest worker with its server, or the sealer.
+
+It ends in good order at SIGTERM, and when its parent is gone: standard input is a pipe that the parent holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from hushmeter.clock import SystemClock
+from hushmeter.errors import HushmeterError
+from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.service.config import Config
+from hushmeter.service.context import Context
+from hushmeter.service.founding import open_context
+from hushmeter.service.logs import configure_logs
+from hushmeter.service.meters import Meters
+from hushmeter.service.sealer import Sealer
+from hushmeter.service.server import Server
+from hushmeter.service.supervisor import EXIT_REFUSED, READY_LINE
+from hushmeter.service.worker import IntakeWorker
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one role, `worker` or `sealer`, with a configuration as JSON; returns the exit status."""
+    role, config_json = arguments
+    config = Config.model_validate_json(config_json)
+    configure_logs(config.log_format)
+    # The parent decides when to stop; a terminal's Ctrl-C reaches the whole group and must not cut a drain short.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        context = open_context(config, SystemClock(), OpenDPMechanisms())
+        meters = Meters(multiprocess=True)
+        if role == "sealer":
+            _run_sealer(Sealer(context, meters))
+        else:
+            asyncio.run(_run_worker(context, meters, config))
+    except HushmeterError as error:
+        print(f"hushmeter {role}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        return EXIT_REFUSED
+    context.store.close()
+    return 0
+
+
+def _run_sealer(sealer: Sealer) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sealer.stop())
+    _when_orphaned(sealer.stop)
+    _say_ready()
+    sealer.run()
+
+
+async def _run_worker(context: Context, meters: Meters, config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    _when_orphaned(lambda: loop.call_soon_threadsafe(stop.set))
+    worker = IntakeWorker(context, meters)
+    server = Server(context, worker, config.listen)
+    await worker.start()
+    await server.start()
+    _say_ready()
+    await stop.wait()
+    await server.stop()
+    await worker.stop()
+
+
+def _say_ready() -> None:
+    sys.stdout.write(READY_LINE + "\n")
+    sys.stdout.flush()
+
+
+def _when_orphaned(stop: Callable[[], object]) -> None:
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        stop()
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""ConsentService: decisions per purpose; the default is not given, and no setting changes that (P8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hushmeter import limits
+from hushmeter.api.consent.v1 import consent_pb2 as pb
+from hushmeter.api.consent.v1 import consent_pb2_grpc
+from hushmeter.errors import ConsentRefused
+from hushmeter.model.consent import Decision, PurposeState
+from hushmeter.service.context import Context
+from hushmeter.service.statuses import answering
+from hushmeter.service.worker import IntakeWorker
+
+_NOBODY = bytes(16)
+
+
+class ConsentService(consent_pb2_grpc.ConsentServiceServicer):
+    """Records and reads consent decisions.
+
+    Args:
+        context: the deployment.
+        worker: which keeps the sequence of decisions.
+    """
+
+    def __init__(self, context: Context, worker: IntakeWorker) -> None:
+        self._context = context
+        self._worker = worker
+
+    @answering
+    async def SetConsent(self, request: pb.SetConsentRequest, _context: object) -> pb.SetConsentResponse:  # noqa: N802
+        """Records decisions; they bind from the answer on."""
+        unit_id = _checked_unit(request.unit_id)
+        decisions = self._checked(request.decisions)
+        states, received_at_ms = await self._worker.decide(unit_id, decisions)
+        return pb.SetConsentResponse(states=_states(states), received_at_ms=received_at_ms)
+
+    @answering
+    async def GetConsent(self, request: pb.GetConsentRequest, _context: object) -> pb.GetConsentResponse:  # noqa: N802
+        """Reads a unit's decisions as they bind now."""
+        return pb.GetConsentResponse(states=_states(await self._worker.consent_of(_checked_unit(request.unit_id))))
+
+    def _checked(self, decisions: Iterable[pb.Decision]) -> list[Decision]:
+        known = self._context.plan.purpose_names
+        checked = [Decision(_NOBODY, d.purpose, d.given, 0, d.text_hash, d.locale, d.source) for d in decisions]
+        if not 1 <= len(checked) <= limits.DECISIONS_PER_REQUEST_MAX:
+            raise ConsentRefused(f"{len(checked)} decisions; send 1 to {limits.DECISIONS_PER_REQUEST_MAX}, one a purpose")
+        if len({d.purpose for d in checked}) < len(checked):
+            raise ConsentRefused("two decisions about one purpose; send one a purpose")
+        for d in checked:
+            if d.purpose not in known:
+                raise ConsentRefused(f"purpose {d.purpose[:64]!r} is not in the plan; its purposes are {', '.join(known)}")
+            lengths = (
+                ("text_hash", len(d.text_hash), limits.TEXT_HASH_MAX_BYTES),
+                ("locale", len(d.locale), limits.LOCALE_MAX_LENGTH),
+                ("source", len(d.source), limits.SOURCE_MAX_LENGTH),
+            )
+            for name, length, most in lengths:
+                if length > most:
+                    raise ConsentRefused(f"{name} is {length} long; at most {most} is taken")
+        return checked
+
+
+def _checked_unit(unit_id: str) -> bytes:
+    raw = unit_id.encode()
+    if not 1 <= len(raw) <= limits.UNIT_ID_MAX_BYTES:
+        raise ConsentRefused(f"unit_id is {len(raw)} bytes long; it must be 1 to {limits.UNIT_ID_MAX_BYTES} bytes of UTF-8")
+    return raw
+
+
+def _states(states: Mapping[str, PurposeState]) -> list[pb.ConsentState]:
+    return [
+        pb.ConsentState(purpose=name, given=s.given, given_since_ms=s.given_since_ms if s.given else 0)
+        for name, s in states.items()
+    ]

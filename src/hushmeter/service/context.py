@@ -1,0 +1,61 @@
+"""What every process of a deployment shares: the plan, the catalog, the ports; opened once, from a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hushmeter.ingest.columns import PlanColumns
+from hushmeter.ledger.pricing import PriceList
+from hushmeter.model.plan import Plan
+from hushmeter.model.time import Int64
+from hushmeter.pipeline import SealingPorts
+from hushmeter.plan.catalog import Catalog
+from hushmeter.ports import Clock, Deployment, IntakeLog, KeyRing, Mechanisms, StateStore
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One deployment, as a process of it sees it.
+
+    Attributes:
+        plan: the active plan.
+        first_starts: int64[resolutions], start of the first window of each resolution that is scheduled: the one that
+            holds the moment after the foundation.
+    """
+
+    deployment: Deployment
+    plan: Plan
+    catalog: Catalog
+    columns: PlanColumns
+    first_starts: Int64
+    clock: Clock
+    log: IntakeLog
+    keys: KeyRing
+    store: StateStore
+    mechanisms: Mechanisms
+
+    @classmethod
+    def of(
+        cls,
+        deployment: Deployment,
+        plan: Plan,
+        *,
+        clock: Clock,
+        log: IntakeLog,
+        keys: KeyRing,
+        store: StateStore,
+        mechanisms: Mechanisms,
+    ) -> Context:
+        """Builds the context of a founded deployment."""
+        catalog = Catalog.of(plan, store.series_blocks())
+        founded = np.array([deployment.created_at_ms + 1], np.int64)
+        firsts = np.concatenate([r.span.starts(founded) for r in plan.resolutions])
+        columns = PlanColumns.of(catalog)
+        return cls(deployment, plan, catalog, columns, firsts, clock, log, keys, store, mechanisms)
+
+    def sealing_ports(self) -> SealingPorts:
+        """What the sealing job needs."""
+        prices = PriceList.of(self.plan, self.deployment.budget)
+        return SealingPorts(self.deployment, self.catalog, prices, self.log, self.keys, self.store, self.mechanisms)

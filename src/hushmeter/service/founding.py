@@ -1,0 +1,104 @@
+"""Opens a deployment's state, or founds it: master key, key ring, database, plan, budget, series numbers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import secrets
+from pathlib import Path
+
+from hushmeter.errors import ConfigError, PlanError
+from hushmeter.model.ledger import PrivacyBudget
+from hushmeter.model.plan import Plan
+from hushmeter.plan.catalog import assign_blocks
+from hushmeter.plan.check import check_plan
+from hushmeter.plan.reading import parse_plan
+from hushmeter.ports import Clock, Deployment, Mechanisms
+from hushmeter.service.config import Config
+from hushmeter.service.context import Context
+from hushmeter.storage.intake_log import FileIntakeLog
+from hushmeter.storage.keys import DirectoryKeyRing, create_master_key, load_master_key
+from hushmeter.storage.state import SqlStateStore
+
+MASTER_KEY_NAME = "master.key"
+
+
+def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str | None = None) -> Context:
+    """Opens the deployment that a configuration names; founds it where the state directory is new.
+
+    Args:
+        config: the configuration.
+        clock: time.
+        mechanisms: noise.
+        plan_text: the plan file's text; needed to found, and otherwise compared with the recorded one.
+
+    Raises:
+        ConfigError: the state cannot be used as asked.
+        PlanError: the plan is not valid, or overspends.
+        KeyUnavailable: the master key is missing or another one.
+    """
+    _make_directory(config.state_dir)
+    store = SqlStateStore.open(config.database_url)
+    deployment = store.deployment()
+    keys = _open_keys(config, new=deployment is None)
+    if deployment is None:
+        if plan_text is None:
+            raise ConfigError(
+                f"{config.state_dir} is new and no plan was given; start with --plan FILE (hushmeter plan init writes one)"
+            )
+        plan = parse_plan(plan_text, _today(clock))
+        budget = budget_of(plan, mechanisms)
+        check_plan(plan, budget.rho)
+        deployment = Deployment(secrets.token_hex(16), clock.now_ms(), plan.version, plan.plan_hash, plan_text, budget)
+        store.found(deployment, assign_blocks(plan))
+    else:
+        plan = parse_plan(deployment.plan_text, _today(clock), check_expiry=False)
+        _refuse_another_plan(plan, plan_text, clock)
+    log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
+    return Context.of(deployment, plan, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
+
+
+def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
+    """The period's budget in the plan's currency (C1, C5): all of delta pays for the conversion."""
+    epsilon, delta = float(plan.privacy.epsilon), float(plan.privacy.delta)
+    return PrivacyBudget(epsilon, delta, mechanisms.zcdp_budget(epsilon, delta))
+
+
+def read_plan_file(path: Path) -> str:
+    """The text of a plan file; raises `PlanError` where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"cannot read the plan {path}: {error}") from None
+
+
+def _today(clock: Clock) -> dt.date:
+    return dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC).date()
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the state directory {path}: {error.strerror}; choose another state_dir") from None
+
+
+def _open_keys(config: Config, *, new: bool) -> DirectoryKeyRing:
+    _make_directory(config.keys)
+    path = config.master_key_file
+    if path is None and not os.environ.get("HUSHMETER_MASTER_KEY"):
+        path = config.keys / MASTER_KEY_NAME
+        if new and not path.exists():
+            create_master_key(path)
+    return DirectoryKeyRing.open(config.keys, load_master_key(path, os.environ))
+
+
+def _refuse_another_plan(recorded: Plan, plan_text: str | None, clock: Clock) -> None:
+    if plan_text is None:
+        return
+    offered = parse_plan(plan_text, _today(clock), check_expiry=False)
+    if offered.plan_hash != recorded.plan_hash:
+        raise ConfigError(
+            f"this state runs plan {recorded.name!r} version {recorded.version}, the file holds {offered.name!r} version "
+            f"{offered.version} with other content; start without --plan, or with a new state_dir"
+        )

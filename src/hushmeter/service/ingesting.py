@@ -1,0 +1,152 @@
+"""IngestService: the door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from hushmeter import limits
+from hushmeter.api.ingest.v1 import ingest_pb2 as pb
+from hushmeter.model.plan import Kind, Metric
+from hushmeter.service.context import Context
+from hushmeter.service.decoding import decode_reports
+from hushmeter.service.statuses import answering, streaming
+from hushmeter.service.worker import IntakeWorker, Outcome
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
+_KINDS = {
+    Kind.COUNTER: pb.METRIC_KIND_COUNTER,
+    Kind.DISTRIBUTION: pb.METRIC_KIND_DISTRIBUTION,
+    Kind.FLAG: pb.METRIC_KIND_FLAG,
+    Kind.CHOICE: pb.METRIC_KIND_CHOICE,
+}
+
+
+class IngestService:
+    """Answers the four methods; reports come as bytes, so that a malformed message has an answer of ours.
+
+    Args:
+        context: the deployment.
+        worker: where reports go.
+    """
+
+    def __init__(self, context: Context, worker: IntakeWorker) -> None:
+        self._context = context
+        self._worker = worker
+        self._plan = describe_plan(context)
+
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """The methods as gRPC wants them."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE_NAME,
+            {
+                "GetPlan": grpc.unary_unary_rpc_method_handler(
+                    self.get_plan, pb.GetPlanRequest.FromString, pb.GetPlanResponse.SerializeToString
+                ),
+                "SubmitReports": grpc.unary_unary_rpc_method_handler(
+                    self.submit_reports, None, pb.SubmitReportsResponse.SerializeToString
+                ),
+                "StreamReports": grpc.stream_stream_rpc_method_handler(
+                    self.stream_reports, None, pb.StreamReportsResponse.SerializeToString
+                ),
+                "ValidateReports": grpc.unary_unary_rpc_method_handler(
+                    self.validate_reports, None, pb.ValidateReportsResponse.SerializeToString
+                ),
+            },
+        )
+
+    @answering
+    async def get_plan(self, _request: pb.GetPlanRequest, _context: object) -> pb.GetPlanResponse:
+        """The plan in force, with its series numbers."""
+        return pb.GetPlanResponse(plan=self._plan, server_time_ms=self._context.clock.now_ms())
+
+    @answering
+    async def submit_reports(self, message: bytes, _context: object) -> pb.SubmitReportsResponse:
+        """Takes one message in; answers when it is durable."""
+        outcome = await self._worker.submit(decode_reports(message))
+        return pb.SubmitReportsResponse(acknowledgement=self._acknowledge(outcome))
+
+    @answering
+    async def validate_reports(self, message: bytes, _context: object) -> pb.ValidateReportsResponse:
+        """Answers as `submit_reports` would, and stores nothing."""
+        outcome = await self._worker.validate(decode_reports(message))
+        return pb.ValidateReportsResponse(acknowledgement=self._acknowledge(outcome))
+
+    @streaming
+    async def stream_reports(
+        self, messages: AsyncIterator[bytes], _context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.StreamReportsResponse]:
+        """Takes messages in while earlier ones wait for the disk; reads no further when too many wait."""
+        waiting: asyncio.Queue[asyncio.Task[Outcome] | None] = asyncio.Queue(limits.STREAM_MESSAGES_IN_FLIGHT_MAX)
+
+        async def read() -> None:
+            try:
+                async for message in messages:
+                    await waiting.put(asyncio.create_task(self._take(message)))
+            finally:
+                await waiting.put(None)
+
+        reader = asyncio.create_task(read())
+        sequence = 0
+        try:
+            while (task := await waiting.get()) is not None:
+                acknowledgement = self._acknowledge(await task)
+                yield pb.StreamReportsResponse(sequence=sequence, acknowledgement=acknowledgement)
+                sequence += 1
+            await reader
+        finally:
+            reader.cancel()
+            while not waiting.empty():
+                left = waiting.get_nowait()
+                if left is not None:
+                    left.cancel()
+
+    async def _take(self, message: bytes) -> Outcome:
+        return await self._worker.submit(decode_reports(message))
+
+    def _acknowledge(self, outcome: Outcome) -> pb.Acknowledgement:
+        rejections = [
+            pb.Rejection(index=r.index, reason=f"REJECTION_REASON_{r.reason.name}", message=r.message)
+            for r in outcome.rejections
+        ]
+        return pb.Acknowledgement(
+            accepted=outcome.accepted,
+            rejections=rejections,
+            missed=[pb.MissedResolution(resolution=name, indices=indices) for name, indices in outcome.missed.items()],
+            server_time_ms=outcome.received_at_ms,
+            latest_plan_version=self._plan.version,
+        )
+
+
+def describe_plan(context: Context) -> pb.PlanDescription:
+    """The active plan as clients need it."""
+    plan = context.plan
+    return pb.PlanDescription(
+        name=plan.name,
+        version=plan.version,
+        plan_hash=bytes.fromhex(plan.plan_hash),
+        purposes=[pb.PurposeDescription(name=p.name, text=p.text) for p in plan.purposes],
+        metrics=[_describe(m, context.catalog.first_series(i)) for i, m in enumerate(plan.metrics)],
+        resolutions=[pb.ResolutionDescription(name=r.name, lateness_ms=r.lateness_ms) for r in plan.resolutions],
+    )
+
+
+def _describe(metric: Metric, first_series: int) -> pb.MetricDescription:
+    return pb.MetricDescription(
+        name=metric.name,
+        description=metric.description,
+        kind=_KINDS[metric.kind],
+        unit=metric.unit,
+        resolution=str(metric.step),
+        purposes=metric.purposes,
+        dimensions=[pb.DimensionDescription(name=d.name, values=d.values) for d in metric.dimensions],
+        components=metric.components,
+        first_series=first_series,
+        range_low=min(b.low for b in metric.bounds.values()),
+        range_high=max(b.high for b in metric.bounds.values()),
+        edges=metric.edges,
+        expires_ms=metric.expires_ms,
+    )

@@ -1,0 +1,166 @@
+"""The sealer: every window leaves OPEN at its deadline and ends RELEASED or LOST, also one that received nothing (T3).
+
+All progress is in the state store, so a sealer that is killed anywhere goes on where it was. Two sealers on one state do no
+harm: publication is guarded by the window's state and a unique key; the lock of `hushmeter serve` only saves work.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from hushmeter import limits
+from hushmeter.consent.register import ConsentRegister
+from hushmeter.errors import HushmeterError, StateConflict
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import Window
+from hushmeter.pipeline import release_window
+from hushmeter.ports import WindowRecord
+from hushmeter.service.context import Context
+from hushmeter.service.meters import Meters
+
+POLL_S = 0.25
+
+
+class Sealer:
+    """Closes, seals, publishes and scrubs windows when they are due. One thread calls.
+
+    Args:
+        context: the deployment.
+        meters: operators' metrics.
+    """
+
+    def __init__(self, context: Context, meters: Meters) -> None:
+        self._context = context
+        self._meters = meters
+        self._ports = context.sealing_ports()
+        self._consent = ConsentRegister(context.plan.purpose_names)
+        self._seen_beats: dict[str, tuple[int, float]] = {}
+        self._wake = threading.Event()
+        self._stopping = False
+        self._log = structlog.get_logger("hushmeter.sealer")
+        context.clock.on_jump(self._wake.set)
+
+    def run(self) -> None:
+        """Works until `stop` is called from another thread."""
+        while not self._stopping:
+            try:
+                self.run_due()
+            except HushmeterError as error:
+                self._meters.failures.labels("sealer").inc()
+                self._log.error("sealing failed, will try again", error=str(error), kind=type(error).__name__)
+            self._wake.wait(POLL_S)
+            self._wake.clear()
+
+    def stop(self) -> None:
+        """Makes `run` return when the window in hand is done."""
+        self._stopping = True
+        self._wake.set()
+
+    def run_due(self) -> int:
+        """Does everything that is due now; returns how many windows ended."""
+        self._close_due()
+        self._bury_the_dead()
+        ended = self._end_ready()
+        self._scrub()
+        return ended
+
+    def _close_due(self) -> None:
+        """OPEN -> CLOSING for every window whose deadline has passed, each resolution strictly in time order."""
+        now = self._context.clock.now_ms()
+        for column, resolution in enumerate(self._context.plan.resolutions):
+            newest = self._context.store.last_window_start(resolution.name)
+            first = int(self._context.first_starts[column])
+            start = first if newest is None else resolution.span.end_of(newest)
+            while not self._stopping:
+                window = resolution.span.window_from(start)
+                if resolution.deadline_ms(window) > now:
+                    break
+                self._context.store.begin_closing(window)
+                start = window.end_ms
+
+    def _bury_the_dead(self) -> None:
+        """Retires workers whose beat has stood still for a lease, and fences what they left open."""
+        store, now = self._context.store, self._context.clock.monotonic_s()
+        beats = store.beats()
+        self._seen_beats = {
+            worker: seen if (seen := self._seen_beats.get(worker)) and seen[0] == count else (count, now)
+            for worker, count in beats.items()
+        }
+        for worker, (_, since) in self._seen_beats.items():
+            if now - since >= limits.LEASE_S:
+                self._log.warning("a worker's lease ran out; fencing its segments", worker=worker)
+                store.retire_worker(worker, None)
+
+    def _end_ready(self) -> int:
+        """Publishes every window whose segments are final, in time order within each resolution."""
+        ended, held = 0, set[str]()
+        for record in self._context.store.windows([WindowState.CLOSING, WindowState.SEALED]):
+            if self._stopping:
+                break
+            # A later window of a resolution never overtakes an earlier one (P7).
+            if record.window.resolution in held:
+                continue
+            if record.state is WindowState.CLOSING and not self._segments_final(record):
+                held.add(record.window.resolution)
+                continue
+            if record.state is WindowState.CLOSING:
+                self._context.store.mark_sealed(record.window)
+            self._end(record)
+            ended += 1
+        return ended
+
+    def _segments_final(self, record: WindowRecord) -> bool:
+        """Whether every segment that may hold rows of a window is closed; a dead worker's are fenced on the way."""
+        store = self._context.store
+        starts = [w.start_ms for w in self._context.plan.finest.span.tiles(record.window)]
+        alive = store.beats()
+        final = True
+        for segment in store.segments(starts, record.last_segment):
+            if segment.closed:
+                continue
+            if segment.worker_id in alive:
+                final = False
+                continue
+            frames = self._context.log.count_frames(segment.storage_start_ms, segment.segment_id)
+            store.close_segment(segment.segment_id, frames)
+        return final
+
+    def _end(self, record: WindowRecord) -> None:
+        sequence, decisions = self._context.store.decisions_after(self._consent.sequence)
+        self._consent.take(sequence, decisions)
+        with self._meters.seal_seconds.time():
+            try:
+                state = release_window(record, self._ports, self._consent)
+            except StateConflict as conflict:
+                self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
+                return
+        self._meters.windows.labels(state.value).inc()
+        level = self._log.error if state is WindowState.LOST else self._log.info
+        level("window ended", window=str(record.window), state=state.value)
+
+    def _scrub(self) -> None:
+        """Destroys key and files of every storage window over which all release windows have ended."""
+        context = self._context
+        for start in context.log.storage_windows():
+            storage = context.plan.finest.span.window_from(start)
+            over = [r.span.window_of(storage.end_ms) for r in context.plan.resolutions]
+            if not all(self._has_ended(w) for w in over):
+                continue
+            context.store.mark_scrubbed(start)
+            context.keys.destroy(f"data/{start}")
+            context.log.destroy(start)
+            self._scrub_period(over[-1])
+
+    def _scrub_period(self, coarsest: Window) -> None:
+        """Destroys a period's key when the last window of the period has ended (P3)."""
+        period = self._context.plan.privacy.period.window_of(coarsest.end_ms)
+        if coarsest.end_ms == period.end_ms:
+            self._context.keys.destroy(f"period/{period.start_ms}")
+
+    def _has_ended(self, window: Window) -> bool:
+        records = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+        newest = self._context.store.last_window_start(window.resolution)
+        waiting = {r.window for r in records}
+        return newest is not None and window.start_ms <= newest and window not in waiting

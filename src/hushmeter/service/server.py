@@ -1,0 +1,74 @@
+"""The gRPC server of one process: services, health, reflection, limits, drain."""
+
+from __future__ import annotations
+
+import contextlib
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from hushmeter import limits
+from hushmeter.api.consent.v1 import consent_pb2, consent_pb2_grpc
+from hushmeter.api.query.v1 import query_pb2, query_pb2_grpc
+from hushmeter.errors import ConfigError
+from hushmeter.service import ingesting
+from hushmeter.service.consenting import ConsentService
+from hushmeter.service.context import Context
+from hushmeter.service.querying import QueryService
+from hushmeter.service.worker import IntakeWorker
+
+DRAIN_S = 10.0
+_CONNECTION_AGE_MS = 30 * 60_000
+_KEEPALIVE_MS = 60_000
+_SERVICES = (
+    ingesting.SERVICE_NAME,
+    consent_pb2.DESCRIPTOR.services_by_name["ConsentService"].full_name,
+    query_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name,
+)
+_OPTIONS = (
+    ("grpc.so_reuseport", 1),
+    ("grpc.max_receive_message_length", limits.MESSAGE_MAX_BYTES),
+    ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
+    ("grpc.max_connection_age_grace_ms", int(DRAIN_S * 1000)),
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
+)
+
+
+class Server:
+    """One process's gRPC server.
+
+    Args:
+        context: the deployment.
+        worker: takes reports and decisions.
+        listen: `host:port`; port 0 takes a free one.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+
+    def __init__(self, context: Context, worker: IntakeWorker, listen: str) -> None:
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._server.add_generic_rpc_handlers((ingesting.IngestService(context, worker).handler(),))
+        consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentService(context, worker), self._server)
+        query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(context), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        try:
+            self.port = self._server.add_insecure_port(listen)
+        except RuntimeError:
+            raise ConfigError(f"cannot listen on {listen}: is another server there? Choose another address") from None
+
+    async def start(self) -> None:
+        """Begins to serve."""
+        await self._server.start()
+        for name in ("", *_SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """Says so to health checks, takes no new calls and lets calls in hand end."""
+        with contextlib.suppress(Exception):
+            await self._health.enter_graceful_shutdown()
+        await self._server.stop(DRAIN_S)

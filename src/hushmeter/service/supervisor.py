@@ -1,0 +1,202 @@
+"""`hushmeter serve`: N ingest workers on one port and one sealer, each a process, watched and restarted.
+
+The supervisor holds the state directory's lock and the port, founds the deployment before any child starts, and never
+imports gRPC itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import structlog
+
+from hushmeter.errors import ConfigError, StateConflict
+from hushmeter.ports import Clock
+from hushmeter.service.config import Config, split_address
+
+READY_LINE = "ready"
+EXIT_REFUSED = 2
+RESTART_PAUSE_S = 1.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+LOCK_NAME = "serve.lock"
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    role: str
+    process: subprocess.Popen[str]
+    restart_at_s: float | None = None
+
+
+class Supervisor:
+    """Runs the processes of a deployment until it is told to stop.
+
+    Args:
+        config: the configuration; its state must be founded already.
+        clock: time, for restarts.
+        announce: called once with the address when everything serves.
+    """
+
+    def __init__(self, config: Config, clock: Clock, announce: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._announce = announce
+        self._stopped = threading.Event()
+        self._children: list[_Child] = []
+        self._log = structlog.get_logger("hushmeter.serve")
+        self._lock = hold_lock(config.state_dir)
+        self._port_holder = _hold_port(config.listen)
+        host, _ = split_address(config.listen)
+        port = self._port_holder.getsockname()[1]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._config = config.model_copy(update={"listen": self.address})
+        self._meters_dir = tempfile.TemporaryDirectory(prefix="hushmeter-meters-")
+
+    def run(self) -> int:
+        """Serves until SIGTERM or SIGINT; returns the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        try:
+            roles = [("sealer", "sealer"), *((f"worker-{i}", "worker") for i in range(self._config.workers))]
+            self._children = [_Child(name, role, self._spawn(role)) for name, role in roles]
+            if not all(self._await_ready(c) for c in self._children):
+                return EXIT_REFUSED
+            stop_metrics = _serve_metrics(self._config.metrics, Path(self._meters_dir.name))
+            self._announce(self.address)
+            while not self._stopped.is_set():
+                self._watch()
+            stop_metrics()
+            return 0
+        finally:
+            self._end_children()
+            self._meters_dir.cleanup()
+            self._port_holder.close()
+            self._lock.close()
+
+    def _spawn(self, role: str) -> subprocess.Popen[str]:
+        environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": self._meters_dir.name}
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "hushmeter.service.child", role, self._config.model_dump_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def _await_ready(self, child: _Child) -> bool:
+        """Whether the child said that it serves; waits for it, at most `START_TIMEOUT_S`."""
+        if child.process.stdout is None:
+            return False
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.process.stdout, selectors.EVENT_READ)
+            if not selector.select(START_TIMEOUT_S):
+                self._log.error("did not start in time", process=child.name)
+                return False
+        return child.process.stdout.readline().strip() == READY_LINE
+
+    def _watch(self) -> None:
+        """Waits a little, and starts anew what has ended by itself."""
+        self._stopped.wait(RESTART_PAUSE_S / 4)
+        now = self._clock.monotonic_s()
+        for child in self._children:
+            status = child.process.poll()
+            if status is None or self._stopped.is_set():
+                continue
+            if child.restart_at_s is None:
+                self._log.error("a process ended; starting it again", process=child.name, status=status)
+                child.restart_at_s = now + RESTART_PAUSE_S
+            elif now >= child.restart_at_s:
+                child.restart_at_s = None
+                child.process = self._spawn(child.role)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopped.set()
+
+    def _end_children(self) -> None:
+        """Workers first, so that the sealer can still see their segments close; then the sealer."""
+        for role in ("worker", "sealer"):
+            ending = [c.process for c in self._children if c.role == role]
+            for process in ending:
+                if process.poll() is None:
+                    process.terminate()
+            for process in ending:
+                try:
+                    process.wait(STOP_TIMEOUT_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                for pipe in (process.stdin, process.stdout):
+                    if pipe is not None:
+                        pipe.close()
+
+
+def hold_lock(state_dir: Path) -> IO[str]:
+    """Takes the state directory's lock, which the kernel gives back when the process ends, however it ends.
+
+    Raises:
+        StateConflict: another process serves this state.
+    """
+    file = (state_dir / LOCK_NAME).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise StateConflict(
+            f"another process (pid {owner}) serves {state_dir}; stop it first, or choose another state_dir"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _hold_port(listen: str) -> socket.socket:
+    """Binds the address with SO_REUSEPORT and never listens: the workers share it, and nobody else takes it."""
+    host, port = split_address(listen)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        holder = socket.socket(family, kind, protocol)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(address)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {listen}: {error.strerror}; choose another address") from None
+    return holder
+
+
+def _serve_metrics(address: str, directory: Path) -> Callable[[], None]:
+    """Serves the sum of all processes' operators' metrics, and returns how to stop."""
+    if not address:
+        return lambda: None
+    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    host, port = split_address(address)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise ConfigError(f"cannot serve metrics on {address}: {error.strerror}; choose another with --metrics") from None
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop

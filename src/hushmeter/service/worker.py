@@ -1,0 +1,296 @@
+"""One ingest worker: group commit and consent decisions, one after another on one thread.
+
+A group commit stamps the reports that wait with one receipt, admits them, appends one frame a storage window, and answers
+when the frames are durable and the worker's lease is known to hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import structlog
+
+from hushmeter import limits
+from hushmeter.consent.register import ConsentRegister
+from hushmeter.errors import Failure, HushmeterError, LeaseLost, Overloaded
+from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
+from hushmeter.ingest.identity import pseudonym_of, subject_of
+from hushmeter.ingest.raw import RawReports
+from hushmeter.model.consent import Decision, PurposeState
+from hushmeter.model.report import Rejection, RejectionReason
+from hushmeter.service.context import Context
+from hushmeter.service.meters import Meters
+from hushmeter.service.segments import OpenSegments
+
+T = TypeVar("T")
+TICK_S = 0.2
+PERIOD_KEYS_MAX = 16
+LEASE_RETRIES_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one message's reports.
+
+    Attributes:
+        accepted: how many are durable.
+        rejections: the others.
+        missed: resolution name to indices of accepted reports that came too late for it.
+        received_at_ms: the server's receipt.
+    """
+
+    accepted: int
+    rejections: Sequence[Rejection]
+    missed: dict[str, list[int]]
+    received_at_ms: int
+
+
+@dataclass(slots=True)
+class _Pending:
+    raw: RawReports
+    answer: asyncio.Future[Outcome]
+
+
+class IntakeWorker:
+    """Takes reports and decisions in; see the module's text for its promises.
+
+    Args:
+        context: the deployment.
+        meters: operators' metrics.
+    """
+
+    def __init__(self, context: Context, meters: Meters) -> None:
+        self._context = context
+        self._meters = meters
+        self._register = ConsentRegister(context.plan.purpose_names)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="intake")
+        self._queue: list[_Pending] = []
+        self._queued_reports = 0
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._next_tick_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._segments = OpenSegments(context)
+        self._log = structlog.get_logger("hushmeter.worker")
+        deployment_key = context.keys.get_or_create("deployment")
+        self._period_keys: dict[int, bytes] = {}
+        self._door = Door(
+            context.columns,
+            context.first_starts,
+            lambda unit_id: subject_of(deployment_key, unit_id),
+            self._register.given_since,
+            lambda period, subject: pseudonym_of(self._period_key(period), subject),
+        )
+
+    async def start(self) -> None:
+        """Registers the worker and begins to commit."""
+        await self._in_order(self._segments.enlist)
+        loop = asyncio.get_running_loop()
+
+        def jumped() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._tick_now)
+
+        self._context.clock.on_jump(jumped)
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Commits what waits, closes every segment and retires; afterwards nothing is taken."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        await self._in_order(self._retire)
+        self._thread.shutdown()
+
+    async def submit(self, raw: RawReports) -> Outcome:
+        """Takes reports in and answers when what was accepted is durable.
+
+        Raises:
+            Overloaded: too many reports wait already, or the worker is stopping.
+            Failure: the log could not be written; nothing was acknowledged.
+        """
+        if self._stopping or self._queued_reports + len(raw) > limits.QUEUED_REPORTS_MAX:
+            raise Overloaded(
+                f"{self._queued_reports} reports wait for the disk; at most {limits.QUEUED_REPORTS_MAX} may wait"
+            )
+        pending = _Pending(raw, asyncio.get_running_loop().create_future())
+        self._queue.append(pending)
+        self._queued_reports += len(raw)
+        self._wake.set()
+        return await pending.answer
+
+    async def validate(self, raw: RawReports) -> Outcome:
+        """Answers as `submit` would, and stores nothing."""
+
+        def judge() -> Outcome:
+            now = self._segments.now_ms()
+            admission = self._admit(raw, now)
+            return self._outcome(admission, 0, len(raw), now)
+
+        return await self._in_order(judge)
+
+    async def decide(self, unit_id: bytes, decisions: Sequence[Decision]) -> tuple[dict[str, PurposeState], int]:
+        """Records decisions of one unit, durably, and says what binds now and when they were received.
+
+        Args:
+            unit_id: the unit.
+            decisions: with any subject and receipt; both are filled in here.
+        """
+
+        def record() -> tuple[dict[str, PurposeState], int]:
+            now, subject = self._segments.now_ms(), self._door.subject(unit_id)
+            stamped = [Decision(subject, d.purpose, d.given, now, d.text_hash, d.locale, d.source) for d in decisions]
+            self._context.store.record_decisions(stamped)
+            self._follow()
+            return self._register.states(subject), now
+
+        return await self._in_order(record)
+
+    async def consent_of(self, unit_id: bytes) -> dict[str, PurposeState]:
+        """What a unit's decisions are now."""
+
+        def read() -> dict[str, PurposeState]:
+            self._follow()
+            return self._register.states(self._door.subject(unit_id))
+
+        return await self._in_order(read)
+
+    def _tick_now(self) -> None:
+        self._next_tick_s = 0.0
+        self._wake.set()
+
+    async def _in_order(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _run(self) -> None:
+        while not (self._stopping and not self._queue):
+            if not self._queue:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), TICK_S)
+            self._wake.clear()
+            await self._commit_group()
+            if self._context.clock.monotonic_s() < self._next_tick_s:
+                continue
+            self._next_tick_s = self._context.clock.monotonic_s() + TICK_S
+            try:
+                await self._in_order(self._tick)
+            except HushmeterError as error:
+                self._meters.failures.labels("tick").inc()
+                self._log.warning("tick failed, will try again", error=str(error))
+
+    async def _commit_group(self) -> None:
+        group: list[_Pending] = []
+        reports = 0
+        while self._queue and reports < limits.GROUP_COMMIT_REPORTS_MAX:
+            group.append(self._queue.pop(0))
+            reports += len(group[-1].raw)
+        if not group:
+            return
+        self._queued_reports -= reports
+        answers: Sequence[Outcome | Exception]
+        try:
+            with self._meters.commit_seconds.time():
+                answers = await self._in_order(lambda: self._commit([p.raw for p in group]))
+        except Exception as error:
+            # Every caller must hear of it, whatever it is.
+            self._meters.failures.labels("commit").inc()
+            self._log.error("commit failed", error=str(error), kind=type(error).__name__)
+            answers = [error] * len(group)
+        for pending, answer in zip(group, answers, strict=True):
+            if pending.answer.cancelled():
+                continue
+            if isinstance(answer, Exception):
+                pending.answer.set_exception(answer)
+            else:
+                pending.answer.set_result(answer)
+
+    # What follows runs on the intake thread alone.
+
+    def _commit(self, messages: Sequence[RawReports]) -> list[Outcome]:
+        raw = RawReports.concat(messages)
+        for _ in range(LEASE_RETRIES_MAX):
+            try:
+                admission, now = self._commit_once(raw)
+                break
+            except LeaseLost:
+                self._log.warning("declared dead while paused; starting over under another name")
+                self._segments.enlist()
+        else:
+            raise LeaseLost("this worker was declared dead again and again: is the machine overloaded? Try again later")
+        self._count(admission)
+        borders = np.cumsum([0, *(len(m) for m in messages)]).tolist()
+        return [self._outcome(admission, a, b, now) for a, b in itertools.pairwise(borders)]
+
+    def _commit_once(self, raw: RawReports) -> tuple[Admission, int]:
+        while True:
+            now = self._segments.now_ms()
+            admission = self._admit(raw, now)
+            starts = np.unique(admission.storage_starts).tolist()
+            closed = [start for start in starts if not self._segments.takes(start, now)]
+            if not closed:
+                break
+            # Registering takes time and may teach us the time, so the reports are stamped and judged anew.
+            for start in closed:
+                self._segments.open(start)
+        rows = {s: admission.batch.take(np.flatnonzero(admission.storage_starts == s)) for s in starts}
+        self._segments.append(rows)
+        return admission, now
+
+    def _admit(self, raw: RawReports, now_ms: int) -> Admission:
+        admission = admit(raw, self._door, now_ms)
+        if (admission.reasons == RejectionReason.NO_CONSENT).any() and self._follow():
+            return admit(raw, self._door, now_ms)
+        return admission
+
+    def _outcome(self, admission: Admission, first: int, last: int, now_ms: int) -> Outcome:
+        rejections = rejections_of(admission, first, last, self._door)
+        missed = {
+            resolution.name: np.flatnonzero(admission.missed[first:last, column]).tolist()
+            for column, resolution in enumerate(self._context.plan.resolutions)
+            if admission.missed[first:last, column].any()
+        }
+        return Outcome(last - first - len(rejections), rejections, missed, now_ms)
+
+    def _count(self, admission: Admission) -> None:
+        self._meters.commits.inc()
+        self._meters.accepted.inc(len(admission.admitted))
+        for reason, count in zip(*np.unique(admission.reasons, return_counts=True), strict=True):
+            if reason:
+                self._meters.rejected.labels(RejectionReason(int(reason)).name).inc(int(count))
+
+    def _period_key(self, period_start_ms: int) -> bytes:
+        key = self._period_keys.get(period_start_ms)
+        if key is None:
+            key = self._context.keys.get_or_create(f"period/{period_start_ms}")
+            if len(self._period_keys) >= PERIOD_KEYS_MAX:
+                self._period_keys.pop(min(self._period_keys))
+            self._period_keys[period_start_ms] = key
+        return key
+
+    def _follow(self) -> bool:
+        """Takes in decisions that other processes recorded; true if there were any."""
+        sequence, decisions = self._context.store.decisions_after(self._register.sequence)
+        self._register.take(sequence, decisions)
+        return bool(decisions)
+
+    def _tick(self) -> None:
+        try:
+            self._segments.tick()
+        except LeaseLost:
+            self._log.warning("declared dead while paused; starting over under another name")
+            self._segments.enlist()
+        self._follow()
+
+    def _retire(self) -> None:
+        try:
+            self._segments.retire()
+        except Failure as error:
+            self._log.warning("could not sign off; the sealer will notice", error=str(error))
