@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from hushmeter import limits
 from hushmeter.errors import ensure
-from hushmeter.model.time import Resolution, Span
+from hushmeter.model.time import Resolution, Span, Window
 
 
 class Kind(StrEnum):
@@ -280,6 +280,6 @@ class Plan:
         """The purposes' names, in the plan's order."""
         return tuple(p.name for p in self.purposes)
 
-    def metrics_at(self, resolution: str) -> tuple[Metric, ...]:
-        """The metrics that are released at a resolution, in the plan's order."""
-        return tuple(m for m in self.metrics if resolution in m.at)
+    def metrics_in(self, window: Window) -> tuple[Metric, ...]:
+        """The metrics that a window releases: those at its resolution that had not expired when it began (C3)."""
+        return tuple(m for m in self.metrics if window.resolution in m.at and window.start_ms < m.expires_ms)

@@ -41,7 +41,7 @@ def empty_tally(plan: Plan, window: Window) -> Tally:
         window,
         {
             VectorKey(m.name, view, name): np.zeros((m.view_partitions(view), columns_of(m, name)), np.int64)
-            for m in plan.metrics_at(window.resolution)
+            for m in plan.metrics_in(window)
             for view in m.views
             for name in names_of(m)
         },
@@ -74,8 +74,9 @@ def seal(rows: ReportBatch, window: Window, *, catalog: Catalog, consent: Consen
     lengths = np.diff(rows.offsets)
     point_units, point_starts = np.repeat(row_units, lengths), np.repeat(rows.interval_start_ms, lengths)
     metric_of, place = catalog.locate(rows.series)
+    released = plan.metrics_in(window)
     for index, metric in enumerate(plan.metrics):
-        if window.resolution not in metric.at:
+        if metric not in released:
             continue
         # P8: a point counts only if every purpose of its metric was allowed before its interval began, and still is.
         allowed_since = since[:, [plan.purpose_names.index(p) for p in metric.purposes]].max(axis=1)

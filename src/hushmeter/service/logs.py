@@ -8,8 +8,8 @@ import sys
 import structlog
 
 
-def configure_logs(log_format: str) -> None:
-    """Sets up logging of a process: `json` for machines, anything else for people."""
+def configure_logs(log_format: str, *, quiet: bool = False) -> None:
+    """Sets up logging of a process: `json` for machines, `console` for people; quiet leaves out what is in order."""
     renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     if log_format == "json":
         renderer = structlog.processors.JSONRenderer()
@@ -19,7 +19,7 @@ def configure_logs(log_format: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

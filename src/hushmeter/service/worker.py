@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -73,6 +73,7 @@ class IntakeWorker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._queue: list[_Pending] = []
         self._queued_reports = 0
+        self._decisions: list[tuple[bytes, Sequence[Decision], Future[int]]] = []
         self._wake = asyncio.Event()
         self._stopping = False
         self._next_tick_s = 0.0
@@ -144,15 +145,12 @@ class IntakeWorker:
             unit_id: the unit.
             decisions: with any subject and receipt; both are filled in here.
         """
-
-        def record() -> tuple[dict[str, PurposeState], int]:
-            now, subject = self._segments.now_ms(), self._door.subject(unit_id)
-            stamped = [Decision(subject, d.purpose, d.given, now, d.text_hash, d.locale, d.source) for d in decisions]
-            self._context.store.record_decisions(stamped)
-            self._follow()
-            return self._register.states(subject), now
-
-        return await self._in_order(record)
+        receipt: Future[int] = Future()
+        self._decisions.append((unit_id, decisions, receipt))
+        # Whichever call's turn comes first records what waits, so many decisions share one transaction.
+        await self._in_order(self._record_decisions)
+        received_at_ms = receipt.result()
+        return await self.consent_of(unit_id), received_at_ms
 
     async def consent_of(self, unit_id: bytes) -> dict[str, PurposeState]:
         """What a unit's decisions are now."""
@@ -280,6 +278,25 @@ class IntakeWorker:
         sequence, decisions = self._context.store.decisions_after(self._register.sequence)
         self._register.take(sequence, decisions)
         return bool(decisions)
+
+    def _record_decisions(self) -> None:
+        """Records every decision that waits, in one transaction, and tells each caller the receipt or the failure."""
+        waiting, self._decisions = self._decisions, []
+        now = self._segments.now_ms()
+        stamped = [
+            Decision(self._door.subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
+            for unit, decisions, _ in waiting
+            for d in decisions
+        ]
+        try:
+            if stamped:
+                self._context.store.record_decisions(stamped)
+        except HushmeterError as error:
+            for _, _, receipt in waiting:
+                receipt.set_exception(error)
+            return
+        for _, _, receipt in waiting:
+            receipt.set_result(now)
 
     def _tick(self) -> None:
         try:

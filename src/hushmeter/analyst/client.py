@@ -1,0 +1,164 @@
+"""The client that ML teams use: private statistics as Arrow tables, from there to pandas, Polars or NumPy."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+
+import grpc
+import pyarrow as pa
+
+from hushmeter.api.query.v1 import query_pb2 as pb
+from hushmeter.api.query.v1 import query_pb2_grpc
+from hushmeter.api.release.v1.release_pb2 import Release
+
+Moment = dt.datetime | int | None
+MESSAGE_MAX_BYTES = 64 * 2**20
+
+_FIXED = (
+    ("metric", pa.dictionary(pa.int32(), pa.string())),
+    ("resolution", pa.dictionary(pa.int32(), pa.string())),
+    ("window_start", pa.timestamp("ms", "UTC")),
+    ("window_end", pa.timestamp("ms", "UTC")),
+)
+_NUMBERS = (
+    ("statistic", pa.dictionary(pa.int32(), pa.string())),
+    ("component", pa.dictionary(pa.int32(), pa.string())),
+    ("value", pa.float64()),
+    ("noise_std", pa.float64()),
+    ("interval_low", pa.float64()),
+    ("interval_high", pa.float64()),
+    ("unit", pa.dictionary(pa.int32(), pa.string())),
+    ("rho", pa.float64()),
+    ("epsilon", pa.float64()),
+    ("delta", pa.float64()),
+    ("completeness", pa.float64()),
+    ("plan_version", pa.int32()),
+    ("release_id", pa.int64()),
+    ("rolled_up_from", pa.int32()),
+)
+
+
+class AnalystClient:
+    """A connection to a hushmeter service, for analysts.
+
+    Args:
+        target: `host:port`.
+        credentials: of the channel; None for plain text, which belongs on a loopback address alone.
+    """
+
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        options = [("grpc.max_receive_message_length", MESSAGE_MAX_BYTES)]
+        self._channel = (
+            grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
+        )
+        self._stub = query_pb2_grpc.QueryServiceStub(self._channel)
+
+    def __enter__(self) -> AnalystClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._channel.close()
+
+    def metrics(self) -> pb.ListMetricsResponse:
+        """What can be asked for, and the budget in force."""
+        answer: pb.ListMetricsResponse = self._stub.ListMetrics(pb.ListMetricsRequest())
+        return answer
+
+    def releases(
+        self,
+        metric: str,
+        view: Sequence[str] = (),
+        *,
+        resolution: str,
+        start: Moment = None,
+        end: Moment = None,
+        where: Mapping[str, str | Sequence[str]] | None = None,
+        statistics: Iterable[str] = (),
+        roll_up_time: bool = False,
+    ) -> pa.Table:
+        """Private estimates as a table, a row an estimate, in time order.
+
+        Args:
+            metric: the metric.
+            view: dimensions to group by; none is the total.
+            resolution: for example `1d`.
+            start: windows that end after this moment (a datetime with a time zone, or milliseconds since the epoch).
+            end: windows that end at or before it.
+            where: dimension to the value, or values, to keep.
+            statistics: to answer; none means all.
+            roll_up_time: add all windows up, where that is lawful.
+
+        Returns:
+            Columns metric, resolution, window_start, window_end, one a dimension of the view, statistic, component, value,
+            noise_std, interval_low, interval_high, unit, rho, epsilon, delta, completeness, plan_version, release_id,
+            rolled_up_from.
+
+        Raises:
+            grpc.RpcError: the question is refused; its details say what to ask instead.
+        """
+        filters = [
+            pb.PartitionFilter(dimension=name, values=[kept] if isinstance(kept, str) else list(kept))
+            for name, kept in (where or {}).items()
+        ]
+        request = pb.QueryReleasesRequest(
+            metric=metric,
+            view=view,
+            resolution=resolution,
+            from_ms=_ms(start),
+            to_ms=_ms(end),
+            filters=filters,
+            statistics=statistics,
+            roll_up_time=roll_up_time,
+        )
+        return table_of(r for answer in self._stub.QueryReleases(request) for r in answer.releases)
+
+    def ledger(self, from_sequence: int = 1) -> Iterator[pb.LedgerEntry]:
+        """The privacy ledger, entry by entry; `hushmeter ledger verify` checks its chain."""
+        for answer in self._stub.GetLedger(pb.GetLedgerRequest(from_sequence=from_sequence)):
+            yield from answer.entries
+
+
+def table_of(releases: Iterable[Release]) -> pa.Table:
+    """Releases of one view as a table (see `AnalystClient.releases`)."""
+    rows: list[tuple[object, ...]] = []
+    dimensions: tuple[str, ...] = ()
+    for release in releases:
+        dimensions = tuple(release.view)
+        head = (release.metric, release.resolution, release.window_start_ms, release.window_end_ms)
+        loss = release.privacy_loss
+        tail = (
+            release.unit,
+            loss.rho,
+            loss.epsilon,
+            loss.delta,
+            release.completeness,
+            release.plan_version,
+            release.release_id,
+            release.rolled_up_from,
+        )
+        rows.extend(
+            (*head, *e.partition, e.statistic, e.component, e.value, e.noise_std, e.interval_low, e.interval_high, *tail)
+            for e in release.estimates
+        )
+    fields = [*_FIXED, *((name, pa.dictionary(pa.int32(), pa.string())) for name in dimensions), *_NUMBERS]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(fields)
+    arrays = [_array(values, kind) for values, (_, kind) in zip(columns, fields, strict=True)]
+    return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _array(values: Sequence[object], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, pa.string()).dictionary_encode()
+    return pa.array(values, kind)
+
+
+def _ms(moment: Moment) -> int:
+    if moment is None:
+        return 0
+    if isinstance(moment, int):
+        return moment
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone; write one such as datetime(..., tzinfo=timezone.utc)")
+    return int(moment.timestamp() * 1000)

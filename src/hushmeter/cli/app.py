@@ -1,0 +1,70 @@
+"""The command line: one typer application; each group of commands has a module of its own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+import hushmeter
+from hushmeter.__main__ import missing
+from hushmeter.cli import ledger, plan, query, serve
+from hushmeter.errors import HushmeterError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="hushmeter",
+    help="Privacy-preserving telemetry: reports come in, only differentially private statistics leave.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(plan.app, name="plan")
+app.add_typer(ledger.app, name="ledger")
+app.command("serve")(serve.serve)
+app.command("query")(query.query)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Where summary.json, releases.parquet and the chart go.")],
+    keep: Annotated[str, typer.Option(help="Keep the state here, so that `hushmeter serve` can serve it.")] = "",
+) -> None:
+    """Run the main job on a year of real flights: collect, seal, release, query, and compare with the truth."""
+    from pathlib import Path
+
+    from hushmeter.cli.demo.command import run_demo
+
+    raise typer.Exit(run_demo(Path(out), Path(keep) if keep else None))
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    """Print the version where that is asked for."""
+    if show:
+        typer.echo(hushmeter.__version__)
+        raise typer.Exit
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line; errors that people can meet end with their text and exit status 2, never a traceback."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except click.exceptions.Exit as end:
+        result = end.exit_code
+    except click.Abort:
+        result = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        result = error.exit_code
+    except ModuleNotFoundError as error:
+        result = missing(error)
+    except HushmeterError as error:
+        typer.echo(f"hushmeter: {error}", err=True)
+        result = 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        result = 0
+    return result if isinstance(result, int) else 0

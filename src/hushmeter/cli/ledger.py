@@ -1,0 +1,115 @@
+"""`hushmeter ledger`: read and verify what was spent, from the state or from a running service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hushmeter.model.ledger import LedgerEntry, PrivacyBudget
+from hushmeter.ports import StateStore
+
+app = typer.Typer(help="Read and verify the privacy ledger.", no_args_is_help=True)
+
+StateDir = Annotated[Path | None, typer.Option(help="Read this state directory.")]
+Target = Annotated[str, typer.Option(help="host:port of a running service, where no state directory is given.")]
+
+
+@app.command()
+def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: int = 20, as_json: bool = False) -> None:
+    """Print the newest entries, or every entry as a line of JSON."""
+    from collections import deque
+
+    from rich.console import Console
+    from rich.table import Table
+
+    entries = _entries(state_dir, target)
+    if as_json:
+        for entry in entries:
+            fields = {"sequence": entry.sequence, "entry_hash": entry.entry_hash.hex(), **entry.fields}
+            typer.echo(json.dumps(fields))
+        return
+    table = Table(title="Privacy ledger, newest entries")
+    for column in ("entry", "metric", "view", "measurement", "window", "mechanism", "scale", "rho"):
+        table.add_column(column)
+    from hushmeter.model.time import iso
+
+    for entry in deque(entries, maxlen=limit):
+        f = entry.fields
+        view = f["view"]
+        table.add_row(
+            str(entry.sequence),
+            str(f["metric"]),
+            ", ".join(view) if isinstance(view, list) else "",
+            str(f["measurement"]),
+            f"{f['resolution']} {iso(int(str(f['window_start_ms'])))}",
+            str(f["mechanism"]),
+            f"{float(str(f['scale'])):,.1f}",
+            f"{float(Fraction(str(f['rho']))):.3g}",
+        )
+    Console().print(table)
+
+
+@app.command()
+def verify(state_dir: StateDir = None, target: Target = "127.0.0.1:50551") -> None:
+    """Check the hash chain and that no period has spent more than its budget; exit status 1 where either fails."""
+    from hushmeter.errors import LedgerBroken
+    from hushmeter.ledger.entries import verify_budget, verify_chain
+    from hushmeter.model.time import iso
+
+    try:
+        summary = verify_chain(_entries(state_dir, target))
+        budget = _budget(state_dir, target)
+        verify_budget(summary, budget)
+    except LedgerBroken as error:
+        typer.echo(f"the ledger does not hold: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{summary.count} entries, chain intact, head {summary.head_hash.hex()}")
+    for start, rho in sorted(summary.rho_by_period.items())[-5:]:
+        typer.echo(f"  period {iso(start)}: rho {float(rho):.6f} of {float(budget.rho):.6f}")
+    typer.echo(f"no period of {len(summary.rho_by_period)} has spent more than its budget")
+
+
+def _store(state_dir: Path) -> StateStore:
+    from hushmeter.errors import ConfigError
+    from hushmeter.storage.state import SqlStateStore
+
+    if not (state_dir / "state.db").exists():
+        raise ConfigError(f"{state_dir} holds no state.db; give the state_dir of a service")
+    return SqlStateStore.open(f"sqlite:///{(state_dir / 'state.db').absolute()}")
+
+
+def _budget(state_dir: Path | None, target: str) -> PrivacyBudget:
+    from hushmeter.errors import ConfigError
+
+    if state_dir is not None:
+        deployment = _store(state_dir).deployment()
+        if deployment is None:
+            raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
+        return deployment.budget
+    from hushmeter.analyst import AnalystClient
+
+    with AnalystClient(target) as client:
+        stated = client.metrics().budget
+    return PrivacyBudget(stated.epsilon, stated.delta, Fraction(stated.rho))
+
+
+def _entries(state_dir: Path | None, target: str) -> Iterator[LedgerEntry]:
+    if state_dir is not None:
+        yield from _store(state_dir).ledger()
+        return
+    import grpc
+
+    from hushmeter.analyst import AnalystClient
+    from hushmeter.errors import ConfigError
+
+    try:
+        with AnalystClient(target) as client:
+            for e in client.ledger():
+                yield LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
+    except grpc.RpcError as error:
+        raise ConfigError(f"cannot read the ledger from {target}: {error.details()}; or give --state-dir") from None

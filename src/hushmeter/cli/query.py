@@ -1,0 +1,163 @@
+"""`hushmeter query`: private statistics on the command line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import grpc
+import typer
+
+from hushmeter.errors import QueryRefused
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def query(
+    metric: Annotated[str, typer.Argument(help="The metric; leave it out to list what can be asked for.")] = "",
+    view: Annotated[str, typer.Option(help="Dimensions to group by, with commas; none is the total.")] = "",
+    resolution: Annotated[str, typer.Option(help="For example 1d.")] = "",
+    start: Annotated[str, typer.Option(help="Windows that end after this time (ISO 8601, UTC).")] = "",
+    end: Annotated[str, typer.Option(help="Windows that end at or before this time.")] = "",
+    where: Annotated[list[str] | None, typer.Option(help="dimension=value; may be repeated.")] = None,
+    statistic: Annotated[list[str] | None, typer.Option(help="Only these statistics; may be repeated.")] = None,
+    roll_up_time: Annotated[bool, typer.Option("--roll-up-time", help="Add all windows up, where that is lawful.")] = False,
+    output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
+    target: Annotated[str, typer.Option(help="host:port of the service.")] = "127.0.0.1:50551",
+) -> None:
+    """Ask a running service for private statistics."""
+    from hushmeter.analyst import AnalystClient
+
+    with AnalystClient(target) as client:
+        try:
+            if not metric:
+                _list_metrics(client)
+                return
+            table = client.releases(
+                metric,
+                [name.strip() for name in view.split(",") if name.strip()],
+                resolution=resolution,
+                start=_moment(start),
+                end=_moment(end),
+                where=_filters(where or []),
+                statistics=statistic or [],
+                roll_up_time=roll_up_time,
+            )
+        except grpc.RpcError as error:
+            raise QueryRefused(f"{target} answered {error.code().name}: {error.details()}") from None
+    _write(table, output, out)
+
+
+def _write(table: pa.Table, output: Format, out: Path | None) -> None:
+    import json
+
+    from pyarrow import csv, parquet
+
+    if output is Format.PARQUET:
+        if out is None:
+            raise typer.BadParameter("parquet needs a file: add --out FILE")
+        parquet.write_table(table, out)
+    elif output is Format.CSV:
+        csv.write_csv(table.cast(_plain(table)), out or sys.stdout.buffer)
+    elif output is Format.JSON:
+        text = json.dumps(table.to_pylist(), default=lambda value: value.isoformat(), indent=1)
+        if out is None:
+            typer.echo(text)
+        else:
+            out.write_text(text + "\n", encoding="utf-8")
+    else:
+        _print(table, out)
+
+
+def _plain(table: pa.Table) -> pa.Schema:
+    """The table's schema without dictionaries, for formats that have none."""
+    import pyarrow as pa
+
+    fields = [(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
+    return pa.schema(fields)
+
+
+def _print(table: pa.Table, out: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = [
+        n for n in table.column_names if n not in {"metric", "resolution", "window_end", "plan_version", "rolled_up_from"}
+    ]
+    shown = [n for n in shown if n not in {"rho", "delta", "release_id", "completeness"}]
+    printed = Table()
+    for name in shown:
+        printed.add_column(name, justify="right" if table.schema.field(name).type == "double" else "left")
+    for row in table.select(shown).to_pylist():
+        printed.add_row(*(_cell(row[name]) for name in shown))
+    if out is None:
+        console = Console()
+        console.print(printed)
+    else:
+        with out.open("w", encoding="utf-8") as file:
+            Console(file=file, width=200).print(printed)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.1f}"
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, dt.datetime) else str(value)
+
+
+def _list_metrics(client: object) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hushmeter.analyst import AnalystClient
+
+    if not isinstance(client, AnalystClient):
+        return
+    answer = client.metrics()
+    table = Table(title="What can be asked for")
+    for column in ("metric", "kind", "views", "resolutions", "statistics", "unit", "purposes"):
+        table.add_column(column)
+    for m in answer.metrics:
+        views = "\n".join(", ".join(v.dimensions) or "(total)" for v in m.views)
+        table.add_row(
+            m.name, m.kind, views, ", ".join(m.resolutions), ", ".join(m.statistics), m.unit, ", ".join(m.purposes)
+        )
+    console = Console()
+    console.print(table)
+    b = answer.budget
+    console.print(
+        f"One {b.privacy_unit}'s whole record of {b.period} costs at most epsilon {b.epsilon:g}, delta {b.delta:g}."
+    )
+
+
+def _filters(pairs: list[str]) -> dict[str, list[str]]:
+    filters: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--where takes dimension=value, got {pair!r}")
+        filters.setdefault(name, []).append(value)
+    return filters
+
+
+def _moment(text: str) -> dt.datetime | None:
+    if not text:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time; write one such as 2026-03-01 or 2026-03-01T12:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

@@ -1,0 +1,51 @@
+"""`hushmeter serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML).")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Telemetry plan; needed on the first start alone.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
+    keys_dir: Annotated[Path | None, typer.Option(help="Where keys live; keep it out of backups.")] = None,
+    listen: Annotated[str | None, typer.Option(help="host:port of the gRPC services.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="host:port of operators' metrics; '' for none.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ingest processes.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
+) -> None:
+    """Serve: take reports in, seal windows at their deadlines, answer queries. Loopback only by default."""
+    from hushmeter.clock import SystemClock
+    from hushmeter.noise.opendp import OpenDPMechanisms
+    from hushmeter.service.config import read_config
+    from hushmeter.service.founding import open_context, read_plan_file
+    from hushmeter.service.logs import configure_logs
+    from hushmeter.service.supervisor import Supervisor
+
+    chosen = read_config(
+        config,
+        {
+            "plan": plan,
+            "state_dir": state_dir,
+            "keys_dir": keys_dir,
+            "listen": listen,
+            "metrics": metrics,
+            "workers": workers,
+            "log_format": log_format,
+        },
+    )
+    configure_logs(chosen.log_format)
+    plan_text = read_plan_file(chosen.plan) if chosen.plan is not None else None
+    clock = SystemClock()
+    context = open_context(chosen, clock, OpenDPMechanisms(), plan_text)
+    name, version = context.plan.name, context.plan.version
+    context.store.close()
+
+    def announce(address: str) -> None:
+        typer.echo(f"hushmeter serves plan {name} version {version} on {address} (state in {chosen.state_dir})")
+
+    raise typer.Exit(Supervisor(chosen, clock, announce).run())
