@@ -1,0 +1,154 @@
+"""QueryService: answers from the plan, the ledger and published releases alone (R1)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from fractions import Fraction
+from typing import TypeVar
+
+from hushmeter import limits
+from hushmeter.api.query.v1 import query_pb2 as pb
+from hushmeter.api.query.v1 import query_pb2_grpc
+from hushmeter.api.release.v1 import release_pb2
+from hushmeter.query.answering import Question, ReleaseAnswer, answer, check_question
+from hushmeter.service.context import Context
+from hushmeter.service.statuses import answering, streaming
+
+T = TypeVar("T")
+_END_OF_TIME_MS = 2**62
+
+
+class QueryService(query_pb2_grpc.QueryServiceServicer):
+    """Answers the three methods; reads run on threads, so that the door stays open meanwhile.
+
+    Args:
+        context: the deployment.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._losses: dict[float, release_pb2.PrivacyLoss] = {}
+
+    @answering
+    async def ListMetrics(self, _request: pb.ListMetricsRequest, _context: object) -> pb.ListMetricsResponse:  # noqa: N802
+        """What can be asked for, and the budget in force."""
+        plan, budget = self._context.plan, self._context.deployment.budget
+        metrics = [
+            pb.MetricCatalogEntry(
+                name=m.name,
+                description=m.description,
+                kind=m.kind.value,
+                unit=m.unit,
+                purposes=m.purposes,
+                views=[pb.MetricView(dimensions=view) for view in m.views],
+                resolutions=m.at,
+                statistics=[s.value for s in m.statistics],
+            )
+            for m in plan.metrics
+        ]
+        statement = pb.BudgetStatement(
+            period=plan.privacy.period.name,
+            epsilon=budget.epsilon,
+            delta=budget.delta,
+            rho=float(budget.rho),
+            privacy_unit=plan.privacy.unit,
+        )
+        return pb.ListMetricsResponse(metrics=metrics, budget=statement)
+
+    @streaming
+    async def QueryReleases(  # noqa: N802
+        self, request: pb.QueryReleasesRequest, _context: object
+    ) -> AsyncIterator[pb.QueryReleasesResponse]:
+        """Releases of one metric and view in a time range, in time order."""
+        plan = self._context.plan
+        question = Question(
+            metric=request.metric,
+            view=tuple(request.view),
+            resolution=request.resolution,
+            from_ms=request.from_ms,
+            to_ms=request.to_ms or _END_OF_TIME_MS,
+            filters={f.dimension: tuple(f.values) for f in request.filters},
+            statistics=tuple(request.statistics),
+            roll_up_time=request.roll_up_time,
+        )
+        checked = check_question(plan, question)
+        stored = self._context.store.releases(
+            checked.metric.name, checked.view, checked.resolution, question.from_ms, question.to_ms
+        )
+        answers = answer(plan, checked, stored)
+        async for chunk in _in_chunks(answers, self._message, limits.RELEASES_PER_ANSWER_MESSAGE):
+            yield pb.QueryReleasesResponse(releases=chunk)
+
+    @streaming
+    async def GetLedger(  # noqa: N802
+        self, request: pb.GetLedgerRequest, _context: object
+    ) -> AsyncIterator[pb.GetLedgerResponse]:
+        """The privacy ledger, entry by entry, in order."""
+        entries = self._context.store.ledger(max(1, request.from_sequence))
+        chunks = _in_chunks(
+            entries,
+            lambda e: pb.LedgerEntry(
+                sequence=e.sequence, content=e.content, previous_hash=e.previous_hash, entry_hash=e.entry_hash
+            ),
+            limits.LEDGER_ENTRIES_PER_ANSWER_MESSAGE,
+        )
+        async for chunk in chunks:
+            yield pb.GetLedgerResponse(entries=chunk)
+
+    def _message(self, found: ReleaseAnswer) -> release_pb2.Release:
+        estimates = [
+            release_pb2.Estimate(
+                statistic=e.statistic.value,
+                partition=label,
+                component=component,
+                value=e.values[row, column],
+                noise_std=e.noise_std[row, column],
+                interval_low=e.low[row, column],
+                interval_high=e.high[row, column],
+            )
+            for e in found.estimates
+            for row, label in enumerate(found.partitions)
+            for column, component in enumerate(e.components)
+        ]
+        return release_pb2.Release(
+            release_id=found.release_id,
+            metric=found.metric,
+            view=found.view,
+            resolution=found.resolution,
+            window_start_ms=found.window_start_ms,
+            window_end_ms=found.window_end_ms,
+            plan_version=found.plan_version,
+            completeness=found.completeness,
+            published_at_ms=found.published_at_ms,
+            privacy_loss=self._loss(found.rho),
+            estimates=estimates,
+            unit=found.unit,
+            rolled_up_from=found.rolled_up_from,
+        )
+
+    def _loss(self, rho: float) -> release_pb2.PrivacyLoss:
+        loss = self._losses.get(rho)
+        if loss is None:
+            delta = self._context.deployment.budget.delta
+            epsilon = self._context.mechanisms.epsilon_of(Fraction(rho), delta)
+            loss = release_pb2.PrivacyLoss(rho=rho, epsilon=epsilon, delta=delta)
+            # Distinct losses are as few as metrics, views and resolutions; roll-ups must not let them grow.
+            if len(self._losses) < limits.CACHED_LOSSES_MAX:
+                self._losses[rho] = loss
+        return loss
+
+
+async def _in_chunks(items: Iterator[T], message: Callable[[T], object], most: int) -> AsyncIterator[list[object]]:
+    """Messages of items, some at a time, made on a thread."""
+
+    def take() -> list[object]:
+        chunk: list[object] = []
+        for item in items:
+            chunk.append(message(item))
+            if len(chunk) == most:
+                break
+        return chunk
+
+    while chunk := await asyncio.to_thread(take):
+        yield chunk
