@@ -72,6 +72,10 @@ class KeyUnavailable(Failure):
     """A key cannot be read: missing, destroyed, damaged, or wrapped by another master key."""
 
 
+class KeyGone(KeyUnavailable):
+    """A key is missing or was destroyed: what it sealed can never be read again."""
+
+
 class SegmentLost(Failure):
     """A segment of the intake log that was acknowledged cannot be read any more."""
 

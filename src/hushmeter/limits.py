@@ -24,6 +24,7 @@ REJECTION_MESSAGES_MAX = 1_000
 QUEUED_REPORTS_MAX = 200_000
 """Reports waiting for their group commit in one worker; beyond it the door answers RESOURCE_EXHAUSTED with RetryInfo."""
 GROUP_COMMIT_REPORTS_MAX = 20_000
+GROUP_COMMIT_POINTS_MAX = 2_000_000
 
 # Clocks.
 CLOCK_SKEW_MAX_MS = 5 * 60_000
@@ -51,6 +52,7 @@ UNITS_MAX = 2**27
 """Units that one window may hold; `plan check` proves that no sum of theirs leaves int64 (P6)."""
 WINDOWS_PER_PERIOD_MAX = 2_000
 EXPIRY_MAX_DAYS = 366
+LATENESS_MAX_MS = 30 * 86_400_000
 
 # The intake log.
 SEGMENT_MAX_BYTES = 64 * 2**20
@@ -73,5 +75,5 @@ SOURCE_MAX_LENGTH = 32
 
 # Queries.
 RELEASES_PER_ANSWER_MESSAGE = 8
-ESTIMATES_PER_ANSWER_MESSAGE = 2_000
 LEDGER_ENTRIES_PER_ANSWER_MESSAGE = 500
+CACHED_LOSSES_MAX = 10_000

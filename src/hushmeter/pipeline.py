@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hushmeter.consent.register import ConsentRegister, bucket_of
-from hushmeter.errors import KeyUnavailable, SegmentLost
+from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.ingest.identity import pseudonym_of, window_salt
 from hushmeter.ledger.entries import entries_of
 from hushmeter.ledger.pricing import PriceList
@@ -44,7 +44,7 @@ def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRe
     budget = ports.deployment.budget
     try:
         tally = tally_window(record, ports, consent, period)
-    except (SegmentLost, KeyUnavailable):
+    except (SegmentLost, KeyGone):
         lost = entries_of(plan, ports.deployment.deployment_id, charge, None)
         store.mark_lost(window, lost, period.start_ms, charge.rho, budget)
         return WindowState.LOST

@@ -66,14 +66,16 @@ class KeyRing(Protocol):
         """The 32-byte key of that name.
 
         Raises:
-            KeyUnavailable: there is none, it was destroyed, it is damaged, or the master key is another one.
+            KeyGone: there is none, or it was destroyed.
+            KeyUnavailable: it cannot be read: permissions, damage, or another master key.
         """
 
     def get_or_create(self, name: str) -> bytes:
         """The key of that name, made at the first call; processes that race get the same one.
 
         Raises:
-            KeyUnavailable: it was destroyed, it is damaged, or the master key is another one.
+            KeyGone: it was destroyed.
+            KeyUnavailable: it cannot be read: permissions, damage, or another master key.
         """
 
     def destroy(self, name: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from hushmeter.clock import SystemClock
 from hushmeter.errors import HushmeterError
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.ports import Clock, Mechanisms
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
@@ -29,12 +30,16 @@ from hushmeter.service.worker import IntakeWorker
 def main(arguments: list[str]) -> int:
     """Runs one role, `worker` or `sealer`, with a configuration as JSON; returns the exit status."""
     role, config_json = arguments
-    config = Config.model_validate_json(config_json)
+    return run(role, Config.model_validate_json(config_json), SystemClock(), OpenDPMechanisms())
+
+
+def run(role: str, config: Config, clock: Clock, mechanisms: Mechanisms) -> int:
+    """Runs one role until it is told to stop; returns the exit status."""
     configure_logs(config.log_format)
     # The parent decides when to stop; a terminal's Ctrl-C reaches the whole group and must not cut a drain short.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        context = open_context(config, SystemClock(), OpenDPMechanisms())
+        context = open_context(config, clock, mechanisms)
         meters = Meters(multiprocess=True)
         if role == "sealer":
             _run_sealer(Sealer(context, meters))

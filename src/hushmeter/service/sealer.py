@@ -12,7 +12,7 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import HushmeterError, StateConflict
+from hushmeter.errors import Failure, HushmeterError, StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.pipeline import release_window
@@ -107,7 +107,14 @@ class Sealer:
                 continue
             if record.state is WindowState.CLOSING:
                 self._context.store.mark_sealed(record.window)
-            self._end(record)
+            try:
+                self._end(record)
+            except Failure as error:
+                # Something that an operator can mend; the window waits, and those after it.
+                held.add(record.window.resolution)
+                self._meters.failures.labels("seal").inc()
+                self._log.error("window waits", window=str(record.window), error=str(error))
+                continue
             ended += 1
         return ended
 
@@ -136,6 +143,7 @@ class Sealer:
             except StateConflict as conflict:
                 self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
                 return
+        self._destroy_period_key(record.window)
         self._meters.windows.labels(state.value).inc()
         level = self._log.error if state is WindowState.LOST else self._log.info
         level("window ended", window=str(record.window), state=state.value)
@@ -151,12 +159,11 @@ class Sealer:
             context.store.mark_scrubbed(start)
             context.keys.destroy(f"data/{start}")
             context.log.destroy(start)
-            self._scrub_period(over[-1])
 
-    def _scrub_period(self, coarsest: Window) -> None:
-        """Destroys a period's key when the last window of the period has ended (P3)."""
-        period = self._context.plan.privacy.period.window_of(coarsest.end_ms)
-        if coarsest.end_ms == period.end_ms:
+    def _destroy_period_key(self, window: Window) -> None:
+        """Destroys a period's key when its last window of the coarsest resolution, and so its last of all, has ended (P3)."""
+        period = self._context.plan.privacy.period.window_of(window.end_ms)
+        if window.resolution == self._context.plan.coarsest.name and window.end_ms == period.end_ms:
             self._context.keys.destroy(f"period/{period.start_ms}")
 
     def _has_ended(self, window: Window) -> bool:

@@ -187,9 +187,11 @@ class IntakeWorker:
     async def _commit_group(self) -> None:
         group: list[_Pending] = []
         reports = 0
-        while self._queue and reports < limits.GROUP_COMMIT_REPORTS_MAX:
+        points = 0
+        while self._queue and reports < limits.GROUP_COMMIT_REPORTS_MAX and points < limits.GROUP_COMMIT_POINTS_MAX:
             group.append(self._queue.pop(0))
             reports += len(group[-1].raw)
+            points += len(group[-1].raw.series)
         if not group:
             return
         self._queued_reports -= reports

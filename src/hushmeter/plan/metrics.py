@@ -1,0 +1,246 @@
+"""One metric of a plan file, checked against the rest of the plan and built."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+
+from hushmeter import limits
+from hushmeter.model.plan import (
+    STATISTICS,
+    Category,
+    ContributionBounds,
+    Dimension,
+    Kind,
+    Metric,
+    Statistic,
+    Weighting,
+)
+from hushmeter.model.time import DAY_MS, Resolution
+from hushmeter.plan.file import BoundsFile, MetricFile, PlanFile
+from hushmeter.plan.problems import Problems
+
+_LATER = frozenset({"variance", "quantiles", "top_k", "ratio", "vector"})
+_EPOCH = dt.date(1970, 1, 1)
+
+
+def build_metric(
+    name: str,
+    file: MetricFile,
+    plan: PlanFile,
+    resolutions: Sequence[Resolution],
+    problems: Problems,
+    today: dt.date | None,
+) -> Metric | None:
+    """Checks one metric and builds it; None where something is wrong with it, which `problems` then holds.
+
+    Args:
+        name: the metric's.
+        file: its part of the plan file.
+        plan: the whole file.
+        resolutions: of the plan, finest first.
+        problems: where problems are collected.
+        today: against which expiry is checked; None for not at all.
+    """
+    return _Builder(name, file, plan, resolutions, problems).build(today)
+
+
+class _Builder:
+    def __init__(
+        self, name: str, file: MetricFile, plan: PlanFile, resolutions: Sequence[Resolution], problems: Problems
+    ) -> None:
+        self._name = name
+        self._file = file
+        self._plan = plan
+        self._resolutions = resolutions
+        self._all = problems
+        self._own = 0
+
+    def _add(self, field: str, value: object, allowed: str) -> None:
+        self._own += 1
+        self._all.add(f"metrics.{self._name}.{field}", value, allowed)
+
+    def build(self, today: dt.date | None) -> Metric | None:
+        file = self._file
+        kind = Kind(file.kind)
+        self._check_words(today)
+        dimensions = self._dimensions()
+        views = self._views([d.name for d in dimensions])
+        at = self._at()
+        edges = self._edges(kind)
+        self._check_options(kind)
+        statistics = self._statistics(kind)
+        self._check_needs(kind, statistics)
+        bounds = self._bounds(kind, at)
+        if self._own:
+            return None
+        metric_at = tuple(r.name for r in self._resolutions if r.name in at)
+        return Metric(
+            name=self._name,
+            description=file.description,
+            owner=file.owner,
+            expires_ms=((file.expires - _EPOCH).days + 1) * DAY_MS,
+            category=Category(file.category),
+            purposes=tuple(file.purposes),
+            kind=kind,
+            unit=file.unit,
+            step=file.resolution,
+            edges=edges,
+            options=tuple(file.options),
+            dimensions=dimensions,
+            views=views,
+            at=metric_at,
+            bounds=bounds,
+            weighting=Weighting(file.weighting),
+            statistics=statistics,
+            weight=Fraction(file.weight),
+        )
+
+    def _check_words(self, today: dt.date | None) -> None:
+        file = self._file
+        if file.category == "customer_content":
+            allowed = ", ".join(c.value for c in Category)
+            self._add("category", file.category, f"customer content is never collected; the categories are {allowed}")
+        for purpose in file.purposes:
+            if purpose not in self._plan.purposes:
+                self._add("purposes", purpose, f"must be declared under purposes: {', '.join(self._plan.purposes)}")
+        if len(set(file.purposes)) < len(file.purposes):
+            self._add("purposes", file.purposes, "each purpose once")
+        if today is None:
+            return
+        latest = today + dt.timedelta(days=limits.EXPIRY_MAX_DAYS)
+        if not today <= file.expires <= latest:
+            self._add("expires", file.expires, f"a day from {today} to {latest}")
+
+    def _dimensions(self) -> tuple[Dimension, ...]:
+        dimensions = []
+        for name, dimension in self._file.dimensions.items():
+            path = f"dimensions.{name}"
+            if dimension.open or dimension.values is None:
+                self._add(path, "open", "open dimensions (private partitions) are not available yet: list the values")
+                continue
+            if len(set(dimension.values)) < len(dimension.values):
+                self._add(f"{path}.values", dimension.values, "each value once")
+                continue
+            dimensions.append(Dimension(name, tuple(dimension.values), dimension.scope == "unit"))
+        partitions = math.prod(len(d.values) for d in dimensions)
+        if partitions > limits.PARTITIONS_PER_METRIC_MAX:
+            self._add("dimensions", partitions, f"at most {limits.PARTITIONS_PER_METRIC_MAX} combinations of values")
+        return tuple(dimensions)
+
+    def _views(self, known: list[str]) -> tuple[tuple[str, ...], ...]:
+        views = []
+        for view in self._file.views:
+            unknown = [d for d in view if d not in self._file.dimensions]
+            if unknown:
+                declared = ", ".join(self._file.dimensions) or "none"
+                self._add("views", unknown[0], f"views name dimensions of the metric: {declared}")
+            ordered = tuple(d for d in known if d in view)
+            if ordered in views or len(set(view)) < len(view):
+                self._add("views", view, "each view once, and each dimension once in it")
+            views.append(ordered)
+        return tuple(views)
+
+    def _at(self) -> list[str]:
+        names = [r.name for r in self._resolutions]
+        at = names if self._file.at is None else self._file.at
+        for resolution in at:
+            if resolution not in self._plan.resolutions:
+                self._add("at", resolution, f"must be one of the resolutions: {', '.join(self._plan.resolutions)}")
+        return [name for name in names if name in at]
+
+    def _edges(self, kind: Kind) -> tuple[int, ...]:
+        edges = [self._steps("edges", e) for e in self._file.edges]
+        if edges and kind is not Kind.DISTRIBUTION:
+            self._add("edges", [str(e) for e in self._file.edges], f"a {kind} has no edges; leave them out")
+        if any(a >= b for a, b in itertools.pairwise(edges)):
+            self._add("edges", [str(e) for e in self._file.edges], "edges must increase")
+        return tuple(edges)
+
+    def _check_options(self, kind: Kind) -> None:
+        options = self._file.options
+        if kind is Kind.CHOICE and len(options) < 2:
+            self._add("options", options, "a choice has at least two options")
+        elif kind is not Kind.CHOICE and options:
+            self._add("options", options, f"a {kind} has no options; leave them out")
+        if len(set(options)) < len(options):
+            self._add("options", options, "each option once")
+
+    def _statistics(self, kind: Kind) -> tuple[Statistic, ...]:
+        lawful = ", ".join(s.value for s in STATISTICS[kind])
+        found = []
+        for asked in self._file.statistics:
+            name = asked if isinstance(asked, str) else next(iter(asked), "")
+            if name in _LATER:
+                self._add("statistics", name, f"is not available yet; a {kind} has {lawful}")
+            elif not isinstance(asked, str) or name not in {s.value for s in STATISTICS[kind]}:
+                self._add("statistics", name, f"a {kind} has the statistics {lawful}")
+            elif Statistic(name) in found:
+                self._add("statistics", name, "each statistic once")
+            else:
+                found.append(Statistic(name))
+        return tuple(found)
+
+    def _check_needs(self, kind: Kind, statistics: Sequence[Statistic]) -> None:
+        if kind is Kind.DISTRIBUTION and Statistic.HISTOGRAM in statistics and not self._file.edges:
+            self._add("edges", "none", "a histogram needs at least one edge")
+        if kind is Kind.DISTRIBUTION and not self._file.unit:
+            self._add("unit", "none", "a distribution needs the unit of its values, for example ms")
+        if kind is Kind.COUNTER and self._file.weighting == "event":
+            self._add("weighting", "event", "a counter's total has no events; leave weighting out")
+
+    def _bounds(self, kind: Kind, at: Sequence[str]) -> dict[str, ContributionBounds]:
+        per_unit = self._file.per_unit
+        for name in per_unit.by_resolution:
+            if name not in self._plan.resolutions:
+                self._add("per_unit.by_resolution", name, f"one of {', '.join(self._plan.resolutions)}")
+        for name, windows in per_unit.max_windows.items():
+            self._check_max_windows(name, windows)
+        bounds = {}
+        for resolution in at:
+            built = self._bounds_at(kind, per_unit.by_resolution.get(resolution), resolution)
+            if built is not None:
+                bounds[resolution] = built
+        return bounds
+
+    def _check_max_windows(self, name: str, windows: int) -> None:
+        known = {r.name: r for r in self._resolutions}
+        path = f"per_unit.max_windows.{name}"
+        if name not in known:
+            self._add(path, name, f"one of {', '.join(self._plan.resolutions)}")
+            return
+        period_ms = {"1d": DAY_MS, "1w": 7 * DAY_MS, "1mo": 31 * DAY_MS}[self._plan.privacy.period]
+        whole = period_ms // known[name].span.length_ms
+        if windows < whole:
+            self._add(path, windows, f"bounded participation is not available yet; leave it out, or write all {whole}")
+
+    def _bounds_at(self, kind: Kind, special: BoundsFile | None, resolution: str) -> ContributionBounds | None:
+        common = self._file.per_unit
+        special = special or BoundsFile()
+        path = "per_unit.range"
+        asked = special.range or common.range
+        if special.range is not None:
+            path = f"per_unit.by_resolution.{resolution}.range"
+        if asked is None:
+            if kind in {Kind.COUNTER, Kind.DISTRIBUTION}:
+                self._add("per_unit.range", "none", f"a {kind} needs the range [smallest, largest] of one unit's value")
+                return None
+            asked = [Decimal(0), self._file.resolution]
+        low, high = (self._steps(path, value) for value in asked)
+        if not -limits.RANGE_MAX <= low < high <= limits.RANGE_MAX:
+            shown = [str(v) for v in asked]
+            self._add(path, shown, f"[smallest, largest], smallest first, within {limits.RANGE_MAX} steps of zero")
+            return None
+        most = special.max_partitions or common.max_partitions or 1
+        return ContributionBounds(most, low, high, special.max_events or common.max_events or 1)
+
+    def _steps(self, path: str, value: Decimal) -> int:
+        """A value in units as a whole number of resolution steps."""
+        steps = Fraction(value) / Fraction(self._file.resolution)
+        if steps.denominator != 1:
+            self._add(path, value, f"must be a whole multiple of the resolution, {self._file.resolution}")
+        return int(steps)

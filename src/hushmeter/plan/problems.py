@@ -1,0 +1,31 @@
+"""What is wrong with a plan, collected so that all of it is told at once."""
+
+from __future__ import annotations
+
+from hushmeter.errors import PlanError
+
+
+class Problems:
+    """Lines of path, value and what is allowed."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, path: str, value: object, allowed: str) -> None:
+        """Adds one problem.
+
+        Args:
+            path: in the file, with dots.
+            value: what stands there.
+            allowed: what may stand there, or what to do.
+        """
+        shown = str(value)
+        self._lines.append(f"{path}: {allowed} (got {shown if len(shown) <= 80 else shown[:77] + '...'})")
+
+    def raise_any(self) -> None:
+        """Raises `PlanError` where there is any."""
+        if self._lines:
+            raise PlanError("the plan is not valid:\n  " + "\n  ".join(self._lines))
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)

@@ -1,0 +1,208 @@
+"""Reads and checks a telemetry plan: from YAML text to a `Plan` that is valid, or to a list of what is wrong.
+
+Every problem is told at once, a line each: the path in the file, the value, what is allowed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from hushmeter import limits
+from hushmeter.errors import PlanError
+from hushmeter.model.plan import Plan, Privacy, Purpose
+from hushmeter.model.time import Resolution, Span, parse_duration_ms
+from hushmeter.plan.file import PlanFile
+from hushmeter.plan.metrics import build_metric
+from hushmeter.plan.problems import Problems
+
+
+def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
+    """Reads a plan file.
+
+    Args:
+        text: YAML.
+        today: metrics must expire after today, and at most a year ahead.
+        check_expiry: false for a plan that is in force already, whose metrics may have expired since.
+
+    Raises:
+        PlanError: with a line for each problem.
+    """
+    size = len(text.encode())
+    if size > limits.PLAN_FILE_MAX_BYTES:
+        raise PlanError(f"the plan has {size} bytes; at most {limits.PLAN_FILE_MAX_BYTES} are read")
+    file = _validated(_loaded(text))
+    problems = Problems()
+    resolutions = _resolutions(file, problems)
+    period = Span.parse(file.privacy.period)
+    _check_nesting(resolutions, period, problems)
+    if file.privacy.currency == "pure":
+        problems.add("privacy.currency", "pure", "pure (Laplace) is not available yet; write zcdp or auto")
+    metrics = [
+        build_metric(name, metric, file, resolutions, problems, today if check_expiry else None)
+        for name, metric in file.metrics.items()
+    ]
+    problems.raise_any()
+    privacy = Privacy(file.privacy.unit, period, file.privacy.epsilon, file.privacy.delta, file.privacy.expected_units)
+    purposes = tuple(Purpose(name, text) for name, text in file.purposes.items())
+    built = tuple(m for m in metrics if m is not None)
+    return Plan(file.plan, file.version, privacy, tuple(resolutions), purposes, built, plan_hash_of(file))
+
+
+def plan_hash_of(file: PlanFile) -> str:
+    """SHA-256 of the plan's canonical JSON, hexadecimal: comments, spaces and defaults written out do not change it."""
+    dumped = file.model_dump(mode="python")
+    canonical = json.dumps(dumped, sort_keys=False, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Decimal):
+        return f"{Fraction(value)}"
+    return str(value)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML whose numbers are exact, and whose mappings do not repeat a key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        # Merged keys (<<) may be overridden on purpose; keys written twice are a slip.
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key_node.tag != "tag:yaml.org,2002:merge" and key in seen:
+                mark = key_node.start_mark
+                raise PlanError(f"line {mark.line + 1}: the key {key!r} stands twice in one mapping; keep one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal:
+    text = str(loader.construct_scalar(node)).replace("_", "")
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise PlanError(f"line {node.start_mark.line + 1}: {text!r} is not a finite number") from None
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _decimal)
+# YAML 1.1 reads 1e-8 as text; people mean the number.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    try:
+        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise PlanError(f"the plan is not valid YAML: {error}") from None
+    if not isinstance(loaded, dict):
+        raise PlanError("the plan must be a mapping that begins with 'plan: NAME'; hushmeter plan init writes one")
+    return loaded
+
+
+def _validated(loaded: dict[str, Any]) -> PlanFile:
+    try:
+        return PlanFile.model_validate(_numbers_as_decimals(loaded))
+    except ValidationError as error:
+        lines = sorted({_line(e) for e in error.errors()})
+        raise PlanError("the plan is not valid:\n  " + "\n  ".join(lines)) from None
+
+
+def _numbers_as_decimals(value: Any) -> Any:
+    """Every number that stands where a Decimal may; whole numbers stay whole where an int is asked for."""
+    if isinstance(value, dict):
+        return {k: _decimal_field(k, _numbers_as_decimals(v)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers_as_decimals(v) for v in value]
+    return value
+
+
+_DECIMAL_FIELDS = frozenset({"epsilon", "delta", "resolution", "weight", "range", "edges", "quantiles"})
+
+
+def _decimal_field(name: object, value: Any) -> Any:
+    if name not in _DECIMAL_FIELDS:
+        return value
+    if isinstance(value, list):
+        return [Decimal(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in value]
+    return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _line(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    value = error["input"]
+    shown = repr(str(value) if isinstance(value, Decimal) else value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    message = str(error["msg"])
+    if error["type"] == "extra_forbidden":
+        message = "is not a field here" + _did_you_mean(error["loc"])
+    elif error["type"] == "missing":
+        return f"{path}: is missing; it is required"
+    elif error["type"] == "string_type":
+        message = "must be text; quote it"
+    elif error["type"] == "string_pattern_mismatch":
+        message += "; names begin with a small letter and hold small letters, digits and _"
+    return f"{path}: {message} (got {shown})"
+
+
+def _did_you_mean(location: Sequence[Any]) -> str:
+    """The field that was probably meant, among all that plans have."""
+    schema = PlanFile.model_json_schema()
+    known = {name for part in (schema, *schema["$defs"].values()) for name in part.get("properties", {})}
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _resolutions(file: PlanFile, problems: Problems) -> list[Resolution]:
+    resolutions = []
+    for name, resolution in file.resolutions.items():
+        try:
+            span, lateness = Span.parse(name), parse_duration_ms(resolution.lateness)
+        except ValueError as error:
+            problems.add(f"resolutions.{name}", name, str(error))
+            continue
+        if lateness > limits.LATENESS_MAX_MS:
+            problems.add(f"resolutions.{name}.lateness", resolution.lateness, "at most 30d")
+        resolutions.append(Resolution(span, lateness))
+    return sorted(resolutions, key=lambda r: r.span)
+
+
+def _check_nesting(resolutions: Sequence[Resolution], period: Span, problems: Problems) -> None:
+    """Each resolution divides the next coarser one and the period (T1)."""
+    for resolution in resolutions:
+        path = f"resolutions.{resolution.name}"
+        if resolution.span.length_ms > period.length_ms:
+            problems.add(path, resolution.name, f"windows are no longer than the protection period, {period.name}")
+        elif not resolution.span.divides(period):
+            problems.add(path, resolution.name, f"must divide the protection period, {period.name}, into whole windows")
+        elif resolution.span.most_in(period) > limits.WINDOWS_PER_PERIOD_MAX:
+            windows = resolution.span.most_in(period)
+            problems.add(path, resolution.name, f"{windows} windows a period; at most {limits.WINDOWS_PER_PERIOD_MAX}")
+    for finer, coarser in _pairs(resolutions):
+        if finer.span.length_ms == coarser.span.length_ms:
+            problems.add(f"resolutions.{coarser.name}", coarser.name, f"is as long as {finer.name}; keep one")
+        elif not finer.span.divides(coarser.span):
+            problems.add(f"resolutions.{finer.name}", finer.name, f"must divide the next coarser one, {coarser.name}")
+        if finer.lateness_ms > coarser.lateness_ms + coarser.span.length_ms - finer.span.length_ms:
+            problems.add(
+                f"resolutions.{finer.name}.lateness",
+                f"{finer.lateness_ms} ms",
+                f"a window of {finer.name} must not close after the window of {coarser.name} that holds it",
+            )
+
+
+def _pairs(resolutions: Sequence[Resolution]) -> Iterator[tuple[Resolution, Resolution]]:
+    return itertools.pairwise(resolutions)

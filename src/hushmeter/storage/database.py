@@ -1,0 +1,216 @@
+"""Opens the state store's database, begins its transactions, and says in hushmeter's words what went wrong.
+
+Everything that only SQLite has is here. A writing transaction takes the write lock at its beginning (`BEGIN IMMEDIATE`), so
+that what it reads cannot change before it writes, whichever process or thread asks; readers never wait (WAL). A commit that
+returned is on the disk (`synchronous=FULL`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.pool import QueuePool
+
+from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantError, StateConflict, StorageFull
+from hushmeter.storage import schema
+from hushmeter.storage.files import failure_of, sync_directory
+
+BUSY_TIMEOUT_S: Final = 30.0
+"""How long a transaction waits for another process's write lock, and a thread for a connection."""
+_WRITES: Final = "hushmeter_writes"
+_IN_MEMORY: Final = (None, "", ":memory:")
+_PRIMARY_CODE: Final = 0xFF
+_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_UNUSABLE: Final = (
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_CORRUPT,
+)
+_LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_TAKEN: Final = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+# Closing any handle on a file gives up all of a process's locks on it, so no thread may open while another makes the file.
+_opening = threading.Lock()
+
+
+class Database:
+    """One database, with transactions for readers and writers. Safe for several threads and processes.
+
+    Args:
+        engine: as `_engine_of` makes it.
+        name: of the database in messages.
+    """
+
+    def __init__(self, engine: sa.Engine, name: str) -> None:
+        self._reader = engine
+        self._writer = engine.execution_options(**{_WRITES: True})
+        self._name = name
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """Opens the database that a URL names, and makes file and tables where it is new.
+
+        Args:
+            url: `sqlite:///PATH`, or `sqlite://` for one that lives in memory, as long as this object.
+
+        Raises:
+            ConfigError: the URL names no SQLite database, the file cannot be used, or its schema has another version.
+            StorageFull: there is no room for it.
+        """
+        path = _path_of(url)
+        name = "in memory" if path is None else str(path)
+        with _opening:
+            if path is not None:
+                _make_file(path)
+            database = cls(_engine_of(path), name)
+            try:
+                database._settle(in_file=path is not None)
+            except BaseException:
+                database.close()
+                raise
+        return database
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One reading transaction: everything in it sees the same state."""
+        with _in_our_words(self._name), self._reader.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One writing transaction: all of it becomes durable at its end, or nothing does.
+
+        Raises:
+            StorageFull: there is no room.
+            StateConflict: something is recorded already that exists only once.
+            Failure: another process held the write lock for too long.
+        """
+        with _in_our_words(self._name), self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Closes every connection that is not in use."""
+        self._reader.dispose()
+
+    def _settle(self, *, in_file: bool) -> None:
+        """Brings a new database to today's schema, and refuses any other than that."""
+        if in_file:
+            with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
+                raw.cursor().execute("PRAGMA journal_mode=WAL").close()
+        with self.write() as connection:
+            tables = sa.inspect(connection).get_table_names()
+            if not tables:
+                schema.METADATA.create_all(connection)
+                connection.execute(sa.insert(schema.meta).values(schema_version=schema.SCHEMA_VERSION))
+            elif schema.meta.name not in tables:
+                raise ConfigError(f"the database {self._name} is not hushmeter's; choose another state_dir")
+            version = connection.scalar(sa.select(schema.meta.c.schema_version))
+        if version != schema.SCHEMA_VERSION:
+            newer = version is not None and version > schema.SCHEMA_VERSION
+            way = "install a newer hushmeter" if newer else "stop the service and run `hushmeter migrate`"
+            raise ConfigError(
+                f"the state store {self._name} has schema version {version}, this hushmeter needs "
+                f"{schema.SCHEMA_VERSION}; {way}"
+            )
+
+
+def error_of(error: BaseException | None, name: str) -> HushmeterError:
+    """What a database's error means to callers; never holds a value that was to be written.
+
+    Args:
+        error: the driver's own, which names constraints and files and no values.
+        name: of the database.
+    """
+    code, said = getattr(error, "sqlite_errorcode", 0), str(error)
+    if isinstance(error, sqlite3.IntegrityError):
+        if code in _TAKEN:
+            return StateConflict(f"the state store {name} holds this already ({said}); nothing was changed")
+        return InvariantError(f"a promise of the state store {name} would have been broken: {said}")
+    match code & _PRIMARY_CODE:
+        case primary if primary in _NO_ROOM:
+            return StorageFull(
+                f"writing the state store {name}: {said}; nothing was recorded; free space or check the disk, and try again"
+            )
+        case primary if primary in _UNUSABLE:
+            return ConfigError(
+                f"cannot use the state store {name}: {said}; check that it is hushmeter's state.db and that this account "
+                "may write it and its directory, restore it from a backup, or choose another state_dir"
+            )
+        case primary if primary in _LOCKED:
+            return Failure(f"the state store {name} was locked for more than {BUSY_TIMEOUT_S:g} s: {said}; try again")
+        case _:
+            return Failure(f"the state store {name} failed: {said}; nothing was recorded")
+
+
+@contextlib.contextmanager
+def _in_our_words(name: str) -> Iterator[None]:
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise error_of(error.orig, name) from None
+    except sqlite3.Error as error:
+        raise error_of(error, name) from None
+    except exc.TimeoutError:
+        raise Failure(f"no connection to the state store {name} was free for {BUSY_TIMEOUT_S:g} s; try again") from None
+
+
+def _path_of(url: str) -> Path | None:
+    """The file that a URL names; None for a database in memory."""
+    try:
+        parsed = sa.make_url(url)
+    except exc.ArgumentError:
+        raise ConfigError("the state store's URL cannot be read; write sqlite:///PATH") from None
+    if parsed.get_backend_name() != "sqlite" or parsed.query:
+        shown = parsed.render_as_string(hide_password=True)
+        raise ConfigError(f"no state store at {shown}: this version of hushmeter takes sqlite:///PATH alone")
+    return None if parsed.database in _IN_MEMORY else Path(str(parsed.database))
+
+
+def _make_file(path: Path) -> None:
+    """Makes an empty file that only this account may read, unless there is one; SQLite's other files get its mode."""
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+        sync_directory(path.parent)
+    except FileExistsError:
+        return
+    except OSError as error:
+        failure = failure_of(error, f"making the state store {path}")
+        if isinstance(failure, StorageFull):
+            raise failure from None
+        raise ConfigError(f"cannot make the state store {path}: {error.strerror}; choose another state_dir") from None
+
+
+def _engine_of(path: Path | None) -> sa.Engine:
+    # A database in memory is its one connection: a pool of one makes threads take turns on it.
+    sizes = {"pool_size": 1, "max_overflow": 0} if path is None else {}
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=None if path is None else str(path)),
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        poolclass=QueuePool,
+        pool_timeout=BUSY_TIMEOUT_S,
+        hide_parameters=True,
+        **sizes,
+    )
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    # The driver must not begin transactions of its own: `_begin` does.
+    connection.isolation_level = None
+    for pragma in ("foreign_keys=ON", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,224 @@
+"""Reports as sealed bytes: one Arrow record batch a chunk, encrypted and authenticated for the place where it belongs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from hushmeter.errors import SegmentLost, ensure
+from hushmeter.model.report import ReportBatch, UInt64
+from hushmeter.model.time import Int64
+
+Bytes = bytes | memoryview
+
+NONCE_BYTES = 12
+SEAL_BYTES = NONCE_BYTES + 16
+"""How much longer a sealed chunk is than its plaintext."""
+LENGTH_BYTES = 4
+"""Of the length before a frame, and after a footer."""
+FRAME = "frame"
+RUN = "run"
+FOOTER = "footer"
+
+_ARROW_OVERHEAD_BYTES = 4_096
+"""More than the metadata and the padding of one record batch of this schema."""
+_ROW_BYTES = 2 * 16 + 3 * 8 + 4 + 2 * 4
+_POINT_BYTES = 4 + 8
+_POINTS_MAX = 2**31 - 1
+
+
+def _column(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+_SCHEMA = pa.schema(
+    [
+        _column("pseudonym", pa.binary(16)),
+        _column("report_id", pa.binary(16)),
+        _column("received_at_ms", pa.int64()),
+        _column("interval_start_ms", pa.int64()),
+        _column("interval_end_ms", pa.int64()),
+        _column("plan_version", pa.uint32()),
+        _column("series", pa.list_(_column("item", pa.uint32()))),
+        _column("values", pa.list_(_column("item", pa.int64()))),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentName:
+    """Which segment of which deployment.
+
+    Attributes:
+        deployment_id: 32 hexadecimal digits.
+        storage_start_ms: start of its storage window.
+        segment_id: 32 hexadecimal digits.
+    """
+
+    deployment_id: str
+    storage_start_ms: int
+    segment_id: str
+
+    def header(self, kind: str) -> bytes:
+        """The first line of a file of this segment: plain text, the same for every file of that kind."""
+        return f"hushmeter {kind} 1 {self.deployment_id} {self.storage_start_ms} {self.segment_id}\n".encode()
+
+    def associated(self, kind: str, number: int, bits: int) -> bytes:
+        """What is authenticated beside a chunk, so that it is only ever read where it belongs."""
+        return json.dumps([self.deployment_id, self.storage_start_ms, self.segment_id, kind, number, bits]).encode()
+
+    def __str__(self) -> str:
+        return f"segment {self.segment_id} of storage window {self.storage_start_ms}"
+
+
+def encode(batch: ReportBatch) -> memoryview:
+    """Writes reports as one Arrow record batch, without its schema.
+
+    Identifiers are stored as their 16 bytes, so that byte order is the numeric order of `pairs_of`.
+    """
+    ensure(int(batch.offsets[-1]) <= _POINTS_MAX, f"a chunk holds at most {_POINTS_MAX} points")
+    n = len(batch)
+    offsets = pa.py_buffer(np.ascontiguousarray(batch.offsets, np.int32))
+
+    def flat(kind: pa.DataType, column: np.ndarray, dtype: str) -> pa.Array:
+        return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(np.ascontiguousarray(column, dtype))])
+
+    def lists(name: str, points: pa.Array) -> pa.Array:
+        return pa.Array.from_buffers(_SCHEMA.field(name).type, n, [None, offsets], children=[points])
+
+    columns = [
+        flat(pa.binary(16), batch.pseudonyms, ">u8"),
+        flat(pa.binary(16), batch.report_ids, ">u8"),
+        flat(pa.int64(), batch.received_at_ms, "<i8"),
+        flat(pa.int64(), batch.interval_start_ms, "<i8"),
+        flat(pa.int64(), batch.interval_end_ms, "<i8"),
+        flat(pa.uint32(), batch.plan_versions, "<u4"),
+        lists("series", flat(pa.uint32(), batch.series, "<u4")),
+        lists("values", flat(pa.int64(), batch.values, "<i8")),
+    ]
+    return memoryview(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA).serialize()).cast("B")
+
+
+def decode(data: Bytes) -> ReportBatch:
+    """The inverse of `encode`: arrays are read-only, and views of `data` wherever the byte order allows."""
+    columns = pa.ipc.read_record_batch(pa.py_buffer(data), _SCHEMA).columns
+    pseudonyms, report_ids, received, start, end, versions, series, values = columns
+    offsets = series.offsets.to_numpy().astype(np.int64)
+    offsets.flags.writeable = False
+    ensure(series.offsets.equals(values.offsets), "the lists of a chunk are of equal lengths")
+    return ReportBatch(
+        _pairs(pseudonyms),
+        _pairs(report_ids),
+        received.to_numpy(),
+        start.to_numpy(),
+        end.to_numpy(),
+        versions.to_numpy(),
+        offsets,
+        series.values.to_numpy(),
+        values.values.to_numpy(),
+    )
+
+
+def seal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, plain: Bytes, *, bits: int = 0) -> bytes:
+    """Encrypts one chunk for its place: a fresh random nonce, then the AES-256-GCM ciphertext.
+
+    Args:
+        cipher: of the storage window's data key.
+        segment: where the chunk belongs.
+        kind: FRAME, RUN or FOOTER.
+        number: of the chunk within the segment, from 0.
+        plain: what is to be sealed.
+        bits: of a RUN, into how many runs the segment is cut.
+
+    References:
+        NIST SP 800-38D, 8.3: with random 96-bit nonces one key seals at most 2^32 chunks; a window's key never gets near.
+    """
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + cipher.encrypt(nonce, plain, segment.associated(kind, number, bits))
+
+
+def unseal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, sealed: Bytes, *, bits: int = 0) -> bytes:
+    """The inverse of `seal`.
+
+    Raises:
+        SegmentLost: the chunk is damaged, or was sealed by another key or for another place.
+    """
+    try:
+        if len(sealed) >= SEAL_BYTES:
+            nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
+            return cipher.decrypt(nonce, ciphertext, segment.associated(kind, number, bits))
+    except InvalidTag:
+        pass
+    raise SegmentLost(f"{segment}: {kind} {number} is damaged or does not belong there; its rows cannot be had back")
+
+
+def sealed_frames(segment: SegmentName, data: memoryview) -> list[memoryview]:
+    """The frames of a segment's file, still sealed, as far as their lengths fit.
+
+    Args:
+        segment: which segment.
+        data: the whole file: the header line, then frames, each behind its length.
+
+    Raises:
+        SegmentLost: the header line is damaged or another segment's.
+    """
+    header = segment.header("frames")
+    if data[: len(header)] != header:
+        raise SegmentLost(f"{segment}: its file does not begin as it should; its rows cannot be had back")
+    frames, at = list[memoryview](), len(header)
+    while at + LENGTH_BYTES <= len(data):
+        first = at + LENGTH_BYTES
+        at = first + int.from_bytes(data[at:first], "little")
+        if at - first < SEAL_BYTES or at > len(data):
+            break
+        frames.append(data[first:at])
+    return frames
+
+
+def pieces(batch: ReportBatch, sealed_bytes_max: int) -> Iterator[ReportBatch]:
+    """Cuts reports into the fewest consecutive pieces of which each, sealed, has at most so many bytes.
+
+    A piece holds at least one report, and there is at least one piece. Nearly every batch is one piece: itself.
+    """
+    room = sealed_bytes_max - SEAL_BYTES - _ARROW_OVERHEAD_BYTES
+    ends = np.arange(1, len(batch) + 1) * _ROW_BYTES + batch.offsets[1:] * _POINT_BYTES
+    if not len(batch) or ends[-1] <= room:
+        yield batch
+        return
+    borders = [0]
+    while borders[-1] < len(batch):
+        first = borders[-1]
+        used = int(ends[first - 1]) if first else 0
+        borders.append(max(first + 1, int(np.searchsorted(ends, used + room, side="right"))))
+    for first, last in itertools.pairwise(borders):
+        yield batch.take(np.arange(first, last))
+
+
+def bucket_numbers(pseudonyms: UInt64, bits: int) -> Int64:
+    """The bucket of each unit: the top `bits` bits of its pseudonym.
+
+    Args:
+        pseudonyms: uint64[n, 2].
+        bits: 0 to 63.
+
+    Returns:
+        int64[n], 0 to 2^bits - 1.
+    """
+    if bits == 0:
+        return np.zeros(len(pseudonyms), np.int64)
+    return (pseudonyms[:, 0] >> np.uint64(64 - bits)).astype(np.int64)
+
+
+def _pairs(column: pa.Array) -> UInt64:
+    stored = np.frombuffer(column.buffers()[1], ">u8", 2 * len(column)) if len(column) else np.zeros(0, ">u8")
+    pairs = stored.reshape(len(column), 2).astype(np.uint64)
+    pairs.flags.writeable = False
+    return pairs

@@ -1,0 +1,297 @@
+"""Keys in a directory, each wrapped by one master key; a destroyed key never comes back.
+
+One file a key: `deployment.key`, `data/<storage window start>.key`, `period/<period start>.key`, and `check`, a known text
+that tells a wrong master key at once. A file is a nonce and the AES-256-GCM sealed key; the key's name is authenticated, so
+that one file cannot stand for another. An empty file `NAME.destroyed` remains of a destroyed key. The directory belongs
+neither beside the data nor into backups (C6).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from hushmeter.errors import ConfigError, KeyGone, KeyUnavailable, ensure
+from hushmeter.storage.files import failure_of, sync_directory, write_durably
+
+MASTER_KEY_VARIABLE = "HUSHMETER_MASTER_KEY"
+
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+_WRAPPED_BYTES = _NONCE_BYTES + _KEY_BYTES + 16
+_NAME = re.compile(r"deployment|(?:data|period)/-?\d{1,19}")
+_KEY_FILES = ("deployment.key", "data/*.key", "period/*.key")
+_CHECK = "check"
+_CHECK_TEXT = b"hushmeter key ring, format 1".ljust(_KEY_BYTES)
+_MASTER_KEY_FILE_MAX_BYTES = 256
+
+
+class DirectoryKeyRing:
+    """A `KeyRing` of files in one directory; several processes may use it at once.
+
+    Args:
+        directory: an existing ring; `open` makes a new one.
+        master_key: 32 bytes.
+    """
+
+    def __init__(self, directory: Path, master_key: bytes) -> None:
+        ensure(len(master_key) == _KEY_BYTES, f"a master key is {_KEY_BYTES} bytes, got {len(master_key)}")
+        self._directory = directory
+        self._master = AESGCM(master_key)
+
+    @classmethod
+    def open(cls, directory: Path, master_key: bytes) -> Self:
+        """Opens a ring and proves that the master key is its own; makes the ring where the directory holds none.
+
+        Raises:
+            KeyUnavailable: the master key is another one, or the ring is damaged.
+            Failure: the directory cannot be made or written.
+        """
+        ring = cls(directory, master_key)
+        try:
+            for folder in (directory, directory / "data", directory / "period"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sync_directory(directory)
+        except OSError as error:
+            raise failure_of(error, f"making the key directory {directory}") from None
+        # The order matters: whoever founds the ring writes the check before the first key.
+        has_keys = any(any(directory.glob(pattern)) for pattern in _KEY_FILES)
+        if ring._read(_CHECK) is None:
+            if has_keys:
+                raise KeyUnavailable(
+                    f"{directory} holds keys but its file 'check' is missing, so no master key can be proved right; "
+                    "put the whole key directory back, or point keys_dir to the right one"
+                )
+            ring._add(_CHECK, _CHECK_TEXT)
+            ring._sync(directory)
+        ring._prove_master_key()
+        return ring
+
+    def get(self, name: str) -> bytes:
+        """The 32-byte key of that name; see `KeyRing.get`."""
+        _ensure_name(name)
+        wrapped = self._read(name)
+        if wrapped is None:
+            raise KeyGone(
+                f"there is no key {name} in {self._directory}; what it sealed cannot be read; "
+                "check that keys_dir is the directory that this deployment has always used"
+            )
+        return self._unwrap(name, wrapped)
+
+    def get_or_create(self, name: str) -> bytes:
+        """The key of that name, made at the first call; see `KeyRing.get_or_create`.
+
+        Raises:
+            StorageFull, Failure: the new key could not be made durable.
+        """
+        _ensure_name(name)
+        if self._read(name) is None:
+            self._add(name, os.urandom(_KEY_BYTES))
+            if self._tombstone(name).exists():
+                # A destroyer came between; whoever writes second sees the other, so the key dies here or there.
+                self.destroy(name)
+        # Also where another process made it: what this key seals may be acknowledged before that process syncs.
+        self._sync(self._path(name).parent)
+        return self.get(name)
+
+    def destroy(self, name: str) -> None:
+        """Makes the key unrecoverable, and any later key of that name impossible.
+
+        The tombstone is durable before the key is touched; a crash in between is repaired by the next call.
+
+        **Privacy**: raw rows and pseudonyms die with their keys (P3); overwriting cannot reach copies that a
+        copy-on-write file system or a drive keeps, so the master key must not be kept beside such copies.
+
+        Raises:
+            StorageFull, Failure: the disk refused; the key is refused from the moment the tombstone exists.
+        """
+        _ensure_name(name)
+        path, tombstone = self._path(name), self._tombstone(name)
+        try:
+            with contextlib.suppress(FileExistsError):
+                write_durably(tombstone, b"")
+            sync_directory(path.parent)
+            # A process that died while it made the key may have left it under its temporary name too.
+            for file in (path, *path.parent.glob(f"{path.stem}.*.new")):
+                _overwrite_and_remove(file)
+            sync_directory(path.parent)
+        except OSError as error:
+            raise failure_of(error, f"destroying key {name}") from None
+
+    def _path(self, name: str) -> Path:
+        return self._directory / (name if name == _CHECK else f"{name}.key")
+
+    def _tombstone(self, name: str) -> Path:
+        return self._directory / f"{name}.destroyed"
+
+    def _read(self, name: str) -> bytes | None:
+        """The wrapped key; None where there is none. Read before the tombstone is looked for, as `destroy` overwrites."""
+        path = self._path(name)
+        wrapped = None
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                wrapped = path.read_bytes()
+            destroyed = self._tombstone(name).exists()
+        except PermissionError:
+            raise KeyUnavailable(
+                f"key {name}: this account may not read {path}; "
+                "make the account that runs hushmeter its owner, with mode 0600 (directories 0700)"
+            ) from None
+        except OSError as error:
+            raise KeyUnavailable(f"key {name}: {path} cannot be read ({error.strerror}); check the disk") from None
+        if destroyed:
+            raise KeyGone(f"key {name} was destroyed: its data has been scrubbed for good, and no new one is made")
+        return wrapped
+
+    def _add(self, name: str, key: bytes) -> None:
+        """Makes a key file, whole or not at all; where another process was faster, its file stays."""
+        path = self._path(name)
+        temporary: Path | None = None
+        try:
+            descriptor, text = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".new", dir=path.parent)
+            temporary = Path(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self._wrap(name, key))
+                file.flush()
+                os.fsync(file.fileno())
+            # The temporary file is gone where the key was destroyed meanwhile; the caller looks.
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                os.link(temporary, path)
+        except OSError as error:
+            raise failure_of(error, f"making key {name} in {self._directory}") from None
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+    def _sync(self, directory: Path) -> None:
+        try:
+            sync_directory(directory)
+        except OSError as error:
+            raise failure_of(error, f"syncing the key directory {directory}") from None
+
+    def _wrap(self, name: str, key: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._master.encrypt(nonce, key, _associated(name))
+
+    def _unwrap(self, name: str, wrapped: bytes) -> bytes:
+        try:
+            if len(wrapped) == _WRAPPED_BYTES:
+                return self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(name))
+        except InvalidTag:
+            self._prove_master_key()
+        raise KeyUnavailable(
+            f"key {name} is damaged: {self._path(name)} has {len(wrapped)} bytes that the master key does not open "
+            f"(a key file has {_WRAPPED_BYTES}); what it sealed cannot be read"
+        )
+
+    def _prove_master_key(self) -> None:
+        wrapped = self._read(_CHECK)
+        with contextlib.suppress(InvalidTag, ValueError):
+            if (
+                wrapped is None
+                or self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(_CHECK)) == _CHECK_TEXT
+            ):
+                return
+        raise KeyUnavailable(
+            f"the master key is not the one that the keys in {self._directory} were wrapped with; "
+            f"give that one (master_key_file or {MASTER_KEY_VARIABLE}), or another keys_dir"
+        )
+
+
+def load_master_key(path: Path | None, environ: Mapping[str, str]) -> bytes:
+    """Reads the master key from a file, or where no file is named from the environment.
+
+    Args:
+        path: a file of 64 hexadecimal digits or of 32 bytes, which nobody but its owner may read.
+        environ: where `HUSHMETER_MASTER_KEY` is looked up, 64 hexadecimal digits.
+
+    Returns:
+        32 bytes.
+
+    Raises:
+        ConfigError: there is none, it has another length, or others may read it.
+        KeyUnavailable: the file exists and cannot be read.
+    """
+    if path is not None:
+        return _read_master_key(path)
+    text = environ.get(MASTER_KEY_VARIABLE, "").strip()
+    if not text:
+        raise ConfigError(f"there is no master key: name a file in master_key_file, or set {MASTER_KEY_VARIABLE}")
+    key = _from_hex(text)
+    if key is None:
+        raise ConfigError(f"{MASTER_KEY_VARIABLE} is {len(text)} characters long; it must be 64 hexadecimal digits")
+    return key
+
+
+def create_master_key(path: Path) -> bytes:
+    """Makes a new master key file, readable by its owner alone, and returns the key.
+
+    Raises:
+        ConfigError: the file exists: replacing a master key would lose every key that it wraps.
+        StorageFull, Failure: it could not be made durable.
+    """
+    key = os.urandom(_KEY_BYTES)
+    try:
+        write_durably(path, key.hex().encode() + b"\n")
+        sync_directory(path.parent)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists; it is never overwritten: move it away first if no key ring needs it") from None
+    except OSError as error:
+        raise failure_of(error, f"making the master key {path}") from None
+    return key
+
+
+def _read_master_key(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(_MASTER_KEY_FILE_MAX_BYTES)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no master key file {path}; name the right one in master_key_file") from None
+    except OSError as error:
+        raise KeyUnavailable(
+            f"the master key {path} cannot be read ({error.strerror}); "
+            "it must be a file whose owner is the account that runs hushmeter, with mode 0600"
+        ) from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"others may read or change the master key {path} (mode {mode:04o}); only its owner may: chmod 600 it"
+        )
+    if len(content) == _KEY_BYTES:
+        return content
+    key = _from_hex(content.decode("ascii", "replace").strip())
+    if key is None:
+        raise ConfigError(
+            f"{path} has {len(content)} bytes that are not a master key; it must hold 64 hexadecimal digits or 32 bytes"
+        )
+    return key
+
+
+def _from_hex(text: str) -> bytes | None:
+    return bytes.fromhex(text) if re.fullmatch(rf"[0-9a-fA-F]{{{2 * _KEY_BYTES}}}", text) else None
+
+
+def _ensure_name(name: str) -> None:
+    ensure(_NAME.fullmatch(name), f"{name!r} is no key name: deployment, data/<start> or period/<start>")
+
+
+def _associated(name: str) -> bytes:
+    return f"hushmeter key 1 {name}".encode()
+
+
+def _overwrite_and_remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        with path.open("r+b") as file:
+            file.write(bytes(_WRAPPED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()

@@ -1,0 +1,146 @@
+"""Foundation, consent decisions, and what is read page by page: releases and ledger. Parts of one transaction each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import sqlalchemy as sa
+
+from hushmeter.errors import StateConflict
+from hushmeter.model.consent import Decision
+from hushmeter.model.ledger import LedgerEntry, PrivacyBudget
+from hushmeter.model.release import Release, ReleaseKey
+from hushmeter.plan.catalog import SeriesBlock
+from hushmeter.ports import Deployment
+from hushmeter.storage import schema
+from hushmeter.storage.release_payload import decode_vectors
+from hushmeter.storage.schema import decisions, ledger, plans, releases, view_of, view_text
+
+_DECISION = (
+    decisions.c.subject,
+    decisions.c.purpose,
+    decisions.c.given,
+    decisions.c.received_at_ms,
+    decisions.c.text_hash,
+    decisions.c.locale,
+    decisions.c.source,
+)
+
+
+def deployment(connection: sa.Connection) -> Deployment | None:
+    """What the store was founded with; None for a new one."""
+    founded = sa.select(schema.deployment, plans).join(plans, schema.deployment.c.plan_version == plans.c.version)
+    row = connection.execute(founded).one_or_none()
+    if row is None:
+        return None
+    budget = PrivacyBudget(row.epsilon, row.delta, Fraction(row.rho))
+    return Deployment(row.deployment_id, row.created_at_ms, row.version, row.hash, row.text, budget)
+
+
+def found(connection: sa.Connection, founded: Deployment, blocks: Sequence[SeriesBlock]) -> None:
+    """Founds the store, once."""
+    existing = deployment(connection)
+    if existing is not None:
+        raise StateConflict(
+            f"this state was founded before, as deployment {existing.deployment_id}; open it as it is, or choose another "
+            "state_dir for another deployment"
+        )
+    plan = {"version": founded.plan_version, "hash": founded.plan_hash, "text": founded.plan_text}
+    connection.execute(sa.insert(plans).values(plan))
+    row = {
+        "id": 1,
+        "deployment_id": founded.deployment_id,
+        "created_at_ms": founded.created_at_ms,
+        "plan_version": founded.plan_version,
+        "epsilon": founded.budget.epsilon,
+        "delta": founded.budget.delta,
+        "rho": str(founded.budget.rho),
+    }
+    connection.execute(sa.insert(schema.deployment).values(row))
+    rows = [{"first": b.first, "size": b.size, "metric": b.metric, "signature": b.signature} for b in blocks]
+    if rows:
+        connection.execute(sa.insert(schema.series_blocks), rows)
+
+
+def series_blocks(connection: sa.Connection) -> tuple[SeriesBlock, ...]:
+    """All series blocks, by first number."""
+    rows = connection.execute(sa.select(schema.series_blocks).order_by(schema.series_blocks.c.first))
+    return tuple(SeriesBlock(*row) for row in rows)
+
+
+def record_decisions(connection: sa.Connection, taken: Sequence[Decision]) -> int:
+    """Appends decisions in their order and returns the newest sequence number (P8)."""
+    rows = [
+        {
+            "subject": d.subject,
+            "purpose": d.purpose,
+            "given": d.given,
+            "received_at_ms": d.received_at_ms,
+            "text_hash": d.text_hash,
+            "locale": d.locale,
+            "source": d.source,
+        }
+        for d in taken
+    ]
+    if rows:
+        connection.execute(sa.insert(decisions), rows)
+    return _newest_decision(connection)
+
+
+def decisions_after(connection: sa.Connection, sequence: int) -> tuple[int, tuple[Decision, ...]]:
+    """The newest sequence number, and the decisions after one, in order."""
+    later = sa.select(decisions.c.sequence, *_DECISION).where(decisions.c.sequence > sequence)
+    rows = connection.execute(later.order_by(decisions.c.sequence)).all()
+    newest = rows[-1].sequence if rows else _newest_decision(connection)
+    return newest, tuple(Decision(*row[1:]) for row in rows)
+
+
+def releases_page(
+    connection: sa.Connection,
+    metric: str,
+    view: tuple[str, ...],
+    resolution: str,
+    *,
+    after: tuple[int, int],
+    to_ms: int,
+    limit: int,
+) -> list[tuple[int, Release]]:
+    """The next releases of windows that end by `to_ms`, in time order.
+
+    Args:
+        connection: in any transaction.
+        metric: whose releases.
+        view: likewise.
+        resolution: likewise.
+        after: (window end, number) of the last one that was read.
+        to_ms: the last window end.
+        limit: how many at most.
+    """
+    end, number = after
+    r = releases.c
+    chosen = (
+        sa.select(releases)
+        .where(r.metric == metric, r.view == view_text(view), r.resolution == resolution, r.window_end_ms <= to_ms)
+        .where(r.window_end_ms >= end, sa.or_(r.window_end_ms > end, r.number > number))
+        .order_by(r.window_end_ms, r.number)
+        .limit(limit)
+    )
+    return [(row.number, _release(row)) for row in connection.execute(chosen)]
+
+
+def ledger_page(connection: sa.Connection, from_sequence: int, limit: int) -> list[LedgerEntry]:
+    """At most so many ledger entries from a number on, in order."""
+    fields = (ledger.c.sequence, ledger.c.content, ledger.c.previous_hash, ledger.c.entry_hash)
+    chosen = sa.select(*fields).where(ledger.c.sequence >= from_sequence).order_by(ledger.c.sequence).limit(limit)
+    return [LedgerEntry(*row) for row in connection.execute(chosen)]
+
+
+def _newest_decision(connection: sa.Connection) -> int:
+    return connection.scalar(sa.select(sa.func.max(decisions.c.sequence))) or 0
+
+
+def _release(row: sa.Row[Any]) -> Release:
+    key = ReleaseKey(row.plan_version, row.metric, view_of(row.view), row.resolution, row.window_start_ms)
+    return Release(key, row.window_end_ms, row.published_at_ms, row.completeness, decode_vectors(row.payload))

@@ -1,0 +1,164 @@
+"""The tables of the state store, for SQLite and PostgreSQL alike.
+
+Nothing here is a raw row, a key or a number of a tally. Privacy parameters are text where they are exact fractions; all
+times are milliseconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION: Final = 1
+"""Raised by one whenever a table changes; `hushmeter migrate` carries a store from one to the next."""
+
+# SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+METADATA: Final = sa.MetaData()
+
+
+def _number(name: str, *, generated: bool = True) -> sa.Column[int]:
+    """A primary key that counts from 1."""
+    return sa.Column(name, _NUMBER, primary_key=True, autoincrement=generated)
+
+
+def _column(name: str, kind: Any, *constraints: Any) -> sa.Column[Any]:
+    return sa.Column(name, kind, *constraints, nullable=False)
+
+
+meta = sa.Table("meta", METADATA, sa.Column("schema_version", sa.Integer, primary_key=True, autoincrement=False))
+
+plans = sa.Table(
+    "plans",
+    METADATA,
+    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+    _column("hash", sa.Text),
+    _column("text", sa.Text),
+)
+
+deployment = sa.Table(
+    "deployment",
+    METADATA,
+    # One store holds one deployment (C3): a second foundation meets this key.
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    _column("deployment_id", sa.Text),
+    _column("created_at_ms", sa.BigInteger),
+    _column("plan_version", sa.BigInteger, sa.ForeignKey(plans.c.version)),
+    _column("epsilon", sa.Double),
+    _column("delta", sa.Double),
+    _column("rho", sa.Text),
+)
+
+series_blocks = sa.Table(
+    "series_blocks",
+    METADATA,
+    sa.Column("first", sa.BigInteger, primary_key=True, autoincrement=False),
+    _column("size", sa.BigInteger),
+    _column("metric", sa.Text),
+    _column("signature", sa.Text),
+    sa.UniqueConstraint("metric", "signature"),
+)
+
+workers = sa.Table(
+    "workers",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    _column("beats", sa.BigInteger),
+    _column("started_at_ms", sa.BigInteger),
+    _column("seen_at_ms", sa.BigInteger),
+    _column("retired", sa.Boolean),
+    sa.Index("workers_by_retired", "retired"),
+    sa.Index("workers_by_seen", "seen_at_ms"),
+)
+
+segments = sa.Table(
+    "segments",
+    METADATA,
+    _number("sequence"),
+    _column("segment_id", sa.Text),
+    _column("worker_id", sa.Text, sa.ForeignKey(workers.c.id)),
+    _column("storage_start_ms", sa.BigInteger),
+    _column("closed", sa.Boolean),
+    _column("frames", sa.BigInteger),
+    sa.UniqueConstraint("segment_id"),
+    sa.Index("segments_by_storage_window", "storage_start_ms", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+windows = sa.Table(
+    "windows",
+    METADATA,
+    sa.Column("resolution", sa.Text, primary_key=True),
+    sa.Column("start_ms", sa.BigInteger, primary_key=True, autoincrement=False),
+    _column("end_ms", sa.BigInteger),
+    _column("state", sa.Text),
+    _column("last_segment", sa.BigInteger),
+    sa.Index("windows_by_state", "state", "end_ms", "resolution"),
+)
+
+scrubbed = sa.Table(
+    "scrubbed",
+    METADATA,
+    sa.Column("storage_start_ms", sa.BigInteger, primary_key=True, autoincrement=False),
+)
+
+releases = sa.Table(
+    "releases",
+    METADATA,
+    _number("number"),
+    _column("plan_version", sa.BigInteger),
+    _column("metric", sa.Text),
+    _column("view", sa.Text),
+    _column("resolution", sa.Text),
+    _column("window_start_ms", sa.BigInteger),
+    _column("window_end_ms", sa.BigInteger),
+    _column("published_at_ms", sa.BigInteger),
+    _column("completeness", sa.Double),
+    _column("payload", sa.LargeBinary),
+    # Noise is drawn once (C4); the deployment is the store itself.
+    sa.UniqueConstraint("plan_version", "metric", "view", "resolution", "window_start_ms", name="releases_drawn_once"),
+    sa.ForeignKeyConstraint(["resolution", "window_start_ms"], [windows.c.resolution, windows.c.start_ms]),
+    sa.Index("releases_in_time", "metric", "view", "resolution", "window_end_ms", "number"),
+    sqlite_autoincrement=True,
+)
+
+ledger = sa.Table(
+    "ledger",
+    METADATA,
+    # Numbered by hand: the chain has no gaps, which a generated number does not promise.
+    _number("sequence", generated=False),
+    _column("period_start_ms", sa.BigInteger),
+    _column("rho", sa.Text),
+    _column("content", sa.Text),
+    _column("previous_hash", sa.LargeBinary),
+    _column("entry_hash", sa.LargeBinary),
+    # Covers `spent`, which is asked at every publication.
+    sa.Index("ledger_by_period", "period_start_ms", "rho"),
+)
+
+decisions = sa.Table(
+    "decisions",
+    METADATA,
+    _number("sequence"),
+    _column("subject", sa.LargeBinary),
+    _column("purpose", sa.Text),
+    _column("given", sa.Boolean),
+    _column("received_at_ms", sa.BigInteger),
+    _column("text_hash", sa.LargeBinary),
+    _column("locale", sa.Text),
+    _column("source", sa.Text),
+    sqlite_autoincrement=True,
+)
+
+
+def view_text(view: tuple[str, ...]) -> str:
+    """A view as it is stored: a JSON list of its dimensions' names."""
+    return json.dumps(list(view), ensure_ascii=False, separators=(",", ":"))
+
+
+def view_of(text: str) -> tuple[str, ...]:
+    """The inverse of `view_text`."""
+    return tuple(json.loads(text))

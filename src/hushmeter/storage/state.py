@@ -1,0 +1,207 @@
+"""The state store on a database: `StateStore`, one transaction a method.
+
+The SQL is in `workers`, `windows` and `records`, as functions of a connection; the engine's own ways are in `database`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Final
+
+import sqlalchemy as sa
+
+from hushmeter.model.consent import Decision
+from hushmeter.model.ledger import LedgerEntry, PrivacyBudget
+from hushmeter.model.release import Release
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import Window
+from hushmeter.plan.catalog import SeriesBlock
+from hushmeter.ports import Deployment, Registration, SegmentRecord, WindowRecord
+from hushmeter.storage import records, schema, windows, workers
+from hushmeter.storage.database import Database
+
+RELEASES_PER_PAGE: Final = 32
+LEDGER_ENTRIES_PER_PAGE: Final = 1_000
+
+
+class SqlStateStore:
+    """Everything durable but raw rows and keys; safe for several threads and processes at once.
+
+    Whatever returned is on the disk. Every method raises `StorageFull` where there is no room and `Failure` where the
+    database cannot be had; nothing has changed then.
+
+    Args:
+        database: opened, with today's schema.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str) -> SqlStateStore:
+        """Opens the store that a URL names; makes it where it is new.
+
+        Args:
+            url: `sqlite:///PATH`; `sqlite://` for a store in memory that ends with this object.
+
+        Raises:
+            ConfigError: the URL or its file cannot be used, or its schema has another version.
+            StorageFull: there is no room for it.
+        """
+        return cls(Database.open(url))
+
+    def deployment(self) -> Deployment | None:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.deployment(connection)
+
+    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock]) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            records.found(connection, deployment, blocks)
+
+    def series_blocks(self) -> tuple[SeriesBlock, ...]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.series_blocks(connection)
+
+    def start_worker(self, worker_id: str, now_ms: int) -> None:
+        """See `StateStore`; raises `StateConflict` where a worker has had that name."""
+        with self._database.write() as connection:
+            workers.start_worker(connection, worker_id, now_ms)
+
+    def beat(self, worker_id: str, now_ms: int) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            workers.beat(connection, worker_id, now_ms)
+
+    def beats(self) -> dict[str, int]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return workers.beats(connection)
+
+    def retire_worker(self, worker_id: str, now_ms: int | None) -> None:
+        """See `StateStore`; a worker that was declared dead and signs off afterwards is told `LeaseLost`."""
+        with self._database.write() as connection:
+            workers.retire_worker(connection, worker_id, now_ms)
+
+    def serving_ms(self, start_ms: int, end_ms: int) -> int:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return workers.serving_ms(connection, start_ms, end_ms)
+
+    def register_segment(self, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]) -> Registration:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            return workers.register_segment(connection, worker_id, segment_id, storage, over)
+
+    def close_segment(self, segment_id: str, frames: int) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            workers.close_segment(connection, segment_id, frames)
+
+    def segments(self, starts_ms: Sequence[int], last_segment: int | None = None) -> tuple[SegmentRecord, ...]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return workers.segments_of(connection, starts_ms, last_segment)
+
+    def windows(self, states: Sequence[WindowState]) -> tuple[WindowRecord, ...]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return windows.windows_in(connection, states)
+
+    def last_window_start(self, resolution: str) -> int | None:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return windows.last_window_start(connection, resolution)
+
+    def begin_closing(self, window: Window) -> WindowRecord:
+        """See `StateStore`; `StateConflict` for a window that is not later than all that have begun (P7)."""
+        with self._database.write() as connection:
+            return windows.begin_closing(connection, window)
+
+    def mark_sealed(self, window: Window) -> None:
+        """See `StateStore`; `StateConflict` where it is not CLOSING, `InvariantError` where a segment is still open."""
+        with self._database.write() as connection:
+            windows.mark_sealed(connection, window)
+
+    def publish(
+        self,
+        window: Window,
+        releases: Sequence[Release],
+        entries: Sequence[str],
+        period_start_ms: int,
+        rho: Fraction,
+        budget: PrivacyBudget,
+    ) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            windows.publish(connection, window, releases, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
+
+    def mark_lost(
+        self, window: Window, entries: Sequence[str], period_start_ms: int, rho: Fraction, budget: PrivacyBudget
+    ) -> None:
+        """See `StateStore`; raises what `publish` does."""
+        with self._database.write() as connection:
+            windows.mark_lost(connection, window, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
+
+    def spent(self, period_start_ms: int) -> Fraction:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return windows.spent(connection, period_start_ms)
+
+    def mark_scrubbed(self, storage_start_ms: int) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            workers.mark_scrubbed(connection, storage_start_ms)
+
+    def scrubbed(self, storage_start_ms: int) -> bool:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return workers.is_scrubbed(connection, storage_start_ms)
+
+    def record_decisions(self, decisions: Sequence[Decision]) -> int:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            return records.record_decisions(connection, decisions)
+
+    def decisions_after(self, sequence: int) -> tuple[int, tuple[Decision, ...]]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.decisions_after(connection, sequence)
+
+    def releases(
+        self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
+    ) -> Iterator[tuple[int, Release]]:
+        """See `StateStore`; no transaction stays open between pages, however slowly they are read."""
+        after = (from_ms + 1, 0)
+        while True:
+            with self._database.read() as connection:
+                page = records.releases_page(
+                    connection, metric, view, resolution, after=after, to_ms=to_ms, limit=RELEASES_PER_PAGE
+                )
+            yield from page
+            if len(page) < RELEASES_PER_PAGE:
+                return
+            number, last = page[-1]
+            after = (last.window_end_ms, number)
+
+    def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
+        """See `StateStore`; no transaction stays open between pages, however slowly they are read."""
+        while True:
+            with self._database.read() as connection:
+                page = records.ledger_page(connection, from_sequence, LEDGER_ENTRIES_PER_PAGE)
+            yield from page
+            if len(page) < LEDGER_ENTRIES_PER_PAGE:
+                return
+            from_sequence = page[-1].sequence + 1
+
+    def schema_version(self) -> int:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return int(connection.execute(sa.select(schema.meta.c.schema_version)).scalar_one())
+
+    def close(self) -> None:
+        """See `StateStore`."""
+        self._database.close()

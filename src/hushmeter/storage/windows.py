@@ -1,0 +1,223 @@
+"""The life of release windows in the state store, and their publication. Each function is a part of one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import sqlalchemy as sa
+
+from hushmeter.errors import BudgetExhausted, StateConflict, ensure
+from hushmeter.model.ledger import GENESIS, LedgerEntry, PrivacyBudget
+from hushmeter.model.release import Release
+from hushmeter.model.states import WINDOW_TRANSITIONS, WindowEvent, WindowState, transition
+from hushmeter.model.time import Window, iso
+from hushmeter.ports import WindowRecord
+from hushmeter.storage.release_payload import encode_vectors
+from hushmeter.storage.schema import ledger, releases, segments, view_text, windows
+
+
+def windows_in(connection: sa.Connection, states: Sequence[WindowState]) -> tuple[WindowRecord, ...]:
+    """Windows in these states, by end and then resolution."""
+    chosen = sa.select(windows).where(windows.c.state.in_([s.value for s in states]))
+    rows = connection.execute(chosen.order_by(windows.c.end_ms, windows.c.resolution))
+    return tuple(_record(row) for row in rows)
+
+
+def last_window_start(connection: sa.Connection, resolution: str) -> int | None:
+    """Start of the newest window of a resolution that has left OPEN."""
+    newest = sa.select(sa.func.max(windows.c.start_ms)).where(windows.c.resolution == resolution)
+    start_ms: int | None = connection.scalar(newest)
+    return start_ms
+
+
+def begin_closing(connection: sa.Connection, window: Window) -> WindowRecord:
+    """OPEN -> CLOSING, in time order within a resolution (P7); a window that has begun keeps its record."""
+    known = connection.execute(sa.select(windows).where(_is(window))).one_or_none()
+    if known is not None:
+        ensure(known.end_ms == window.end_ms, f"window {window} ended at {known.end_ms}, now at {window.end_ms}")
+        return _record(known)
+    newest_end = connection.scalar(
+        sa.select(sa.func.max(windows.c.end_ms)).where(windows.c.resolution == window.resolution)
+    )
+    if newest_end is not None and window.start_ms < newest_end:
+        raise StateConflict(
+            f"window {window} cannot begin to close: those of {window.resolution} have closed up to {iso(newest_end)}, "
+            "strictly in time order; only later ones may follow"
+        )
+    last_segment = connection.scalar(sa.select(sa.func.max(segments.c.sequence))) or 0
+    record = WindowRecord(window, transition(WindowState.OPEN, WindowEvent.DEADLINE_PASSED), last_segment)
+    row = {
+        "resolution": window.resolution,
+        "start_ms": window.start_ms,
+        "end_ms": window.end_ms,
+        "state": record.state.value,
+        "last_segment": last_segment,
+    }
+    connection.execute(sa.insert(windows).values(row))
+    return record
+
+
+def mark_sealed(connection: sa.Connection, window: Window) -> None:
+    """CLOSING -> SEALED; every segment that may hold rows of the window is closed by then."""
+    record = _advance(connection, window, WindowEvent.SEGMENTS_CLOSED)
+    waiting = connection.scalar(
+        sa.select(sa.func.count())
+        .select_from(segments)
+        .where(segments.c.storage_start_ms >= window.start_ms, segments.c.storage_start_ms < window.end_ms)
+        .where(segments.c.sequence <= record.last_segment, segments.c.closed.is_(False))
+    )
+    ensure(waiting == 0, f"window {window} was to be sealed while {waiting} of its segments are still open")
+
+
+def publish(
+    connection: sa.Connection,
+    window: Window,
+    release_rows: Sequence[dict[str, object]],
+    entries: Sequence[str],
+    *,
+    period_start_ms: int,
+    rho: Fraction,
+    budget: PrivacyBudget,
+) -> None:
+    """SEALED -> RELEASED, with charge and releases as `rows_of` wrote them (C4)."""
+    _advance(connection, window, WindowEvent.PUBLISHED)
+    charge(connection, window, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
+    if release_rows:
+        connection.execute(sa.insert(releases), release_rows)
+
+
+def rows_of(window: Window, published: Sequence[Release]) -> list[dict[str, object]]:
+    """Releases of one window as rows; needs no transaction, so that nobody waits while payloads are encoded."""
+    return [_release_row(window, release) for release in published]
+
+
+def mark_lost(
+    connection: sa.Connection,
+    window: Window,
+    entries: Sequence[str],
+    *,
+    period_start_ms: int,
+    rho: Fraction,
+    budget: PrivacyBudget,
+) -> None:
+    """SEALED -> LOST, with the whole charge and no release (C6)."""
+    _advance(connection, window, WindowEvent.ROWS_MISSING)
+    charge(connection, window, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
+
+
+def spent(connection: sa.Connection, period_start_ms: int) -> Fraction:
+    """The rho that one period's entries add up to, exactly: equal texts are counted before fractions are added (C2)."""
+    same = (
+        sa.select(ledger.c.rho, sa.func.count()).where(ledger.c.period_start_ms == period_start_ms).group_by(ledger.c.rho)
+    )
+    return sum((Fraction(text) * count for text, count in connection.execute(same)), Fraction(0))
+
+
+def charge(
+    connection: sa.Connection,
+    window: Window,
+    entries: Sequence[str],
+    *,
+    period_start_ms: int,
+    rho: Fraction,
+    budget: PrivacyBudget,
+) -> None:
+    """Appends ledger entries to the chain, if the period's budget holds them.
+
+    Args:
+        connection: inside a writing transaction: what has been spent cannot change before this charge is recorded.
+        window: whose charge it is.
+        entries: contents, each with its own `rho` as `num/den`.
+        period_start_ms: the period that pays.
+        rho: what all of them cost.
+        budget: of one period.
+
+    Raises:
+        BudgetExhausted: the period's charges and this one exceed the budget.
+        InvariantError: the entries do not add up to `rho`.
+    """
+    costs = [_rho_of(content) for content in entries]
+    ensure(sum(costs, Fraction(0)) == rho, f"the ledger entries of window {window} do not add up to its charge")
+    already = spent(connection, period_start_ms)
+    if already + rho > budget.rho:
+        raise BudgetExhausted(
+            f"window {window} asks for rho {float(rho):.9g}; the period from {iso(period_start_ms)} has spent "
+            f"{float(already):.9g} of {float(budget.rho):.9g}, so {float(budget.rho - already):.9g} remains; nothing was "
+            "published or charged; the next period has a new budget, and `hushmeter ledger show` lists what this one paid"
+        )
+    newest = sa.select(ledger.c.sequence, ledger.c.entry_hash).order_by(ledger.c.sequence.desc()).limit(1)
+    sequence, previous = connection.execute(newest).one_or_none() or (0, GENESIS)
+    rows = []
+    for content, cost in zip(entries, costs, strict=True):
+        entry = LedgerEntry.following(sequence + 1, previous, content)
+        sequence, previous = entry.sequence, entry.entry_hash
+        rows.append(
+            {
+                "sequence": entry.sequence,
+                "period_start_ms": period_start_ms,
+                "rho": str(cost),
+                "content": content,
+                "previous_hash": entry.previous_hash,
+                "entry_hash": entry.entry_hash,
+            }
+        )
+    if rows:
+        connection.execute(sa.insert(ledger), rows)
+
+
+def _advance(connection: sa.Connection, window: Window, event: WindowEvent) -> WindowRecord:
+    """Moves a window on, as the table of transitions says; `StateConflict` where its state has no such transition."""
+    row = connection.execute(sa.select(windows).where(_is(window))).one_or_none()
+    state = WindowState.OPEN if row is None else WindowState(row.state)
+    if row is None or (state, event) not in WINDOW_TRANSITIONS:
+        before = next(s for s, e in WINDOW_TRANSITIONS if e is event)
+        raise StateConflict(
+            f"window {window} is {state}, and '{event}' happens to windows that are {before}; another process may have "
+            "been here: read its state again"
+        )
+    after = transition(state, event)
+    # The old state is asked for again, so that no isolation level can let two of these pass.
+    moved = connection.execute(
+        sa.update(windows).where(_is(window), windows.c.state == state.value).values(state=after.value)
+    )
+    ensure(moved.rowcount == 1, f"window {window} changed inside a writing transaction")
+    return WindowRecord(window, after, row.last_segment)
+
+
+def _release_row(window: Window, release: Release) -> dict[str, object]:
+    key = release.key
+    of_window = (key.resolution, key.window_start_ms, release.window_end_ms)
+    ensure(
+        of_window == (window.resolution, window.start_ms, window.end_ms),
+        f"a release of {of_window} is not of window {window}",
+    )
+    return {
+        "plan_version": key.plan_version,
+        "metric": key.metric,
+        "view": view_text(key.view),
+        "resolution": key.resolution,
+        "window_start_ms": key.window_start_ms,
+        "window_end_ms": release.window_end_ms,
+        "published_at_ms": release.published_at_ms,
+        "completeness": release.completeness,
+        "payload": encode_vectors(release.vectors),
+    }
+
+
+def _rho_of(content: str) -> Fraction:
+    text = json.loads(content).get("rho")
+    ensure(isinstance(text, str), "a ledger entry states its rho as text, num/den")
+    rho = Fraction(text)
+    ensure(rho > 0, f"a ledger entry costs more than nothing, got rho {rho}")
+    return rho
+
+
+def _is(window: Window) -> sa.ColumnElement[bool]:
+    return sa.and_(windows.c.resolution == window.resolution, windows.c.start_ms == window.start_ms)
+
+
+def _record(row: sa.Row[Any]) -> WindowRecord:
+    return WindowRecord(Window(row.resolution, row.start_ms, row.end_ms), WindowState(row.state), row.last_segment)

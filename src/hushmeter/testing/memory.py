@@ -1,0 +1,149 @@
+"""Ports in memory: they keep the same promises as the real ones, but for durability."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hushmeter.errors import InvariantError, KeyGone, SegmentLost, ensure
+from hushmeter.model.report import ReportBatch
+from hushmeter.ports import KeyRing
+from hushmeter.storage.frames import bucket_numbers
+from hushmeter.storage.runs import bits_for
+
+
+class MemoryKeyRing:
+    """A `KeyRing` that forgets everything with its process."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, bytes] = {}
+        self._destroyed: set[str] = set()
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> bytes:
+        """See `KeyRing.get`."""
+        with self._lock:
+            self._refuse_destroyed(name)
+            if name not in self._keys:
+                raise KeyGone(f"there is no key {name}")
+            return self._keys[name]
+
+    def get_or_create(self, name: str) -> bytes:
+        """See `KeyRing.get_or_create`."""
+        with self._lock:
+            self._refuse_destroyed(name)
+            return self._keys.setdefault(name, secrets.token_bytes(32))
+
+    def destroy(self, name: str) -> None:
+        """See `KeyRing.destroy`."""
+        with self._lock:
+            self._destroyed.add(name)
+            self._keys.pop(name, None)
+
+    def _refuse_destroyed(self, name: str) -> None:
+        if name in self._destroyed:
+            raise KeyGone(f"key {name} was destroyed")
+
+
+@dataclass(slots=True)
+class _Segment:
+    frames: list[ReportBatch] = field(default_factory=list)
+    open: bool = True
+    bytes: int = 0
+    runs: ReportBatch | None = None
+
+
+class MemoryIntakeLog:
+    """An `IntakeLog` that seals nothing, but asks for the same keys at the same moments.
+
+    Args:
+        keys: `data/<storage window start>` must be there for a window's rows to be read.
+    """
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+        self._segments: dict[tuple[int, str], _Segment] = {}
+
+    def create(self, storage_start_ms: int) -> str:
+        """See `IntakeLog.create`."""
+        segment_id = secrets.token_hex(16)
+        self._segments[storage_start_ms, segment_id] = _Segment()
+        return segment_id
+
+    def append(self, storage_start_ms: int, segment_id: str, batch: ReportBatch) -> int:
+        """See `IntakeLog.append`."""
+        segment = self._open_segment(storage_start_ms, segment_id)
+        self._keys.get_or_create(f"data/{storage_start_ms}")
+        segment.frames.append(batch)
+        segment.bytes += 100 + 70 * len(batch) + 12 * len(batch.series)
+        return segment.bytes
+
+    def close(self, storage_start_ms: int, segment_id: str) -> int:
+        """See `IntakeLog.close`."""
+        segment = self._open_segment(storage_start_ms, segment_id)
+        segment.open = False
+        return len(segment.frames)
+
+    def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
+        """See `IntakeLog.count_frames`."""
+        segment = self._segments.get((storage_start_ms, segment_id))
+        if segment is None or not segment.frames:
+            return 0
+        self._keys.get(f"data/{storage_start_ms}")
+        return len(segment.frames)
+
+    def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
+        """See `IntakeLog.compact`."""
+        segment = self._segments.get((storage_start_ms, segment_id))
+        if segment is None:
+            raise SegmentLost(f"segment {segment_id} is missing")
+        known = self._keys.get if frames else self._keys.get_or_create
+        known(f"data/{storage_start_ms}")
+        if len(segment.frames) < frames or (segment.runs is not None and len(segment.frames) != frames):
+            raise SegmentLost(f"segment {segment_id} holds {len(segment.frames)} frames, but {frames} were closed")
+        if segment.runs is None:
+            del segment.frames[frames:]
+            segment.runs = ReportBatch.concat(segment.frames)
+
+    def bucket_bits(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
+        """See `IntakeLog.bucket_bits`."""
+        return max((bits_for(len(self._runs(storage_start_ms, name))) for name in segment_ids), default=0)
+
+    def read(self, storage_start_ms: int, segment_ids: Sequence[str], bucket: int, bits: int) -> ReportBatch:
+        """See `IntakeLog.read`."""
+        ensure(0 <= bits < 64 and 0 <= bucket < 1 << bits, f"there is no bucket {bucket} among 2^{bits}")
+        ensure(bits >= self.bucket_bits(storage_start_ms, segment_ids), f"2^{bits} buckets are too coarse")
+        rows = ReportBatch.concat([self._runs(storage_start_ms, name) for name in segment_ids])
+        return rows.take(np.flatnonzero(bucket_numbers(rows.pseudonyms, bits) == bucket))
+
+    def discard(self, storage_start_ms: int, segment_id: str) -> None:
+        """See `IntakeLog.discard`."""
+        self._segments.pop((storage_start_ms, segment_id), None)
+
+    def destroy(self, storage_start_ms: int) -> None:
+        """See `IntakeLog.destroy`."""
+        for key in [key for key in self._segments if key[0] == storage_start_ms]:
+            del self._segments[key]
+
+    def storage_windows(self) -> tuple[int, ...]:
+        """See `IntakeLog.storage_windows`."""
+        return tuple(sorted({start for start, _ in self._segments}))
+
+    def _open_segment(self, storage_start_ms: int, segment_id: str) -> _Segment:
+        segment = self._segments.get((storage_start_ms, segment_id))
+        if segment is None or not segment.open:
+            raise InvariantError(f"segment {segment_id} is not open for writing here")
+        return segment
+
+    def _runs(self, storage_start_ms: int, segment_id: str) -> ReportBatch:
+        segment = self._segments.get((storage_start_ms, segment_id))
+        if segment is None:
+            raise SegmentLost(f"segment {segment_id} is missing")
+        self._keys.get(f"data/{storage_start_ms}")
+        if segment.runs is None:
+            raise InvariantError(f"segment {segment_id} is read before it is compacted")
+        return segment.runs

@@ -1,0 +1,783 @@
+"""The contract of `StateStore`, on a file of SQLite and in memory."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from hushmeter.errors import (
+    BudgetExhausted,
+    ConfigError,
+    Failure,
+    InvariantError,
+    LeaseLost,
+    StateConflict,
+    StorageFull,
+    WindowClosed,
+)
+from hushmeter.model.consent import Decision
+from hushmeter.model.ledger import GENESIS, PrivacyBudget, canonical_json, chain_hash
+from hushmeter.model.measurement import MeasurementName
+from hushmeter.model.release import NoisyVector, Release, ReleaseKey
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS, Window
+from hushmeter.plan.catalog import SeriesBlock
+from hushmeter.ports import Deployment, StateStore
+from hushmeter.storage import schema, state, windows
+from hushmeter.storage.database import error_of
+from hushmeter.storage.state import SqlStateStore
+from hushmeter.testing.state import memory_state_store
+
+RHO = Fraction(1, 3)
+BUDGET = PrivacyBudget(4.0, 1e-8, Fraction(1))
+ENDED = (WindowState.RELEASED, WindowState.LOST)
+ALL_BEGUN = (WindowState.CLOSING, WindowState.SEALED, *ENDED)
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def hour(number: int) -> Window:
+    """The so many-th hour of the epoch."""
+    return Window("1h", number * HOUR_MS, (number + 1) * HOUR_MS)
+
+
+def day(number: int) -> Window:
+    """The so many-th day of the epoch."""
+    return Window("1d", number * DAY_MS, (number + 1) * DAY_MS)
+
+
+def release(window: Window, metric: str = "call_setup", view: tuple[str, ...] = ("platform",)) -> Release:
+    """A release of a window, with values that tell windows apart."""
+    values = np.array([[3, -4], [window.start_ms, 7]], np.int64)
+    vectors = {
+        MeasurementName.UNITS: NoisyVector(values[:, :1], 12.5, 0.1),
+        MeasurementName.WEIGHTS: NoisyVector(values, 1 / 3, 1e-17),
+    }
+    key = ReleaseKey(1, metric, view, window.resolution, window.start_ms)
+    return Release(key, window.end_ms, window.end_ms + 600_000, 0.25, vectors)
+
+
+def entry(rho: Fraction, note: object = "é") -> str:
+    """A ledger entry's content that costs `rho`."""
+    return canonical_json({"rho": str(rho), "note": note})
+
+
+def seal(store: StateStore, window: Window) -> None:
+    """Brings a window from OPEN to SEALED."""
+    store.begin_closing(window)
+    store.mark_sealed(window)
+
+
+def publish(store: StateStore, window: Window, *, rho: Fraction = RHO, period_start_ms: int = 0) -> None:
+    """Publishes one release of a window, with two entries of half the cost each."""
+    entries = [entry(rho / 2, window.start_ms), entry(rho / 2, "second")]
+    store.publish(window, [release(window)], entries, period_start_ms, rho, BUDGET)
+
+
+def lose(store: StateStore, window: Window, rho: Fraction = RHO) -> None:
+    """Marks a window as lost, with one entry."""
+    store.mark_lost(window, [entry(rho)], 0, rho, BUDGET)
+
+
+def state_of(store: StateStore, window: Window) -> WindowState:
+    """Where a window stands."""
+    return next((r.state for r in store.windows(ALL_BEGUN) if r.window == window), WindowState.OPEN)
+
+
+def everything(store: StateStore, window: Window) -> tuple[object, ...]:
+    """What a publication may change."""
+    found = [number for number, _ in store.releases("call_setup", ("platform",), window.resolution, -1, window.end_ms)]
+    return state_of(store, window), store.spent(0), list(store.ledger()), found
+
+
+def url_of(path: Path) -> str:
+    """The URL of a database in a directory."""
+    return f"sqlite:///{path / 'state.db'}"
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStateStore]:
+    """A new store of each kind."""
+    opened = SqlStateStore.open(url_of(tmp_path)) if request.param == "file" else memory_state_store()
+    yield opened
+    opened.close()
+
+
+class TestFoundation:
+    """A store is founded once."""
+
+    PLAN = Deployment("ab" * 16, 12_345, 3, "cd" * 32, "plan: é\n", PrivacyBudget(4.0, 1e-8, Fraction(22, 97)))
+    BLOCKS = (SeriesBlock(9, 4, "b", "s2"), SeriesBlock(1, 8, "a", "s1"))
+
+    def test_new(self, store: StateStore) -> None:
+        """A new store has no deployment and no series, and today's schema."""
+        assert store.deployment() is None
+        assert store.series_blocks() == ()
+        assert store.schema_version() == schema.SCHEMA_VERSION
+
+    def test_founded(self, store: StateStore) -> None:
+        """A founded store gives back the deployment exactly, and its blocks by first number."""
+        store.found(self.PLAN, self.BLOCKS)
+        assert store.deployment() == self.PLAN
+        assert store.series_blocks() == tuple(sorted(self.BLOCKS))
+
+    def test_founded_once(self, store: StateStore) -> None:
+        """A second foundation is refused and changes nothing."""
+        store.found(self.PLAN, self.BLOCKS)
+        other = Deployment("ef" * 16, 0, 4, "00", "", BUDGET)
+        with pytest.raises(StateConflict, match="founded before"):
+            store.found(other, [])
+        assert store.deployment() == self.PLAN
+        assert len(store.series_blocks()) == 2
+
+
+class TestWorkers:
+    """Leases."""
+
+    def test_beats(self, store: StateStore) -> None:
+        """A worker's beats are counted from 0 until it is retired."""
+        store.start_worker("a", 100)
+        store.start_worker("b", 100)
+        assert store.beats() == {"a": 0, "b": 0}
+        store.beat("a", 200)
+        store.beat("a", 300)
+        store.retire_worker("b", 300)
+        assert store.beats() == {"a": 2}
+
+    def test_names_are_used_once(self, store: StateStore) -> None:
+        """A worker cannot take the name of an earlier one, not even of one that has ended."""
+        store.start_worker("a", 100)
+        store.retire_worker("a", 200)
+        with pytest.raises(StateConflict):
+            store.start_worker("a", 300)
+
+    @pytest.mark.parametrize("retired_at", [500, None])
+    def test_lease_lost(self, store: StateStore, retired_at: int | None) -> None:
+        """Whatever a retired worker calls later is refused, and its life grows no longer."""
+        store.start_worker("a", 100)
+        store.beat("a", 400)
+        store.retire_worker("a", retired_at)
+        for call in (
+            lambda: store.beat("a", 900),
+            lambda: store.retire_worker("a", 900),
+            lambda: store.register_segment("a", "s", hour(0), [hour(0)]),
+            lambda: store.beat("never started", 900),
+        ):
+            with pytest.raises(LeaseLost):
+                call()
+        assert store.segments([0]) == ()
+        assert store.serving_ms(0, 1_000) == (retired_at or 400) - 100
+
+    def test_declared_dead_twice(self, store: StateStore) -> None:
+        """Declaring an ended worker dead does nothing, so that sealer and worker may race."""
+        store.start_worker("a", 100)
+        store.retire_worker("a", 500)
+        store.retire_worker("a", None)
+        assert store.serving_ms(0, 1_000) == 400
+
+    def test_serving(self, store: StateStore) -> None:
+        """Serving time is the length of the union of lives, clipped to the window, counted once where they overlap."""
+        for worker, started, seen in [
+            ("a", 100, 300),
+            ("b", 200, 400),
+            ("inside", 210, 220),
+            ("c", 600, 900),
+            ("d", 950, 950),
+        ]:
+            store.start_worker(worker, started)
+            store.beat(worker, seen)
+        assert store.serving_ms(0, 1_000) == 300 + 300
+        assert store.serving_ms(150, 250) == 100
+        assert store.serving_ms(350, 700) == 50 + 100
+        assert store.serving_ms(400, 600) == 0
+        assert store.serving_ms(900, 2_000) == 0
+
+    def test_clock_set_back(self, store: StateStore) -> None:
+        """A beat at an earlier moment than the last one takes nothing away."""
+        store.start_worker("a", 100)
+        store.beat("a", 500)
+        store.beat("a", 300)
+        store.retire_worker("a", 200)
+        assert store.serving_ms(0, 1_000) == 400
+
+
+class TestSegments:
+    """Registration and closing."""
+
+    def test_registered(self, store: StateStore) -> None:
+        """Segments are numbered from 1 in the order of registration, open and without frames."""
+        store.start_worker("w", 0)
+        first = store.register_segment("w", "s1", hour(5), [hour(5), day(0)])
+        second = store.register_segment("w", "s2", hour(3), [hour(3), day(0)])
+        assert first.closed_windows == second.closed_windows == frozenset()
+        assert (first.segment.sequence, second.segment.sequence) == (1, 2)
+        assert (first.segment.closed, first.segment.frames, first.segment.worker_id) == (False, 0, "w")
+        assert store.segments([hour(3).start_ms, hour(5).start_ms]) == (first.segment, second.segment)
+        assert store.segments([hour(5).start_ms]) == (first.segment,)
+        assert store.segments([hour(3).start_ms, hour(5).start_ms], last_segment=1) == (first.segment,)
+        assert store.segments([]) == store.segments([hour(4).start_ms]) == ()
+
+    def test_names_are_used_once(self, store: StateStore) -> None:
+        """A segment's name is registered once."""
+        store.start_worker("w", 0)
+        store.register_segment("w", "s", hour(0), [hour(0)])
+        with pytest.raises(StateConflict):
+            store.register_segment("w", "s", hour(1), [hour(1)])
+        assert store.segments([hour(1).start_ms]) == ()
+
+    def test_closed_once(self, store: StateStore) -> None:
+        """The first to close a segment fixes its frames; later ones change nothing."""
+        store.start_worker("w", 0)
+        store.register_segment("w", "s", hour(0), [hour(0)])
+        store.close_segment("s", 7)
+        store.close_segment("s", 9)
+        (segment,) = store.segments([0])
+        assert (segment.closed, segment.frames) == (True, 7)
+
+    def test_unknown_segment(self, store: StateStore) -> None:
+        """Closing a segment that was never registered is a defect."""
+        with pytest.raises(InvariantError, match="never registered"):
+            store.close_segment("nobody", 1)
+
+    def test_order_against_closing(self, store: StateStore) -> None:
+        """A segment is either covered by a window's `last_segment` or told that the window is closed, never neither."""
+        store.start_worker("w", 0)
+        over = [hour(0), day(0)]
+        before = store.register_segment("w", "before", hour(0), over)
+        closing = store.begin_closing(hour(0))
+        after = store.register_segment("w", "after", hour(0), over)
+        assert before.segment.sequence <= closing.last_segment < after.segment.sequence
+        assert before.closed_windows == frozenset()
+        assert after.closed_windows == {("1h", 0)}
+        covered = store.segments([0], last_segment=closing.last_segment)
+        assert [s.segment_id for s in covered] == ["before"]
+        store.begin_closing(day(0))
+        assert store.register_segment("w", "last", hour(0), over).closed_windows == {("1h", 0), ("1d", 0)}
+        assert store.register_segment("w", "else", hour(1), [hour(1), day(1)]).closed_windows == frozenset()
+
+    def test_scrubbed(self, store: StateStore) -> None:
+        """A scrubbed storage window takes no segment; the others do; scrubbing again does nothing."""
+        store.start_worker("w", 0)
+        assert not store.scrubbed(0)
+        store.mark_scrubbed(0)
+        store.mark_scrubbed(0)
+        assert store.scrubbed(0)
+        assert not store.scrubbed(HOUR_MS)
+        with pytest.raises(WindowClosed, match="scrubbed"):
+            store.register_segment("w", "s", hour(0), [hour(0)])
+        assert store.segments([0]) == ()
+        store.register_segment("w", "s", hour(1), [hour(1)])
+
+
+class TestWindows:
+    """The life of a window."""
+
+    def test_life(self, store: StateStore) -> None:
+        """A window goes from OPEN through CLOSING and SEALED to RELEASED or LOST."""
+        assert store.windows(ALL_BEGUN) == ()
+        record = store.begin_closing(hour(0))
+        assert (record.window, record.state, record.last_segment) == (hour(0), WindowState.CLOSING, 0)
+        assert store.windows([WindowState.CLOSING]) == (record,)
+        store.mark_sealed(hour(0))
+        assert state_of(store, hour(0)) is WindowState.SEALED
+        publish(store, hour(0))
+        assert state_of(store, hour(0)) is WindowState.RELEASED
+        seal(store, hour(1))
+        lose(store, hour(1))
+        assert [r.window for r in store.windows([WindowState.LOST])] == [hour(1)]
+        assert store.windows([]) == ()
+
+    def test_order(self, store: StateStore) -> None:
+        """Windows come by end, and by resolution where they end together."""
+        for window in (hour(22), hour(23), day(0), hour(24)):
+            store.begin_closing(window)
+        assert [r.window for r in store.windows(ALL_BEGUN)] == [hour(22), day(0), hour(23), hour(24)]
+
+    def test_begin_closing_twice(self, store: StateStore) -> None:
+        """A window that has begun keeps its record, whatever was registered or happened since."""
+        store.start_worker("w", 0)
+        first = store.begin_closing(hour(0))
+        store.register_segment("w", "s", hour(0), [hour(0)])
+        assert store.begin_closing(hour(0)) == first
+        store.mark_sealed(hour(0))
+        publish(store, hour(0))
+        assert store.begin_closing(hour(0)).state is WindowState.RELEASED
+
+    def test_strict_time_order(self, store: StateStore) -> None:
+        """Windows of one resolution close in time order alone; another resolution has its own order (P7)."""
+        store.begin_closing(hour(5))
+        for earlier in (hour(4), Window("1h", 5 * HOUR_MS + 1, 6 * HOUR_MS + 1)):
+            with pytest.raises(StateConflict, match="in time order"):
+                store.begin_closing(earlier)
+        store.begin_closing(day(0))
+        store.begin_closing(hour(6))
+        assert state_of(store, hour(4)) is WindowState.OPEN
+
+    def test_last_window_start(self, store: StateStore) -> None:
+        """The newest window that left OPEN is known for each resolution."""
+        assert store.last_window_start("1h") is None
+        store.begin_closing(hour(5))
+        seal(store, hour(7))
+        assert store.last_window_start("1h") == hour(7).start_ms
+        assert store.last_window_start("1d") is None
+
+    def test_no_shortcuts(self, store: StateStore) -> None:
+        """No step can be left out or taken twice."""
+        ended, closing = hour(0), hour(1)
+        seal(store, ended)
+        publish(store, ended)
+        store.begin_closing(closing)
+        for window in (ended, hour(2)):
+            with pytest.raises(StateConflict):
+                store.mark_sealed(window)
+        for window in (ended, closing, hour(2)):
+            with pytest.raises(StateConflict, match="SEALED"):
+                publish(store, window)
+            with pytest.raises(StateConflict, match="SEALED"):
+                lose(store, window)
+        assert state_of(store, closing) is WindowState.CLOSING
+        assert store.spent(0) == RHO
+
+    def test_sealed_only_when_segments_are_final(self, store: StateStore) -> None:
+        """A window is not sealed over an open segment that may hold its rows, but over later and other ones it is."""
+        store.start_worker("w", 0)
+        store.register_segment("w", "mine", hour(0), [hour(0)])
+        store.register_segment("w", "other window", hour(1), [hour(1)])
+        store.begin_closing(hour(0))
+        store.register_segment("w", "later", hour(0), [hour(0)])
+        with pytest.raises(InvariantError, match="still open"):
+            store.mark_sealed(hour(0))
+        assert state_of(store, hour(0)) is WindowState.CLOSING
+        store.close_segment("mine", 1)
+        store.mark_sealed(hour(0))
+
+
+class TestPublishing:
+    """Charge and release are one transaction."""
+
+    def test_published(self, store: StateStore) -> None:
+        """A publication shows its releases, its entries and its cost."""
+        seal(store, hour(0))
+        publish(store, hour(0), period_start_ms=WEEK_MS)
+        assert store.spent(WEEK_MS) == RHO
+        assert store.spent(0) == 0
+        assert [e.fields["rho"] for e in store.ledger()] == ["1/6", "1/6"]
+        ((number, found),) = store.releases("call_setup", ("platform",), "1h", 0, HOUR_MS)
+        made = release(hour(0))
+        assert number == 1
+        assert (found.key, found.window_end_ms, found.published_at_ms) == (
+            made.key,
+            made.window_end_ms,
+            made.published_at_ms,
+        )
+        assert found.completeness == 0.25
+        assert found.vectors.keys() == made.vectors.keys()
+        for name, vector in made.vectors.items():
+            np.testing.assert_array_equal(found.vectors[name].values, vector.values)
+            assert (found.vectors[name].scale, found.vectors[name].rho) == (vector.scale, vector.rho)
+
+    def test_window_without_metrics(self, store: StateStore) -> None:
+        """A window that releases nothing costs nothing and ends all the same."""
+        seal(store, hour(0))
+        store.publish(hour(0), [], [], 0, Fraction(0), BUDGET)
+        assert state_of(store, hour(0)) is WindowState.RELEASED
+        assert list(store.ledger()) == []
+
+    def test_lost(self, store: StateStore) -> None:
+        """A lost window is charged in full and releases nothing (C6)."""
+        seal(store, hour(0))
+        lose(store, hour(0))
+        assert everything(store, hour(0))[0::3] == (WindowState.LOST, [])
+        assert store.spent(0) == RHO
+
+    def test_chain(self, store: StateStore) -> None:
+        """The chain has no gap and no fork across publications and losses of several resolutions and periods."""
+        for window in (hour(0), hour(1), day(0), hour(2)):
+            seal(store, window)
+        publish(store, hour(0), rho=Fraction(1, 10))
+        lose(store, hour(1), rho=Fraction(1, 7))
+        publish(store, day(0), rho=Fraction(1, 9), period_start_ms=WEEK_MS)
+        publish(store, hour(2), rho=Fraction(1, 10))
+        previous = GENESIS
+        entries = list(store.ledger())
+        assert [e.sequence for e in entries] == list(range(1, 8))
+        for link in entries:
+            assert link.previous_hash == previous
+            previous = chain_hash(previous, link.content)
+            assert link.entry_hash == previous
+        assert list(store.ledger(5)) == entries[4:]
+        assert list(store.ledger(8)) == []
+        assert store.spent(0) == Fraction(1, 10) + Fraction(1, 7) + Fraction(1, 10)
+        assert store.spent(WEEK_MS) == Fraction(1, 9)
+
+    def test_budget_is_exact(self, store: StateStore) -> None:
+        """Three thirds spend a budget of one to the last; nothing more can be spent, however little (C2)."""
+        for number in range(4):
+            seal(store, hour(number))
+            if number < 3:
+                publish(store, hour(number))
+        assert store.spent(0) == BUDGET.rho
+        before = everything(store, hour(3))
+        little = Fraction(1, 10**30)
+        for call in (lambda: publish(store, hour(3), rho=little), lambda: lose(store, hour(3), rho=little)):
+            with pytest.raises(BudgetExhausted, match=r"1h 1970-01-01T03:00:00Z .* 0 remains"):
+                call()
+            assert everything(store, hour(3)) == before
+        publish(store, hour(3), rho=little, period_start_ms=WEEK_MS)
+
+    def test_entries_add_up(self, store: StateStore) -> None:
+        """Entries whose own costs are not the charge, or that state none, are a defect and change nothing."""
+        seal(store, hour(0))
+        before = everything(store, hour(0))
+        for entries in ([entry(RHO / 2)], [], [entry(RHO), entry(RHO)], [json.dumps({"rho": 0.5})], ["{}"]):
+            with pytest.raises(InvariantError):
+                store.publish(hour(0), [release(hour(0))], entries, 0, RHO, BUDGET)
+        free = [entry(RHO), canonical_json({"rho": "0"})]
+        with pytest.raises(InvariantError, match="more than nothing"):
+            store.publish(hour(0), [release(hour(0))], free, 0, RHO, BUDGET)
+        assert everything(store, hour(0)) == before
+
+    def test_releases_of_another_window(self, store: StateStore) -> None:
+        """A release of another window than the one that is published is a defect and changes nothing."""
+        seal(store, hour(0))
+        before = everything(store, hour(0))
+        with pytest.raises(InvariantError, match="is not of window"):
+            store.publish(hour(0), [release(hour(1))], [entry(RHO)], 0, RHO, BUDGET)
+        assert everything(store, hour(0)) == before
+
+    def test_drawn_once(self, store: StateStore) -> None:
+        """A release that exists is not drawn again: the unique key refuses it, with the whole publication (C4)."""
+        seal(store, hour(0))
+        before = everything(store, hour(0))
+        twice = [release(hour(0)), release(hour(0), "other"), release(hour(0))]
+        with pytest.raises(StateConflict):
+            store.publish(hour(0), twice, [entry(RHO)], 0, RHO, BUDGET)
+        assert everything(store, hour(0)) == before
+        other_views = [release(hour(0)), release(hour(0), view=()), release(hour(0), "other")]
+        store.publish(hour(0), other_views, [entry(RHO)], 0, RHO, BUDGET)
+
+    @pytest.mark.parametrize("moment", ["UPDATE windows", "INSERT INTO ledger", "INSERT INTO releases", "COMMIT"])
+    def test_all_or_nothing(self, store: StateStore, moment: str) -> None:
+        """A publication that fails at any of its statements, or at its commit, has changed nothing (C4)."""
+        seal(store, hour(0))
+        before = everything(store, hour(0))
+
+        def fail(*arguments: Any) -> None:
+            if moment == "COMMIT" or arguments[2].startswith(moment):
+                raise OSError(moment)
+
+        event = "commit" if moment == "COMMIT" else "before_cursor_execute"
+        sa.event.listen(sa.Engine, event, fail)
+        try:
+            with pytest.raises(OSError, match=moment):
+                publish(store, hour(0))
+        finally:
+            sa.event.remove(sa.Engine, event, fail)
+        assert everything(store, hour(0)) == before
+        publish(store, hour(0))
+        assert len(list(store.ledger())) == 2
+
+    def test_threads_race(self, store: StateStore) -> None:
+        """Of threads that publish the same window exactly one wins, and it is charged once."""
+        seal(store, hour(0))
+        start = threading.Barrier(4)
+
+        def attempt(_: int) -> bool:
+            start.wait()
+            try:
+                publish(store, hour(0))
+            except StateConflict:
+                return False
+            return True
+
+        with ThreadPoolExecutor(4) as threads:
+            assert sum(threads.map(attempt, range(4))) == 1
+        assert store.spent(0) == RHO
+        assert len(list(store.ledger())) == 2
+
+
+class TestConsent:
+    """The sequence of decisions."""
+
+    def test_sequence(self, store: StateStore) -> None:
+        """Decisions come back exactly, in the order in which they were recorded, whatever their receipts say."""
+        assert store.decisions_after(0) == (0, ())
+        assert store.record_decisions([]) == 0
+        first = [Decision(bytes([n]) * 16, "tuning", n % 2 == 0, 1_000 - n) for n in range(5)]
+        second = [Decision(bytes(16), "é", True, 5, b"\x00hash", "de-CH", "settings")]
+        assert store.record_decisions(first) == 5
+        assert store.record_decisions(second) == 6
+        assert store.decisions_after(0) == (6, (*first, *second))
+        assert store.decisions_after(4) == (6, (first[4], *second))
+        assert store.decisions_after(6) == (6, ())
+        assert store.decisions_after(99) == (6, ())
+
+
+class TestReading:
+    """Pages."""
+
+    def test_range(self, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Releases come in time order, those that end in `(from, to]`, of one metric, view and resolution, page by page."""
+        monkeypatch.setattr(state, "RELEASES_PER_PAGE", 3)
+        for number in range(7):
+            seal(store, hour(number))
+            made = [release(hour(number)), release(hour(number), view=()), release(hour(number), "other")]
+            store.publish(hour(number), made, [entry(Fraction(1, 10))], 0, Fraction(1, 10), BUDGET)
+        seal(store, day(0))
+        publish(store, day(0), rho=Fraction(1, 10))
+
+        def ends(metric: str, view: tuple[str, ...], resolution: str, from_h: int, to_h: int) -> list[int]:
+            found = store.releases(metric, view, resolution, from_h * HOUR_MS, to_h * HOUR_MS)
+            return [r.window_end_ms // HOUR_MS for _, r in found]
+
+        assert ends("call_setup", ("platform",), "1h", 0, 99) == [1, 2, 3, 4, 5, 6, 7]
+        assert ends("call_setup", ("platform",), "1h", 2, 5) == [3, 4, 5]
+        assert ends("call_setup", (), "1h", 0, 6) == [1, 2, 3, 4, 5, 6]
+        assert ends("other", ("platform",), "1h", 6, 7) == [7]
+        assert ends("call_setup", ("platform",), "1d", 0, 99) == [24]
+        assert ends("call_setup", ("app_version",), "1h", 0, 99) == ends("call_setup", (), "1h", 7, 99) == []
+
+    def test_ledger_pages(self, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The ledger is read whole across pages, also what is appended while it is read, and never blocks a writer."""
+        monkeypatch.setattr(state, "LEDGER_ENTRIES_PER_PAGE", 2)
+        for number in range(3):
+            seal(store, hour(number))
+        publish(store, hour(0), rho=Fraction(1, 10))
+        publish(store, hour(1), rho=Fraction(1, 10))
+        reading = store.ledger()
+        assert next(reading).sequence == 1
+        publish(store, hour(2), rho=Fraction(1, 10))
+        assert [e.sequence for e in reading] == [2, 3, 4, 5, 6]
+
+
+class TestFile:
+    """What only a file has."""
+
+    def test_reopened(self, tmp_path: Path) -> None:
+        """A store that is closed and opened again holds the same."""
+        store = SqlStateStore.open(url_of(tmp_path))
+        store.found(TestFoundation.PLAN, TestFoundation.BLOCKS)
+        store.start_worker("w", 100)
+        store.register_segment("w", "s", hour(0), [hour(0)])
+        store.close_segment("s", 3)
+        seal(store, hour(0))
+        publish(store, hour(0))
+        store.record_decisions([Decision(bytes(16), "tuning", True, 5)])
+        store.mark_scrubbed(0)
+
+        def seen(of: SqlStateStore) -> tuple[object, ...]:
+            found = of.deployment(), of.series_blocks(), of.beats(), of.segments([0]), of.windows(ALL_BEGUN)
+            return (*found, *everything(of, hour(0)), of.decisions_after(0), of.scrubbed(0), of.schema_version())
+
+        before = seen(store)
+        store.close()
+        again = SqlStateStore.open(url_of(tmp_path))
+        assert seen(again) == before
+        again.close()
+
+    def test_two_stores_on_one_file(self, tmp_path: Path) -> None:
+        """What one store has committed another sees, and a reader in the middle of its pages blocks no writer."""
+        one, two = SqlStateStore.open(url_of(tmp_path)), SqlStateStore.open(url_of(tmp_path))
+        seal(one, hour(0))
+        publish(two, hour(0))
+        with pytest.raises(StateConflict):
+            publish(one, hour(0))
+        assert everything(one, hour(0)) == everything(two, hour(0))
+        one.close()
+        two.close()
+
+    def test_durable_and_private(self, tmp_path: Path) -> None:
+        """Only its account may read the database's files; commits are synchronous and the journal is a WAL."""
+        store = SqlStateStore.open(url_of(tmp_path))
+        with store._database.write() as connection:
+            pragmas = {p: connection.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous")}
+            assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
+            assert {oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == {"0o600"}
+        store.close()
+
+    @pytest.mark.parametrize(("version", "way"), [(0, "hushmeter migrate"), (2, "newer hushmeter")])
+    def test_other_schema(self, tmp_path: Path, version: int, way: str) -> None:
+        """A store of another schema version is refused with the way on, and is left as it was."""
+        SqlStateStore.open(url_of(tmp_path)).close()
+        raw = sqlite3.connect(tmp_path / "state.db")
+        raw.execute("UPDATE meta SET schema_version = ?", (version,))
+        raw.commit()
+        with pytest.raises(ConfigError, match=f"schema version {version}.*{way}"):
+            SqlStateStore.open(url_of(tmp_path))
+        assert raw.execute("SELECT schema_version FROM meta").fetchall() == [(version,)]
+        raw.close()
+
+    def test_unusable_files(self, tmp_path: Path) -> None:
+        """What is not hushmeter's database is refused by its path: another file, database, directory, or place."""
+        path = tmp_path / "state.db"
+        path.write_text("not a database, but long enough that it could be one" * 100)
+        with pytest.raises(ConfigError, match=r"state\.db.*state_dir"):
+            SqlStateStore.open(url_of(tmp_path))
+        path.unlink()
+        raw = sqlite3.connect(path)
+        raw.execute("CREATE TABLE mine (x)")
+        raw.close()
+        with pytest.raises(ConfigError, match=r"state\.db is not hushmeter's"):
+            SqlStateStore.open(url_of(tmp_path))
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(ConfigError, match=r"state\.db"):
+            SqlStateStore.open(url_of(tmp_path))
+        with pytest.raises(ConfigError, match="missing"):
+            SqlStateStore.open(f"sqlite:///{tmp_path / 'missing' / 'state.db'}")
+
+    @pytest.mark.parametrize("url", ["postgresql://me:secret@host/db", "sqlite:///x?mode=ro", "no url"])
+    def test_other_urls(self, url: str) -> None:
+        """A URL of another database is refused, without its password."""
+        with pytest.raises(ConfigError, match="sqlite:///PATH") as refusal:
+            SqlStateStore.open(url)
+        assert "secret" not in str(refusal.value)
+
+
+class TestFailures:
+    """What the world does to a database."""
+
+    def test_full_disk(self, store: SqlStateStore) -> None:
+        """A full disk refuses a write as a whole, reading goes on, and with room it can be tried again."""
+        store.start_worker("w", 0)
+        many = [Decision(bytes(16), "tuning", True, n, bytes(64)) for n in range(2_000)]
+        with store._database.read() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(StorageFull, match="free space"):
+            store.record_decisions(many)
+        assert store.decisions_after(0) == (0, ())
+        assert store.beats() == {"w": 0}
+        with store._database.read() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+        assert store.record_decisions(many) == 2_000
+
+    @pytest.mark.parametrize(
+        ("code", "kind"),
+        [
+            (sqlite3.SQLITE_FULL, StorageFull),
+            (sqlite3.SQLITE_IOERR_WRITE, StorageFull),
+            (sqlite3.SQLITE_NOTADB, ConfigError),
+            (sqlite3.SQLITE_CANTOPEN, ConfigError),
+            (sqlite3.SQLITE_READONLY, ConfigError),
+            (sqlite3.SQLITE_CORRUPT, ConfigError),
+            (sqlite3.SQLITE_BUSY, Failure),
+            (sqlite3.SQLITE_ERROR, Failure),
+        ],
+    )
+    def test_codes(self, code: int, kind: type[Exception]) -> None:
+        """Each of SQLite's codes becomes the error that callers can act on, with the database's name."""
+        said = sqlite3.OperationalError("as SQLite says")
+        said.sqlite_errorcode = code
+        error = error_of(said, "x.db")
+        assert type(error) is kind
+        assert "as SQLite says" in str(error)
+        assert "x.db" in str(error)
+
+    def test_foreign_keys_hold(self, store: SqlStateStore) -> None:
+        """A broken reference is a defect of ours, not a conflict; what was to be written is not in its text."""
+        row = {"segment_id": "s", "worker_id": "nobody", "storage_start_ms": 0, "closed": False, "frames": 0}
+        with pytest.raises(InvariantError, match="FOREIGN KEY") as defect, store._database.write() as connection:
+            connection.execute(sa.insert(schema.segments).values(row))
+        assert "nobody" not in str(defect.value)
+
+
+def _publish_when_all_are_ready(url: str, ready: Barrier, outcomes: Queue[str]) -> None:
+    store = SqlStateStore.open(url)
+    ready.wait()
+    try:
+        publish(store, hour(0))
+        outcomes.put("published")
+    except StateConflict:
+        outcomes.put("conflict")
+    store.close()
+
+
+def _die_while_publishing(url: str) -> None:
+    store = SqlStateStore.open(url)
+
+    def die(_: object) -> bytes:
+        os._exit(9)
+
+    windows.encode_vectors = die
+    publish(store, hour(0))
+
+
+class TestProcesses:
+    """Several processes on one file."""
+
+    def test_race(self, tmp_path: Path) -> None:
+        """Of two processes that publish the same window exactly one wins, and it is charged once."""
+        store = SqlStateStore.open(url_of(tmp_path))
+        seal(store, hour(0))
+        outcomes: Queue[str] = SPAWN.Queue()
+        ready = SPAWN.Barrier(2)
+        both = [SPAWN.Process(target=_publish_when_all_are_ready, args=(url_of(tmp_path), ready, outcomes)) for _ in "ab"]
+        _run(both)
+        assert sorted(outcomes.get(timeout=10) for _ in both) == ["conflict", "published"]
+        outcomes.close()
+        outcomes.join_thread()
+        assert store.spent(0) == RHO
+        assert len(list(store.ledger())) == 2
+        store.close()
+
+    def test_killed(self, tmp_path: Path) -> None:
+        """A process that dies between charge and release leaves neither, and holds nobody up."""
+        store = SqlStateStore.open(url_of(tmp_path))
+        seal(store, hour(0))
+        before = everything(store, hour(0))
+        process = SPAWN.Process(target=_die_while_publishing, args=(url_of(tmp_path),))
+        _run([process])
+        assert process.exitcode == 9
+        assert everything(store, hour(0)) == before
+        publish(store, hour(0))
+        store.close()
+
+
+def _run(processes: list[Any]) -> None:
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode is not None
+
+
+@pytest.mark.parametrize("table", schema.METADATA.sorted_tables, ids=lambda t: t.name)
+def test_schema_is_valid_for_postgresql(table: sa.Table) -> None:
+    """Every table and index can be written for PostgreSQL, with 64-bit numbers."""
+    dialect = postgresql.dialect()
+    text = str(CreateTable(table).compile(dialect=dialect))
+    assert " INTEGER" not in text.replace("schema_version INTEGER", "").replace("id INTEGER", "")
+    for index in table.indexes:
+        assert str(CreateIndex(index).compile(dialect=dialect))
+
+
+@pytest.mark.parametrize("view", [(), ("platform",), ("a/b", "c,d", 'e"f', "é")])
+def test_view_text(view: tuple[str, ...]) -> None:
+    """A view comes back from its text, whatever its dimensions are called."""
+    assert schema.view_of(schema.view_text(view)) == view
+
+
+def test_conforms() -> None:
+    """The SQL store is a `StateStore`, also for the type checker."""
+    make: Callable[[], StateStore] = memory_state_store
+    store = make()
+    assert store.deployment() is None
+    store.close()

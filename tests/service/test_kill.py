@@ -1,0 +1,254 @@
+"""Workers and sealer are killed at random while clients stream; nothing that was acknowledged is lost or counted twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from hushmeter.api.report.v1.report_pb2 import Report
+from hushmeter.ledger.entries import verify_budget, verify_chain
+from hushmeter.model.measurement import MeasurementName
+from hushmeter.model.states import WindowState
+from hushmeter.sdk import IngestClient
+from hushmeter.service.config import Config
+from hushmeter.service.context import Context
+from hushmeter.service.founding import open_context
+from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.service.fast_child import FastClock
+
+SLOTS = 6_000
+CLIENTS = 3
+STREAMING_S = 14.0
+KILLS = 7
+UNITS = [f"unit-{i}" for i in range(40)]
+
+PLAN = f"""
+plan: one-partition-per-report
+version: 1
+privacy: {{unit: device, period: 1d, epsilon: 4, delta: 1e-8, expected_units: 40}}
+resolutions: {{15m: {{lateness: 5m}}, 1h: {{lateness: 30m}}}}
+purposes: {{test: Find out whether anything is lost.}}
+metrics:
+  slots:
+    description: Each report counts in a slot of its own.
+    owner: test@example.com
+    expires: EXPIRES
+    category: diagnostic
+    purposes: [test]
+    kind: counter
+    dimensions: {{slot: {{values: [{", ".join(f"s{i}" for i in range(SLOTS))}]}}}}
+    views: [[slot]]
+    per_unit: {{max_partitions: {SLOTS}, range: [0, 1000]}}
+    statistics: [sum]
+"""
+
+
+class Fleet:
+    """Two workers and a sealer as processes, which can be killed and started again."""
+
+    def __init__(self, config: Config, origin_ms: int) -> None:
+        self._config = config
+        self._origin_ms = origin_ms
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        for name in ("worker-0", "worker-1", "sealer"):
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        command = [sys.executable, "-m", "tests.service.fast_child", name.split("-")[0], str(self._origin_ms)]
+        self._processes[name] = subprocess.Popen(
+            [*command, self._config.model_dump_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def kill(self, name: str) -> None:
+        process = self._processes[name]
+        process.kill()
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+    def stop(self) -> None:
+        for name in ("worker-0", "worker-1", "sealer"):
+            self._processes[name].terminate()
+        for process in self._processes.values():
+            process.wait(30)
+            if process.stdin is not None:
+                process.stdin.close()
+
+
+class Sender(threading.Thread):
+    """A client that reports without pause, tries again until it has an answer, and remembers what it was told."""
+
+    def __init__(self, port: int, clock: FastClock, slots: range, seed: int) -> None:
+        super().__init__(name=f"sender-{seed}")
+        self._port = port
+        self._clock = clock
+        self._slots = slots
+        self._random = random.Random(seed)
+        self.stop = threading.Event()
+        self.missed: dict[int, frozenset[str]] = {}
+        """Slot of each acknowledged report, to the resolutions that it came too late for."""
+        self.ends: dict[int, int] = {}
+        self.rejected: Counter[int] = Counter()
+
+    def run(self) -> None:
+        with IngestClient(f"127.0.0.1:{self._port}") as client:
+            plan = None
+            slots = iter(self._slots)
+            while not self.stop.is_set():
+                try:
+                    plan = plan or client.plan()
+                    self._send(client, plan.metrics[0].first_series, [s for _, s in zip(range(4), slots, strict=False)])
+                except grpc.RpcError:
+                    continue
+
+    def _send(self, client: IngestClient, first_series: int, slots: list[int]) -> None:
+        if not slots:
+            self.stop.set()
+            return
+        now = self._clock.now_ms()
+        reports = []
+        for slot in slots:
+            # Some arrive too late for their quarter of an hour, and some of those in the last moment of the hour.
+            end = now - self._random.choice([0, 0, 0, 20, 40]) * 60_000
+            self.ends[slot] = end
+            reports.append(
+                Report(
+                    report_id=self._random.randbytes(16),
+                    unit_id=self._random.choice(UNITS),
+                    interval_start_ms=end - 1_000,
+                    interval_end_ms=end,
+                    plan_version=1,
+                    series=[first_series + slot],
+                    value=[1],
+                )
+            )
+        while not self.stop.is_set():
+            try:
+                acknowledgement = client.submit(reports)
+            except grpc.RpcError:
+                continue
+            rejected = {r.index: r.reason for r in acknowledgement.rejections}
+            for index, slot in enumerate(slots):
+                if index in rejected:
+                    self.rejected[rejected[index]] += 1
+                    continue
+                missed = frozenset(m.resolution for m in acknowledgement.missed if index in m.indices)
+                self.missed[slot] = missed
+            return
+
+
+@pytest.fixture
+def founded(tmp_path: Path) -> tuple[Config, FastClock, int]:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    origin_ms = time.time_ns() // 1_000_000
+    config = Config(state_dir=tmp_path / "state", listen=f"127.0.0.1:{port}", metrics="")
+    clock = FastClock(origin_ms)
+    expires = time.strftime("%Y-%m-%d", time.gmtime(origin_ms / 1000 + 200 * 86_400))
+    context = open_context(config, clock, ExactMechanisms(), PLAN.replace("EXPIRES", expires))
+    context.store.close()
+    return config, clock, port
+
+
+def test_acknowledged_reports_survive_kills(
+    founded: tuple[Config, FastClock, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every acknowledged report is in exactly one tally per resolution it was accepted for; each window is released once."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(founded[0].state_dir))
+    config, clock, port = founded
+    seed = int(os.environ.get("HUSHMETER_KILL_SEED", "20261123"))
+    chance = random.Random(seed)
+    fleet = Fleet(config, clock._origin_ms)
+    _consent(port)
+    per_client = SLOTS // CLIENTS
+    senders = [Sender(port, clock, range(i * per_client, (i + 1) * per_client), seed + i) for i in range(CLIENTS)]
+    for sender in senders:
+        sender.start()
+    for kill in range(KILLS):
+        _pause(chance.uniform(0.2, 2 * STREAMING_S / KILLS - 0.2))
+        name = (
+            ["sealer", "worker-0", "worker-1"][kill % 3] if kill < 3 else chance.choice(["sealer", "worker-0", "worker-1"])
+        )
+        fleet.kill(name)
+        fleet.start(name)
+    for sender in senders:
+        sender.stop.set()
+        sender.join()
+    streamed_until = clock.now_ms()
+    try:
+        context = open_context(config, clock, ExactMechanisms())
+        _await_all_ended(context, streamed_until)
+    finally:
+        fleet.stop()
+    _judge(context, senders)
+    context.store.close()
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def _consent(port: int) -> None:
+    with IngestClient(f"127.0.0.1:{port}") as client, ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            try:
+                client.plan()
+                break
+            except grpc.RpcError:
+                _pause(0.5)
+        list(pool.map(lambda unit: client.set_consent(unit, {"test": True}), UNITS))
+    # Intervals that begin before the decision are refused: let an hour and a half of the fast clock pass.
+    _pause(9.0)
+
+
+def _await_all_ended(context: Context, until_ms: int) -> None:
+    for _ in range(600):
+        newest = {r.name: context.store.last_window_start(r.name) for r in context.plan.resolutions}
+        waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+        pending = [r for r in waiting if r.window.start_ms <= until_ms]
+        if not pending and all(start is not None and start >= until_ms for start in newest.values()):
+            return
+        _pause(0.1)
+    pytest.fail("windows did not end")
+
+
+def _judge(context: Context, senders: list[Sender]) -> None:
+    missed = {slot: m for sender in senders for slot, m in sender.missed.items()}
+    ends = {slot: end for sender in senders for slot, end in sender.ends.items()}
+    assert len(missed) > 200, "the clients got too little through for the test to mean anything"
+    assert not context.store.windows([WindowState.LOST])
+    for column, resolution in enumerate(context.plan.resolutions):
+        releases = list(context.store.releases("slots", ("slot",), resolution.name, 0, 2**62))
+        starts = [r.key.window_start_ms for _, r in releases]
+        expected = list(range(int(context.first_starts[column]), starts[-1] + 1, resolution.span.length_ms))
+        assert starts == expected, f"{resolution.name}: every window has exactly one release"
+        counts = np.array([r.vectors[MeasurementName.SUM].values[:, 0] for _, r in releases])
+        totals = counts.sum(axis=0)
+        assert totals.max() <= 1, f"{resolution.name}: a report was counted twice"
+        for slot, late in missed.items():
+            if resolution.name in late:
+                assert totals[slot] == 0, f"{resolution.name}: a report that came too late was counted"
+            else:
+                assert totals[slot] == 1, f"{resolution.name}: an acknowledged report was lost"
+                window = resolution.span.window_of(ends[slot])
+                assert counts[starts.index(window.start_ms), slot] == 1, f"{resolution.name}: counted in another window"
+    assert any(late for late in missed.values()), "no report was late: the test does not reach the deadlines"
+    verify_budget(verify_chain(context.store.ledger()), context.deployment.budget)

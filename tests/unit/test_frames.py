@@ -1,0 +1,200 @@
+"""Sealed chunks: what goes in comes out, at its own place and nowhere else."""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hushmeter import limits
+from hushmeter.errors import SegmentLost
+from hushmeter.model.report import ReportBatch
+from hushmeter.storage.frames import (
+    FOOTER,
+    FRAME,
+    RUN,
+    SEAL_BYTES,
+    SegmentName,
+    bucket_numbers,
+    decode,
+    encode,
+    pieces,
+    seal,
+    unseal,
+)
+from hushmeter.storage.runs import bits_for
+
+COLUMNS = (
+    "pseudonyms",
+    "report_ids",
+    "received_at_ms",
+    "interval_start_ms",
+    "interval_end_ms",
+    "plan_versions",
+    "offsets",
+    "series",
+    "values",
+)
+INT64 = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1, 0])
+UINT32 = st.integers(0, 2**32 - 1) | st.sampled_from([0, 2**32 - 1])
+UINT64 = st.integers(0, 2**64 - 1) | st.sampled_from([0, 2**64 - 1])
+SEGMENT = SegmentName("d" * 32, 3_600_000, "a" * 32)
+CIPHER = AESGCM(bytes(range(32)))
+
+
+@st.composite
+def batches(draw):
+    """Any batch of a few reports."""
+    lengths = draw(st.lists(st.integers(0, 4), max_size=6))
+    n, m = len(lengths), sum(lengths)
+
+    def column(values, dtype, count, width=1):
+        drawn = draw(st.lists(values, min_size=count * width, max_size=count * width))
+        return np.array(drawn, dtype).reshape((count, width) if width > 1 else (count,))
+
+    return ReportBatch(
+        column(UINT64, np.uint64, n, 2),
+        column(UINT64, np.uint64, n, 2),
+        column(INT64, np.int64, n),
+        column(INT64, np.int64, n),
+        column(INT64, np.int64, n),
+        column(UINT32, np.uint32, n),
+        np.cumsum([0, *lengths]).astype(np.int64),
+        column(UINT32, np.uint32, m),
+        column(INT64, np.int64, m),
+    )
+
+
+def assert_same(left: ReportBatch, right: ReportBatch) -> None:
+    """Both batches have the same columns, values and dtypes."""
+    for name in COLUMNS:
+        a, b = getattr(left, name), getattr(right, name)
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def one_report(points: int = 3) -> ReportBatch:
+    """One report of so many points."""
+    ids = np.array([[2**64 - 1, 1]], np.uint64)
+    one = np.ones(1, np.int64)
+    offsets = np.array([0, points], np.int64)
+    return ReportBatch(
+        ids, ids, one, one, one, np.ones(1, np.uint32), offsets, np.arange(points, dtype=np.uint32), np.arange(points)
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(batches())
+def test_decoding_undoes_encoding(batch):
+    """Every column of every batch, also an empty one, comes back with its values and its dtype."""
+    assert_same(decode(encode(batch)), batch)
+
+
+@settings(max_examples=50, deadline=None)
+@given(batches())
+def test_what_is_decoded_is_read_only(batch):
+    """No stage can change rows that another one reads."""
+    decoded = decode(bytes(encode(batch)))
+    assert not any(getattr(decoded, name).flags.writeable for name in COLUMNS if getattr(decoded, name).size)
+
+
+def test_identifiers_are_stored_as_their_bytes():
+    """A pseudonym stands in the plaintext as the 16 bytes that were hashed."""
+    assert (b"\xff" * 8 + b"\0" * 7 + b"\x01") in bytes(encode(one_report()))
+
+
+def test_the_same_rows_never_seal_to_the_same_bytes():
+    """A nonce is drawn for each chunk, so equal rows cannot be recognised."""
+    first, second = (seal(CIPHER, SEGMENT, FRAME, 0, b"rows") for _ in range(2))
+    assert first[:12] != second[:12]
+    assert first[12:] != second[12:]
+
+
+def test_any_flipped_bit_is_refused():
+    """Not one bit of a sealed chunk can change unseen."""
+    sealed = seal(CIPHER, SEGMENT, FRAME, 0, b"a few rows")
+    for bit in range(8 * len(sealed)):
+        damaged = bytearray(sealed)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(SegmentLost, match="damaged or does not belong"):
+            unseal(CIPHER, SEGMENT, FRAME, 0, bytes(damaged))
+
+
+@pytest.mark.parametrize("length", range(SEAL_BYTES + 4))
+def test_any_shortened_chunk_is_refused(length):
+    """A chunk that lost its end is refused, also when nothing of it is left."""
+    sealed = seal(CIPHER, SEGMENT, FRAME, 0, b"rows")
+    with pytest.raises(SegmentLost):
+        unseal(CIPHER, SEGMENT, FRAME, 0, sealed[: min(length, len(sealed) - 1)])
+
+
+@pytest.mark.parametrize(
+    ("segment", "kind", "number", "bits"),
+    [
+        (SegmentName("e" * 32, 3_600_000, "a" * 32), RUN, 1, 2),
+        (SegmentName("d" * 32, 7_200_000, "a" * 32), RUN, 1, 2),
+        (SegmentName("d" * 32, 3_600_000, "b" * 32), RUN, 1, 2),
+        (SEGMENT, FRAME, 1, 2),
+        (SEGMENT, FOOTER, 1, 2),
+        (SEGMENT, RUN, 2, 2),
+        (SEGMENT, RUN, 1, 3),
+    ],
+    ids=["deployment", "window", "segment", "frame", "footer", "number", "bits"],
+)
+def test_a_chunk_opens_only_at_its_own_place(segment, kind, number, bits):
+    """A chunk moved to another deployment, window, segment, kind, number or grain is refused."""
+    sealed = seal(CIPHER, SEGMENT, RUN, 1, b"rows", bits=2)
+    assert unseal(CIPHER, SEGMENT, RUN, 1, sealed, bits=2) == b"rows"
+    with pytest.raises(SegmentLost):
+        unseal(CIPHER, segment, kind, number, sealed, bits=bits)
+
+
+def test_another_key_opens_nothing():
+    """A chunk is refused under any key but its own."""
+    with pytest.raises(SegmentLost):
+        unseal(AESGCM(os.urandom(32)), SEGMENT, FRAME, 0, seal(CIPHER, SEGMENT, FRAME, 0, b"rows"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(batches(), st.integers(4_200, 4_600))
+def test_pieces_put_together_are_the_batch(batch, room):
+    """Cutting a batch to frames loses and reorders nothing."""
+    assert_same(ReportBatch.concat(list(pieces(batch, room))), batch)
+
+
+def test_a_piece_fits_a_frame_on_both_sides_of_the_limit():
+    """A batch is one piece up to the limit; one report more makes two, and each of them, sealed, is within it."""
+    reports, points = 40, 25
+    batch = ReportBatch.concat([one_report(points)] * reports)
+    room = SEAL_BYTES + 4_096 + reports * (68 + 12 * points)
+    assert [len(p) for p in pieces(batch, room)] == [reports]
+    cut = list(pieces(ReportBatch.concat([batch, one_report(points)]), room))
+    assert [len(p) for p in cut] == [reports, 1]
+    assert all(len(encode(p)) + SEAL_BYTES <= room for p in cut)
+
+
+@pytest.mark.parametrize(("reports", "points"), [(0, 0), (1, 0), (1, 4_096), (3_000, 1), (50, 200)])
+def test_the_estimate_of_a_frame_is_never_too_small(reports, points):
+    """A chunk of any shape is at most its rows' and points' bytes and the overhead that `pieces` allows for."""
+    batch = ReportBatch.concat([one_report(points)] * reports)
+    assert len(encode(batch)) <= 68 * reports + 12 * points * reports + 4_096
+
+
+def test_buckets_are_the_top_bits():
+    """Zero bits are one bucket; k bits are the k highest bits of the pseudonym."""
+    pseudonyms = np.array([[0, 7], [2**63, 7], [2**64 - 1, 7], [2**62, 7]], np.uint64)
+    assert bucket_numbers(pseudonyms, 0).tolist() == [0, 0, 0, 0]
+    assert bucket_numbers(pseudonyms, 1).tolist() == [0, 1, 1, 0]
+    assert bucket_numbers(pseudonyms, 2).tolist() == [0, 2, 3, 1]
+    assert bucket_numbers(pseudonyms, 10).tolist() == [0, 512, 1023, 256]
+
+
+def test_a_segment_is_cut_when_it_outgrows_its_buckets():
+    """The grain follows the number of rows, on both sides of each border, and stops at the finest one."""
+    target, finest = limits.ROWS_PER_BUCKET_TARGET, limits.BUCKET_BITS_MAX
+    assert [bits_for(rows) for rows in (0, 1, target, target + 1, 2 * target, 2 * target + 1)] == [0, 0, 0, 1, 1, 2]
+    assert bits_for(target << finest) == bits_for(2 * target << finest) == finest
+    assert all(a <= b for a, b in itertools.pairwise(bits_for(2**k) for k in range(40)))
