@@ -3,111 +3,49 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hushmeter.errors import (
     BudgetExhausted,
-    ConfigError,
-    Failure,
     InvariantError,
     LeaseLost,
     StateConflict,
-    StorageFull,
     WindowClosed,
 )
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import GENESIS, PrivacyBudget, canonical_json, chain_hash
-from hushmeter.model.measurement import MeasurementName
-from hushmeter.model.release import NoisyVector, Release, ReleaseKey
+from hushmeter.model.ledger import GENESIS, canonical_json, chain_hash
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS, Window
-from hushmeter.plan.catalog import SeriesBlock
+from hushmeter.model.time import HOUR_MS, WEEK_MS, Window
 from hushmeter.ports import Deployment, StateStore
-from hushmeter.storage import schema, state, windows
-from hushmeter.storage.database import error_of
+from hushmeter.storage import schema, state
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.state import memory_state_store
-
-RHO = Fraction(1, 3)
-BUDGET = PrivacyBudget(4.0, 1e-8, Fraction(1))
-ENDED = (WindowState.RELEASED, WindowState.LOST)
-ALL_BEGUN = (WindowState.CLOSING, WindowState.SEALED, *ENDED)
-SPAWN = multiprocessing.get_context("spawn")
-
-
-def hour(number: int) -> Window:
-    """The so many-th hour of the epoch."""
-    return Window("1h", number * HOUR_MS, (number + 1) * HOUR_MS)
-
-
-def day(number: int) -> Window:
-    """The so many-th day of the epoch."""
-    return Window("1d", number * DAY_MS, (number + 1) * DAY_MS)
-
-
-def release(window: Window, metric: str = "call_setup", view: tuple[str, ...] = ("platform",)) -> Release:
-    """A release of a window, with values that tell windows apart."""
-    values = np.array([[3, -4], [window.start_ms, 7]], np.int64)
-    vectors = {
-        MeasurementName.UNITS: NoisyVector(values[:, :1], 12.5, 0.1),
-        MeasurementName.WEIGHTS: NoisyVector(values, 1 / 3, 1e-17),
-    }
-    key = ReleaseKey(1, metric, view, window.resolution, window.start_ms)
-    return Release(key, window.end_ms, window.end_ms + 600_000, 0.25, vectors)
-
-
-def entry(rho: Fraction, note: object = "é") -> str:
-    """A ledger entry's content that costs `rho`."""
-    return canonical_json({"rho": str(rho), "note": note})
-
-
-def seal(store: StateStore, window: Window) -> None:
-    """Brings a window from OPEN to SEALED."""
-    store.begin_closing(window)
-    store.mark_sealed(window)
-
-
-def publish(store: StateStore, window: Window, *, rho: Fraction = RHO, period_start_ms: int = 0) -> None:
-    """Publishes one release of a window, with two entries of half the cost each."""
-    entries = [entry(rho / 2, window.start_ms), entry(rho / 2, "second")]
-    store.publish(window, [release(window)], entries, period_start_ms, rho, BUDGET)
-
-
-def lose(store: StateStore, window: Window, rho: Fraction = RHO) -> None:
-    """Marks a window as lost, with one entry."""
-    store.mark_lost(window, [entry(rho)], 0, rho, BUDGET)
-
-
-def state_of(store: StateStore, window: Window) -> WindowState:
-    """Where a window stands."""
-    return next((r.state for r in store.windows(ALL_BEGUN) if r.window == window), WindowState.OPEN)
-
-
-def everything(store: StateStore, window: Window) -> tuple[object, ...]:
-    """What a publication may change."""
-    found = [number for number, _ in store.releases("call_setup", ("platform",), window.resolution, -1, window.end_ms)]
-    return state_of(store, window), store.spent(0), list(store.ledger()), found
-
-
-def url_of(path: Path) -> str:
-    """The URL of a database in a directory."""
-    return f"sqlite:///{path / 'state.db'}"
+from tests.contract.state_values import (
+    ALL_BEGUN,
+    BLOCKS,
+    BUDGET,
+    DEPLOYMENT,
+    RHO,
+    day,
+    entry,
+    everything,
+    hour,
+    lose,
+    publish,
+    release,
+    seal,
+    state_of,
+    url_of,
+)
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -121,9 +59,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStateSt
 class TestFoundation:
     """A store is founded once."""
 
-    PLAN = Deployment("ab" * 16, 12_345, 3, "cd" * 32, "plan: é\n", PrivacyBudget(4.0, 1e-8, Fraction(22, 97)))
-    BLOCKS = (SeriesBlock(9, 4, "b", "s2"), SeriesBlock(1, 8, "a", "s1"))
-
     def test_new(self, store: StateStore) -> None:
         """A new store has no deployment and no series, and today's schema."""
         assert store.deployment() is None
@@ -132,17 +67,17 @@ class TestFoundation:
 
     def test_founded(self, store: StateStore) -> None:
         """A founded store gives back the deployment exactly, and its blocks by first number."""
-        store.found(self.PLAN, self.BLOCKS)
-        assert store.deployment() == self.PLAN
-        assert store.series_blocks() == tuple(sorted(self.BLOCKS))
+        store.found(DEPLOYMENT, BLOCKS)
+        assert store.deployment() == DEPLOYMENT
+        assert store.series_blocks() == tuple(sorted(BLOCKS))
 
     def test_founded_once(self, store: StateStore) -> None:
         """A second foundation is refused and changes nothing."""
-        store.found(self.PLAN, self.BLOCKS)
+        store.found(DEPLOYMENT, BLOCKS)
         other = Deployment("ef" * 16, 0, 4, "00", "", BUDGET)
         with pytest.raises(StateConflict, match="founded before"):
             store.found(other, [])
-        assert store.deployment() == self.PLAN
+        assert store.deployment() == DEPLOYMENT
         assert len(store.series_blocks()) == 2
 
 
@@ -563,216 +498,6 @@ class TestReading:
         assert next(reading).sequence == 1
         publish(store, hour(2), rho=Fraction(1, 10))
         assert [e.sequence for e in reading] == [2, 3, 4, 5, 6]
-
-
-class TestFile:
-    """What only a file has."""
-
-    def test_reopened(self, tmp_path: Path) -> None:
-        """A store that is closed and opened again holds the same."""
-        store = SqlStateStore.open(url_of(tmp_path))
-        store.found(TestFoundation.PLAN, TestFoundation.BLOCKS)
-        store.start_worker("w", 100)
-        store.register_segment("w", "s", hour(0), [hour(0)])
-        store.close_segment("s", 3)
-        seal(store, hour(0))
-        publish(store, hour(0))
-        store.record_decisions([Decision(bytes(16), "tuning", True, 5)])
-        store.mark_scrubbed(0)
-
-        def seen(of: SqlStateStore) -> tuple[object, ...]:
-            found = of.deployment(), of.series_blocks(), of.beats(), of.segments([0]), of.windows(ALL_BEGUN)
-            return (*found, *everything(of, hour(0)), of.decisions_after(0), of.scrubbed(0), of.schema_version())
-
-        before = seen(store)
-        store.close()
-        again = SqlStateStore.open(url_of(tmp_path))
-        assert seen(again) == before
-        again.close()
-
-    def test_two_stores_on_one_file(self, tmp_path: Path) -> None:
-        """What one store has committed another sees, and a reader in the middle of its pages blocks no writer."""
-        one, two = SqlStateStore.open(url_of(tmp_path)), SqlStateStore.open(url_of(tmp_path))
-        seal(one, hour(0))
-        publish(two, hour(0))
-        with pytest.raises(StateConflict):
-            publish(one, hour(0))
-        assert everything(one, hour(0)) == everything(two, hour(0))
-        one.close()
-        two.close()
-
-    def test_durable_and_private(self, tmp_path: Path) -> None:
-        """Only its account may read the database's files; commits are synchronous and the journal is a WAL."""
-        store = SqlStateStore.open(url_of(tmp_path))
-        with store._database.write() as connection:
-            pragmas = {p: connection.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous")}
-            assert pragmas == {"journal_mode": "wal", "synchronous": 2}
-            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
-            assert {oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == {"0o600"}
-        store.close()
-
-    @pytest.mark.parametrize(("version", "way"), [(0, "hushmeter migrate"), (2, "newer hushmeter")])
-    def test_other_schema(self, tmp_path: Path, version: int, way: str) -> None:
-        """A store of another schema version is refused with the way on, and is left as it was."""
-        SqlStateStore.open(url_of(tmp_path)).close()
-        raw = sqlite3.connect(tmp_path / "state.db")
-        raw.execute("UPDATE meta SET schema_version = ?", (version,))
-        raw.commit()
-        with pytest.raises(ConfigError, match=f"schema version {version}.*{way}"):
-            SqlStateStore.open(url_of(tmp_path))
-        assert raw.execute("SELECT schema_version FROM meta").fetchall() == [(version,)]
-        raw.close()
-
-    def test_unusable_files(self, tmp_path: Path) -> None:
-        """What is not hushmeter's database is refused by its path: another file, database, directory, or place."""
-        path = tmp_path / "state.db"
-        path.write_text("not a database, but long enough that it could be one" * 100)
-        with pytest.raises(ConfigError, match=r"state\.db.*state_dir"):
-            SqlStateStore.open(url_of(tmp_path))
-        path.unlink()
-        raw = sqlite3.connect(path)
-        raw.execute("CREATE TABLE mine (x)")
-        raw.close()
-        with pytest.raises(ConfigError, match=r"state\.db is not hushmeter's"):
-            SqlStateStore.open(url_of(tmp_path))
-        path.unlink()
-        path.mkdir()
-        with pytest.raises(ConfigError, match=r"state\.db"):
-            SqlStateStore.open(url_of(tmp_path))
-        with pytest.raises(ConfigError, match="missing"):
-            SqlStateStore.open(f"sqlite:///{tmp_path / 'missing' / 'state.db'}")
-
-    @pytest.mark.parametrize("url", ["postgresql://me:secret@host/db", "sqlite:///x?mode=ro", "no url"])
-    def test_other_urls(self, url: str) -> None:
-        """A URL of another database is refused, without its password."""
-        with pytest.raises(ConfigError, match="sqlite:///PATH") as refusal:
-            SqlStateStore.open(url)
-        assert "secret" not in str(refusal.value)
-
-
-class TestFailures:
-    """What the world does to a database."""
-
-    def test_full_disk(self, store: SqlStateStore) -> None:
-        """A full disk refuses a write as a whole, reading goes on, and with room it can be tried again."""
-        store.start_worker("w", 0)
-        many = [Decision(bytes(16), "tuning", True, n, bytes(64)) for n in range(2_000)]
-        with store._database.read() as connection:
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-        with pytest.raises(StorageFull, match="free space"):
-            store.record_decisions(many)
-        assert store.decisions_after(0) == (0, ())
-        assert store.beats() == {"w": 0}
-        with store._database.read() as connection:
-            connection.exec_driver_sql("PRAGMA max_page_count=1000000")
-        assert store.record_decisions(many) == 2_000
-
-    @pytest.mark.parametrize(
-        ("code", "kind"),
-        [
-            (sqlite3.SQLITE_FULL, StorageFull),
-            (sqlite3.SQLITE_IOERR_WRITE, StorageFull),
-            (sqlite3.SQLITE_NOTADB, ConfigError),
-            (sqlite3.SQLITE_CANTOPEN, ConfigError),
-            (sqlite3.SQLITE_READONLY, ConfigError),
-            (sqlite3.SQLITE_CORRUPT, ConfigError),
-            (sqlite3.SQLITE_BUSY, Failure),
-            (sqlite3.SQLITE_ERROR, Failure),
-        ],
-    )
-    def test_codes(self, code: int, kind: type[Exception]) -> None:
-        """Each of SQLite's codes becomes the error that callers can act on, with the database's name."""
-        said = sqlite3.OperationalError("as SQLite says")
-        said.sqlite_errorcode = code
-        error = error_of(said, "x.db")
-        assert type(error) is kind
-        assert "as SQLite says" in str(error)
-        assert "x.db" in str(error)
-
-    def test_foreign_keys_hold(self, store: SqlStateStore) -> None:
-        """A broken reference is a defect of ours, not a conflict; what was to be written is not in its text."""
-        row = {"segment_id": "s", "worker_id": "nobody", "storage_start_ms": 0, "closed": False, "frames": 0}
-        with pytest.raises(InvariantError, match="FOREIGN KEY") as defect, store._database.write() as connection:
-            connection.execute(sa.insert(schema.segments).values(row))
-        assert "nobody" not in str(defect.value)
-
-
-def _publish_when_all_are_ready(url: str, ready: Barrier, outcomes: Queue[str]) -> None:
-    store = SqlStateStore.open(url)
-    ready.wait()
-    try:
-        publish(store, hour(0))
-        outcomes.put("published")
-    except StateConflict:
-        outcomes.put("conflict")
-    store.close()
-
-
-def _die_while_publishing(url: str) -> None:
-    store = SqlStateStore.open(url)
-
-    def die(_: object) -> bytes:
-        os._exit(9)
-
-    windows.encode_vectors = die
-    publish(store, hour(0))
-
-
-class TestProcesses:
-    """Several processes on one file."""
-
-    def test_race(self, tmp_path: Path) -> None:
-        """Of two processes that publish the same window exactly one wins, and it is charged once."""
-        store = SqlStateStore.open(url_of(tmp_path))
-        seal(store, hour(0))
-        outcomes: Queue[str] = SPAWN.Queue()
-        ready = SPAWN.Barrier(2)
-        both = [SPAWN.Process(target=_publish_when_all_are_ready, args=(url_of(tmp_path), ready, outcomes)) for _ in "ab"]
-        _run(both)
-        assert sorted(outcomes.get(timeout=10) for _ in both) == ["conflict", "published"]
-        outcomes.close()
-        outcomes.join_thread()
-        assert store.spent(0) == RHO
-        assert len(list(store.ledger())) == 2
-        store.close()
-
-    def test_killed(self, tmp_path: Path) -> None:
-        """A process that dies between charge and release leaves neither, and holds nobody up."""
-        store = SqlStateStore.open(url_of(tmp_path))
-        seal(store, hour(0))
-        before = everything(store, hour(0))
-        process = SPAWN.Process(target=_die_while_publishing, args=(url_of(tmp_path),))
-        _run([process])
-        assert process.exitcode == 9
-        assert everything(store, hour(0)) == before
-        publish(store, hour(0))
-        store.close()
-
-
-def _run(processes: list[Any]) -> None:
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode is not None
-
-
-@pytest.mark.parametrize("table", schema.METADATA.sorted_tables, ids=lambda t: t.name)
-def test_schema_is_valid_for_postgresql(table: sa.Table) -> None:
-    """Every table and index can be written for PostgreSQL, with 64-bit numbers."""
-    dialect = postgresql.dialect()
-    text = str(CreateTable(table).compile(dialect=dialect))
-    assert " INTEGER" not in text.replace("schema_version INTEGER", "").replace("id INTEGER", "")
-    for index in table.indexes:
-        assert str(CreateIndex(index).compile(dialect=dialect))
-
-
-@pytest.mark.parametrize("view", [(), ("platform",), ("a/b", "c,d", 'e"f', "é")])
-def test_view_text(view: tuple[str, ...]) -> None:
-    """A view comes back from its text, whatever its dimensions are called."""
-    assert schema.view_of(schema.view_text(view)) == view
 
 
 def test_conforms() -> None:

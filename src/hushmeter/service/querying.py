@@ -16,6 +16,7 @@ from hushmeter.service.context import Context
 from hushmeter.service.statuses import answering, streaming
 
 T = TypeVar("T")
+M = TypeVar("M")
 _END_OF_TIME_MS = 2**62
 
 
@@ -139,11 +140,11 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         return loss
 
 
-async def _in_chunks(items: Iterator[T], message: Callable[[T], object], most: int) -> AsyncIterator[list[object]]:
+async def _in_chunks(items: Iterator[T], message: Callable[[T], M], most: int) -> AsyncIterator[list[M]]:
     """Messages of items, some at a time, made on a thread."""
 
-    def take() -> list[object]:
-        chunk: list[object] = []
+    def take() -> list[M]:
+        chunk: list[M] = []
         for item in items:
             chunk.append(message(item))
             if len(chunk) == most:

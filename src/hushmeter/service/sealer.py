@@ -44,6 +44,7 @@ class Sealer:
 
     def run(self) -> None:
         """Works until `stop` is called from another thread."""
+        self._finish_destruction()
         while not self._stopping:
             try:
                 self.run_due()
@@ -160,8 +161,18 @@ class Sealer:
             context.keys.destroy(f"data/{start}")
             context.log.destroy(start)
 
+    def _finish_destruction(self) -> None:
+        """Destroys again what a sealer that was killed between publishing and destroying may have left."""
+        coarsest = self._context.plan.coarsest
+        newest = self._context.store.last_window_start(coarsest.name)
+        if newest is not None:
+            before = coarsest.span.window_of(newest)
+            for window in (before, coarsest.span.window_from(newest)):
+                if self._has_ended(window):
+                    self._destroy_period_key(window)
+
     def _destroy_period_key(self, window: Window) -> None:
-        """Destroys a period's key when its last window of the coarsest resolution, and so its last of all, has ended (P3)."""
+        """Destroys a period's key when its last window has ended (P3): one of the coarsest resolution."""
         period = self._context.plan.privacy.period.window_of(window.end_ms)
         if window.resolution == self._context.plan.coarsest.name and window.end_ms == period.end_ms:
             self._context.keys.destroy(f"period/{period.start_ms}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from hushmeter.errors import Failure, ensure
@@ -40,7 +41,9 @@ def encode_vectors(vectors: Mapping[MeasurementName, NoisyVector]) -> bytes:
         kind = pa.list_(pa.field("item", pa.int64(), nullable=False), width)
         noise = {_SCALE: vector.scale.hex().encode(), _RHO: vector.rho.hex().encode()}
         fields.append(pa.field(name.value, kind, nullable=False, metadata=noise))
-        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vector.values.ravel()), type=kind))
+        # From its buffer: `pa.array` would first import pandas, where that is installed.
+        cells = pa.Array.from_buffers(pa.int64(), vector.values.size, [None, pa.py_buffer(vector.values.tobytes())])
+        columns.append(pa.FixedSizeListArray.from_arrays(cells, type=kind))
     batch = pa.record_batch(columns, schema=pa.schema(fields))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -72,7 +75,12 @@ def decode_vectors(payload: bytes) -> dict[MeasurementName, NoisyVector]:
 
 
 def _vector(field: pa.Field, column: pa.FixedSizeListArray) -> NoisyVector:
-    values = column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), field.type.list_size)
+    cells = column.flatten()
+    if cells.null_count or column.type.value_type != pa.int64():
+        raise ValueError("cells are int64 and never null")
+    # From its buffer, as in `encode_vectors`; the last buffer, because the first tells which cells are null.
+    values = np.frombuffer(cells.buffers()[-1] or b"", np.int64, len(cells), 8 * cells.offset)
+    values = values.reshape(len(column), field.type.list_size)
     values.flags.writeable = False
     scale, rho = field.metadata[_SCALE], field.metadata[_RHO]
     return NoisyVector(values, float.fromhex(scale.decode()), float.fromhex(rho.decode()))

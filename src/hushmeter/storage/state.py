@@ -136,8 +136,9 @@ class SqlStateStore:
         budget: PrivacyBudget,
     ) -> None:
         """See `StateStore`."""
+        rows = windows.rows_of(window, releases)
         with self._database.write() as connection:
-            windows.publish(connection, window, releases, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
+            windows.publish(connection, window, rows, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
 
     def mark_lost(
         self, window: Window, entries: Sequence[str], period_start_ms: int, rho: Fraction, budget: PrivacyBudget

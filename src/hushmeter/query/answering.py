@@ -1,0 +1,233 @@
+"""Questions about releases: what may be asked, what is refused and where to look instead, and the answers (E1, E2, R1)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hushmeter.errors import QueryRefused
+from hushmeter.model.measurement import MeasurementName
+from hushmeter.model.plan import Kind, Metric, Plan, Statistic, Weighting
+from hushmeter.model.release import Release
+from hushmeter.plan.measurements import derivation
+from hushmeter.query.estimates import StatisticEstimates, Sums, estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked for.
+
+    Attributes:
+        view: dimensions in any order.
+        from_ms, to_ms: windows that end in `(from_ms, to_ms]`.
+        filters: dimension to the values to keep.
+        statistics: names; none means all that the metric releases.
+        roll_up_time: add all windows up.
+    """
+
+    metric: str
+    view: tuple[str, ...]
+    resolution: str
+    from_ms: int
+    to_ms: int
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    statistics: tuple[str, ...] = ()
+    roll_up_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedQuestion:
+    """A question that has an answer.
+
+    Attributes:
+        view: in the metric's order.
+        rows: indices of the view's partitions that are kept.
+        statistics: to answer, in the metric's order.
+    """
+
+    metric: Metric
+    view: tuple[str, ...]
+    resolution: str
+    rows: tuple[int, ...]
+    statistics: tuple[Statistic, ...]
+    roll_up_time: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAnswer:
+    """One release, or one roll-up, as it is told.
+
+    Attributes:
+        release_id: 0 for a roll-up.
+        rho: what the whole release cost one unit (of a roll-up: all of them).
+        unit: of means and sums.
+        rolled_up_from: how many releases.
+        partitions: labels of the rows of the estimates.
+        estimates: one a statistic.
+    """
+
+    release_id: int
+    metric: str
+    view: tuple[str, ...]
+    resolution: str
+    window_start_ms: int
+    window_end_ms: int
+    plan_version: int
+    completeness: float
+    published_at_ms: int
+    rho: float
+    unit: str
+    rolled_up_from: int
+    partitions: tuple[tuple[str, ...], ...]
+    estimates: tuple[StatisticEstimates, ...]
+
+
+def check_question(plan: Plan, question: Question) -> CheckedQuestion:
+    """Checks a question against the plan.
+
+    Raises:
+        QueryRefused: with what is wrong, what is allowed, and where to look instead.
+    """
+    metric = _metric(plan, question.metric)
+    view = _view(metric, question.view)
+    if question.resolution not in metric.at:
+        _refuse("resolution", question.resolution, f"{metric.name} is released at {', '.join(metric.at)}")
+    if question.from_ms >= question.to_ms:
+        _refuse("time range", f"{question.from_ms} to {question.to_ms}", "it must begin before it ends")
+    statistics = _statistics(metric, question.statistics)
+    if question.roll_up_time:
+        statistics = _additive(metric, statistics, question)
+    rows = _rows(metric, view, question.filters)
+    return CheckedQuestion(metric, view, question.resolution, rows, statistics, question.roll_up_time)
+
+
+def answer(plan: Plan, question: CheckedQuestion, releases: Iterable[tuple[int, Release]]) -> Iterator[ReleaseAnswer]:
+    """Answers a checked question from stored releases, in their order.
+
+    Args:
+        plan: in force.
+        question: checked against it.
+        releases: (number, release) of the question's metric, view, resolution and time range, in time order.
+    """
+    if not question.roll_up_time:
+        for number, release in releases:
+            yield _answer(question, [release], number)
+        return
+    together = [release for _, release in releases]
+    if len({r.key.plan_version for r in together}) > 1:
+        raise QueryRefused("the time range spans several plan versions, whose bounds differ; ask for each on its own")
+    if together:
+        yield _answer(question, together, 0)
+
+
+def is_additive(metric: Metric, statistic: Statistic) -> bool:
+    """Whether a statistic of several windows is the sum of theirs, exactly on bounded values (E2)."""
+    if statistic in {Statistic.SUM, Statistic.EVENTS}:
+        return True
+    return statistic is Statistic.HISTOGRAM and metric.weighting is Weighting.EVENT and metric.kind is not Kind.FLAG
+
+
+def _answer(question: CheckedQuestion, releases: Sequence[Release], number: int) -> ReleaseAnswer:
+    metric, first, last = question.metric, releases[0], releases[-1]
+    needed = {name for s in question.statistics for name in derivation(metric, s)}
+    rows = list(question.rows)
+    sums: dict[MeasurementName, Sums] = {}
+    for name in sorted(needed):
+        whole = Sums.of([r.vectors[name] for r in releases])
+        sums[name] = Sums(whole.values[rows], whole.variance, whole.half_width)
+    labels = metric.partition_labels(question.view)
+    return ReleaseAnswer(
+        release_id=number,
+        metric=metric.name,
+        view=question.view,
+        resolution=question.resolution,
+        window_start_ms=first.key.window_start_ms,
+        window_end_ms=last.window_end_ms,
+        plan_version=first.key.plan_version,
+        completeness=sum(r.completeness for r in releases) / len(releases),
+        published_at_ms=last.published_at_ms,
+        rho=sum(v.rho for r in releases for v in r.vectors.values()),
+        unit=metric.unit,
+        rolled_up_from=len(releases),
+        partitions=tuple(labels[row] for row in rows),
+        estimates=tuple(estimate(metric, question.resolution, sums, s) for s in question.statistics),
+    )
+
+
+def _refuse(what: str, value: str, allowed: str) -> None:
+    raise QueryRefused(f"{what} {value[:80]!r}: {allowed}")
+
+
+def _metric(plan: Plan, name: str) -> Metric:
+    try:
+        return plan.metric(name)
+    except KeyError:
+        names = [m.name for m in plan.metrics]
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise QueryRefused(f"there is no metric {name[:80]!r}{meant} The plan has {', '.join(names)}") from None
+
+
+def _view(metric: Metric, asked: Sequence[str]) -> tuple[str, ...]:
+    known = [d.name for d in metric.dimensions]
+    for name in asked:
+        if name not in known:
+            _refuse("dimension", name, f"{metric.name} has {', '.join(known) or 'no dimensions'}")
+    view = tuple(name for name in known if name in asked)
+    if view in metric.views:
+        return view
+    released = "; ".join(_name(v) for v in metric.views)
+    finer = [v for v in metric.views if set(view) < set(v)]
+    why = ""
+    if finer:
+        why = (
+            f" It cannot be added up from {_name(finer[0])}: a unit may stand in several partitions there, and each view "
+            "is bounded on its own. Add the view to the plan to have it measured."
+        )
+    raise QueryRefused(f"{metric.name} is not released by {_name(view)}; its views are {released}.{why}")
+
+
+def _name(view: Sequence[str]) -> str:
+    return f"[{', '.join(view)}]"
+
+
+def _statistics(metric: Metric, asked: Sequence[str]) -> tuple[Statistic, ...]:
+    for name in asked:
+        if name not in {s.value for s in metric.statistics}:
+            _refuse("statistic", name, f"{metric.name} releases {', '.join(s.value for s in metric.statistics)}")
+    return tuple(s for s in metric.statistics if not asked or s.value in asked)
+
+
+def _additive(metric: Metric, statistics: Sequence[Statistic], question: Question) -> tuple[Statistic, ...]:
+    """The statistics that may be added up; refuses others that were asked for by name (E2)."""
+    additive = tuple(s for s in statistics if is_additive(metric, s))
+    refused = [s for s in statistics if s not in additive]
+    if additive and (not question.statistics or not refused):
+        return additive
+    coarser = [name for name in metric.at if name != question.resolution]
+    pointer = f"; ask for resolution {' or '.join(coarser)}, which measures it" if coarser else ""
+    possible = ", ".join(s.value for s in metric.statistics if is_additive(metric, s)) or "none of its statistics"
+    names = ", ".join(refused)
+    raise QueryRefused(
+        f"{names} of several windows cannot be added up: the same unit may be in many of them. Of {metric.name}, "
+        f"{possible} can{pointer}"
+    )
+
+
+def _rows(metric: Metric, view: Sequence[str], filters: Mapping[str, Sequence[str]]) -> tuple[int, ...]:
+    for name, values in filters.items():
+        if name not in view:
+            _refuse("filter on", name, f"only dimensions of the view {_name(view)} can be filtered")
+        allowed = metric.dimension(name).values
+        for value in values:
+            if value not in allowed:
+                shown = ", ".join(allowed[:20]) + (", ..." if len(allowed) > 20 else "")
+                _refuse(name, value, f"its values are {shown}")
+    labels = metric.partition_labels(tuple(view))
+    kept = [
+        row
+        for row, label in enumerate(labels)
+        if all(label[view.index(name)] in values for name, values in filters.items())
+    ]
+    return tuple(kept)

@@ -1,0 +1,262 @@
+"""What the state store owes to its database: files, several processes, the world's failures, the schema."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+from collections.abc import Iterator
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from hushmeter.errors import (
+    ConfigError,
+    Failure,
+    InvariantError,
+    StateConflict,
+    StorageFull,
+)
+from hushmeter.model.consent import Decision
+from hushmeter.storage import schema
+from hushmeter.storage.database import error_of
+from hushmeter.storage.state import SqlStateStore
+from hushmeter.testing.state import memory_state_store
+from tests.contract.state_values import (
+    ALL_BEGUN,
+    BLOCKS,
+    DEPLOYMENT,
+    RHO,
+    everything,
+    hour,
+    publish,
+    seal,
+    url_of,
+)
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+def store() -> Iterator[SqlStateStore]:
+    """A new store in memory."""
+    opened = memory_state_store()
+    yield opened
+    opened.close()
+
+
+class TestFile:
+    """What only a file has."""
+
+    def test_reopened(self, tmp_path: Path) -> None:
+        """A store that is closed and opened again holds the same."""
+        store = SqlStateStore.open(url_of(tmp_path))
+        store.found(DEPLOYMENT, BLOCKS)
+        store.start_worker("w", 100)
+        store.register_segment("w", "s", hour(0), [hour(0)])
+        store.close_segment("s", 3)
+        seal(store, hour(0))
+        publish(store, hour(0))
+        store.record_decisions([Decision(bytes(16), "tuning", True, 5)])
+        store.mark_scrubbed(0)
+
+        def seen(of: SqlStateStore) -> tuple[object, ...]:
+            found = of.deployment(), of.series_blocks(), of.beats(), of.segments([0]), of.windows(ALL_BEGUN)
+            return (*found, *everything(of, hour(0)), of.decisions_after(0), of.scrubbed(0), of.schema_version())
+
+        before = seen(store)
+        store.close()
+        again = SqlStateStore.open(url_of(tmp_path))
+        assert seen(again) == before
+        again.close()
+
+    def test_two_stores_on_one_file(self, tmp_path: Path) -> None:
+        """What one store has committed another sees, and a reader in the middle of its pages blocks no writer."""
+        one, two = SqlStateStore.open(url_of(tmp_path)), SqlStateStore.open(url_of(tmp_path))
+        seal(one, hour(0))
+        publish(two, hour(0))
+        with pytest.raises(StateConflict):
+            publish(one, hour(0))
+        assert everything(one, hour(0)) == everything(two, hour(0))
+        one.close()
+        two.close()
+
+    def test_durable_and_private(self, tmp_path: Path) -> None:
+        """Only its account may read the database's files; commits are synchronous and the journal is a WAL."""
+        store = SqlStateStore.open(url_of(tmp_path))
+        with store._database.write() as connection:
+            pragmas = {p: connection.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous")}
+            assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
+            assert {oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == {"0o600"}
+        store.close()
+
+    @pytest.mark.parametrize(("version", "way"), [(0, "hushmeter migrate"), (2, "newer hushmeter")])
+    def test_other_schema(self, tmp_path: Path, version: int, way: str) -> None:
+        """A store of another schema version is refused with the way on, and is left as it was."""
+        SqlStateStore.open(url_of(tmp_path)).close()
+        raw = sqlite3.connect(tmp_path / "state.db")
+        raw.execute("UPDATE meta SET schema_version = ?", (version,))
+        raw.commit()
+        with pytest.raises(ConfigError, match=f"schema version {version}.*{way}"):
+            SqlStateStore.open(url_of(tmp_path))
+        assert raw.execute("SELECT schema_version FROM meta").fetchall() == [(version,)]
+        raw.close()
+
+    def test_unusable_files(self, tmp_path: Path) -> None:
+        """What is not hushmeter's database is refused by its path: another file, database, directory, or place."""
+        path = tmp_path / "state.db"
+        path.write_text("not a database, but long enough that it could be one" * 100)
+        with pytest.raises(ConfigError, match=r"state\.db.*state_dir"):
+            SqlStateStore.open(url_of(tmp_path))
+        path.unlink()
+        raw = sqlite3.connect(path)
+        raw.execute("CREATE TABLE mine (x)")
+        raw.close()
+        with pytest.raises(ConfigError, match=r"state\.db is not hushmeter's"):
+            SqlStateStore.open(url_of(tmp_path))
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(ConfigError, match=r"state\.db"):
+            SqlStateStore.open(url_of(tmp_path))
+        with pytest.raises(ConfigError, match="missing"):
+            SqlStateStore.open(f"sqlite:///{tmp_path / 'missing' / 'state.db'}")
+
+    @pytest.mark.parametrize("url", ["postgresql://me:secret@host/db", "sqlite:///x?mode=ro", "no url"])
+    def test_other_urls(self, url: str) -> None:
+        """A URL of another database is refused, without its password."""
+        with pytest.raises(ConfigError, match="sqlite:///PATH") as refusal:
+            SqlStateStore.open(url)
+        assert "secret" not in str(refusal.value)
+
+
+class TestFailures:
+    """What the world does to a database."""
+
+    def test_full_disk(self, store: SqlStateStore) -> None:
+        """A full disk refuses a write as a whole, reading goes on, and with room it can be tried again."""
+        store.start_worker("w", 0)
+        many = [Decision(bytes(16), "tuning", True, n, bytes(64)) for n in range(2_000)]
+        with store._database.read() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(StorageFull, match="free space"):
+            store.record_decisions(many)
+        assert store.decisions_after(0) == (0, ())
+        assert store.beats() == {"w": 0}
+        with store._database.read() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+        assert store.record_decisions(many) == 2_000
+
+    @pytest.mark.parametrize(
+        ("code", "kind"),
+        [
+            (sqlite3.SQLITE_FULL, StorageFull),
+            (sqlite3.SQLITE_IOERR_WRITE, StorageFull),
+            (sqlite3.SQLITE_NOTADB, ConfigError),
+            (sqlite3.SQLITE_CANTOPEN, ConfigError),
+            (sqlite3.SQLITE_READONLY, ConfigError),
+            (sqlite3.SQLITE_CORRUPT, ConfigError),
+            (sqlite3.SQLITE_BUSY, Failure),
+            (sqlite3.SQLITE_ERROR, Failure),
+        ],
+    )
+    def test_codes(self, code: int, kind: type[Exception]) -> None:
+        """Each of SQLite's codes becomes the error that callers can act on, with the database's name."""
+        said = sqlite3.OperationalError("as SQLite says")
+        said.sqlite_errorcode = code
+        error = error_of(said, "x.db")
+        assert type(error) is kind
+        assert "as SQLite says" in str(error)
+        assert "x.db" in str(error)
+
+    def test_foreign_keys_hold(self, store: SqlStateStore) -> None:
+        """A broken reference is a defect of ours, not a conflict; what was to be written is not in its text."""
+        row = {"segment_id": "s", "worker_id": "nobody", "storage_start_ms": 0, "closed": False, "frames": 0}
+        with pytest.raises(InvariantError, match="FOREIGN KEY") as defect, store._database.write() as connection:
+            connection.execute(sa.insert(schema.segments).values(row))
+        assert "nobody" not in str(defect.value)
+
+
+def _publish_when_all_are_ready(url: str, ready: Barrier, outcomes: Queue[str]) -> None:
+    store = SqlStateStore.open(url)
+    ready.wait()
+    try:
+        publish(store, hour(0))
+        outcomes.put("published")
+    except StateConflict:
+        outcomes.put("conflict")
+    store.close()
+
+
+def _die_while_publishing(url: str) -> None:
+    store = SqlStateStore.open(url)
+
+    def die(*arguments: Any) -> None:
+        if arguments[2].startswith("INSERT INTO releases"):
+            os._exit(9)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", die)
+    publish(store, hour(0))
+
+
+class TestProcesses:
+    """Several processes on one file."""
+
+    def test_race(self, tmp_path: Path) -> None:
+        """Of two processes that publish the same window exactly one wins, and it is charged once."""
+        store = SqlStateStore.open(url_of(tmp_path))
+        seal(store, hour(0))
+        outcomes: Queue[str] = SPAWN.Queue()
+        ready = SPAWN.Barrier(2)
+        both = [SPAWN.Process(target=_publish_when_all_are_ready, args=(url_of(tmp_path), ready, outcomes)) for _ in "ab"]
+        _run(both)
+        assert sorted(outcomes.get(timeout=10) for _ in both) == ["conflict", "published"]
+        outcomes.close()
+        outcomes.join_thread()
+        assert store.spent(0) == RHO
+        assert len(list(store.ledger())) == 2
+        store.close()
+
+    def test_killed(self, tmp_path: Path) -> None:
+        """A process that dies between charge and release leaves neither, and holds nobody up."""
+        store = SqlStateStore.open(url_of(tmp_path))
+        seal(store, hour(0))
+        before = everything(store, hour(0))
+        process = SPAWN.Process(target=_die_while_publishing, args=(url_of(tmp_path),))
+        _run([process])
+        assert process.exitcode == 9
+        assert everything(store, hour(0)) == before
+        publish(store, hour(0))
+        store.close()
+
+
+def _run(processes: list[Any]) -> None:
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode is not None
+
+
+@pytest.mark.parametrize("table", schema.METADATA.sorted_tables, ids=lambda t: t.name)
+def test_schema_is_valid_for_postgresql(table: sa.Table) -> None:
+    """Every table and index can be written for PostgreSQL, with 64-bit numbers."""
+    dialect = postgresql.dialect()
+    text = str(CreateTable(table).compile(dialect=dialect))
+    assert " INTEGER" not in text.replace("schema_version INTEGER", "").replace("id INTEGER", "")
+    for index in table.indexes:
+        assert str(CreateIndex(index).compile(dialect=dialect))
+
+
+@pytest.mark.parametrize("view", [(), ("platform",), ("a/b", "c,d", 'e"f', "é")])
+def test_view_text(view: tuple[str, ...]) -> None:
+    """A view comes back from its text, whatever its dimensions are called."""
+    assert schema.view_of(schema.view_text(view)) == view
