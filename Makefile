@@ -31,7 +31,7 @@ architecture: $(READY)
 protos-fresh: $(READY)
 	rm -rf build/api && mkdir -p build/api
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=build/api --pyi_out=build/api --grpc_python_out=build/api $$(find proto -name '*.proto' | sort)
-	cd build/api && find . -name '*.py*' | sort | while read -r f; do cmp "$$f" "../../src/$$f"; done
+	cd build/api && find . -name '*.py*' | sort | while read -r f; do cmp "$$f" "../../src/$$f" || exit 1; done
 
 protos: $(READY)
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src --grpc_python_out=src $$(find proto -name '*.proto' | sort)

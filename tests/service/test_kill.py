@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import grpc
 import numpy as np
@@ -58,15 +59,17 @@ metrics:
 class Fleet:
     """Two workers and a sealer as processes, which can be killed and started again."""
 
+    ROLES: ClassVar = {"worker-0": "worker", "worker-1": "worker", "sealer": "sealer"}
+
     def __init__(self, config: Config, origin_ms: int) -> None:
         self._config = config
         self._origin_ms = origin_ms
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        for name in ("worker-0", "worker-1", "sealer"):
+        for name in self.ROLES:
             self.start(name)
 
     def start(self, name: str) -> None:
-        command = [sys.executable, "-m", "tests.service.fast_child", name.split("-")[0], str(self._origin_ms)]
+        command = [sys.executable, "-m", "tests.service.fast_child", self.ROLES[name], str(self._origin_ms)]
         self._processes[name] = subprocess.Popen(
             [*command, self._config.model_dump_json()],
             stdin=subprocess.PIPE,
@@ -83,7 +86,7 @@ class Fleet:
             process.stdin.close()
 
     def stop(self) -> None:
-        for name in ("worker-0", "worker-1", "sealer"):
+        for name in self.ROLES:
             self._processes[name].terminate()
         for process in self._processes.values():
             process.wait(30)
@@ -171,7 +174,7 @@ def founded(tmp_path: Path) -> tuple[Config, FastClock, int]:
 def test_acknowledged_reports_survive_kills(
     founded: tuple[Config, FastClock, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every acknowledged report is in exactly one tally per resolution it was accepted for; each window is released once."""
+    """Each acknowledged report is in one tally per resolution it was accepted for; each window is released once."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(founded[0].state_dir))
     config, clock, port = founded
     seed = int(os.environ.get("HUSHMETER_KILL_SEED", "20261123"))
@@ -184,9 +187,8 @@ def test_acknowledged_reports_survive_kills(
         sender.start()
     for kill in range(KILLS):
         _pause(chance.uniform(0.2, 2 * STREAMING_S / KILLS - 0.2))
-        name = (
-            ["sealer", "worker-0", "worker-1"][kill % 3] if kill < 3 else chance.choice(["sealer", "worker-0", "worker-1"])
-        )
+        names = list(fleet.ROLES)
+        name = names[kill] if kill < len(names) else chance.choice(names)
         fleet.kill(name)
         fleet.start(name)
     for sender in senders:

@@ -24,6 +24,12 @@ from hushmeter.query.estimates import component_labels
 from hushmeter.service.context import Context
 
 
+_CAPTION = (
+    "private: what analysts see; bounded: the exact value after bounding, which only this demo knows; "
+    "raw: before bounding; error: private against bounded; epsilon: what the release cost an aircraft"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """Everything that the demo knows at its end."""
@@ -123,12 +129,16 @@ def _ledger_holds(context: Context) -> bool:
     return True
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def _print(results: Results, compared: Sequence[_Compared], summary: Mapping[str, Any], console: Console) -> None:
     """The total view of one day and one week, estimate beside both truths."""
-    table = Table(title="One day and one week, all aircraft that consent")
+    table = Table(title="One day and one week of all aircraft that consent", caption=_CAPTION)
     for name in ("window", "metric", "statistic"):
         table.add_column(name)
-    for name in ("private estimate", "95 % interval", "true, bounded", "true, before bounding", "error", "epsilon"):
+    for name in ("private", "95 % interval", "bounded", "raw", "error", "epsilon"):
         table.add_column(name, justify="right")
     total = [c for c in compared if c.key[3] == () and c.key[5] != "histogram"]
     for resolution in ("1d", "1w"):
@@ -143,12 +153,12 @@ def _print(results: Results, compared: Sequence[_Compared], summary: Mapping[str
                 f"{resolution} {c.row['window_start']:%d %b}",
                 c.key[0],
                 c.key[5],
-                f"{c.row['value']:,.3f}",
-                f"{low:,.2f} to {high:,.2f}",
-                f"{c.truth:,.3f}",
-                f"{before:,.3f}",
-                f"{c.relative_error:.2%}" if c.truth else "",
-                f"{c.row['epsilon']:.3f}",
+                _short(c.row["value"]),
+                f"{_short(low)}..{_short(high)}",
+                _short(c.truth),
+                _short(before),
+                f"{c.relative_error:.1%}" if c.truth else "",
+                f"{c.row['epsilon']:.2f}",
             )
     console.print(table)
     console.print(

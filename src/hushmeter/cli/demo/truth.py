@@ -5,6 +5,7 @@ Two truths: after bounding (what a release estimates; noise is the only differen
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -86,22 +87,25 @@ class Truth:
             put("rate", "", weights[:, 0] / np.maximum(total, 1e-9), total > 0)
             return
         bounds = metric.bounds[window.resolution]
-        middle = (bounds.low + bounds.high) / 2
-        mean = middle + vector(MeasurementName.EVENT_SUM)[:, 0] / 2 / np.maximum(total, 1e-9)
-        put("events", "", total)
-        put("mean", "", mean, total > 0)
+        units = vector(MeasurementName.UNITS)[:, 0]
+        mean = (bounds.low + bounds.high) / 2 + vector(MeasurementName.UNIT_MEAN)[:, 0] / 2 / np.maximum(units, 1)
+        put("mean", "", mean, units > 0)
         for column in range(weights.shape[1]):
             put("histogram", str(column), weights[:, column])
 
     def _add_unbounded(self, window: Window, flights: list[Flight]) -> None:
         left = [f for f in flights if not f.cancelled]
-        delays = [f.delay for f in flights if f.delay is not None]
+        delays: defaultdict[str, list[int]] = defaultdict(list)
+        cancelled: defaultdict[str, bool] = defaultdict(bool)
+        for f in flights:
+            cancelled[f.aircraft] |= f.cancelled
+            if f.delay is not None:
+                delays[f.aircraft].append(f.delay)
         values = {
             ("departures", "units"): float(len({f.aircraft for f in left})),
             ("departures", "sum"): float(len(left)),
-            ("departure_delay", "events"): float(len(delays)),
-            ("departure_delay", "mean"): float(np.mean(delays)) if delays else float("nan"),
-            ("cancelled", "rate"): float(np.mean([f.cancelled for f in flights])) if flights else float("nan"),
+            ("departure_delay", "mean"): float(np.mean([np.mean(own) for own in delays.values()])),
+            ("cancelled", "rate"): float(np.mean(list(cancelled.values()))),
         }
         for (metric, statistic), value in values.items():
             self.unbounded[metric, statistic, window.resolution, window.start_ms] = value
