@@ -16,6 +16,9 @@ from hushmeter.api.release.v1.release_pb2 import Release
 Moment = dt.datetime | int | None
 MESSAGE_MAX_BYTES = 64 * 2**20
 
+_IN_UNITS = frozenset({"sum", "mean"})
+"""The statistics that are in the metric's unit; the others are counts and shares."""
+
 _FIXED = (
     ("metric", pa.dictionary(pa.int32(), pa.string())),
     ("resolution", pa.dictionary(pa.int32(), pa.string())),
@@ -129,7 +132,6 @@ def table_of(releases: Iterable[Release]) -> pa.Table:
         head = (release.metric, release.resolution, release.window_start_ms, release.window_end_ms)
         loss = release.privacy_loss
         tail = (
-            release.unit,
             loss.rho,
             loss.epsilon,
             loss.delta,
@@ -139,7 +141,18 @@ def table_of(releases: Iterable[Release]) -> pa.Table:
             release.rolled_up_from,
         )
         rows.extend(
-            (*head, *e.partition, e.statistic, e.component, e.value, e.noise_std, e.interval_low, e.interval_high, *tail)
+            (
+                *head,
+                *e.partition,
+                e.statistic,
+                e.component,
+                e.value,
+                e.noise_std,
+                e.interval_low,
+                e.interval_high,
+                release.unit if e.statistic in _IN_UNITS else "",
+                *tail,
+            )
             for e in release.estimates
         )
     fields = [*_FIXED, *((name, pa.dictionary(pa.int32(), pa.string())) for name in dimensions), *_NUMBERS]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
-import click
 import typer
 
 import hushmeter
 from hushmeter.__main__ import missing
 from hushmeter.cli import ledger, plan, query, serve
 from hushmeter.errors import HushmeterError
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="hushmeter",
@@ -51,20 +47,12 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 def run(arguments: list[str]) -> int:
     """Runs one command line; errors that people can meet end with their text and exit status 2, never a traceback."""
     try:
-        result = app(arguments, standalone_mode=False)
-    except click.exceptions.Exit as end:
-        result = end.exit_code
-    except click.Abort:
-        result = INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        result = error.exit_code
+        app(arguments, prog_name="hushmeter")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except ModuleNotFoundError as error:
-        result = missing(error)
+        return missing(error)
     except HushmeterError as error:
         typer.echo(f"hushmeter: {error}", err=True)
-        result = 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        result = 0
-    return result if isinstance(result, int) else 0
+        return 2
+    return 0

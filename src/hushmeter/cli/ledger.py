@@ -24,6 +24,7 @@ def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: 
     """Print the newest entries, or every entry as a line of JSON."""
     from collections import deque
 
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -33,7 +34,7 @@ def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: 
             fields = {"sequence": entry.sequence, "entry_hash": entry.entry_hash.hex(), **entry.fields}
             typer.echo(json.dumps(fields))
         return
-    table = Table(title="Privacy ledger, newest entries")
+    table = Table(title="Privacy ledger, newest entries", box=box.SIMPLE)
     for column in ("entry", "metric", "view", "measurement", "window", "mechanism", "scale", "rho"):
         table.add_column(column)
     from hushmeter.model.time import iso

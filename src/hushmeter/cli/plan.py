@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -76,7 +77,8 @@ def check(
         typer.echo(json.dumps(summary | {"delta": budget.delta, "epsilon": costs, "releases": rows}, indent=2))
         return
     console = Console()
-    table = Table(title=f"{plan.name} version {plan.version}: what one {plan.privacy.period.name} releases")
+    title = f"{plan.name} version {plan.version}: what one {plan.privacy.period.name} releases"
+    table = Table(title=title, box=box.SIMPLE)
     for column in ("metric", "view", "resolution", "measurement"):
         table.add_column(column)
     for column in ("noise std", "share of budget", "windows"):

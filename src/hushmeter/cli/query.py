@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_ONLY_IN_DATA = frozenset(
+    {"metric", "resolution", "window_end", "plan_version", "rolled_up_from", "rho", "delta", "release_id", "completeness"}
+)
+_HEADINGS = {"window_start": "window", "noise_std": "std", "interval_low": "low", "interval_high": "high"}
+
+
 class Format(StrEnum):
     """How an answer is written."""
 
@@ -92,16 +98,15 @@ def _plain(table: pa.Table) -> pa.Schema:
 
 
 def _print(table: pa.Table, out: Path | None) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    shown = [
-        n for n in table.column_names if n not in {"metric", "resolution", "window_end", "plan_version", "rolled_up_from"}
-    ]
-    shown = [n for n in shown if n not in {"rho", "delta", "release_id", "completeness"}]
-    printed = Table()
+    shown = [name for name in table.column_names if name not in _ONLY_IN_DATA]
+    printed = Table(box=box.SIMPLE)
     for name in shown:
-        printed.add_column(name, justify="right" if table.schema.field(name).type == "double" else "left")
+        numeric = table.schema.field(name).type == "double"
+        printed.add_column(_HEADINGS.get(name, name), justify="right" if numeric else "left", no_wrap=True)
     for row in table.select(shown).to_pylist():
         printed.add_row(*(_cell(row[name]) for name in shown))
     if out is None:
@@ -119,6 +124,7 @@ def _cell(value: object) -> str:
 
 
 def _list_metrics(client: object) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -127,8 +133,8 @@ def _list_metrics(client: object) -> None:
     if not isinstance(client, AnalystClient):
         return
     answer = client.metrics()
-    table = Table(title="What can be asked for")
-    for column in ("metric", "kind", "views", "resolutions", "statistics", "unit", "purposes"):
+    table = Table(title="What can be asked for", box=box.SIMPLE)
+    for column in ("metric", "kind", "views", "at", "statistics", "unit", "purposes"):
         table.add_column(column)
     for m in answer.metrics:
         views = "\n".join(", ".join(v.dimensions) or "(total)" for v in m.views)

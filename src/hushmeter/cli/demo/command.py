@@ -41,6 +41,8 @@ REPORTS_PER_MESSAGE = 250
 WITHDRAWAL_DAY = DAYS // 2
 _CONSENTING_AT_ONCE = 64
 _POLL_S = 0.002
+_LOG_WIDTH = 110
+"""Of what is printed into a file or a log, where no terminal tells its width."""
 
 
 @dataclass(slots=True)
@@ -61,6 +63,8 @@ class Tallying:
 def run_demo(out: Path, keep: Path | None) -> int:
     """Runs the main job and writes `summary.json`, `releases.parquet` and `chart.png`; returns the exit status."""
     console = Console()
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
     configure_logs("console", quiet=True)
     year = load_year()
     out.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +23,6 @@ from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.query.estimates import component_labels
 from hushmeter.service.context import Context
-
 
 _CAPTION = (
     "private: what analysts see; bounded: the exact value after bounding, which only this demo knows; "
@@ -135,9 +135,9 @@ def _short(value: float) -> str:
 
 def _print(results: Results, compared: Sequence[_Compared], summary: Mapping[str, Any], console: Console) -> None:
     """The total view of one day and one week, estimate beside both truths."""
-    table = Table(title="One day and one week of all aircraft that consent", caption=_CAPTION)
-    for name in ("window", "metric", "statistic"):
-        table.add_column(name)
+    table = Table(title="One day and one week of all aircraft that consent", caption=_CAPTION, box=box.SIMPLE)
+    for name in ("window", "what"):
+        table.add_column(name, no_wrap=True)
     for name in ("private", "95 % interval", "bounded", "raw", "error", "epsilon"):
         table.add_column(name, justify="right")
     total = [c for c in compared if c.key[3] == () and c.key[5] != "histogram"]
@@ -151,8 +151,7 @@ def _print(results: Results, compared: Sequence[_Compared], summary: Mapping[str
             low, high = c.row["interval_low"], c.row["interval_high"]
             table.add_row(
                 f"{resolution} {c.row['window_start']:%d %b}",
-                c.key[0],
-                c.key[5],
+                f"{c.key[0]} {c.key[5]}",
                 _short(c.row["value"]),
                 f"{_short(low)}..{_short(high)}",
                 _short(c.truth),
