@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hushmeter.consent.register import bucket_of
@@ -58,6 +58,7 @@ def without_unit(case: Case, unit: tuple[int, int]) -> Case:
     return replace(case, rows=case.rows.take(np.flatnonzero(~mine)), consent=table)
 
 
+@settings(max_examples=600)
 @given(cases())
 def test_the_numpy_core_equals_the_oracle(case: Case) -> None:
     """The fast path and the slow path agree on every vector."""
