@@ -1,0 +1,79 @@
+"""The README's commands are run as they stand there, but for the port."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+
+from hushmeter.sdk import IngestClient
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+HUSHMETER = str(Path(sys.executable).parent / "hushmeter")
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([HUSHMETER, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_make_commands_are_shown() -> None:
+    """The README shows the two commands that work on a fresh clone, and the Makefile has them."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("demo", "test"):
+        assert f"make {target}" in README
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_the_tour_works(tmp_path: Path) -> None:
+    """Commands plan init, plan check, serve and the Python snippet do what the README says."""
+    assert "hushmeter plan init plan.yaml" in README
+    assert run("plan", "init", "plan.yaml", cwd=tmp_path).returncode == 0
+    checked = run("plan", "check", "plan.yaml", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    for line in ("epsilon    4.000", "epsilon    5.848", "epsilon   10.862", "epsilon   41.717"):
+        assert line in checked.stdout
+        assert line in README
+    target = f"127.0.0.1:{free_port()}"
+    command = [HUSHMETER, "serve", "--plan", "plan.yaml", "--listen", target, "--metrics", ""]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
+        try:
+            await_plan(target)
+            code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+            assert code is not None
+            snippet = code[1].replace("127.0.0.1:50551", target)
+            told = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, timeout=60, check=False)
+            assert told.stdout.strip() == "1", told.stderr
+            asked = run("query", "calls", "--resolution", "1h", "--target", target, cwd=tmp_path)
+            assert asked.returncode == 0, asked.stderr
+            verified = run("ledger", "verify", "--target", target, cwd=tmp_path)
+            assert verified.returncode == 0, verified.stderr
+            second = run("serve", "--listen", f"127.0.0.1:{free_port()}", cwd=tmp_path)
+            assert second.returncode == 2
+            assert "serves hushmeter-state" in second.stderr
+        finally:
+            service.terminate()
+            assert service.wait(60) == 0
+
+
+def await_plan(target: str) -> None:
+    for _ in range(100):
+        try:
+            with IngestClient(target) as client:
+                client.plan()
+                return
+        except grpc.RpcError:
+            threading.Event().wait(0.2)
+    pytest.fail("the service did not start")

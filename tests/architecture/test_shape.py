@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from hushmeter.model.states import mermaid_diagram
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(p for p in (ROOT / "src" / "hushmeter").rglob("*.py") if "api" not in p.parts)
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+ARCHITECTURE_LINES_MAX = 150
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT / "src")))
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    """No module is longer than 400 lines and no function longer than 70."""
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MODULE_LINES_MAX
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
+
+
+def test_only_noise_imports_opendp() -> None:
+    """OpenDP is imported in noise/ alone."""
+    for path in MODULES:
+        if "noise" not in path.parts:
+            imported = [
+                name.name if isinstance(node, ast.Import) else node.module or ""
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for name in node.names
+            ]
+            assert not any(name.split(".")[0] == "opendp" for name in imported), path
+
+
+def test_the_pipeline_fits_one_screen() -> None:
+    """The whole job is read in at most 80 lines of code."""
+    lines = (ROOT / "src" / "hushmeter" / "pipeline.py").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line.strip()]) <= 80
+
+
+def test_the_map_fits_its_page() -> None:
+    """ARCHITECTURE.md stays a map."""
+    assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) <= ARCHITECTURE_LINES_MAX
+
+
+def test_the_diagram_in_the_docs_is_the_table() -> None:
+    """docs/data_model.md shows the transitions that the code has."""
+    assert mermaid_diagram() in (ROOT / "docs" / "data_model.md").read_text(encoding="utf-8")
+
+
+def test_the_light_client_needs_grpc_and_protobuf_alone() -> None:
+    """What `pip install hushmeter` brings is enough to import the SDK: nothing else is imported by it."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; import hushmeter.sdk; "
+        "heavy = {'numpy', 'pydantic', 'pyarrow', 'opendp', 'sqlalchemy', 'typer', 'rich', 'yaml', 'cryptography'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
