@@ -58,6 +58,9 @@ class _Pending:
     answer: asyncio.Future[Outcome]
 
 
+_Deciding = tuple[bytes, Sequence[Decision], Future[tuple[dict[str, PurposeState], int]]]
+
+
 class IntakeWorker:
     """Takes reports and decisions in; see the module's text for its promises.
 
@@ -73,7 +76,7 @@ class IntakeWorker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._queue: list[_Pending] = []
         self._queued_reports = 0
-        self._decisions: list[tuple[bytes, Sequence[Decision], Future[int]]] = []
+        self._decisions: list[_Deciding] = []
         self._wake = asyncio.Event()
         self._stopping = False
         self._next_tick_s = 0.0
@@ -145,12 +148,11 @@ class IntakeWorker:
             unit_id: the unit.
             decisions: with any subject and receipt; both are filled in here.
         """
-        receipt: Future[int] = Future()
+        receipt: Future[tuple[dict[str, PurposeState], int]] = Future()
         self._decisions.append((unit_id, decisions, receipt))
         # Whichever call's turn comes first records what waits, so many decisions share one transaction.
         await self._in_order(self._record_decisions)
-        received_at_ms = receipt.result()
-        return await self.consent_of(unit_id), received_at_ms
+        return receipt.result()
 
     async def consent_of(self, unit_id: bytes) -> dict[str, PurposeState]:
         """What a unit's decisions are now."""
@@ -282,8 +284,10 @@ class IntakeWorker:
         return bool(decisions)
 
     def _record_decisions(self) -> None:
-        """Records every decision that waits, in one transaction, and tells each caller the receipt or the failure."""
+        """Records every decision that waits, in one transaction, and tells each caller what binds now, or the failure."""
         waiting, self._decisions = self._decisions, []
+        if not waiting:
+            return
         now = self._segments.now_ms()
         stamped = [
             Decision(self._door.subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
@@ -291,14 +295,14 @@ class IntakeWorker:
             for d in decisions
         ]
         try:
-            if stamped:
-                self._context.store.record_decisions(stamped)
+            self._context.store.record_decisions(stamped)
+            self._follow()
         except HushmeterError as error:
             for _, _, receipt in waiting:
                 receipt.set_exception(error)
             return
-        for _, _, receipt in waiting:
-            receipt.set_result(now)
+        for unit, _, receipt in waiting:
+            receipt.set_result((self._register.states(self._door.subject(unit)), now))
 
     def _tick(self) -> None:
         try:
