@@ -18,6 +18,7 @@ from hushmeter.plan.measurements import columns_of, names_of
 
 WORD = 2**64
 GOLDEN = 0x9E3779B97F4A7C15
+COUNT_CAP = 2**40 - 1
 Unit = tuple[int, int]
 
 
@@ -215,7 +216,8 @@ def contribution(
     def clamp(value: int, least: int, greatest: int) -> int:
         return max(least, min(value, greatest)) if rules.clamps else value
 
-    counts = [max(0, v) for v in (totals[:-1] if metric.kind is Kind.DISTRIBUTION else totals)]
+    # No honest unit comes near the cap: one point counts to 2^20. It keeps the core's products in int64.
+    counts = [min(max(0, v), COUNT_CAP) for v in (totals[:-1] if metric.kind is Kind.DISTRIBUTION else totals)]
     n = sum(counts)
     total = totals[-1]
     match name:
