@@ -60,7 +60,7 @@ def tally_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegi
     plan, window, log = ports.catalog.plan, record.window, ports.log
     starts = [w.start_ms for w in plan.finest.span.tiles(window)]
     segments: dict[int, list[SegmentRecord]] = {}
-    for segment in ports.store.segments(starts, record.last_segment):
+    for segment in ports.store.segments(starts, record.last_segment, window.resolution):
         segments.setdefault(segment.storage_start_ms, []).append(segment)
         log.compact(segment.storage_start_ms, segment.segment_id, segment.frames)
     ids = {start: [s.segment_id for s in records] for start, records in segments.items()}

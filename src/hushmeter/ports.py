@@ -91,6 +91,8 @@ class SegmentRecord:
         segment_id: its name in the intake log, 32 hexadecimal digits.
         worker_id: who may write it.
         storage_start_ms: start of its storage window.
+        resolutions: of the release windows that it may hold rows of: those whose deadline had not passed when its owner
+            registered it.
         closed: whether its frames are final (closed by its owner, or fenced by the sealer).
         frames: how many frames are final; 0 until it is closed.
     """
@@ -99,6 +101,7 @@ class SegmentRecord:
     segment_id: str
     worker_id: str
     storage_start_ms: int
+    resolutions: frozenset[str]
     closed: bool
     frames: int
 
@@ -236,14 +239,23 @@ class StateStore(Protocol):
             worker_id: its owner; `LeaseLost` where it was retired.
             segment_id: as the intake log created it.
             storage: its storage window; `WindowClosed` where that has been scrubbed.
-            over: the release windows that hold the storage window.
+            over: the release windows over the storage window that the segment may hold rows of; a window whose deadline
+                has passed, by the worker's time, is not waited for on the segment's account.
         """
 
     def close_segment(self, segment_id: str, frames: int) -> None:
         """Records that a segment's frames are final; does nothing to one that is closed or fenced already."""
 
-    def segments(self, starts_ms: Sequence[int], last_segment: int | None = None) -> tuple[SegmentRecord, ...]:
-        """Segments of some storage windows, up to a registration number, in its order."""
+    def segments(
+        self, starts_ms: Sequence[int], last_segment: int | None = None, resolution: str | None = None
+    ) -> tuple[SegmentRecord, ...]:
+        """Segments of some storage windows, up to a registration number, in its order.
+
+        Args:
+            starts_ms: of the storage windows.
+            last_segment: leaves out later registrations.
+            resolution: leaves out segments that hold no rows of release windows of this resolution.
+        """
 
     # Release windows.
     def windows(self, states: Sequence[WindowState]) -> tuple[WindowRecord, ...]:

@@ -98,7 +98,7 @@ class TestFile:
             assert {oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == {"0o600"}
         store.close()
 
-    @pytest.mark.parametrize(("version", "way"), [(0, "hushmeter migrate"), (2, "newer hushmeter")])
+    @pytest.mark.parametrize(("version", "way"), [(0, "hushmeter that made it"), (2, "newer hushmeter")])
     def test_other_schema(self, tmp_path: Path, version: int, way: str) -> None:
         """A store of another schema version is refused with the way on, and is left as it was."""
         SqlStateStore.open(url_of(tmp_path)).close()
@@ -179,7 +179,8 @@ class TestFailures:
 
     def test_foreign_keys_hold(self, store: SqlStateStore) -> None:
         """A broken reference is a defect of ours, not a conflict; what was to be written is not in its text."""
-        row = {"segment_id": "s", "worker_id": "nobody", "storage_start_ms": 0, "closed": False, "frames": 0}
+        row = {"segment_id": "s", "worker_id": "nobody", "storage_start_ms": 0, "closed": False}
+        row |= {"frames": 0, "resolutions": ""}
         with pytest.raises(InvariantError, match="FOREIGN KEY") as defect, store._database.write() as connection:
             connection.execute(sa.insert(schema.segments).values(row))
         assert "nobody" not in str(defect.value)

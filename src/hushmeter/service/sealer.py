@@ -125,7 +125,7 @@ class Sealer:
         starts = [w.start_ms for w in self._context.plan.finest.span.tiles(record.window)]
         alive = store.beats()
         final = True
-        for segment in store.segments(starts, record.last_segment):
+        for segment in store.segments(starts, record.last_segment, record.window.resolution):
             if segment.closed:
                 continue
             if segment.worker_id in alive:

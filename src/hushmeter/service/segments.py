@@ -70,7 +70,13 @@ class OpenSegments:
         context = self._context
         self.close(start_ms)
         storage = context.plan.finest.span.window_from(start_ms)
-        over = [r.span.window_of(storage.end_ms) for r in context.plan.resolutions]
+        now = self.now_ms()
+        # Rows are received from now on, so they cannot belong to a window whose deadline has passed: a sealer that has not
+        # noticed yet must not wait for this segment.
+        windows = [r.span.window_of(storage.end_ms) for r in context.plan.resolutions]
+        over = [w for w in windows if self._deadline_ms(w) > now]
+        if not over:
+            return
         deadlines = {(w.resolution, w.start_ms): self._deadline_ms(w) for w in over}
         segment_id = context.log.create(start_ms)
         try:

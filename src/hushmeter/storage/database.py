@@ -115,7 +115,7 @@ class Database:
             version = connection.scalar(sa.select(schema.meta.c.schema_version))
         if version != schema.SCHEMA_VERSION:
             newer = version is not None and version > schema.SCHEMA_VERSION
-            way = "install a newer hushmeter" if newer else "stop the service and run `hushmeter migrate`"
+            way = "install a newer hushmeter" if newer else "serve it with the hushmeter that made it"
             raise ConfigError(
                 f"the state store {self._name} has schema version {version}, this hushmeter needs "
                 f"{schema.SCHEMA_VERSION}; {way}"

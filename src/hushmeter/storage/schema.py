@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 SCHEMA_VERSION: Final = 1
-"""Raised by one whenever a table changes; `hushmeter migrate` carries a store from one to the next."""
+"""Raised by one whenever a table changes; a store of another version is refused."""
 
 # SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -83,6 +83,7 @@ segments = sa.Table(
     _column("storage_start_ms", sa.BigInteger),
     _column("closed", sa.Boolean),
     _column("frames", sa.BigInteger),
+    _column("resolutions", sa.Text),
     sa.UniqueConstraint("segment_id"),
     sa.Index("segments_by_storage_window", "storage_start_ms", "sequence"),
     sqlite_autoincrement=True,

@@ -101,10 +101,12 @@ class SqlStateStore:
         with self._database.write() as connection:
             workers.close_segment(connection, segment_id, frames)
 
-    def segments(self, starts_ms: Sequence[int], last_segment: int | None = None) -> tuple[SegmentRecord, ...]:
+    def segments(
+        self, starts_ms: Sequence[int], last_segment: int | None = None, resolution: str | None = None
+    ) -> tuple[SegmentRecord, ...]:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return workers.segments_of(connection, starts_ms, last_segment)
+            return workers.segments_of(connection, starts_ms, last_segment, resolution)
 
     def windows(self, states: Sequence[WindowState]) -> tuple[WindowRecord, ...]:
         """See `StateStore`."""

@@ -63,12 +63,13 @@ def begin_closing(connection: sa.Connection, window: Window) -> WindowRecord:
 def mark_sealed(connection: sa.Connection, window: Window) -> None:
     """CLOSING -> SEALED; every segment that may hold rows of the window is closed by then."""
     record = _advance(connection, window, WindowEvent.SEGMENTS_CLOSED)
-    waiting = connection.scalar(
-        sa.select(sa.func.count())
-        .select_from(segments)
-        .where(segments.c.storage_start_ms >= window.start_ms, segments.c.storage_start_ms < window.end_ms)
-        .where(segments.c.sequence <= record.last_segment, segments.c.closed.is_(False))
+    still_open = sa.select(segments.c.resolutions).where(
+        segments.c.storage_start_ms >= window.start_ms,
+        segments.c.storage_start_ms < window.end_ms,
+        segments.c.sequence <= record.last_segment,
+        segments.c.closed.is_(False),
     )
+    waiting = sum(window.resolution in resolutions.split() for resolutions in connection.scalars(still_open))
     ensure(waiting == 0, f"window {window} was to be sealed while {waiting} of its segments are still open")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -72,6 +73,7 @@ def register_segment(
         "storage_start_ms": storage.start_ms,
         "closed": False,
         "frames": 0,
+        "resolutions": " ".join(sorted(w.resolution for w in over)),
     }
     connection.execute(sa.insert(segments).values(row))
     registered = connection.execute(sa.select(segments).where(segments.c.segment_id == segment_id)).one()
@@ -79,7 +81,7 @@ def register_segment(
         sa.or_(*(sa.and_(windows.c.resolution == w.resolution, windows.c.start_ms == w.start_ms) for w in over), sa.false())
     )
     closed = frozenset((resolution, start_ms) for resolution, start_ms in connection.execute(begun))
-    return Registration(SegmentRecord(*registered), closed)
+    return Registration(_segment(registered), closed)
 
 
 def close_segment(connection: sa.Connection, segment_id: str, frames: int) -> None:
@@ -92,12 +94,27 @@ def close_segment(connection: sa.Connection, segment_id: str, frames: int) -> No
         ensure(known is not None, f"segment {segment_id} was never registered")
 
 
-def segments_of(connection: sa.Connection, starts_ms: Sequence[int], last_segment: int | None) -> tuple[SegmentRecord, ...]:
-    """Segments of some storage windows, up to a registration number, in its order."""
+def segments_of(
+    connection: sa.Connection, starts_ms: Sequence[int], last_segment: int | None, resolution: str | None
+) -> tuple[SegmentRecord, ...]:
+    """Segments of some storage windows, up to a registration number, that may hold rows of a resolution, in order."""
     chosen = sa.select(segments).where(segments.c.storage_start_ms.in_(starts_ms)).order_by(segments.c.sequence)
     if last_segment is not None:
         chosen = chosen.where(segments.c.sequence <= last_segment)
-    return tuple(SegmentRecord(*row) for row in connection.execute(chosen))
+    records = (_segment(row) for row in connection.execute(chosen))
+    return tuple(r for r in records if resolution is None or resolution in r.resolutions)
+
+
+def _segment(row: sa.Row[Any]) -> SegmentRecord:
+    return SegmentRecord(
+        row.sequence,
+        row.segment_id,
+        row.worker_id,
+        row.storage_start_ms,
+        frozenset(row.resolutions.split()),
+        row.closed,
+        row.frames,
+    )
 
 
 def mark_scrubbed(connection: sa.Connection, storage_start_ms: int) -> None:
