@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 OUT ?= demo-out
 ARGS ?=
 
-.PHONY: demo test check lint types architecture protos-fresh protos bench lock clean
+.PHONY: demo test check lint types architecture protos-fresh protos lock clean
 
 demo: $(READY)
 	$(BIN)/hushmeter demo --out $(OUT) $(ARGS)
@@ -36,9 +36,6 @@ protos-fresh: $(READY)
 protos: $(READY)
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src --grpc_python_out=src $$(find proto -name '*.proto' | sort)
 	find src/hushmeter/api -type d -exec touch {}/__init__.py \;
-
-bench: $(READY)
-	$(BIN)/python -m benchmarks $(ARGS)
 
 # The lock names versions and hashes and no index, so that any mirror serves it.
 lock: $(READY)

@@ -301,3 +301,36 @@ def test_an_unreadable_state_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("wrokers: 2\n")
     with pytest.raises(ConfigError, match=r"wrokers.*known fields: .*workers"):
         read_config(tmp_path / "config.yaml", {})
+
+
+def test_a_defect_in_one_message_does_not_harm_others(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a message makes the commit fail through a defect, it alone is refused, as INTERNAL and without details."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hushmeter.service import worker
+
+    admit = worker.admit
+
+    def defective(raw: object, *rest: object) -> object:
+        if b"poison" in raw.unit_ids:  # type: ignore[attr-defined]
+            raise ZeroDivisionError("a secret detail")
+        return admit(raw, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(worker, "admit", defective)
+    end = service.clock.now_ms()
+    units = ["poison", *([UNIT] * 20)]
+    with grpc.insecure_channel(service.target) as channel, ThreadPoolExecutor(len(units)) as pool:
+        stub = ingest_pb2_grpc.IngestServiceStub(channel)
+
+        def send(unit: str) -> object:
+            try:
+                request = pb.SubmitReportsRequest(reports=[service.starts(unit, end)])
+                return stub.SubmitReports(request).acknowledgement.accepted
+            except grpc.RpcError as error:
+                return error.code(), error.details()
+
+        answers = list(pool.map(send, units))
+    assert answers[1:] == [1] * 20
+    code, details = answers[0]  # type: ignore[misc]
+    assert code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+    assert "secret" not in details

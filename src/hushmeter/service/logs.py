@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from pathlib import Path
 
 import structlog
+
+from hushmeter.errors import HushmeterError
 
 
 def configure_logs(log_format: str, *, quiet: bool = False) -> None:
@@ -23,3 +27,12 @@ def configure_logs(log_format: str, *, quiet: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def told(error: BaseException) -> dict[str, str]:
+    """What a log may say of an error: our own errors' text, which names nobody; of others the place alone (R2)."""
+    if isinstance(error, HushmeterError):
+        return {"kind": type(error).__name__, "error": str(error)}
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-3:]]
+    return {"kind": type(error).__name__, "at": " > ".join(places)}

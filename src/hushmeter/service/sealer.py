@@ -12,12 +12,13 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import Failure, HushmeterError, StateConflict
+from hushmeter.errors import StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.pipeline import release_window
 from hushmeter.ports import WindowRecord
 from hushmeter.service.context import Context
+from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 
 POLL_S = 0.25
@@ -48,9 +49,10 @@ class Sealer:
         while not self._stopping:
             try:
                 self.run_due()
-            except HushmeterError as error:
+            except Exception as error:
+                # Whatever it is, other windows must go on.
                 self._meters.failures.labels("sealer").inc()
-                self._log.error("sealing failed, will try again", error=str(error), kind=type(error).__name__)
+                self._log.error("sealing failed, will try again", **told(error))
             self._wake.wait(POLL_S)
             self._wake.clear()
 
@@ -110,11 +112,11 @@ class Sealer:
                 self._context.store.mark_sealed(record.window)
             try:
                 self._end(record)
-            except Failure as error:
-                # Something that an operator can mend; the window waits, and those after it.
+            except Exception as error:
+                # Something that an operator can mend, or a defect; the window waits, and those after it.
                 held.add(record.window.resolution)
                 self._meters.failures.labels("seal").inc()
-                self._log.error("window waits", window=str(record.window), error=str(error))
+                self._log.error("window waits", window=str(record.window), **told(error))
                 continue
             ended += 1
         return ended

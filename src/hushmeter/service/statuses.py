@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from hushmeter import errors
+from hushmeter.service.logs import told
 
 T = TypeVar("T")
 RETRY_AFTER_S = 1
@@ -41,13 +42,17 @@ def status_of(error: errors.HushmeterError) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
-async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: errors.HushmeterError) -> NoReturn:
-    """Ends a call with an error's status, its text, its kind as ErrorInfo, and RetryInfo where trying again helps."""
-    code = status_of(error)
+async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+    """Ends a call with an error's status, its text, its kind as ErrorInfo, and RetryInfo where trying again helps.
+
+    A defect's text may hold values of a report, so nobody is told more than that there was one.
+    """
+    code = status_of(error) if isinstance(error, errors.HushmeterError) else grpc.StatusCode.INTERNAL
     text = str(error) if code is not grpc.StatusCode.INTERNAL else "internal error; the operator's log says more"
     if code is grpc.StatusCode.INTERNAL:
-        _log.error("internal error", error=str(error), kind=type(error).__name__)
-    details = [ErrorInfo(reason=type(error).__name__, domain="hushmeter")]
+        _log.error("internal error", **told(error))
+    reason = type(error).__name__ if code is not grpc.StatusCode.INTERNAL else "InternalError"
+    details = [ErrorInfo(reason=reason, domain="hushmeter")]
     retry = [RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_S))] if isinstance(error, _RETRYABLE) else []
     status = Status(code=code.value[0], message=text)
     for detail in (*details, *retry):
@@ -62,12 +67,12 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: errors.Hush
 def answering(
     method: Callable[..., Awaitable[T]],
 ) -> Callable[..., Awaitable[T]]:
-    """Wraps a unary method so that hushmeter's errors become their statuses."""
+    """Wraps a unary method so that errors become their statuses."""
 
     async def wrapped(self: object, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> T:
         try:
             return await method(self, request, context)
-        except errors.HushmeterError as error:
+        except Exception as error:
             await refuse(context, error)
 
     return wrapped
@@ -76,13 +81,13 @@ def answering(
 def streaming(
     method: Callable[..., AsyncIterator[T]],
 ) -> Callable[..., AsyncIterator[T]]:
-    """Wraps a streaming method so that hushmeter's errors become their statuses."""
+    """Wraps a streaming method so that errors become their statuses."""
 
     async def wrapped(self: object, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[T]:
         try:
             async for answer in method(self, request, context):
                 yield answer
-        except errors.HushmeterError as error:
+        except Exception as error:
             await refuse(context, error)
 
     return wrapped

@@ -26,6 +26,7 @@ from hushmeter.ingest.raw import RawReports
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.model.report import Rejection, RejectionReason
 from hushmeter.service.context import Context
+from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 from hushmeter.service.segments import OpenSegments
 
@@ -182,9 +183,10 @@ class IntakeWorker:
             self._next_tick_s = self._context.clock.monotonic_s() + TICK_S
             try:
                 await self._in_order(self._tick)
-            except HushmeterError as error:
+            except Exception as error:
+                # Whatever it is, the worker must go on committing.
                 self._meters.failures.labels("tick").inc()
-                self._log.warning("tick failed, will try again", error=str(error))
+                self._log.warning("tick failed, will try again", **told(error))
 
     async def _commit_group(self) -> None:
         group: list[_Pending] = []
@@ -197,15 +199,7 @@ class IntakeWorker:
         if not group:
             return
         self._queued_reports -= reports
-        answers: Sequence[Outcome | Exception]
-        try:
-            with self._meters.commit_seconds.time():
-                answers = await self._in_order(lambda: self._commit([p.raw for p in group]))
-        except Exception as error:
-            # Every caller must hear of it, whatever it is.
-            self._meters.failures.labels("commit").inc()
-            self._log.error("commit failed", error=str(error), kind=type(error).__name__)
-            answers = [error] * len(group)
+        answers = await self._in_order(lambda: self._answers([p.raw for p in group]))
         for pending, answer in zip(group, answers, strict=True):
             if pending.answer.cancelled():
                 continue
@@ -215,6 +209,19 @@ class IntakeWorker:
                 pending.answer.set_result(answer)
 
     # What follows runs on the intake thread alone.
+
+    def _answers(self, messages: Sequence[RawReports]) -> Sequence[Outcome | Exception]:
+        """Commits messages together; where that fails through a defect, one by one, so that only its cause is refused."""
+        try:
+            with self._meters.commit_seconds.time():
+                return self._commit(messages)
+        except Exception as error:
+            # Every caller must hear of it, whatever it is.
+            self._meters.failures.labels("commit").inc()
+            self._log.error("commit failed", **told(error))
+            if len(messages) == 1 or isinstance(error, Failure):
+                return [error] * len(messages)
+        return [answer for message in messages for answer in self._answers([message])]
 
     def _commit(self, messages: Sequence[RawReports]) -> list[Outcome]:
         raw = RawReports.concat(messages)
