@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hushmeter.service.config import Config
 from hushmeter.service.founding import open_context
 from hushmeter.service.meters import Meters
 from hushmeter.service.sealer import Sealer
-from hushmeter.service.supervisor import hold_lock
+from hushmeter.service.supervisor import hold_lock, hold_port
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.running import FOUNDED_MS, await_true, running
 
@@ -213,6 +214,18 @@ def test_one_state_is_served_by_one_supervisor(tmp_path: Path) -> None:
     """A second supervisor on the same state is refused with the first one's process id."""
     with hold_lock(tmp_path), pytest.raises(StateConflict, match=r"another process \(pid \d+\) serves"):
         hold_lock(tmp_path)
+
+
+def test_one_port_is_served_by_one_service() -> None:
+    """A port that another service holds is refused, though its own workers share it."""
+    holder = hold_port("127.0.0.1:0")
+    address = f"127.0.0.1:{holder.getsockname()[1]}"
+    with holder, socket.socket() as worker:
+        worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        worker.bind(("127.0.0.1", holder.getsockname()[1]))
+        worker.listen()
+        with pytest.raises(ConfigError, match="choose another address"):
+            hold_port(address)
 
 
 def test_a_wrong_master_key_is_refused(tmp_path: Path) -> None:

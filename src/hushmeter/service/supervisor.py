@@ -59,7 +59,7 @@ class Supervisor:
         self._children: list[_Child] = []
         self._log = structlog.get_logger("hushmeter.serve")
         self._lock = hold_lock(config.state_dir)
-        self._port_holder = _hold_port(config.listen)
+        self._port_holder = hold_port(config.listen)
         host, _ = split_address(config.listen)
         port = self._port_holder.getsockname()[1]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -166,11 +166,20 @@ def hold_lock(state_dir: Path) -> IO[str]:
     return file
 
 
-def _hold_port(listen: str) -> socket.socket:
-    """Binds the address with SO_REUSEPORT and never listens: the workers share it, and nobody else takes it."""
+def hold_port(listen: str) -> socket.socket:
+    """Binds the address with SO_REUSEPORT and never listens: the workers share it, and nobody else takes it.
+
+    Raises:
+        ConfigError: the address is not of this machine, or somebody listens there, another hushmeter included.
+    """
     host, port = split_address(listen)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # Without SO_REUSEPORT first: with it, two services would share a port, and each would get half of the reports.
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            address = probe.getsockname()
         holder = socket.socket(family, kind, protocol)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind(address)
