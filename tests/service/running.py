@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from hushmeter.model.time import HOUR_MS
 from hushmeter.sdk import IngestClient
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
-from hushmeter.service.embedded import EmbeddedService
+from hushmeter.service.embedded import serving
 from hushmeter.service.founding import open_context
 from hushmeter.testing.mechanisms import ExactMechanisms
 
@@ -154,31 +153,7 @@ def running(
     clock = clock or ReplayClock(FOUNDED_MS)
     context = open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), PLAN)
     context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
-    port: list[int] = []
-    ready = threading.Event()
-    stop = asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        async with EmbeddedService(context) as service:
-            port.append(service.port)
-            ready.set()
-            await stop.wait()
-
-    def work() -> None:
-        try:
-            loop.run_until_complete(serve())
-        finally:
-            ready.set()
-            loop.close()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    ready.wait()
-    target = f"127.0.0.1:{port[0]}"
-    try:
+    with serving(context) as port:
+        target = f"127.0.0.1:{port}"
         with IngestClient(target) as client, AnalystClient(target) as analyst:
-            yield Running(context, clock, port[0], client, analyst, client.plan())
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
+            yield Running(context, clock, port, client, analyst, client.plan())

@@ -14,7 +14,7 @@ import numpy as np
 from hushmeter import limits
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ingest.raw import RawReports
-from hushmeter.model.report import Bool, Rejection, RejectionReason, ReportBatch, pairs_of
+from hushmeter.model.report import Bool, Rejection, RejectionReason, ReportBatch, gathered, pairs_of
 from hushmeter.model.time import Int64
 
 _TEXTS = {
@@ -213,9 +213,7 @@ def _judge_consent(raw: RawReports, door: Door, reasons: Int64, needs: Bool, sta
 
 
 def _batch(raw: RawReports, admitted: Int64, pseudonyms: Sequence[bytes], now_ms: int) -> ReportBatch:
-    lengths = np.diff(raw.offsets)[admitted]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    points = np.repeat(raw.offsets[admitted] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    offsets, points = gathered(raw.offsets, admitted)
     return ReportBatch(
         pairs_of(pseudonyms),
         pairs_of([raw.report_ids[int(i)] for i in admitted]),

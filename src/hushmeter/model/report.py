@@ -63,6 +63,22 @@ def bytes_of(pairs: UInt64) -> list[bytes]:
     return [joined[i : i + 16] for i in range(0, len(joined), 16)]
 
 
+def gathered(offsets: Int64, rows: Int64) -> tuple[Int64, Int64]:
+    """Where the points of some rows are, and where they go.
+
+    Args:
+        offsets: int64[n + 1], of each row's points.
+        rows: int64[k], indices of rows.
+
+    Returns:
+        int64[k + 1], the offsets of the chosen rows after one another; int64[m], the indices of their points.
+    """
+    lengths = np.diff(offsets)[rows]
+    chosen = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(lengths, out=chosen[1:])
+    return chosen, np.repeat(offsets[rows] - chosen[:-1], lengths) + np.arange(chosen[-1])
+
+
 @dataclass(frozen=True, slots=True)
 class ReportBatch:
     """Accepted reports as columns: what the intake log stores, and what is sealed.
@@ -116,10 +132,7 @@ class ReportBatch:
         Args:
             rows: int64[k], indices into this batch.
         """
-        lengths = np.diff(self.offsets)[rows]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        points = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        offsets, points = gathered(self.offsets, rows)
         return ReportBatch(
             self.pseudonyms[rows],
             self.report_ids[rows],

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
+from hushmeter.errors import ConfigError
 from hushmeter.service.context import Context
 from hushmeter.service.meters import Meters
 from hushmeter.service.sealer import Sealer
@@ -43,3 +47,43 @@ class EmbeddedService:
         self.sealer.stop()
         self._sealing.join()
         self._context.store.close()
+
+
+@contextmanager
+def serving(context: Context) -> Iterator[int]:
+    """Serves on a free loopback port, on an event loop of its own thread, for as long as the block lasts; yields the port.
+
+    Raises:
+        ConfigError: the service did not start.
+    """
+    started: list[int] = []
+    failed: list[BaseException] = []
+    ready, stop = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with EmbeddedService(context) as service:
+            started.append(service.port)
+            ready.set()
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except Exception as error:
+            failed.append(error)
+        finally:
+            ready.set()
+            loop.close()
+
+    thread = threading.Thread(target=run, name="service")
+    thread.start()
+    ready.wait()
+    if not started:
+        thread.join()
+        raise ConfigError("the service did not start") from failed[0]
+    try:
+        yield started[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -33,7 +30,7 @@ from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.sdk import IngestClient
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
-from hushmeter.service.embedded import EmbeddedService
+from hushmeter.service.embedded import serving
 from hushmeter.service.founding import open_context
 from hushmeter.service.logs import configure_logs
 
@@ -76,7 +73,7 @@ def run_demo(out: Path, keep: Path | None) -> int:
         plan_text = files("hushmeter.cli.demo").joinpath("plan.yaml").read_text(encoding="utf-8")
         context = open_context(config, clock, OpenDPMechanisms(), plan_text)
         truth = Truth(context.catalog, context.keys.get_or_create("deployment"))
-        with _serving(context) as port:
+        with serving(context) as port:
             console.print(f"The service listens on 127.0.0.1:{port}; a year of flights follows, day by day.")
             began = time.monotonic()
             tallying = _stream_year(year, context, clock, port, truth)
@@ -98,39 +95,6 @@ def run_demo(out: Path, keep: Path | None) -> int:
     if keep is not None:
         console.print(f"The state is kept in {keep}; serve it with: hushmeter serve --state-dir {keep}")
     return 0
-
-
-@contextmanager
-def _serving(context: Context) -> Iterator[int]:
-    """Runs the service on an event loop of its own thread for as long as the block lasts; yields its port."""
-    started: list[int] = []
-    ready, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        async with EmbeddedService(context) as service:
-            started.append(service.port)
-            ready.set()
-            await stop.wait()
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(serve())
-        finally:
-            ready.set()
-            loop.close()
-
-    thread = threading.Thread(target=run, name="service")
-    thread.start()
-    ready.wait()
-    if not started:
-        thread.join()
-        raise ConfigError("the service did not start; its log says why")
-    try:
-        yield started[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
 
 
 def _stream_year(year: Year, context: Context, clock: ReplayClock, port: int, truth: Truth) -> Tallying:
