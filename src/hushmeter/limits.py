@@ -23,6 +23,8 @@ REJECTION_MESSAGES_MAX = 1_000
 # The queue before the intake log.
 QUEUED_REPORTS_MAX = 200_000
 """Reports waiting for their group commit in one worker; beyond it the door answers RESOURCE_EXHAUSTED with RetryInfo."""
+QUEUED_POINTS_MAX = 20_000_000
+"""Their points, likewise: what bounds the memory that they take."""
 GROUP_COMMIT_REPORTS_MAX = 20_000
 GROUP_COMMIT_POINTS_MAX = 2_000_000
 

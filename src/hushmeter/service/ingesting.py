@@ -13,8 +13,9 @@ from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.model.plan import Kind, Metric
 from hushmeter.service.context import Context
 from hushmeter.service.decoding import decode_reports
+from hushmeter.service.queue import Outcome
 from hushmeter.service.statuses import answering, streaming
-from hushmeter.service.worker import IntakeWorker, Outcome
+from hushmeter.service.worker import IntakeWorker
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
 _KINDS = {

@@ -11,52 +11,28 @@ import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import structlog
 
-from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import Failure, HushmeterError, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
 from hushmeter.ingest.identity import pseudonym_of, subject_of
 from hushmeter.ingest.raw import RawReports
 from hushmeter.model.consent import Decision, PurposeState
-from hushmeter.model.report import Rejection, RejectionReason
+from hushmeter.model.report import RejectionReason
 from hushmeter.service.context import Context
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
+from hushmeter.service.queue import IntakeQueue, Outcome
 from hushmeter.service.segments import OpenSegments
 
 T = TypeVar("T")
 TICK_S = 0.2
 PERIOD_KEYS_MAX = 16
 LEASE_RETRIES_MAX = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one message's reports.
-
-    Attributes:
-        accepted: how many are durable.
-        rejections: the others.
-        missed: resolution name to indices of accepted reports that came too late for it.
-        received_at_ms: the server's receipt.
-    """
-
-    accepted: int
-    rejections: Sequence[Rejection]
-    missed: dict[str, list[int]]
-    received_at_ms: int
-
-
-@dataclass(slots=True)
-class _Pending:
-    raw: RawReports
-    answer: asyncio.Future[Outcome]
 
 
 _Deciding = tuple[bytes, Sequence[Decision], Future[tuple[dict[str, PurposeState], int]]]
@@ -75,8 +51,7 @@ class IntakeWorker:
         self._meters = meters
         self._register = ConsentRegister(context.plan.purpose_names)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="intake")
-        self._queue: list[_Pending] = []
-        self._queued_reports = 0
+        self._queue = IntakeQueue()
         self._decisions: list[_Deciding] = []
         self._wake = asyncio.Event()
         self._stopping = False
@@ -122,13 +97,9 @@ class IntakeWorker:
             Overloaded: too many reports wait already, or the worker is stopping.
             Failure: the log could not be written; nothing was acknowledged.
         """
-        if self._stopping or self._queued_reports + len(raw) > limits.QUEUED_REPORTS_MAX:
-            raise Overloaded(
-                f"{self._queued_reports} reports wait for the disk; at most {limits.QUEUED_REPORTS_MAX} may wait"
-            )
-        pending = _Pending(raw, asyncio.get_running_loop().create_future())
-        self._queue.append(pending)
-        self._queued_reports += len(raw)
+        if self._stopping:
+            raise Overloaded("the worker is stopping; try again in a moment, another one answers")
+        pending = self._queue.put(raw)
         self._wake.set()
         return await pending.answer
 
@@ -189,24 +160,12 @@ class IntakeWorker:
                 self._log.warning("tick failed, will try again", **told(error))
 
     async def _commit_group(self) -> None:
-        group: list[_Pending] = []
-        reports = 0
-        points = 0
-        while self._queue and reports < limits.GROUP_COMMIT_REPORTS_MAX and points < limits.GROUP_COMMIT_POINTS_MAX:
-            group.append(self._queue.pop(0))
-            reports += len(group[-1].raw)
-            points += len(group[-1].raw.series)
+        group = self._queue.take_group()
         if not group:
             return
-        self._queued_reports -= reports
         answers = await self._in_order(lambda: self._answers([p.raw for p in group]))
         for pending, answer in zip(group, answers, strict=True):
-            if pending.answer.cancelled():
-                continue
-            if isinstance(answer, Exception):
-                pending.answer.set_exception(answer)
-            else:
-                pending.answer.set_result(answer)
+            pending.tell(answer)
 
     # What follows runs on the intake thread alone.
 

@@ -101,6 +101,9 @@ def _summary(results: Results, compared: Sequence[_Compared], estimates: int) ->
     for c in compared:
         if c.truth:
             errors[c.key[0]].append(c.relative_error)
+    covered: defaultdict[str, list[bool]] = defaultdict(list)
+    for c in compared:
+        covered[c.key[5]].append(c.covered)
     ended = context.store.windows([WindowState.RELEASED])
     return {
         "reports_sent": results.sent,
@@ -113,12 +116,24 @@ def _summary(results: Results, compared: Sequence[_Compared], estimates: int) ->
         "delta": float(context.plan.privacy.delta),
         "period": context.plan.privacy.period.name,
         "median_relative_error": {name: statistics.median(values) for name, values in sorted(errors.items())},
+        "median_bounding_bias": _bounding_bias(results.truth),
         "interval_coverage_95": float(np.mean([c.covered for c in compared])),
+        "interval_coverage_95_by_statistic": {name: float(np.mean(hits)) for name, hits in sorted(covered.items())},
         "estimates_compared": len(compared),
         "values_per_second": results.values_per_second,
         "flights_without_tail_number": results.anonymous,
         "ledger_verified": _ledger_holds(context),
     }
+
+
+def _bounding_bias(truth: Truth) -> dict[str, float]:
+    """How far bounding alone moves the totals, as a median share of the value before it, by metric and statistic."""
+    shares: defaultdict[str, list[float]] = defaultdict(list)
+    for (metric, statistic, resolution, start), raw in truth.unbounded.items():
+        bounded = truth.bounded.get((metric, resolution, start, (), (), statistic, ""))
+        if bounded is not None and raw:
+            shares[f"{metric} {statistic} {resolution}"].append(abs(bounded - raw) / abs(raw))
+    return {name: statistics.median(values) for name, values in sorted(shares.items())}
 
 
 def _ledger_holds(context: Context) -> bool:

@@ -1,0 +1,91 @@
+"""What waits for its group commit in one worker: bounded in reports and in points, first come first served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hushmeter import limits
+from hushmeter.errors import Overloaded
+from hushmeter.ingest.raw import RawReports
+from hushmeter.model.report import Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one message's reports.
+
+    Attributes:
+        accepted: how many are durable.
+        rejections: the others.
+        missed: resolution name to indices of accepted reports that came too late for it.
+        received_at_ms: the server's receipt.
+    """
+
+    accepted: int
+    rejections: Sequence[Rejection]
+    missed: dict[str, list[int]]
+    received_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One message that waits, and where its answer goes."""
+
+    raw: RawReports
+    answer: asyncio.Future[Outcome]
+
+    def tell(self, answer: Outcome | Exception) -> None:
+        """Answers whoever still waits."""
+        if self.answer.cancelled():
+            return
+        if isinstance(answer, Exception):
+            self.answer.set_exception(answer)
+        else:
+            self.answer.set_result(answer)
+
+
+class IntakeQueue:
+    """Messages in order of arrival. Used on the event loop alone."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Pending] = deque()
+        self._reports = 0
+        self._points = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, raw: RawReports) -> Pending:
+        """Adds a message.
+
+        Raises:
+            Overloaded: more reports, or points, would wait than may.
+        """
+        if (
+            self._reports + len(raw) > limits.QUEUED_REPORTS_MAX
+            or self._points + len(raw.series) > limits.QUEUED_POINTS_MAX
+        ):
+            raise Overloaded(
+                f"{self._reports} reports with {self._points} points wait for the disk; at most "
+                f"{limits.QUEUED_REPORTS_MAX} with {limits.QUEUED_POINTS_MAX} may: try again in a moment"
+            )
+        pending = Pending(raw, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        self._reports += len(raw)
+        self._points += len(raw.series)
+        return pending
+
+    def take_group(self) -> list[Pending]:
+        """Takes what one group commit should hold: the first message, and more up to the group's bounds."""
+        group: list[Pending] = []
+        reports, points = 0, 0
+        while self._waiting and reports < limits.GROUP_COMMIT_REPORTS_MAX and points < limits.GROUP_COMMIT_POINTS_MAX:
+            group.append(self._waiting.popleft())
+            reports += len(group[-1].raw)
+            points += len(group[-1].raw.series)
+        self._reports -= reports
+        self._points -= points
+        return group

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from hushmeter import limits
+from hushmeter.errors import Overloaded
+from hushmeter.ingest.raw import RawReports
+from hushmeter.service.queue import IntakeQueue
+
+
+def message(reports: int, points: int) -> RawReports:
+    """A message of so many reports, the first of which has all the points."""
+    none = np.zeros(reports, np.int64)
+    offsets = np.array([0] + [points] * reports, np.int64)
+    return RawReports(
+        [b""] * reports,
+        [b""] * reports,
+        none,
+        none,
+        none,
+        {},
+        offsets,
+        np.zeros(points, np.uint32),
+        np.zeros(points, np.int64),
+    )
+
+
+@pytest.mark.parametrize(("name", "size"), [("QUEUED_REPORTS_MAX", (5, 1)), ("QUEUED_POINTS_MAX", (1, 5))])
+def test_the_queue_holds_its_bound_and_no_more(monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int]) -> None:
+    """What fits exactly waits; one report or point more is refused, and fits again once a group was taken."""
+    monkeypatch.setattr(limits, name, 5)
+
+    async def fill() -> None:
+        queue = IntakeQueue()
+        queue.put(message(*size))
+        with pytest.raises(Overloaded, match="try again in a moment"):
+            queue.put(message(1, 1))
+        assert len(queue.take_group()) == 1
+        queue.put(message(1, 1))
+
+    asyncio.run(fill())
+
+
+@pytest.mark.parametrize("name", ["GROUP_COMMIT_REPORTS_MAX", "GROUP_COMMIT_POINTS_MAX"])
+def test_groups_are_bounded_and_in_order(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A group ends with the message that reaches its bound; a message is never split; order is kept."""
+    monkeypatch.setattr(limits, name, 4)
+
+    async def take() -> None:
+        queue = IntakeQueue()
+        put = [queue.put(message(2, 2)) for _ in range(5)]
+        assert queue.take_group() == put[:2]
+        assert queue.take_group() == put[2:4]
+        assert queue.take_group() == put[4:]
+        assert queue.take_group() == []
+
+    asyncio.run(take())
