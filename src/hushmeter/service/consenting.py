@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+import grpc
 
 from hushmeter import limits
 from hushmeter.api.consent.v1 import consent_pb2 as pb
-from hushmeter.api.consent.v1 import consent_pb2_grpc
 from hushmeter.errors import ConsentRefused
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.service.context import Context
-from hushmeter.service.statuses import answering
+from hushmeter.service.statuses import unary
 from hushmeter.service.worker import IntakeWorker
 
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ConsentService"].full_name
 _NOBODY = bytes(16)
 
 
-class ConsentService(consent_pb2_grpc.ConsentServiceServicer):
+class ConsentService:
     """Records and reads consent decisions.
 
     Args:
@@ -28,16 +31,24 @@ class ConsentService(consent_pb2_grpc.ConsentServiceServicer):
         self._context = context
         self._worker = worker
 
-    @answering
-    async def SetConsent(self, request: pb.SetConsentRequest, _context: object) -> pb.SetConsentResponse:  # noqa: N802
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """The methods as gRPC wants them."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE_NAME,
+            {
+                "SetConsent": unary(self.set_consent, pb.SetConsentRequest, pb.SetConsentResponse),
+                "GetConsent": unary(self.get_consent, pb.GetConsentRequest, pb.GetConsentResponse),
+            },
+        )
+
+    async def set_consent(self, request: pb.SetConsentRequest) -> pb.SetConsentResponse:
         """Records decisions; they bind from the answer on."""
         unit_id = _checked_unit(request.unit_id)
         decisions = self._checked(request.decisions)
         states, received_at_ms = await self._worker.decide(unit_id, decisions)
         return pb.SetConsentResponse(states=_states(states), received_at_ms=received_at_ms)
 
-    @answering
-    async def GetConsent(self, request: pb.GetConsentRequest, _context: object) -> pb.GetConsentResponse:  # noqa: N802
+    async def get_consent(self, request: pb.GetConsentRequest) -> pb.GetConsentResponse:
         """Reads a unit's decisions as they bind now."""
         return pb.GetConsentResponse(states=_states(await self._worker.consent_of(_checked_unit(request.unit_id))))
 

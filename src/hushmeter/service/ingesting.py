@@ -14,7 +14,7 @@ from hushmeter.model.plan import Kind, Metric
 from hushmeter.service.context import Context
 from hushmeter.service.decoding import decode_reports
 from hushmeter.service.queue import Outcome
-from hushmeter.service.statuses import answering, streaming
+from hushmeter.service.statuses import both_streamed, unary
 from hushmeter.service.worker import IntakeWorker
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
@@ -44,42 +44,28 @@ class IngestService:
         return grpc.method_handlers_generic_handler(
             SERVICE_NAME,
             {
-                "GetPlan": grpc.unary_unary_rpc_method_handler(
-                    self.get_plan, pb.GetPlanRequest.FromString, pb.GetPlanResponse.SerializeToString
-                ),
-                "SubmitReports": grpc.unary_unary_rpc_method_handler(
-                    self.submit_reports, None, pb.SubmitReportsResponse.SerializeToString
-                ),
-                "StreamReports": grpc.stream_stream_rpc_method_handler(
-                    self.stream_reports, None, pb.StreamReportsResponse.SerializeToString
-                ),
-                "ValidateReports": grpc.unary_unary_rpc_method_handler(
-                    self.validate_reports, None, pb.ValidateReportsResponse.SerializeToString
-                ),
+                "GetPlan": unary(self.get_plan, pb.GetPlanRequest, pb.GetPlanResponse),
+                "SubmitReports": unary(self.submit_reports, None, pb.SubmitReportsResponse),
+                "StreamReports": both_streamed(self.stream_reports, pb.StreamReportsResponse),
+                "ValidateReports": unary(self.validate_reports, None, pb.ValidateReportsResponse),
             },
         )
 
-    @answering
-    async def get_plan(self, _request: pb.GetPlanRequest, _context: object) -> pb.GetPlanResponse:
+    async def get_plan(self, _request: pb.GetPlanRequest) -> pb.GetPlanResponse:
         """The plan in force, with its series numbers."""
         return pb.GetPlanResponse(plan=self._plan, server_time_ms=self._context.clock.now_ms())
 
-    @answering
-    async def submit_reports(self, message: bytes, _context: object) -> pb.SubmitReportsResponse:
+    async def submit_reports(self, message: bytes) -> pb.SubmitReportsResponse:
         """Takes one message in; answers when it is durable."""
         outcome = await self._worker.submit(decode_reports(message))
         return pb.SubmitReportsResponse(acknowledgement=self._acknowledge(outcome))
 
-    @answering
-    async def validate_reports(self, message: bytes, _context: object) -> pb.ValidateReportsResponse:
+    async def validate_reports(self, message: bytes) -> pb.ValidateReportsResponse:
         """Answers as `submit_reports` would, and stores nothing."""
         outcome = await self._worker.validate(decode_reports(message))
         return pb.ValidateReportsResponse(acknowledgement=self._acknowledge(outcome))
 
-    @streaming
-    async def stream_reports(
-        self, messages: AsyncIterator[bytes], _context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[pb.StreamReportsResponse]:
+    async def stream_reports(self, messages: AsyncIterator[bytes]) -> AsyncIterator[pb.StreamReportsResponse]:
         """Takes messages in while earlier ones wait for the disk; reads no further when too many wait."""
         waiting: asyncio.Queue[asyncio.Task[Outcome] | None] = asyncio.Queue(limits.STREAM_MESSAGES_IN_FLIGHT_MAX)
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import grpc
 
 from hushmeter import limits
 from hushmeter.api.query.v1 import query_pb2 as pb
-from hushmeter.api.query.v1 import query_pb2_grpc
 from hushmeter.api.release.v1 import release_pb2
 from hushmeter.query.answering import Question, ReleaseAnswer, answer, check_question
 from hushmeter.service.context import Context
-from hushmeter.service.statuses import answering, streaming
+from hushmeter.service.statuses import streamed, unary
 
 T = TypeVar("T")
 M = TypeVar("M")
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["QueryService"].full_name
 _END_OF_TIME_MS = 2**62
+"""Later than any window; also larger than any number of an entry, and within the database's integers."""
 
 
-class QueryService(query_pb2_grpc.QueryServiceServicer):
+class QueryService:
     """Answers the three methods; reads run on threads, so that the door stays open meanwhile.
 
     Args:
@@ -31,8 +34,18 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         self._context = context
         self._losses: dict[float, release_pb2.PrivacyLoss] = {}
 
-    @answering
-    async def ListMetrics(self, _request: pb.ListMetricsRequest, _context: object) -> pb.ListMetricsResponse:  # noqa: N802
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """The methods as gRPC wants them."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE_NAME,
+            {
+                "ListMetrics": unary(self.list_metrics, pb.ListMetricsRequest, pb.ListMetricsResponse),
+                "QueryReleases": streamed(self.query_releases, pb.QueryReleasesRequest, pb.QueryReleasesResponse),
+                "GetLedger": streamed(self.get_ledger, pb.GetLedgerRequest, pb.GetLedgerResponse),
+            },
+        )
+
+    async def list_metrics(self, _request: pb.ListMetricsRequest) -> pb.ListMetricsResponse:
         """What can be asked for, and the budget in force."""
         plan, budget = self._context.plan, self._context.deployment.budget
         metrics = [
@@ -57,19 +70,19 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         )
         return pb.ListMetricsResponse(metrics=metrics, budget=statement)
 
-    @streaming
-    async def QueryReleases(  # noqa: N802
-        self, request: pb.QueryReleasesRequest, _context: object
-    ) -> AsyncIterator[pb.QueryReleasesResponse]:
+    async def query_releases(self, request: pb.QueryReleasesRequest) -> AsyncIterator[pb.QueryReleasesResponse]:
         """Releases of one metric and view in a time range, in time order."""
         plan = self._context.plan
+        filters: dict[str, tuple[str, ...]] = {}
+        for f in request.filters:
+            filters[f.dimension] = (*filters.get(f.dimension, ()), *f.values)
         question = Question(
             metric=request.metric,
             view=tuple(request.view),
             resolution=request.resolution,
-            from_ms=request.from_ms,
-            to_ms=request.to_ms or _END_OF_TIME_MS,
-            filters={f.dimension: tuple(f.values) for f in request.filters},
+            from_ms=max(0, min(request.from_ms, _END_OF_TIME_MS - 1)),
+            to_ms=min(request.to_ms, _END_OF_TIME_MS) or _END_OF_TIME_MS,
+            filters=filters,
             statistics=tuple(request.statistics),
             roll_up_time=request.roll_up_time,
         )
@@ -81,12 +94,9 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         async for chunk in _in_chunks(answers, self._message, limits.RELEASES_PER_ANSWER_MESSAGE):
             yield pb.QueryReleasesResponse(releases=chunk)
 
-    @streaming
-    async def GetLedger(  # noqa: N802
-        self, request: pb.GetLedgerRequest, _context: object
-    ) -> AsyncIterator[pb.GetLedgerResponse]:
+    async def get_ledger(self, request: pb.GetLedgerRequest) -> AsyncIterator[pb.GetLedgerResponse]:
         """The privacy ledger, entry by entry, in order."""
-        entries = self._context.store.ledger(max(1, request.from_sequence))
+        entries = self._context.store.ledger(max(1, min(request.from_sequence, _END_OF_TIME_MS)))
         chunks = _in_chunks(
             entries,
             lambda e: pb.LedgerEntry(

@@ -9,23 +9,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from hushmeter import limits
-from hushmeter.api.consent.v1 import consent_pb2, consent_pb2_grpc
-from hushmeter.api.query.v1 import query_pb2, query_pb2_grpc
 from hushmeter.errors import ConfigError
-from hushmeter.service import ingesting
-from hushmeter.service.consenting import ConsentService
+from hushmeter.service import consenting, ingesting, querying
 from hushmeter.service.context import Context
-from hushmeter.service.querying import QueryService
 from hushmeter.service.worker import IntakeWorker
 
 DRAIN_S = 10.0
 _CONNECTION_AGE_MS = 30 * 60_000
 _KEEPALIVE_MS = 60_000
-_SERVICES = (
-    ingesting.SERVICE_NAME,
-    consent_pb2.DESCRIPTOR.services_by_name["ConsentService"].full_name,
-    query_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name,
-)
+_SERVICES = (ingesting.SERVICE_NAME, consenting.SERVICE_NAME, querying.SERVICE_NAME)
 _OPTIONS = (
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", limits.MESSAGE_MAX_BYTES),
@@ -51,9 +43,12 @@ class Server:
     def __init__(self, context: Context, worker: IntakeWorker, listen: str) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        self._server.add_generic_rpc_handlers((ingesting.IngestService(context, worker).handler(),))
-        consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentService(context, worker), self._server)
-        query_pb2_grpc.add_QueryServiceServicer_to_server(QueryService(context), self._server)
+        services = (
+            ingesting.IngestService(context, worker),
+            consenting.ConsentService(context, worker),
+            querying.QueryService(context),
+        )
+        self._server.add_generic_rpc_handlers([service.handler() for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         try:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from hushmeter import errors
 from hushmeter.service.logs import told
 
-T = TypeVar("T")
 RETRY_AFTER_S = 1
 
 _STATUS: dict[type[errors.HushmeterError], grpc.StatusCode] = {
@@ -64,30 +64,61 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
     raise AssertionError  # abort always raises
 
 
-def answering(
-    method: Callable[..., Awaitable[T]],
-) -> Callable[..., Awaitable[T]]:
-    """Wraps a unary method so that errors become their statuses."""
+def unary(
+    method: Callable[[Any], Awaitable[Message]], request: type[Message] | None, response: type[Message]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """A unary method whose errors become their statuses, malformed requests included.
 
-    async def wrapped(self: object, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> T:
+    Args:
+        method: from a request to its answer.
+        request: its type; None for the bytes themselves.
+        response: type of the answer.
+    """
+
+    async def answer(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
         try:
-            return await method(self, request, context)
+            return await method(_parsed(request, message))
         except Exception as error:
             await refuse(context, error)
 
-    return wrapped
+    return grpc.unary_unary_rpc_method_handler(answer, None, response.SerializeToString)
 
 
-def streaming(
-    method: Callable[..., AsyncIterator[T]],
-) -> Callable[..., AsyncIterator[T]]:
-    """Wraps a streaming method so that errors become their statuses."""
+def streamed(
+    method: Callable[[Any], AsyncIterator[Message]], request: type[Message], response: type[Message]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """A method that answers one request with a stream; as `unary` otherwise."""
 
-    async def wrapped(self: object, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[T]:
+    async def answer(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
         try:
-            async for answer in method(self, request, context):
-                yield answer
+            async for item in method(_parsed(request, message)):
+                yield item
         except Exception as error:
             await refuse(context, error)
 
-    return wrapped
+    return grpc.unary_stream_rpc_method_handler(answer, None, response.SerializeToString)
+
+
+def both_streamed(
+    method: Callable[[AsyncIterator[bytes]], AsyncIterator[Message]], response: type[Message]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """A method from a stream of messages, as bytes, to a stream of answers; as `unary` otherwise."""
+
+    async def answer(messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
+        try:
+            async for item in method(messages):
+                yield item
+        except Exception as error:
+            await refuse(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(answer, None, response.SerializeToString)
+
+
+def _parsed(request: type[Message] | None, message: bytes) -> Message | bytes:
+    if request is None:
+        return message
+    try:
+        return request.FromString(message)
+    except DecodeError:
+        text = "the message is not a valid protobuf message of this method; nothing of it was taken"
+        raise errors.MalformedMessage(text) from None
