@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,13 +79,20 @@ metrics:
     expires: 2026-03-03
 """
 
+QUICK_PLAN = PLAN.replace("lateness: 48h", "lateness: 1h")
+"""Days end sooner, so that fewer hours are to be sealed before one is released."""
+
 
 @contextmanager
 def serving(
-    state_dir: Path, *, clock: ReplayClock | None = None, parts: Mapping[str, object] | None = None
+    state_dir: Path, *, clock: ReplayClock | None = None, parts: Mapping[str, object] | None = None, plan: str = PLAN
 ) -> Iterator[Running]:
-    """Serves a deployment of `PLAN`; see `running`."""
-    with mock.patch.object(plain, "PLAN", PLAN), plain.running(state_dir, clock=clock, parts=parts) as service:
+    """Serves a deployment of a plan; see `running`."""
+    with mock.patch.object(plain, "PLAN", plan):
+        running = plain.running(state_dir, clock=clock, parts=parts)
+        service = running.__enter__()
+    with contextlib.ExitStack() as stack:
+        stack.push(running)
         yield service
 
 

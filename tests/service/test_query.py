@@ -90,10 +90,10 @@ def test_values_are_what_was_sent(service: Running) -> None:
     assert read(service, "setup", "events", "1d") == {(0,): 6}
     assert read(service, "setup", "sum", "1d") == {(0,): 331.5}
     assert read(service, "setup", "histogram", "1h") == {
-        (0, "<= 10"): 2,
-        (0, "> 100"): 2,
-        (2, "<= 10"): 1,
-        (2, "> 100"): 1,
+        (0, "<= 10.0"): 2,
+        (0, "> 100.0"): 2,
+        (2, "<= 10.0"): 1,
+        (2, "> 100.0"): 1,
     }
     assert read(service, "drift", "sum", "1h") == {(0,): -5, (2,): -7}
     assert read(service, "crashed", "rate", "1d") == {(0,): 0.5}
@@ -288,11 +288,22 @@ def test_bytes_that_are_no_message_are_answered(service: Running, method: str) -
 
 
 def test_a_whole_period_spends_no_more_than_its_budget(service: Running) -> None:
-    """After a whole week every hour and day is released once, and its charges are at most the budget, and nearly all of it."""
+    """A week's charges are at most its budget, and all of it but what the expired metric leaves unspent (C3)."""
+    service.advance_to(H + 7 * DAY_MS + HOUR_MS)
     service.advance_to(H + 9 * DAY_MS)
-    summary = verify_chain(ledger_of(service))
+    entries = ledger_of(service)
+    summary = verify_chain(entries)
     budget = service.context.deployment.budget
     verify_budget(summary, budget)
-    assert summary.rho_by_period[H] > budget.rho * Fraction(999, 1000)
+    of_week = [e.fields for e in entries if e.fields["period_start_ms"] == H]
+    unspent = {"1h": 168, "1d": 7}
+    for resolution, windows in unspent.items():
+        short = [f for f in of_week if (f["metric"], f["resolution"]) == ("short_lived", resolution)]
+        paid = {f["window_start_ms"] for f in short}
+        price = sum(Fraction(str(f["rho"])) for f in short if f["window_start_ms"] == H)
+        summary.rho_by_period[H] += price * (windows - len(paid))  # type: ignore[index]
+        assert 0 < len(paid) < windows
+    assert summary.rho_by_period[H] == budget.rho
     rows = service.analyst.releases("drift", resolution="1h", end=H + 7 * DAY_MS).to_pylist()
     assert [hour_of(r) for r in rows] == list(range(7 * 24))
+    assert {e["mechanism"] for e in of_week} == {"discrete_gaussian"}
