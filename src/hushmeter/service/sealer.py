@@ -168,15 +168,16 @@ class Sealer:
         coarsest = self._context.plan.coarsest
         newest = self._context.store.last_window_start(coarsest.name)
         if newest is not None:
-            before = coarsest.span.window_of(newest)
-            for window in (before, coarsest.span.window_from(newest)):
-                if self._has_ended(window):
-                    self._destroy_period_key(window)
+            for window in (coarsest.span.window_of(newest), coarsest.span.window_from(newest)):
+                self._destroy_period_key(window)
 
     def _destroy_period_key(self, window: Window) -> None:
-        """Destroys a period's key when its last window has ended (P3): one of the coarsest resolution."""
-        period = self._context.plan.privacy.period.window_of(window.end_ms)
-        if window.resolution == self._context.plan.coarsest.name and window.end_ms == period.end_ms:
+        """Destroys the key of a window's period once the period's last window of every resolution has ended (P3)."""
+        plan = self._context.plan
+        period = plan.privacy.period.window_of(window.end_ms)
+        if window.end_ms == period.end_ms and all(
+            self._has_ended(r.span.window_of(period.end_ms)) for r in plan.resolutions
+        ):
             self._context.keys.destroy(f"period/{period.start_ms}")
 
     def _has_ended(self, window: Window) -> bool:
