@@ -46,6 +46,8 @@ PARTITIONS_PER_METRIC_MAX = 2**20
 SERIES_MAX = 2**31
 NAME_MAX_LENGTH = 64
 TEXT_MAX_LENGTH = 1_000
+NUMBER_DIGITS_MAX = 30
+"""Digits of a number in the plan, written out without an exponent: 1e-8 has eight."""
 RANGE_MAX = 2**31
 """Largest absolute value of a metric's range, in resolution steps."""
 EVENTS_PER_UNIT_MAX = 2**14

@@ -15,7 +15,6 @@ from grpc_status import rpc_status
 from hushmeter.api.consent.v1 import consent_pb2, consent_pb2_grpc
 from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.ingest.v1 import ingest_pb2_grpc
-from hushmeter.clock import ReplayClock
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.storage.intake_log import FileIntakeLog
@@ -65,7 +64,7 @@ FULL: list[tuple[str, Callable[[FaultyDisk], None]]] = [
 @pytest.mark.parametrize("first", [True, False], ids=["before any report", "after a report"])
 @pytest.mark.parametrize("fill", [f for _, f in FULL], ids=[name for name, _ in FULL])
 def test_a_full_disk_refuses_and_then_counts_once(tmp_path: Path, fill: Callable[[FaultyDisk], None], first: bool) -> None:
-    """Whenever the disk runs full, reports are RESOURCE_EXHAUSTED until there is room, and then count once under their id."""
+    """Whenever the disk runs full, reports are RESOURCE_EXHAUSTED until there is room, and then count once."""
     with on_faulty_disk(tmp_path / "state") as (service, disk):
         kept = service.starts("u", NOW, 2)
         if not first:
@@ -115,7 +114,7 @@ def test_half_of_a_message_that_was_durable_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_stream_keeps_what_it_acknowledged(tmp_path: Path) -> None:
-    """A stream that meets a full disk ends with RESOURCE_EXHAUSTED; what it acknowledged counts, what is left can be resent."""
+    """A stream that meets a full disk ends RESOURCE_EXHAUSTED; what it acknowledged counts, what is left can be resent."""
     with on_faulty_disk(tmp_path / "state") as (service, disk):
         messages = [[service.starts("u", NOW, 1)] for _ in range(6)]
         acknowledged = []
@@ -129,9 +128,9 @@ def test_a_stream_keeps_what_it_acknowledged(tmp_path: Path) -> None:
 
         with grpc.insecure_channel(service.target) as channel:
             stub = ingest_pb2_grpc.IngestServiceStub(channel)
+            answers = stub.StreamReports(requests(), timeout=30)
             with pytest.raises(grpc.RpcError) as caught:
-                for answer in stub.StreamReports(requests(), timeout=30):
-                    acknowledged.append(answer.sequence)  # noqa: PERF401
+                acknowledged.extend(answer.sequence for answer in answers)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert_retryable(caught.value, "StorageFull")
         assert acknowledged == [0, 1, 2]
@@ -191,7 +190,7 @@ def test_a_deadline_that_passes_on_a_full_disk_is_told(tmp_path: Path) -> None:
 
 
 def test_a_full_state_store_refuses_and_recovers(tmp_path: Path) -> None:
-    """Where the state's own disk is full, decisions and first reports are RESOURCE_EXHAUSTED, and taken when there is room."""
+    """Where the state's own disk is full, decisions are RESOURCE_EXHAUSTED and do not bind; with room they are taken."""
     with serving(tmp_path / "state", plan=QUICK_PLAN) as service:
         agree(service, "u")
         service.clock.advance_to(NOW)

@@ -19,6 +19,7 @@ from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.ingest.v1 import ingest_pb2_grpc
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.sdk import IngestClient
 from tests.service.harness import QUICK_PLAN, H, agree, finish, missed, read, reasons, refused, serving, submitted
 from tests.service.running import Running
 from tests.service.test_bad_input import packed, submit_bytes, varint, with_points
@@ -228,7 +229,7 @@ def test_a_message_may_be_as_large_as_is_said(service: Running) -> None:
 
 
 def test_bytes_are_judged_report_by_report(service: Running) -> None:
-    """A unit_id that is not UTF-8, or columns of another wire type, spoil one report of a message and not its neighbours."""
+    """A unit_id that is not UTF-8, or columns of another wire type, spoil one report of a message, not its neighbours."""
     good = pb.SubmitReportsRequest(reports=[service.starts(UNIT, NOW)]).SerializeToString()
     no_text = service.starts("x" * 4, NOW).SerializeToString().replace(b"xxxx", b"\xff\xfe\xfd\xfc")
     one = service.plan.metrics[0].first_series.to_bytes(4, "little")
@@ -329,3 +330,27 @@ def test_an_expired_metric_is_refused_from_the_end_of_its_day(tmp_path: Path) ->
         answer = submitted(service, [last, service.starts("u", midnight)])
         assert reasons(answer) == {0: "EXPIRED_METRIC"}
         assert answer.accepted == 1
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"])
+def test_the_client_tries_again_what_a_stopping_server_refuses(code: str) -> None:
+    """Whatever a server says to calls that come in while it stops, the SDK tries them again, so nobody sees a restart."""
+    answers = iter([None, pb.SubmitReportsResponse(acknowledgement=pb.Acknowledgement(accepted=1))])
+
+    def submit(_request: bytes, context: grpc.ServicerContext) -> pb.SubmitReportsResponse:
+        answer = next(answers)
+        if answer is None:
+            context.abort(grpc.StatusCode[code], "stopping")
+        return answer
+
+    method = grpc.unary_unary_rpc_method_handler(submit, None, pb.SubmitReportsResponse.SerializeToString)
+    handler = grpc.method_handlers_generic_handler("hushmeter.api.ingest.v1.IngestService", {"SubmitReports": method})
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool, (handler,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            with IngestClient(f"127.0.0.1:{port}") as client:
+                assert client.submit([Report()]).accepted == 1
+        finally:
+            server.stop(None).wait()

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from hushmeter.errors import BudgetExhausted, PlanError
 from hushmeter.ledger.pricing import PriceList, calibrate
 from hushmeter.model.ledger import PrivacyBudget
-from hushmeter.model.plan import ContributionBounds, Plan
-from hushmeter.model.time import Span
+from hushmeter.model.plan import ContributionBounds, Plan, Statistic, Weighting
+from hushmeter.model.time import DAY_MS, Span
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.check import check_plan, compositions
 from hushmeter.plan.measurements import measurements_of, rho_shares
 from hushmeter.plan.reading import parse_plan
@@ -101,32 +100,51 @@ def test_integers_that_could_overflow_are_refused() -> None:
     assert report.releases_per_period == 168 * 2 + 7 * (2 + 2 + 1 + 1)
 
 
-def test_series_numbers_are_never_reused() -> None:
-    """A metric whose dimensions change takes new numbers; numbers of other metrics, and old numbers, stay as they were."""
-    blocks = assign_blocks(PLAN)
-    calls = PLAN.metric("calls")
-    wider = dataclasses.replace(calls.dimensions[0], values=(*calls.dimensions[0].values, "vision"))
-    changed = dataclasses.replace(
-        PLAN, metrics=tuple(dataclasses.replace(m, dimensions=(wider,)) if m is calls else m for m in PLAN.metrics)
-    )
-    after = assign_blocks(changed, blocks)
-    assert set(blocks) < set(after)
-    assert after[-1].first == blocks[-1].first + blocks[-1].size
-    assert assign_blocks(PLAN, after) == after
+def test_every_overflow_is_told_once() -> None:
+    """Each measurement that could overflow makes one line, however many views and metrics share it (P6)."""
+    metric = PLAN.metric("call_setup")
+    wide = dataclasses.replace(metric, weighting=Weighting.EVENT, bounds={"1d": ContributionBounds(1, 0, 2**31, 2**14)})
+    plan = dataclasses.replace(PLAN, metrics=(wide, dataclasses.replace(wide, name="again")))
+    with pytest.raises(PlanError) as caught:
+        check_plan(plan, RHO)
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 2
+    assert all(f"{2**27 * 2**31 * 2**14}" in line for line in lines)
 
 
-@given(st.data())
-def test_series_are_located_as_a_loop_would(data: st.DataObject) -> None:
-    """`locate` finds each number's metric and place, and -1 where there is none."""
-    import numpy as np
+@pytest.mark.parametrize(("high", "fits"), [(2**31 - 1, True), (2**31, False)])
+def test_integers_fit_up_to_their_limit(high: int, fits: bool) -> None:
+    """A product just below 2^62 holds, and 2^62 itself does not (P6)."""
+    metric = PLAN.metric("call_setup")
+    bounds = ContributionBounds(1, 0, high, 2**4)
+    wide = dataclasses.replace(metric, weighting=Weighting.EVENT, bounds={"1d": bounds}, statistics=(Statistic.MEAN,))
+    plan = dataclasses.replace(PLAN, metrics=(wide,))
+    if fits:
+        assert check_plan(plan, RHO).rows
+    else:
+        with pytest.raises(PlanError, match=str(2**62)):
+            check_plan(plan, RHO)
 
-    catalog = Catalog.of(PLAN, assign_blocks(PLAN))
-    last = int((catalog.firsts + catalog.sizes).max())
-    number = data.draw(st.integers(0, last + 2))
-    metric, place = catalog.locate(np.array([number], np.uint32))
-    expected = [
-        (index, number - catalog.first_series(index))
-        for index, m in enumerate(PLAN.metrics)
-        if catalog.first_series(index) <= number < catalog.first_series(index) + m.series_count
-    ]
-    assert [(int(metric[0]), int(place[0]))] == expected if expected else int(metric[0]) == -1
+
+@given(plans(), st.fractions(min_value=Fraction(1, 1000), max_value=10))
+def test_the_report_never_promises_too_little_noise(plan: Plan, rho: Fraction) -> None:
+    """Each row's scale costs at most its share of the budget, exactly, and the shares add up to one."""
+    report = check_plan(plan, rho)
+    shares = rho_shares(plan, rho)
+    for row, (m, share) in zip(report.rows, shares.items(), strict=True):
+        assert Fraction(row.l2_sensitivity) ** 2 >= m.l2_squared
+        assert 2 * share * Fraction(row.scale) ** 2 >= Fraction(row.l2_sensitivity) ** 2
+    assert sum(row.share for row in report.rows) == pytest.approx(1)
+    assert report.ledger_entries_per_period == sum(m.windows for m in shares)
+
+
+@given(st.integers(0, 10**10), st.integers(1, 400), st.sampled_from([1, 7]))
+def test_no_span_touches_more_periods_than_are_charged(start: int, days: int, length: int) -> None:
+    """Wherever a span begins, it touches no more periods than its cost counts, and some begin so that it touches all."""
+    costs = list(compositions(Fraction(1), Span.parse("1d" if length == 1 else "1w")).values())
+    period = length * DAY_MS
+    for span_days, most in ((length, costs[1]), (30, costs[2]), (365, costs[3])):
+        touched = -(-(start + span_days * DAY_MS) // period) - start // period
+        assert touched <= most
+        latest = period - 1 - days % 2
+        assert -(-(latest + span_days * DAY_MS) // period) - latest // period == most

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import itertools
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -99,6 +101,24 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     ((*M, "statistics"), ["mean", "mean"], "metrics.call_setup.statistics:", "each statistic once"),
     ((*M, "weight"), -1, "metrics.call_setup.weight:", "greater than 0"),
     (("metrics", "Calls"), {}, "metrics.Calls", "Calls"),
+    (("privacy",), None, "privacy:", "must be a mapping"),
+    (("privacy", "epsilon"), "4", "privacy.epsilon:", "must be a number, without quotes (got '4')"),
+    (("privacy", "epsilon"), True, "privacy.epsilon:", "must be a number"),
+    (("version",), 1.5, "version:", "must be a whole number"),
+    (("metrix",), {}, "metrix:", "did you mean metrics?"),
+    ((*M, "edge"), [1], "metrics.call_setup.edge:", "did you mean edges?"),
+    ((*M, "epsilon"), 1, "metrics.call_setup.epsilon:", "the fields are description, owner"),
+    ((*M, "per_unit", "max_event"), 1, "metrics.call_setup.per_unit.max_event:", "did you mean max_events?"),
+    ((*M, "expires"), "2026-08-01", "metrics.call_setup.expires:", "must be a day such as 2027-06-30, without quotes"),
+    ((*M, "views"), [None], "metrics.call_setup.views.0:", "must be a list"),
+    ((*M, "statistics"), [True], "metrics.call_setup.statistics.0:", "must be text; quote it (got True)"),
+    ((*M, "statistics"), ["variance"], "metrics.call_setup.statistics:", "not available yet"),
+    ((*M, "statistics"), [{"top_k": 3}], "metrics.call_setup.statistics:", "not available yet"),
+    ((*M, "dimensions", "platform", "values"), [1, "a"], "platform.values.0:", "quote it (got 1)"),
+    ((*M, "dimensions", "platform", "values"), ["a\x85b"], "platform.values.0:", "none of them a slash or a control"),
+    ((*M, "dimensions", "platform", "values"), ["a\n"], "platform.values.0:", "none of them a slash or a control"),
+    (("metrics", "a-b"), {}, "metrics.a-b:", "small letters, digits and _"),
+    (("metrics", "codec\n"), {}, "metrics.'codec\\n':", "small letters, digits and _"),
 ]
 
 
@@ -134,8 +154,19 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("#" * (limits.PLAN_FILE_MAX_BYTES + 1), "at most 1048576"),
         (TEMPLATE.replace("epsilon: 4", "epsilon: .nan"), "not a finite number"),
         (TEMPLATE.replace("kind: flag", "kind: !!python/object:os.system x"), "not valid YAML"),
+        (TEMPLATE.replace("2026-08-29", "2026-02-31", 1), "line 27: '2026-02-31' is not a day"),
+        (TEMPLATE.replace("[0, 10000]", "[0, 010]"), "'010' is not a plain number: write .* without a leading zero"),
+        (TEMPLATE.replace("[0, 10000]", "[0, 1:30]"), "'1:30' is not a plain number"),
+        (TEMPLATE.replace("weight: 2", "weight: " + "9" * 5000), "is not a plain number: write at most 30 decimal digits"),
+        (TEMPLATE.replace("delta: 1e-8", "delta: 1e-999999"), "privacy.delta: .* no more than 30 digits"),
+        ("a: &a\n  b: *a\n", "line 1: this anchor holds an alias of itself"),
+        ("a: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("plan: \ud800", "not valid YAML"),
     ],
-    ids=["empty", "list", "broken", "twice", "large", "nan", "object"],
+    ids=[
+        *("empty", "list", "broken", "twice", "large", "nan", "object"),
+        *("no day", "octal", "sexagesimal", "long number", "small number", "recursive", "deep", "surrogate"),
+    ],
 )
 def test_a_file_that_is_no_plan_is_refused(text: str, told: str) -> None:
     """Text that is not YAML, not a mapping, or too large is refused with a sentence, never a traceback."""
@@ -149,6 +180,113 @@ def test_the_hash_is_of_the_meaning() -> None:
     assert parse_plan(TEMPLATE.replace("# A hushmeter", "#  Another"), TODAY).plan_hash == plan.plan_hash
     assert parse_plan(edited((*M, "resolution"), 1.0), TODAY).plan_hash == plan.plan_hash
     assert parse_plan(edited(("privacy", "epsilon"), 3), TODAY).plan_hash != plan.plan_hash
+
+
+def test_the_hash_does_not_depend_on_the_order_of_fields() -> None:
+    """Fields and resolutions in another order are the same plan; values in another order are another one."""
+    plan = parse_plan(TEMPLATE, TODAY)
+    loaded = yaml.safe_load(TEMPLATE)
+    turned = dict(reversed(loaded.items()))
+    turned["resolutions"] = dict(reversed(loaded["resolutions"].items()))
+    turned["metrics"] = {name: dict(reversed(metric.items())) for name, metric in loaded["metrics"].items()}
+    assert parse_plan(yaml.safe_dump(turned, sort_keys=False), TODAY) == plan
+    codecs = edited(("metrics", "codec", "options"), ["aac", "opus", "g711"])
+    assert parse_plan(codecs, TODAY).plan_hash != plan.plan_hash
+
+
+@pytest.mark.parametrize("levels", [2, 20])
+def test_aliases_stand_for_no_more_than_a_file_may_hold(levels: int) -> None:
+    """Aliases are welcome; a few lines of them that stand for millions of values are refused before they are built."""
+    lines = ["x0: &x0 [v, v, v, v, v, v, v, v, v]"]
+    lines += [f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]" for i in range(1, levels)]
+    with pytest.raises(PlanError, match="aliases stand for" if levels > 2 else "x0: is not a field here"):
+        parse_plan("\n".join(lines), TODAY)
+    shared = TEMPLATE.replace("values: [ios", "values: &platforms [ios", 1)
+    head, _, tail = shared.rpartition("[ios, android, mac, windows, linux, web]")
+    assert parse_plan(f"{head}*platforms{tail}", TODAY) == parse_plan(TEMPLATE, TODAY)
+
+
+NAMES = [f"n{i}" for i in range(1001)]
+CODEC = yaml.safe_load(TEMPLATE)["metrics"]["codec"]
+SIX = {name: {"values": ["a"]} for name in NAMES[:6]}
+VIEWS = [list(view) for length in range(7) for view in itertools.combinations(SIX, length)]
+LENGTHS = ["15m", "30m", "1h", "2h", "4h", "8h", "1d", "1w", "12h"]
+
+
+def taken(lengths: list[str]) -> dict[str, Any]:
+    """Resolutions without lateness."""
+    return {length: {"lateness": "0"} for length in lengths}
+
+
+LIMITS: list[tuple[tuple[str | int, ...], Any, Any]] = [
+    (("plan",), "a" * 64, "a" * 65),
+    (("version",), 2**31 - 1, 2**31),
+    (("privacy", "epsilon"), 100, 100.1),
+    (("privacy", "delta"), 0.0009, 0.001),
+    (("privacy", "expected_units"), limits.UNITS_MAX, limits.UNITS_MAX + 1),
+    (("resolutions", "1d", "lateness"), "30d", "31d"),
+    (("purposes",), dict.fromkeys(["model_tuning", *NAMES[:63]], "x"), dict.fromkeys(["model_tuning", *NAMES[:64]], "x")),
+    (("purposes", "model_tuning"), "x" * limits.TEXT_MAX_LENGTH, "x" * (limits.TEXT_MAX_LENGTH + 1)),
+    ((*M, "expires"), dt.date(2027, 3, 3), dt.date(2027, 3, 4)),
+    ((*M, "expires"), dt.date(2026, 3, 2), dt.date(2026, 3, 1)),
+    ((*M, "unit"), "m" * limits.NAME_MAX_LENGTH, "m" * (limits.NAME_MAX_LENGTH + 1)),
+    ((*M, "edges"), list(range(256)), list(range(257))),
+    ((*M, "edges"), [limits.RANGE_MAX], [limits.RANGE_MAX + 1]),
+    ((*M, "edges"), [-limits.RANGE_MAX], [-limits.RANGE_MAX - 1]),
+    ((*M, "weight"), 1000, 1000.5),
+    ((*M, "weight"), "1e-30", "1e-31"),
+    ((*M, "per_unit", "range"), [0, limits.RANGE_MAX], [0, limits.RANGE_MAX + 1]),
+    ((*M, "per_unit", "range"), [-limits.RANGE_MAX, 0], [-limits.RANGE_MAX - 1, 0]),
+    ((*M, "per_unit", "max_events"), limits.EVENTS_PER_UNIT_MAX, limits.EVENTS_PER_UNIT_MAX + 1),
+    ((*M, "per_unit", "max_partitions"), limits.PARTITIONS_PER_METRIC_MAX, limits.PARTITIONS_PER_METRIC_MAX + 1),
+    ((*M, "per_unit", "max_windows"), {"1d": 7}, {"1d": 6}),
+    ((*M, "dimensions", "platform", "values"), ["v" * 64], ["v" * 65]),
+    (
+        (*M, "dimensions", "platform", "values"),
+        [f"v{i}" for i in range(limits.DIMENSION_VALUES_MAX)],
+        [f"v{i}" for i in range(limits.DIMENSION_VALUES_MAX + 1)],
+    ),
+    (("metrics", "codec", "options"), [f"o{i}" for i in range(256)], [f"o{i}" for i in range(257)]),
+    (
+        ("metrics", "codec", "dimensions"),
+        {n: {"values": ["a"]} for n in NAMES[:8]},
+        {n: {"values": ["a"]} for n in NAMES[:9]},
+    ),
+    (
+        ("metrics", "codec"),
+        CODEC | {"dimensions": SIX, "views": VIEWS[:32]},
+        CODEC | {"dimensions": SIX, "views": VIEWS[:33]},
+    ),
+    (("metrics",), dict.fromkeys(NAMES[:1000], CODEC), dict.fromkeys(NAMES, CODEC)),
+    (("resolutions",), taken(LENGTHS[:8]), taken(LENGTHS)),
+    (("resolutions",), taken(["6m", "1h", "1d"]), taken(["5m", "1h", "1d"])),
+]
+
+
+@pytest.mark.parametrize(("path", "most", "more"), LIMITS, ids=lambda v: str(v)[:40])
+def test_limits_hold_on_both_sides(path: tuple[str | int, ...], most: Any, more: Any) -> None:
+    """The last lawful value of each field is read, and the first unlawful one is refused with its path."""
+    assert parse_plan(edited(path, most), TODAY).metrics
+    with pytest.raises(PlanError, match=re.escape(".".join(map(str, path)))):
+        parse_plan(edited(path, more), TODAY)
+
+
+def test_a_file_may_be_as_large_as_its_limit() -> None:
+    """A plan of just the largest size is read; one byte more is not."""
+    padded = TEMPLATE + "#" * (limits.PLAN_FILE_MAX_BYTES - len(TEMPLATE.encode()))
+    assert parse_plan(padded, TODAY) == parse_plan(TEMPLATE, TODAY)
+    with pytest.raises(PlanError, match="at most 1048576"):
+        parse_plan(padded + "#", TODAY)
+
+
+def test_combinations_of_values_hold_on_both_sides() -> None:
+    """A metric may have 2^20 partitions; 2^20 and a few more are refused."""
+    sizes = {"a": 1024, "b": 1024}
+    dimensions = {n: {"values": [f"v{i}" for i in range(size)]} for n, size in sizes.items()}
+    assert parse_plan(edited(("metrics", "codec", "dimensions"), dimensions), TODAY).metric("codec").partitions == 2**20
+    dimensions["b"]["values"].append("one more")
+    with pytest.raises(PlanError, match=r"metrics\.codec\.dimensions: at most 1048576"):
+        parse_plan(edited(("metrics", "codec", "dimensions"), dimensions), TODAY)
 
 
 def test_numbers_are_exact() -> None:
@@ -172,4 +310,9 @@ def test_the_schema_describes_every_field() -> None:
     schema = plan_json_schema()
     metric = schema["$defs"]["MetricFile"]
     assert metric["additionalProperties"] is False
-    assert all("description" in field or "$ref" in field for field in metric["properties"].values())
+    for part in (schema, *schema["$defs"].values()):
+        for name, field in part["properties"].items():
+            assert "description" in field or "$ref" in field, name
+    assert metric["properties"]["resolution"]["type"] == "number"
+    assert metric["properties"]["resolution"]["default"] == 1
+    assert '"string"' not in str(schema["$defs"]["PrivacyFile"]["properties"]["epsilon"])

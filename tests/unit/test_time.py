@@ -73,6 +73,46 @@ def test_other_lengths_are_refused(text: str) -> None:
         Span.parse(text)
 
 
+@given(MOMENTS, st.sampled_from([(a, b) for a in SPANS for b in SPANS if a.length_ms >= HOUR_MS]))
+def test_only_spans_that_divide_tile(moment: int, pair: tuple[Span, Span]) -> None:
+    """A window is cut by a finer span's borders alone exactly where that span divides its own."""
+    finer, coarser = pair
+    if finer.divides(coarser):
+        outer = coarser.window_of(moment)
+        assert finer.window_of(outer.start_ms + 1).start_ms == outer.start_ms
+        assert finer.window_of(outer.end_ms).end_ms == outer.end_ms
+    else:
+        windows = [coarser.window_of(moment + i * coarser.length_ms) for i in range(8)]
+        assert any(finer.window_of(w.end_ms).end_ms != w.end_ms for w in windows)
+
+
+@given(MOMENTS)
+def test_months_are_those_of_the_calendar(moment: int) -> None:
+    """A month's window holds what ends after its first midnight, up to the next month's first midnight."""
+    inside = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(milliseconds=moment - 1)
+    first = dt.datetime(inside.year, inside.month, 1, tzinfo=dt.UTC)
+    following = (first + dt.timedelta(days=31)).replace(day=1)
+    window = Span.parse("1mo").window_of(moment)
+    assert (window.start_ms, window.end_ms) == (first.timestamp() * 1000, following.timestamp() * 1000)
+    days = Span.parse("1d").tiles(window)
+    assert len(days) == (following - first).days <= Span.parse("1d").most_in(Span.parse("1mo"))
+
+
+@pytest.mark.parametrize(("year", "days"), [(1972, 29), (2000, 29), (2100, 28), (2023, 28), (2024, 29)])
+def test_february_is_as_long_as_its_year_says(year: int, days: int) -> None:
+    """February has 29 days in leap years, of which 2100 is none."""
+    middle = int(dt.datetime(year, 2, 14, tzinfo=dt.UTC).timestamp() * 1000)
+    window = Span.parse("1mo").window_of(middle)
+    assert window.end_ms - window.start_ms == days * DAY_MS
+
+
+@given(st.lists(MOMENTS, max_size=20), st.sampled_from(SPANS))
+def test_columns_are_assigned_as_single_moments_are(moments: list[int], span: Span) -> None:
+    """The start of each moment of a column is that of its own window."""
+    starts = span.starts(np.array(moments, np.int64))
+    assert starts.tolist() == [span.window_of(m).start_ms for m in moments]
+
+
 def test_durations() -> None:
     """Lateness may be nothing, and is never a month."""
     assert parse_duration_ms("0") == 0

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from hushmeter import limits
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Text = Annotated[str, Field(min_length=1, max_length=limits.TEXT_MAX_LENGTH)]
-Token = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f/]{1,64}$")]
-Number = Annotated[Decimal, Field(allow_inf_nan=False)]
+Token = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029/]{1,64}$")]
+Number = Annotated[Decimal, Field(allow_inf_nan=False, max_digits=limits.NUMBER_DIGITS_MAX)]
 Count = Annotated[int, Field(ge=1, le=limits.PARTITIONS_PER_METRIC_MAX)]
 Events = Annotated[int, Field(ge=1, le=limits.EVENTS_PER_UNIT_MAX)]
 Range = Annotated[list[Number], Field(min_length=2, max_length=2)]
+# Tags in brackets are no part of the path that people are told; see `hushmeter.plan.reading`.
+AskedStatistic = Annotated[
+    Annotated[str, Tag("[name]")] | Annotated[dict[str, Any], Tag("[options]")],
+    Discriminator(lambda asked: "[options]" if isinstance(asked, dict) else "[name]"),
+]
 
 
 class _Closed(BaseModel):
@@ -102,7 +107,7 @@ class MetricFile(_Closed):
     at: Annotated[list[str] | None, Field(min_length=1, description="Resolutions to release at; all by default.")] = None
     per_unit: Annotated[PerUnitFile, Field(description="What one unit can contribute.")] = PerUnitFile()
     weighting: Annotated[Literal["unit", "event"], Field(description="unit: each unit counts once a partition.")] = "unit"
-    statistics: Annotated[list[str | dict[str, list[Number]]], Field(min_length=1, description="What is released.")]
+    statistics: Annotated[list[AskedStatistic], Field(min_length=1, description="What is released.")]
     weight: Annotated[Number, Field(gt=0, le=1000, description="Share of the budget, against other metrics.")] = Decimal(1)
 
 
@@ -111,7 +116,7 @@ class PlanFile(_Closed):
 
     plan: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="The plan's name.")]
     version: Annotated[int, Field(ge=1, le=2**31 - 1, description="From 1; a change is a new version.")]
-    privacy: PrivacyFile
+    privacy: Annotated[PrivacyFile, Field(description="What is protected, for how long, at what cost.")]
     resolutions: Annotated[
         dict[str, ResolutionFile],
         Field(min_length=1, max_length=limits.RESOLUTIONS_MAX, description="Window lengths such as 1h, 1d, 1w, 1mo."),
@@ -119,4 +124,6 @@ class PlanFile(_Closed):
     purposes: Annotated[
         dict[Name, Text], Field(min_length=1, max_length=limits.PURPOSES_MAX, description="What people are asked, by name.")
     ]
-    metrics: Annotated[dict[Name, MetricFile], Field(min_length=1, max_length=limits.METRICS_MAX)]
+    metrics: Annotated[
+        dict[Name, MetricFile], Field(min_length=1, max_length=limits.METRICS_MAX, description="What is measured, by name.")
+    ]

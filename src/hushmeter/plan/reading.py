@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
@@ -39,7 +39,7 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
     Raises:
         PlanError: with a line for each problem.
     """
-    size = len(text.encode())
+    size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.PLAN_FILE_MAX_BYTES:
         raise PlanError(f"the plan has {size} bytes; at most {limits.PLAN_FILE_MAX_BYTES} are read")
     file = _validated(_loaded(text))
@@ -53,6 +53,7 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
         build_metric(name, metric, file, resolutions, problems, today if check_expiry else None)
         for name, metric in file.metrics.items()
     ]
+    _check_edges(file, problems)
     problems.raise_any()
     privacy = Privacy(file.privacy.unit, period, file.privacy.epsilon, file.privacy.delta, file.privacy.expected_units)
     purposes = tuple(Purpose(name, text) for name, text in file.purposes.items())
@@ -60,11 +61,30 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
     return Plan(file.plan, file.version, privacy, tuple(resolutions), purposes, built, plan_hash_of(file))
 
 
-def plan_hash_of(file: PlanFile) -> str:
-    """SHA-256 of the plan's canonical JSON, hexadecimal: comments, spaces and defaults written out do not change it."""
+def canonical_text(file: PlanFile) -> str:
+    """The plan as JSON that depends on what the file says, not on how it is written.
+
+    Comments, spaces, the order of fields and of resolutions, and the notation of numbers do not change it. The order of
+    metrics, dimensions and values does: it is the order of series numbers and of partitions.
+
+    Args:
+        file: a plan file whose resolutions' names are window lengths.
+    """
     dumped = file.model_dump(mode="python")
-    canonical = json.dumps(dumped, sort_keys=False, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    dumped["resolutions"] = _finest_first(dumped["resolutions"])
+    for metric in dumped["metrics"].values():
+        for field in ("by_resolution", "max_windows"):
+            metric["per_unit"][field] = _finest_first(metric["per_unit"][field])
+    return json.dumps(dumped, sort_keys=False, separators=(",", ":"), default=_plain)
+
+
+def plan_hash_of(file: PlanFile) -> str:
+    """SHA-256 of `canonical_text`, hexadecimal."""
+    return hashlib.sha256(canonical_text(file).encode()).hexdigest()
+
+
+def _finest_first(by_resolution: dict[str, Any]) -> dict[str, Any]:
+    return dict(sorted(by_resolution.items(), key=lambda item: Span.parse(item[0])))
 
 
 def _plain(value: object) -> str:
@@ -96,7 +116,29 @@ def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal:
         raise PlanError(f"line {node.start_mark.line + 1}: {text!r} is not a finite number") from None
 
 
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    # YAML 1.1 reads 010 as eight and 1:30 as ninety; nobody who writes a plan means that.
+    text = str(loader.construct_scalar(node)).replace("_", "")
+    if re.fullmatch(r"[-+]?(0|[1-9]\d*)", text) is None or len(text) > limits.NUMBER_DIGITS_MAX:
+        raise PlanError(
+            f"line {node.start_mark.line + 1}: {text[:40]!r} is not a plain number: write at most "
+            f"{limits.NUMBER_DIGITS_MAX} decimal digits without a leading zero, or quote it if it is text"
+        )
+    return int(text)
+
+
+def _date(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> dt.date:
+    try:
+        return loader.construct_yaml_timestamp(node)
+    except ValueError as error:
+        raise PlanError(
+            f"line {node.start_mark.line + 1}: {node.value!r} is not a day: {error}; write one such as 2027-06-30"
+        ) from None
+
+
 _Loader.add_constructor("tag:yaml.org,2002:float", _decimal)
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _date)
 # YAML 1.1 reads 1e-8 as text; people mean the number.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
@@ -105,12 +147,38 @@ _Loader.add_implicit_resolver(
 
 def _loaded(text: str) -> dict[str, Any]:
     try:
-        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        _check_expansion(root)
+        loaded = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         raise PlanError(f"the plan is not valid YAML: {error}") from None
+    except RecursionError:
+        raise PlanError("the plan is nested too deeply; plans need fewer than ten levels") from None
     if not isinstance(loaded, dict):
         raise PlanError("the plan must be a mapping that begins with 'plan: NAME'; hushmeter plan init writes one")
     return loaded
+
+
+def _check_expansion(root: yaml.Node | None) -> None:
+    """Refuses aliases that hold themselves, or that stand for more than a file without aliases could hold."""
+    sizes: dict[yaml.Node, int] = {}
+    open_nodes: set[yaml.Node] = set()
+
+    def size(node: yaml.Node) -> int:
+        if node in open_nodes:
+            raise PlanError(f"line {node.start_mark.line + 1}: this anchor holds an alias of itself; write it out")
+        if node not in sizes:
+            open_nodes.add(node)
+            children = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = itertools.chain.from_iterable(c if isinstance(c, tuple) else (c,) for c in children)
+            sizes[node] = 1 + sum(size(part) for part in parts)
+            open_nodes.remove(node)
+        return sizes[node]
+
+    most = limits.PLAN_FILE_MAX_BYTES
+    if root is not None and size(root) > most:
+        raise PlanError(f"the plan's aliases stand for {size(root)} values; at most {most} are read: use fewer aliases")
 
 
 def _validated(loaded: dict[str, Any]) -> PlanFile:
@@ -130,7 +198,7 @@ def _numbers_as_decimals(value: Any) -> Any:
     return value
 
 
-_DECIMAL_FIELDS = frozenset({"epsilon", "delta", "resolution", "weight", "range", "edges", "quantiles"})
+_DECIMAL_FIELDS = frozenset({"epsilon", "delta", "resolution", "weight", "range", "edges"})
 
 
 def _decimal_field(name: object, value: Any) -> Any:
@@ -141,29 +209,51 @@ def _decimal_field(name: object, value: Any) -> Any:
     return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+_PLAINLY = {
+    "string_type": "must be text; quote it",
+    "is_instance_of": "must be a number, without quotes",
+    "int_type": "must be a whole number, written in digits and without quotes",
+    "date_type": "must be a day such as 2027-06-30, without quotes",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list, such as [a, b]",
+    "dict_type": "must be a mapping of names to values",
+    "model_type": "must be a mapping of names to values",
+}
+
+
 def _line(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    parts = [str(part) for part in error["loc"] if not str(part).startswith("[")]
+    path = ".".join(part if part.isprintable() else repr(part) for part in parts)
     value = error["input"]
     shown = repr(str(value) if isinstance(value, Decimal) else value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    message = str(error["msg"])
+    message = _PLAINLY.get(error["type"], str(error["msg"]))
     if error["type"] == "extra_forbidden":
-        message = "is not a field here" + _did_you_mean(error["loc"])
+        message = "is not a field here; " + _lawful_fields(error["loc"])
     elif error["type"] == "missing":
         return f"{path}: is missing; it is required"
-    elif error["type"] == "string_type":
-        message = "must be text; quote it"
     elif error["type"] == "string_pattern_mismatch":
-        message += "; names begin with a small letter and hold small letters, digits and _"
+        message += _pattern_in_words(error["ctx"]["pattern"])
     return f"{path}: {message} (got {shown})"
 
 
-def _did_you_mean(location: Sequence[Any]) -> str:
-    """The field that was probably meant, among all that plans have."""
+def _pattern_in_words(pattern: str) -> str:
+    if pattern.startswith("^[a-z]"):
+        return "; names begin with a small letter and hold at most 64 small letters, digits and _"
+    return "; a value has 1 to 64 characters, none of them a slash or a control character"
+
+
+def _lawful_fields(location: Sequence[Any]) -> str:
+    """The field that was probably meant, or all that may stand in this place of the file."""
     schema = PlanFile.model_json_schema()
-    known = {name for part in (schema, *schema["$defs"].values()) for name in part.get("properties", {})}
+    here: dict[str, Any] = schema
+    for part in location[:-1]:
+        named: list[Any] = list(here.get("patternProperties", {}).values())
+        here = here.get("properties", {}).get(str(part)) or here.get("additionalProperties") or named[0]
+        here = schema["$defs"][here["$ref"].rpartition("/")[2]] if "$ref" in here else here
+    known = list(here.get("properties", ()))
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}"
 
 
 def _resolutions(file: PlanFile, problems: Problems) -> list[Resolution]:
@@ -191,7 +281,7 @@ def _check_nesting(resolutions: Sequence[Resolution], period: Span, problems: Pr
         elif resolution.span.most_in(period) > limits.WINDOWS_PER_PERIOD_MAX:
             windows = resolution.span.most_in(period)
             problems.add(path, resolution.name, f"{windows} windows a period; at most {limits.WINDOWS_PER_PERIOD_MAX}")
-    for finer, coarser in _pairs(resolutions):
+    for finer, coarser in itertools.pairwise(resolutions):
         if finer.span.length_ms == coarser.span.length_ms:
             problems.add(f"resolutions.{coarser.name}", coarser.name, f"is as long as {finer.name}; keep one")
         elif not finer.span.divides(coarser.span):
@@ -204,5 +294,9 @@ def _check_nesting(resolutions: Sequence[Resolution], period: Span, problems: Pr
             )
 
 
-def _pairs(resolutions: Sequence[Resolution]) -> Iterator[tuple[Resolution, Resolution]]:
-    return itertools.pairwise(resolutions)
+def _check_edges(file: PlanFile, problems: Problems) -> None:
+    """Edges, in steps, stay where a range may be: they travel as 64-bit integers."""
+    for name, metric in file.metrics.items():
+        for edge in metric.edges:
+            if abs(Fraction(edge) / Fraction(metric.resolution)) > limits.RANGE_MAX:
+                problems.add(f"metrics.{name}.edges", edge, f"within {limits.RANGE_MAX} steps of zero")

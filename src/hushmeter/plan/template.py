@@ -6,7 +6,7 @@ import datetime as dt
 
 _DAYS_TO_EXPIRY = 180
 
-_TEMPLATE = """\
+PLAN_TEMPLATE = """\
 # A hushmeter telemetry plan: everything that may be measured, and nothing else.
 # Check it with: hushmeter plan check THIS_FILE
 plan: call-quality
@@ -88,4 +88,4 @@ metrics:
 
 def plan_template(today: dt.date) -> str:
     """A plan to start from, whose metrics expire half a year after `today`."""
-    return _TEMPLATE.replace("EXPIRES", (today + dt.timedelta(days=_DAYS_TO_EXPIRY)).isoformat())
+    return PLAN_TEMPLATE.replace("EXPIRES", (today + dt.timedelta(days=_DAYS_TO_EXPIRY)).isoformat())

@@ -165,7 +165,7 @@ def _metric(plan: Plan, name: str) -> Metric:
     except KeyError:
         names = [m.name for m in plan.metrics]
         near = difflib.get_close_matches(name, names, n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
+        meant = f"; did you mean {near[0]}?" if near else "."
         raise QueryRefused(f"there is no metric {name[:80]!r}{meant} The plan has {', '.join(names)}") from None
 
 

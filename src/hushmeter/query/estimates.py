@@ -67,7 +67,7 @@ def component_labels(metric: Metric) -> tuple[str, ...]:
     """The names of a metric's weights: bins as `(100, 200]` in its unit, sides of a flag, options of a choice."""
     match metric.kind:
         case Kind.DISTRIBUTION:
-            edges = [f"{edge * metric.step:f}" for edge in metric.edges]
+            edges = [f"{(edge * metric.step).normalize():f}" for edge in metric.edges]
             inner = [f"({a}, {b}]" for a, b in itertools.pairwise(edges)]
             return (f"<= {edges[0]}", *inner, f"> {edges[-1]}") if edges else ()
         case Kind.CHOICE:

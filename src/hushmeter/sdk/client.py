@@ -21,7 +21,15 @@ ATTEMPTS_MAX = 6
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 TIMEOUT_S = 30.0
-_PASSING = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED})
+_PASSING = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        # What gRPC says of a call that reaches a server which is just stopping; this client cancels none itself.
+        grpc.StatusCode.CANCELLED,
+    }
+)
 
 
 class IngestClient:

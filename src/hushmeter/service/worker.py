@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import structlog
 
+from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import Failure, HushmeterError, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
@@ -52,6 +53,7 @@ class IntakeWorker:
         self._register = ConsentRegister(context.plan.purpose_names)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._queue = IntakeQueue()
+        self._validating = 0
         self._decisions: list[_Deciding] = []
         self._wake = asyncio.Event()
         self._stopping = False
@@ -104,14 +106,20 @@ class IntakeWorker:
         return await pending.answer
 
     async def validate(self, raw: RawReports) -> Outcome:
-        """Answers as `submit` would, and stores nothing."""
+        """Answers as `submit` would, and stores nothing; as bounded as what waits for the disk."""
+        if self._validating + len(raw) > limits.QUEUED_REPORTS_MAX:
+            raise Overloaded(f"{self._validating} reports wait to be judged; at most {limits.QUEUED_REPORTS_MAX} may")
 
         def judge() -> Outcome:
             now = self._segments.now_ms()
             admission = self._admit(raw, now)
             return self._outcome(admission, 0, len(raw), now)
 
-        return await self._in_order(judge)
+        self._validating += len(raw)
+        try:
+            return await self._in_order(judge)
+        finally:
+            self._validating -= len(raw)
 
     async def decide(self, unit_id: bytes, decisions: Sequence[Decision]) -> tuple[dict[str, PurposeState], int]:
         """Records decisions of one unit, durably, and says what binds now and when they were received.
