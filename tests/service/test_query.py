@@ -90,10 +90,10 @@ def test_values_are_what_was_sent(service: Running) -> None:
     assert read(service, "setup", "events", "1d") == {(0,): 6}
     assert read(service, "setup", "sum", "1d") == {(0,): 331.5}
     assert read(service, "setup", "histogram", "1h") == {
-        (0, "<= 10.0"): 2,
-        (0, "> 100.0"): 2,
-        (2, "<= 10.0"): 1,
-        (2, "> 100.0"): 1,
+        (0, "<= 10"): 2,
+        (0, "> 100"): 2,
+        (2, "<= 10"): 1,
+        (2, "> 100"): 1,
     }
     assert read(service, "drift", "sum", "1h") == {(0,): -5, (2,): -7}
     assert read(service, "crashed", "rate", "1d") == {(0,): 0.5}
