@@ -42,6 +42,10 @@ DIMENSION_VALUES_MAX = 10_000
 VIEWS_PER_METRIC_MAX = 32
 EDGES_MAX = 256
 OPTIONS_MAX = 256
+TOKEN_MAX_LENGTH = 64
+"""Characters of a token of an open dimension."""
+TOKENS_PER_WINDOW_MAX = 2**20
+"""Distinct partitions that one window's open view may hold; beyond it the window is LOST by name (P1)."""
 PARTITIONS_PER_METRIC_MAX = 2**20
 SERIES_MAX = 2**31
 NAME_MAX_LENGTH = 64

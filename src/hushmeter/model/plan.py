@@ -72,23 +72,50 @@ class Purpose:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenValues:
+    """What the short tokens of an open dimension look like.
+
+    Attributes:
+        pattern: of a whole token, in the syntax of RE2.
+        max_length: of a token, in characters.
+        expected: how many distinct tokens the plan's author expects in one window; predicts what stays hidden.
+    """
+
+    pattern: str
+    max_length: int
+    expected: int
+
+    def __post_init__(self) -> None:
+        ensure(1 <= self.max_length <= limits.TOKEN_MAX_LENGTH, f"a token's length is out of range: {self.max_length}")
+        ensure(self.expected >= 1, f"at least one token is expected, got {self.expected}")
+
+
+@dataclass(frozen=True, slots=True)
 class Dimension:
-    """A public dimension: a closed list of values.
+    """A dimension: a closed list of values (public), or open tokens (private: released through partition selection).
 
     Attributes:
         name: as in views.
-        values: the closed list, in the order of partition numbers.
+        values: the closed list, in the order of partition numbers; empty where the dimension is open.
         per_unit: whether a unit has one value of it (`scope: unit`), so that it does not multiply the partitions that a
             unit can touch.
+        open: what its tokens look like; None where the list is closed.
     """
 
     name: str
     values: tuple[str, ...]
     per_unit: bool = False
+    open: OpenValues | None = None
 
     def __post_init__(self) -> None:
-        ensure(1 <= len(self.values) <= limits.DIMENSION_VALUES_MAX, f"dimension {self.name} has {len(self.values)} values")
+        ensure((self.open is None) == bool(self.values), f"dimension {self.name} is either open or has values")
+        ensure(len(self.values) <= limits.DIMENSION_VALUES_MAX, f"dimension {self.name} has {len(self.values)} values")
         ensure(len(set(self.values)) == len(self.values), f"dimension {self.name} repeats a value")
+
+    @property
+    def size(self) -> int:
+        """By how much it multiplies public partitions: 1 where it is open."""
+        return max(1, len(self.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +193,8 @@ class Metric:
 
     @property
     def partitions(self) -> int:
-        """The number of combinations of all its dimensions' values."""
-        return math.prod(len(d.values) for d in self.dimensions)
+        """The number of combinations of its closed dimensions' values."""
+        return math.prod(d.size for d in self.dimensions)
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -195,18 +222,24 @@ class Metric:
         """The dimensions of a view, in its order."""
         return tuple(self.dimension(name) for name in view)
 
+    def open_dimension(self, view: tuple[str, ...]) -> Dimension | None:
+        """The open dimension of a view; None where all its partitions are public. A metric has at most one."""
+        return next((d for d in self.view_dimensions(view) if d.open), None)
+
     def view_partitions(self, view: tuple[str, ...]) -> int:
-        """The number of partitions of a view."""
-        return math.prod(len(d.values) for d in self.view_dimensions(view))
+        """The number of public partitions of a view: combinations of its closed dimensions' values."""
+        return math.prod(d.size for d in self.view_dimensions(view))
 
     def partition_labels(self, view: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-        """The dimension values of each partition of a view, in the order of partition numbers."""
-        return tuple(itertools.product(*(d.values for d in self.view_dimensions(view))))
+        """The values of a view's closed dimensions in each public partition, in the order of partition numbers."""
+        return tuple(itertools.product(*(d.values for d in self.view_dimensions(view) if not d.open)))
 
     def l0(self, view: tuple[str, ...], resolution: str) -> int:
         """How many partitions of a view one unit can touch in one window (P4)."""
-        free = math.prod(len(d.values) for d in self.view_dimensions(view) if not d.per_unit)
-        return min(self.bounds[resolution].max_partitions, free)
+        most = self.bounds[resolution].max_partitions
+        if any(d.open and not d.per_unit for d in self.view_dimensions(view)):
+            return most
+        return min(most, math.prod(d.size for d in self.view_dimensions(view) if not d.per_unit))
 
 
 @dataclass(frozen=True, slots=True)

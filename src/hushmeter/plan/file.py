@@ -58,8 +58,15 @@ class DimensionFile(_Closed):
         list[Token] | None, Field(min_length=1, max_length=limits.DIMENSION_VALUES_MAX, description="The closed list.")
     ] = None
     open: Annotated[bool, Field(description="Open short tokens, released through partition selection.")] = False
-    max_length: Annotated[int | None, Field(ge=1, le=64, description="Of an open dimension's tokens.")] = None
-    pattern: Annotated[str | None, Field(description="Of an open dimension's tokens.")] = None
+    max_length: Annotated[
+        int | None, Field(ge=1, le=limits.TOKEN_MAX_LENGTH, description="Of an open dimension's tokens, in characters.")
+    ] = None
+    pattern: Annotated[
+        str | None, Field(max_length=limits.TEXT_MAX_LENGTH, description="Of an open dimension's whole tokens (RE2).")
+    ] = None
+    expected_values: Annotated[
+        int | None, Field(ge=1, le=limits.TOKENS_PER_WINDOW_MAX, description="Distinct tokens expected in one window.")
+    ] = None
     scope: Annotated[Literal["unit", "event"], Field(description="unit: a unit has one value of it.")] = "event"
 
 

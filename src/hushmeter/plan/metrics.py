@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from hushmeter import limits
 from hushmeter.model.plan import (
     STATISTICS,
@@ -17,11 +20,12 @@ from hushmeter.model.plan import (
     Dimension,
     Kind,
     Metric,
+    OpenValues,
     Statistic,
     Weighting,
 )
 from hushmeter.model.time import DAY_MS, Resolution
-from hushmeter.plan.file import BoundsFile, MetricFile, PlanFile
+from hushmeter.plan.file import BoundsFile, DimensionFile, MetricFile, PlanFile
 from hushmeter.plan.problems import Problems
 
 _LATER = frozenset({"variance", "quantiles", "top_k", "ratio", "vector"})
@@ -117,20 +121,42 @@ class _Builder:
             self._add("expires", file.expires, f"a day from {today} to {latest}")
 
     def _dimensions(self) -> tuple[Dimension, ...]:
-        dimensions = []
-        for name, dimension in self._file.dimensions.items():
-            path = f"dimensions.{name}"
-            if dimension.open or dimension.values is None:
-                self._add(path, "open", "open dimensions (private partitions) are not available yet: list the values")
-                continue
-            if len(set(dimension.values)) < len(dimension.values):
-                self._add(f"{path}.values", dimension.values, "each value once")
-                continue
-            dimensions.append(Dimension(name, tuple(dimension.values), dimension.scope == "unit"))
-        partitions = math.prod(len(d.values) for d in dimensions)
+        built = [self._dimension(name, file) for name, file in self._file.dimensions.items()]
+        dimensions = tuple(d for d in built if d is not None)
+        partitions = math.prod(d.size for d in dimensions)
         if partitions > limits.PARTITIONS_PER_METRIC_MAX:
             self._add("dimensions", partitions, f"at most {limits.PARTITIONS_PER_METRIC_MAX} combinations of values")
-        return tuple(dimensions)
+        opened = [d.name for d in dimensions if d.open]
+        if len(opened) > 1:
+            self._add("dimensions", ", ".join(opened), "at most one dimension of a metric is open; list the others' values")
+        return dimensions
+
+    def _dimension(self, name: str, file: DimensionFile) -> Dimension | None:
+        path, per_unit = f"dimensions.{name}", file.scope == "unit"
+        if not file.open:
+            of_open = [f for f in ("max_length", "pattern", "expected_values") if getattr(file, f) is not None]
+            for field in of_open:
+                self._add(f"{path}.{field}", getattr(file, field), "belongs to open dimensions alone; leave it out")
+            if file.values is None:
+                self._add(path, "neither", "write values: [...], the closed list, or open: true for short tokens")
+            elif len(set(file.values)) < len(file.values):
+                self._add(f"{path}.values", file.values, "each value once")
+            elif not of_open:
+                return Dimension(name, tuple(file.values), per_unit)
+            return None
+        if file.values is not None:
+            self._add(f"{path}.values", file.values, "a dimension is open or has values; keep one of the two")
+            return None
+        if file.pattern is None or file.max_length is None:
+            missing = "pattern" if file.pattern is None else "max_length"
+            self._add(f"{path}.{missing}", "none", "an open dimension needs the pattern and max_length of its tokens")
+            return None
+        try:
+            pc.match_substring_regex(pa.array([""]), f"^(?:{file.pattern})$")
+        except pa.ArrowInvalid as error:
+            self._add(f"{path}.pattern", file.pattern, f"not a regular expression that RE2 knows: {error}")
+            return None
+        return Dimension(name, (), per_unit, OpenValues(file.pattern, file.max_length, file.expected_values or 100))
 
     def _views(self, known: list[str]) -> tuple[tuple[str, ...], ...]:
         views = []

@@ -23,7 +23,7 @@ def view_numbers(metric: Metric, view: tuple[str, ...], *, scope_only: bool = Fa
     """
     numbers = np.zeros(1, np.int64)
     for dimension in metric.dimensions:
-        size = len(dimension.values)
+        size = dimension.size
         counted = dimension.name in view and (dimension.per_unit or not scope_only)
         digits = np.arange(size) if counted else np.zeros(size, np.int64)
         numbers = (numbers[:, None] * (size if counted else 1) + digits).ravel()
