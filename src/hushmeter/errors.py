@@ -80,6 +80,10 @@ class SegmentLost(Failure):
     """A segment of the intake log that was acknowledged cannot be read any more."""
 
 
+class TooManyPartitions(Failure):
+    """A window's open view holds more private partitions than one may; the window is lost by name (P1)."""
+
+
 class LedgerBroken(Failure):
     """The ledger's hash chain does not hold."""
 

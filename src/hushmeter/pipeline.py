@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hushmeter.carried import CarriedWindows
 from hushmeter.consent.register import ConsentRegister, bucket_of
-from hushmeter.errors import KeyGone, SegmentLost
+from hushmeter.errors import KeyGone, SegmentLost, TooManyPartitions
 from hushmeter.ingest.identity import pseudonym_of, window_salt
 from hushmeter.ledger.entries import entries_of
 from hushmeter.ledger.pricing import PriceList
@@ -41,21 +42,23 @@ def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRe
     plan, window, store = ports.catalog.plan, record.window, ports.store
     period = plan.privacy.period.window_of(window.end_ms)
     charge = ports.prices.charge(window, store.spent(period.start_ms))
-    budget = ports.deployment.budget
+    identity, budget = ports.deployment.deployment_id, ports.deployment.budget
+    carried = CarriedWindows(plan, window, period, store, ports.keys)
     try:
-        tally = tally_window(record, ports, consent, period)
-    except (SegmentLost, KeyGone):
-        lost = entries_of(plan, ports.deployment.deployment_id, charge, None)
-        store.mark_lost(window, lost, period.start_ms, charge.rho, budget)
+        tally = tally_window(record, ports, consent, period, carried)
+    except (SegmentLost, KeyGone, TooManyPartitions):
+        store.mark_lost(window, entries_of(plan, identity, charge, None), period.start_ms, budget)
         return WindowState.LOST
     completeness = store.serving_ms(window.start_ms, window.end_ms) / (window.end_ms - window.start_ms)
     releases = measure(tally, charge, ports.mechanisms, plan=plan, completeness=completeness)
-    entries = entries_of(plan, ports.deployment.deployment_id, charge, releases)
-    store.publish(window, releases, entries, period.start_ms, charge.rho, budget)
+    entries = entries_of(plan, identity, charge, releases)
+    store.publish(window, releases, entries, period.start_ms, budget, carried.after(tally))
     return WindowState.RELEASED
 
 
-def tally_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, period: Window) -> Tally:
+def tally_window(
+    record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, period: Window, carried: CarriedWindows
+) -> Tally:
     """The exact bounded aggregates of one window, bucket by bucket; secret."""
     plan, window, log = ports.catalog.plan, record.window, ports.log
     starts = [w.start_ms for w in plan.finest.span.tiles(window)]
@@ -67,10 +70,10 @@ def tally_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegi
     bits = max((log.bucket_bits(start, names) for start, names in ids.items()), default=0)
     key = ports.keys.get_or_create(f"period/{period.start_ms}")
     table = consent.table(period.start_ms, lambda subject: pseudonym_of(key, subject))
-    tally, salt = empty_tally(plan, window), window_salt(key, window)
+    tally, salt, before = empty_tally(plan, window), window_salt(key, window), carried.before()
     for bucket in range(2**bits if ids else 0):
-        rows = _read(log, ids, bucket, bits)
-        tally += seal(rows, window, catalog=ports.catalog, consent=bucket_of(table, bucket, bits), salt=salt)
+        rows, given = _read(log, ids, bucket, bits), bucket_of(table, bucket, bits)
+        tally += seal(rows, window, catalog=ports.catalog, consent=given, salt=salt, participation=before)
     return tally
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
 
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import Charge, LedgerEntry, PrivacyBudget
-from hushmeter.model.release import NoisyVector, Release
+from hushmeter.model.ledger import Charge, DraftEntry, LedgerEntry, PrivacyBudget, PrivacyLoss, Spending
+from hushmeter.model.measurement import Mechanism
+from hushmeter.model.records import Deployment, Registration, SegmentRecord, WindowRecord
+from hushmeter.model.release import NoisyVector, PrivateKey, Release, Selection
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Int64, Window
@@ -32,22 +33,52 @@ class Clock(Protocol):
 class Mechanisms(Protocol):
     """Noise: the only way from a tally to a release."""
 
-    def gaussian(self, values: Int64, *, scale: float, l2_sensitivity: float, rho: Fraction) -> NoisyVector:
-        """Adds discrete Gaussian noise to every cell.
+    def add_noise(
+        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
+    ) -> NoisyVector:
+        """Adds discrete noise to every cell.
 
         Args:
             values: int64[partitions, columns], exact.
-            scale: sigma of the noise, in the same steps.
-            l2_sensitivity: L2 norm of what one unit can move `values` by.
-            rho: what may be spent.
+            mechanism: discrete Gaussian or discrete Laplace.
+            scale: of the noise, in the same steps.
+            sensitivity: L2 (Gaussian) or L1 (Laplace) norm of what one unit can move `values` by.
+            loss: what may be spent.
 
         Returns:
-            The noisy values, with what the mechanism's own privacy map says they cost: at most `rho`.
+            The noisy values, with what the mechanism's own privacy map says they cost: at most `loss`.
 
         Raises:
-            InvariantError: scale or sensitivity is not positive and finite, or the map exceeds `rho`; before any value
-                is touched.
+            InvariantError: scale or sensitivity is not positive and finite, or the map exceeds `loss`; before any value is
+                touched.
         """
+
+    def select(
+        self,
+        counts: Mapping[PrivateKey, int],
+        *,
+        mechanism: Mechanism,
+        scale: float,
+        threshold: int,
+        l0: int,
+        loss: PrivacyLoss,
+    ) -> Selection:
+        """Releases the partitions whose noisy count of units reaches a threshold, with that count.
+
+        Args:
+            counts: exact numbers of units by partition.
+            mechanism: Gaussian or Laplace threshold.
+            scale: of the noise.
+            threshold: smallest noisy count that is released.
+            l0: partitions that one unit can be in.
+            loss: what may be spent.
+
+        Raises:
+            InvariantError: as `add_noise`, and for a threshold that is not above what one unit adds.
+        """
+
+    def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
+        """The smallest threshold that costs at most delta; a function of these parameters alone."""
 
     def zcdp_budget(self, epsilon: float, delta: float) -> Fraction:
         """The largest rho that implies (epsilon, delta), rounded down."""
@@ -80,30 +111,6 @@ class KeyRing(Protocol):
 
     def destroy(self, name: str) -> None:
         """Makes the key unrecoverable; does nothing where it is gone already."""
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentRecord:
-    """One segment as the state store knows it.
-
-    Attributes:
-        sequence: order of registration, from 1.
-        segment_id: its name in the intake log, 32 hexadecimal digits.
-        worker_id: who may write it.
-        storage_start_ms: start of its storage window.
-        resolutions: of the release windows that it may hold rows of: those whose deadline had not passed when its owner
-            registered it.
-        closed: whether its frames are final (closed by its owner, or fenced by the sealer).
-        frames: how many frames are final; 0 until it is closed.
-    """
-
-    sequence: int
-    segment_id: str
-    worker_id: str
-    storage_start_ms: int
-    resolutions: frozenset[str]
-    closed: bool
-    frames: int
 
 
 class IntakeLog(Protocol):
@@ -152,55 +159,6 @@ class IntakeLog(Protocol):
 
     def storage_windows(self) -> tuple[int, ...]:
         """Starts of the storage windows that have files, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """What a state store was founded with.
-
-    Attributes:
-        deployment_id: 32 hexadecimal digits.
-        created_at_ms: windows that end before are not scheduled.
-        plan_version, plan_hash: the active plan.
-        plan_text: canonical YAML text of the active plan, as it was read.
-        budget: the period's budget, fixed at foundation (C3).
-    """
-
-    deployment_id: str
-    created_at_ms: int
-    plan_version: int
-    plan_hash: str
-    plan_text: str
-    budget: PrivacyBudget
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """An answer to `register_segment`.
-
-    Attributes:
-        segment: the record.
-        closed_windows: (resolution, start) of release windows over the storage window that no longer take rows: what
-            this segment holds is too late for them, whatever a clock says.
-    """
-
-    segment: SegmentRecord
-    closed_windows: frozenset[tuple[str, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRecord:
-    """One release window as the state store knows it.
-
-    Attributes:
-        window: which.
-        state: never OPEN: open windows have no record.
-        last_segment: registrations up to this sequence number may hold rows of it; later ones may not.
-    """
-
-    window: Window
-    state: WindowState
-    last_segment: int
 
 
 class StateStore(Protocol):
@@ -274,25 +232,37 @@ class StateStore(Protocol):
         self,
         window: Window,
         releases: Sequence[Release],
-        entries: Sequence[str],
+        entries: Sequence[DraftEntry],
         period_start_ms: int,
-        rho: Fraction,
         budget: PrivacyBudget,
+        kept: Mapping[str, bytes],
     ) -> None:
-        """SEALED -> RELEASED: releases, ledger entries (contents, chained here) and state in one transaction (C4).
+        """SEALED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
+
+        Args:
+            window: which.
+            releases: of it.
+            entries: chained here.
+            period_start_ms: the period that pays.
+            budget: of one period.
+            kept: by metric with bounded participation, the encrypted set of kept windows after this one.
 
         Raises:
-            BudgetExhausted: the period's charges and `rho` exceed the budget.
+            BudgetExhausted: the period's charges and these exceed the budget.
             StateConflict: the window is not SEALED: somebody else has published it.
         """
 
-    def mark_lost(
-        self, window: Window, entries: Sequence[str], period_start_ms: int, rho: Fraction, budget: PrivacyBudget
-    ) -> None:
-        """SEALED -> LOST: charged in full, never released (C6)."""
+    def mark_lost(self, window: Window, entries: Sequence[DraftEntry], period_start_ms: int, budget: PrivacyBudget) -> None:
+        """SEALED -> LOST: charged in full, never released (C6); kept windows stay as they were."""
 
-    def spent(self, period_start_ms: int) -> Fraction:
-        """The rho that one period's entries add up to."""
+    def spent(self, period_start_ms: int) -> tuple[Spending, ...]:
+        """What one period has been charged."""
+
+    def kept_windows(self, metric: str, resolution: str, period_start_ms: int) -> bytes | None:
+        """The encrypted set of kept windows of a metric with bounded participation; None before the first."""
+
+    def forget_kept_windows(self, period_start_ms: int) -> None:
+        """Removes a period's sets of kept windows."""
 
     # Scrubbing.
     def mark_scrubbed(self, storage_start_ms: int) -> None:
@@ -333,6 +303,7 @@ __all__ = [
     "Mechanisms",
     "Registration",
     "SegmentRecord",
+    "Selection",
     "StateStore",
     "WindowRecord",
 ]

@@ -16,8 +16,8 @@ from hushmeter.api.release.v1.release_pb2 import Release
 Moment = dt.datetime | int | None
 MESSAGE_MAX_BYTES = 64 * 2**20
 
-_IN_UNITS = frozenset({"sum", "mean"})
-"""The statistics that are in the metric's unit; the others are counts and shares."""
+_IN_UNITS = frozenset({"sum", "mean", "quantiles", "ratio", "numerator"})
+"""The statistics that are in the metric's unit; a variance is in its square, the others are counts and shares."""
 
 _FIXED = (
     ("metric", pa.dictionary(pa.int32(), pa.string())),
@@ -33,6 +33,7 @@ _NUMBERS = (
     ("interval_low", pa.float64()),
     ("interval_high", pa.float64()),
     ("unit", pa.dictionary(pa.int32(), pa.string())),
+    ("selected", pa.bool_()),
     ("rho", pa.float64()),
     ("epsilon", pa.float64()),
     ("delta", pa.float64()),
@@ -40,6 +41,7 @@ _NUMBERS = (
     ("plan_version", pa.int32()),
     ("release_id", pa.int64()),
     ("rolled_up_from", pa.int32()),
+    ("max_windows", pa.int32()),
 )
 
 
@@ -95,8 +97,8 @@ class AnalystClient:
 
         Returns:
             Columns metric, resolution, window_start, window_end, one a dimension of the view, statistic, component, value,
-            noise_std, interval_low, interval_high, unit, rho, epsilon, delta, completeness, plan_version, release_id,
-            rolled_up_from.
+            noise_std, interval_low, interval_high, unit, selected, rho, epsilon, delta, completeness, plan_version,
+            release_id, rolled_up_from, max_windows.
 
         Raises:
             grpc.RpcError: the question is refused; its details say what to ask instead.
@@ -139,6 +141,7 @@ def table_of(releases: Iterable[Release]) -> pa.Table:
             release.plan_version,
             release.release_id,
             release.rolled_up_from,
+            release.max_windows,
         )
         rows.extend(
             (
@@ -150,7 +153,8 @@ def table_of(releases: Iterable[Release]) -> pa.Table:
                 e.noise_std,
                 e.interval_low,
                 e.interval_high,
-                release.unit if e.statistic in _IN_UNITS else "",
+                _unit(release.unit, e.statistic),
+                e.selected,
                 *tail,
             )
             for e in release.estimates
@@ -159,6 +163,12 @@ def table_of(releases: Iterable[Release]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(fields)
     arrays = [_array(values, kind) for values, (_, kind) in zip(columns, fields, strict=True)]
     return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _unit(unit: str, statistic: str) -> str:
+    if statistic == "variance":
+        return f"{unit}^2" if unit else ""
+    return unit if statistic in _IN_UNITS else ""
 
 
 def _array(values: Sequence[object], kind: pa.DataType) -> pa.Array:

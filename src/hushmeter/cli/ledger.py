@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from hushmeter.model.ledger import LedgerEntry, PrivacyBudget
+from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
+from hushmeter.model.measurement import Currency
 from hushmeter.ports import StateStore
 
 app = typer.Typer(help="Read and verify the privacy ledger.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: 
             typer.echo(json.dumps(fields))
         return
     table = Table(title="Privacy ledger, newest entries", box=box.SIMPLE)
-    for column in ("entry", "metric", "view", "measurement", "window", "mechanism", "scale", "rho"):
+    for column in ("entry", "metric", "view", "measurement", "window", "mechanism", "scale", "loss"):
         table.add_column(column)
     from hushmeter.model.time import iso
 
@@ -50,7 +51,7 @@ def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: 
             f"{f['resolution']} {iso(int(str(f['window_start_ms'])))}",
             str(f["mechanism"]),
             f"{float(str(f['scale'])):,.1f}",
-            f"{float(Fraction(str(f['rho']))):.3g}",
+            f"{float(Fraction(str(f['loss']))):.3g} {f['currency']}",
         )
     Console().print(table)
 
@@ -59,20 +60,28 @@ def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: 
 def verify(state_dir: StateDir = None, target: Target = "127.0.0.1:50551") -> None:
     """Check the hash chain and that no period has spent more than its budget; exit status 1 where either fails."""
     from hushmeter.errors import LedgerBroken
+    from hushmeter.ledger.accountant import epsilon_and_delta, span_costs
     from hushmeter.ledger.entries import verify_budget, verify_chain
-    from hushmeter.model.time import iso
+    from hushmeter.model.time import Span, iso
+    from hushmeter.noise.opendp import OpenDPMechanisms
 
     try:
         summary = verify_chain(_entries(state_dir, target))
-        budget = _budget(state_dir, target)
+        budget, period = _budget(state_dir, target)
         verify_budget(summary, budget)
     except LedgerBroken as error:
         typer.echo(f"the ledger does not hold: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{summary.count} entries, chain intact, head {summary.head_hash.hex()}")
-    for start, rho in sorted(summary.rho_by_period.items())[-5:]:
-        typer.echo(f"  period {iso(start)}: rho {float(rho):.6f} of {float(budget.rho):.6f}")
-    typer.echo(f"no period of {len(summary.rho_by_period)} has spent more than its budget")
+    for start, loss in sorted(summary.by_period.items())[-5:]:
+        spent, whole = float(loss.amount), float(budget.loss.amount)
+        typer.echo(f"  period {iso(start)}: {budget.currency} {spent:.6f} of {whole:.6f}, delta {float(loss.delta):.3g}")
+    typer.echo(f"no period of {len(summary.by_period)} has spent more than its budget")
+    if summary.by_period:
+        typer.echo("what one unit's record has cost at most, whenever it began:")
+        for cost in span_costs(summary.by_period, Span.parse(period)):
+            epsilon, delta = epsilon_and_delta(cost.loss, budget, OpenDPMechanisms())
+            typer.echo(f"  epsilon {epsilon:8.3f}, delta {delta:.3g}  in {cost.name}, {cost.periods} periods")
 
 
 def _store(state_dir: Path) -> StateStore:
@@ -84,24 +93,39 @@ def _store(state_dir: Path) -> StateStore:
     return SqlStateStore.open(f"sqlite:///{(state_dir / 'state.db').absolute()}")
 
 
-def _budget(state_dir: Path | None, target: str) -> PrivacyBudget:
+def _budget(state_dir: Path | None, target: str) -> tuple[PrivacyBudget, str]:
+    """The budget of a period, and the period."""
     from hushmeter.errors import ConfigError
 
     if state_dir is not None:
-        deployment = _store(state_dir).deployment()
+        store = _store(state_dir)
+        try:
+            deployment = store.deployment()
+        finally:
+            store.close()
         if deployment is None:
             raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
-        return deployment.budget
+        import datetime as dt
+
+        from hushmeter.plan.reading import parse_plan
+
+        plan = parse_plan(deployment.plan_text, dt.date.min, check_expiry=False)
+        return deployment.budget, plan.privacy.period.name
     from hushmeter.analyst import AnalystClient
 
     with AnalystClient(target) as client:
         stated = client.metrics().budget
-    return PrivacyBudget(stated.epsilon, stated.delta, Fraction(stated.rho))
+    loss = PrivacyLoss(Fraction(stated.amount), Fraction(stated.selection_delta))
+    return PrivacyBudget(stated.epsilon, stated.delta, Currency(stated.currency), loss), stated.period
 
 
 def _entries(state_dir: Path | None, target: str) -> Iterator[LedgerEntry]:
     if state_dir is not None:
-        yield from _store(state_dir).ledger()
+        store = _store(state_dir)
+        try:
+            yield from store.ledger()
+        finally:
+            store.close()
         return
     import grpc
 

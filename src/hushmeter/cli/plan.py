@@ -43,57 +43,75 @@ def schema() -> None:
 def check(
     path: Annotated[Path, typer.Argument(help="The plan file.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    against: Annotated[Path | None, typer.Option(help="Price the change from the plan of this state directory.")] = None,
 ) -> None:
     """Check a plan, prove that its budget and integers hold, and say what it costs."""
-    from hushmeter.noise.opendp import OpenDPMechanisms
-    from hushmeter.plan.check import check_plan, compositions
-    from hushmeter.plan.reading import parse_plan
-    from hushmeter.service.founding import budget_of, read_plan_file
+    from hushmeter.cli.explain import changes, read_priced, recorded_plan
 
-    mechanisms = OpenDPMechanisms()
-    plan = parse_plan(read_plan_file(path), _today())
-    budget = budget_of(plan, mechanisms)
-    report = check_plan(plan, budget.rho)
-    costs = {
-        span: mechanisms.epsilon_of(rho, budget.delta)
-        for span, rho in compositions(budget.rho, plan.privacy.period).items()
+    priced = read_priced(path, _today(), None)
+    summary: dict[str, object] = {
+        "plan": priced.plan.name,
+        "version": priced.plan.version,
+        "plan_hash": priced.plan.plan_hash,
+        "currency": priced.budget.currency.value,
+        "amount": float(priced.budget.loss.amount),
+        "delta": priced.budget.delta,
+        "epsilon": {span: epsilon for span, (epsilon, _) in priced.costs.items()},
+        "noise_over_exact_composition": priced.overhead,
+        "releases_per_period": priced.report.releases_per_period,
+        "ledger_entries_per_period": priced.report.ledger_entries_per_period,
     }
-    rows = [
-        {
-            "metric": row.metric,
-            "view": list(row.view),
-            "resolution": row.resolution,
-            "measurement": row.name,
-            "l2_sensitivity": row.l2_sensitivity,
-            "scale": row.scale,
-            "noise_std": row.noise_std,
-            "share": row.share,
-            "windows": row.windows,
-        }
-        for row in report.rows
-    ]
+    changed = None if against is None else changes(recorded_plan(against), priced)
     if json_output:
-        summary = {"plan": plan.name, "version": plan.version, "plan_hash": plan.plan_hash, "rho": float(budget.rho)}
-        typer.echo(json.dumps(summary | {"delta": budget.delta, "epsilon": costs, "releases": rows}, indent=2))
+        typer.echo(json.dumps(summary | ({} if changed is None else {"changes": changed}), indent=2))
         return
     console = Console()
-    title = f"{plan.name} version {plan.version}: what one {plan.privacy.period.name} releases"
-    table = Table(title=title, box=box.SIMPLE)
-    for column in ("metric", "view", "resolution", "measurement"):
-        table.add_column(column)
-    for column in ("noise std", "share of budget", "windows"):
-        table.add_column(column, justify="right")
-    for row in report.rows:
-        view = ", ".join(row.view) or "(total)"
-        table.add_row(
-            row.metric, view, row.resolution, row.name, f"{row.noise_std:,.1f}", f"{row.share:.2%}", str(row.windows)
-        )
-    console.print(table)
+    unit, budget = priced.plan.privacy.unit, priced.budget
+    console.print(f"[bold green]The plan holds.[/] One {unit}'s whole record costs at most:")
+    for span, (epsilon, delta) in priced.costs.items():
+        console.print(f"  epsilon {epsilon:8.3f}, delta {delta:.3g}  in {span}")
     console.print(
-        f"[bold green]The plan holds.[/] One {plan.privacy.unit}'s whole record costs at most, at delta {budget.delta:g}:"
+        f"Currency {budget.currency}; {priced.report.releases_per_period} releases a period, with {priced.overhead:.3f} "
+        "times the noise of the exact composition. `hushmeter plan explain` predicts their errors."
     )
-    for span, epsilon in costs.items():
-        console.print(f"  epsilon {epsilon:8.3f}  in {span}")
+    if changed is not None:
+        _print_changes(console, changed)
+
+
+@app.command()
+def explain(
+    path: Annotated[Path, typer.Argument(help="The plan file.")],
+    units: Annotated[
+        int | None, typer.Option(min=1, help="Units in one window; the plan's expected_units if left out.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    chart: Annotated[Path | None, typer.Option(help="Draw the expected errors into this PNG.")] = None,
+) -> None:
+    """Predict the error of every release before anything is collected, and say what would halve it."""
+    from hushmeter.cli.explain import draw, print_predictions, read_priced, row_of
+    from hushmeter.query.prediction import predict
+
+    priced = read_priced(path, _today(), units)
+    predictions = predict(priced.plan, priced.budget, priced.items)
+    if json_output:
+        summary = {"plan": priced.plan.name, "units": priced.plan.privacy.expected_units}
+        typer.echo(json.dumps(summary | {"releases": [row_of(p) for p in predictions]}, indent=2))
+    else:
+        print_predictions(Console(), priced, predictions)
+    if chart is not None:
+        draw(predictions, chart, f"{priced.plan.name}: expected errors with {priced.plan.privacy.expected_units:,} units")
+
+
+def _print_changes(console: Console, changed: dict[str, object]) -> None:
+    console.print(f"\nAgainst the plan in force, from {changed['from_version']} to {changed['to_version']}:")
+    rows = changed["releases"]
+    table = Table(box=box.SIMPLE)
+    for column in ("release", "error before", "error after", "share before", "share after"):
+        table.add_column(column, justify="left" if column == "release" else "right")
+    for row in rows if isinstance(rows, list) else []:
+        table.add_row(row["release"], *(row[c] for c in ("error_before", "error_after", "share_before", "share_after")))
+    console.print(table)
+    console.print(str(changed["when"]))
 
 
 def _today() -> dt.date:

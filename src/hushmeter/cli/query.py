@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -137,7 +138,7 @@ def _list_metrics(client: object) -> None:
     for column in ("metric", "kind", "views", "at", "statistics", "unit", "purposes"):
         table.add_column(column)
     for m in answer.metrics:
-        views = "\n".join(", ".join(v.dimensions) or "(total)" for v in m.views)
+        views = "\n".join(_view(v.dimensions, v.private_partitions, v.expected_hidden_share) for v in m.views)
         table.add_row(
             m.name, m.kind, views, ", ".join(m.resolutions), ", ".join(m.statistics), m.unit, ", ".join(m.purposes)
         )
@@ -147,6 +148,11 @@ def _list_metrics(client: object) -> None:
     console.print(
         f"One {b.privacy_unit}'s whole record of {b.period} costs at most epsilon {b.epsilon:g}, delta {b.delta:g}."
     )
+
+
+def _view(dimensions: Iterable[str], private: bool, hidden: float) -> str:
+    name = ", ".join(dimensions) or "(total)"
+    return f"{name} (private, {hidden:.1%} of units expected hidden)" if private else name
 
 
 def _filters(pairs: list[str]) -> dict[str, list[str]]:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hushmeter.errors import LedgerBroken
+from hushmeter.errors import LedgerBroken, ensure
+from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.model.ledger import (
     GENESIS,
     Charge,
+    DraftEntry,
     LedgerEntry,
     MeasurementCharge,
     PrivacyBudget,
+    PrivacyLoss,
+    Spending,
     canonical_json,
     chain_hash,
 )
+from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Plan
-from hushmeter.model.release import Release
+from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.time import iso
 
+_Key = tuple[str, tuple[str, ...], str]
 
-def entries_of(plan: Plan, deployment_id: str, charge: Charge, releases: Sequence[Release] | None) -> tuple[str, ...]:
-    """The contents of the ledger entries of one window, an entry a measurement.
+
+def entries_of(
+    plan: Plan, deployment_id: str, charge: Charge, releases: Sequence[Release] | None
+) -> tuple[DraftEntry, ...]:
+    """The ledger entries of one window, one a measurement.
 
     Args:
         plan: the plan in force.
@@ -32,25 +41,32 @@ def entries_of(plan: Plan, deployment_id: str, charge: Charge, releases: Sequenc
         releases: what was released for it; None where the window is lost, and charged all the same (C6).
 
     Returns:
-        Canonical JSON texts, in the order of the charge's items; functions of plan, window and privacy map alone (R1).
+        Canonical JSON texts with what they spend, in the order of the charge's items; functions of plan, window and privacy
+        map alone (R1).
+
+    Raises:
+        InvariantError: the releases are not exactly what was charged, or cost more.
     """
-    mapped = {} if releases is None else _mapped_rho(releases)
-    return tuple(_content(plan, deployment_id, charge, item, mapped) for item in charge.items)
+    released = {} if releases is None else _vectors_of(releases)
+    if releases is not None:
+        charged = {(i.measurement.metric, i.measurement.view, i.measurement.name.value) for i in charge.items}
+        ensure(charged == released.keys(), "what was released is not what was charged (C4)")
+    contents = [_content(plan, deployment_id, charge, item, released) for item in charge.items]
+    return tuple(DraftEntry(c, s) for c, s in zip(contents, spendings_of(charge), strict=True))
 
 
-def _mapped_rho(releases: Sequence[Release]) -> dict[tuple[str, tuple[str, ...], str], float]:
-    return {(r.key.metric, r.key.view, name.value): v.rho for r in releases for name, v in r.vectors.items()}
+def _vectors_of(releases: Sequence[Release]) -> dict[_Key, NoisyVector]:
+    return {(r.key.metric, r.key.view, name.value): v for r in releases for name, v in r.vectors.items()}
 
 
 def _content(
-    plan: Plan,
-    deployment_id: str,
-    charge: Charge,
-    item: MeasurementCharge,
-    mapped: Mapping[tuple[str, tuple[str, ...], str], float],
+    plan: Plan, deployment_id: str, charge: Charge, item: MeasurementCharge, released: Mapping[_Key, NoisyVector]
 ) -> str:
     m = item.measurement
-    mapped_rho = mapped.get((m.metric, m.view, m.name.value))
+    vector = released.get((m.metric, m.view, m.name.value))
+    if vector is not None:
+        within = Fraction(vector.loss) <= item.loss.amount and Fraction(vector.delta) <= item.loss.delta
+        ensure(within, f"{m.series()} cost more than it was charged")
     return canonical_json(
         {
             "deployment": deployment_id,
@@ -64,34 +80,65 @@ def _content(
             "window_start_ms": charge.window_start_ms,
             "window_end_ms": charge.window_end_ms,
             "period_start_ms": charge.period_start_ms,
-            "mechanism": "lost" if mapped_rho is None else "discrete_gaussian",
-            "norm": "L2",
+            "mechanism": "lost" if vector is None else vector.mechanism.value,
+            "currency": charge.currency.value,
+            "norm": "L1" if charge.currency is Currency.PURE else "L2",
             "l2_squared": m.l2_squared,
-            "sensitivity": m.l2_sensitivity,
+            "sensitivity": item.sensitivity,
             "l0": m.l0,
             "cap": m.windows,
             "scale": item.scale,
-            "delta": 0,
-            "threshold": None,
-            "rho": f"{item.rho.numerator}/{item.rho.denominator}",
-            "mapped_rho": mapped_rho,
+            "threshold": item.threshold,
+            "loss": _fraction(item.loss.amount),
+            "delta": _fraction(item.loss.delta),
+            "mapped_loss": None if vector is None else vector.loss,
+            "mapped_delta": None if vector is None else vector.delta,
         }
     )
+
+
+def _fraction(number: Fraction) -> str:
+    return f"{number.numerator}/{number.denominator}"
+
+
+def spending_of(entry: LedgerEntry) -> Spending:
+    """What one entry spends; raises `LedgerBroken` where it does not say so."""
+    try:
+        f = entry.fields
+        view, cap = f["view"], f["cap"]
+        if not isinstance(view, list) or not isinstance(cap, int) or isinstance(cap, bool) or cap < 1:
+            raise ValueError
+        series = "/".join((str(f["metric"]), ",".join(view), str(f["resolution"]), str(f["measurement"])))
+        loss = PrivacyLoss(Fraction(str(f["loss"])), Fraction(str(f["delta"])))
+        if loss.amount <= 0 or Currency(str(f["currency"])) not in Currency:
+            raise ValueError
+        return Spending(series, cap, loss)
+    except (KeyError, ValueError, ZeroDivisionError, TypeError):
+        raise LedgerBroken(f"entry {entry.sequence} does not say what it spends") from None
+
+
+def _period_of(entry: LedgerEntry) -> int:
+    start = entry.fields.get("period_start_ms")
+    if not isinstance(start, int) or isinstance(start, bool):
+        raise LedgerBroken(f"entry {entry.sequence} does not say which period pays")
+    return start
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerSummary:
     """What a ledger that holds adds up to.
 
+    A ledger that was cut off at its end holds as well: only its head hash, kept elsewhere, tells.
+
     Attributes:
         count: how many entries.
         head_hash: hash of the newest entry; zeros for an empty ledger.
-        rho_by_period: exact sums by start of the period.
+        by_period: what one unit's record of each period cost, by start of the period.
     """
 
     count: int
     head_hash: bytes
-    rho_by_period: Mapping[int, Fraction]
+    by_period: Mapping[int, PrivacyLoss]
 
 
 def verify_chain(entries: Iterable[LedgerEntry]) -> LedgerSummary:
@@ -101,7 +148,7 @@ def verify_chain(entries: Iterable[LedgerEntry]) -> LedgerSummary:
         LedgerBroken: naming the first entry that does not hold.
     """
     previous, count = GENESIS, 0
-    spent: defaultdict[int, Fraction] = defaultdict(Fraction)
+    spent: defaultdict[int, Counter[Spending]] = defaultdict(Counter)
     for entry in entries:
         count += 1
         if entry.sequence != count:
@@ -110,18 +157,20 @@ def verify_chain(entries: Iterable[LedgerEntry]) -> LedgerSummary:
             raise LedgerBroken(f"entry {count} does not follow the entry before it: previous_hash differs")
         if entry.entry_hash != chain_hash(previous, entry.content):
             raise LedgerBroken(f"entry {count} was altered: its hash is not that of its content")
-        try:
-            spent[int(str(entry.fields["period_start_ms"]))] += Fraction(str(entry.fields["rho"]))
-        except (KeyError, ValueError, ZeroDivisionError):
-            raise LedgerBroken(f"entry {count} has no readable period_start_ms and rho") from None
+        spent[_period_of(entry)][spending_of(entry)] += 1
         previous = entry.entry_hash
-    return LedgerSummary(count, previous, dict(spent))
+    return LedgerSummary(count, previous, {start: period_loss(_counted(same)) for start, same in spent.items()})
+
+
+def _counted(same: Counter[Spending]) -> list[Spending]:
+    return [Spending(s.series, s.cap, s.loss, count) for s, count in same.items()]
 
 
 def verify_budget(summary: LedgerSummary, budget: PrivacyBudget) -> None:
     """Checks that no period was charged more than its budget; raises `LedgerBroken` naming the first that was."""
-    for start, rho in sorted(summary.rho_by_period.items()):
-        if rho > budget.rho:
+    for start, loss in sorted(summary.by_period.items()):
+        if not loss.within(budget.loss):
             raise LedgerBroken(
-                f"the period from {iso(start)} was charged rho {float(rho):.6g}; its budget is {float(budget.rho):.6g}"
+                f"the period from {iso(start)} was charged {budget.currency} {float(loss.amount):.6g} and delta "
+                f"{float(loss.delta):.3g}; its budget is {float(budget.loss.amount):.6g} and {float(budget.loss.delta):.3g}"
             )

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from hushmeter.errors import ensure
-from hushmeter.model.measurement import Measurement
+from hushmeter.model.measurement import Currency, Measurement, Mechanism
 
 GENESIS = bytes(32)
 """The previous hash of the first entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyLoss:
+    """What something costs one unit, exact; losses add up.
+
+    Attributes:
+        amount: zCDP's rho, or epsilon, in the plan's currency.
+        delta: of partition selection alone; the conversion of rho has a delta of its own (C5).
+    """
+
+    amount: Fraction = Fraction(0)
+    delta: Fraction = Fraction(0)
+
+    def __post_init__(self) -> None:
+        ensure(self.amount >= 0 and 0 <= self.delta < 1, f"a loss is never negative, got {self.amount}, {self.delta}")
+
+    def __add__(self, other: PrivacyLoss) -> PrivacyLoss:
+        return PrivacyLoss(self.amount + other.amount, self.delta + other.delta)
+
+    def times(self, n: int) -> PrivacyLoss:
+        """The loss of n things that cost this."""
+        return PrivacyLoss(self.amount * n, self.delta * n)
+
+    def within(self, other: PrivacyLoss) -> bool:
+        """Whether it exceeds another neither in amount nor in delta."""
+        return self.amount <= other.amount and self.delta <= other.delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +49,26 @@ class PrivacyBudget:
 
     Attributes:
         epsilon, delta: as the plan states them.
-        rho: the zCDP parameter that implies them, rounded down.
+        currency: how losses add up (C1).
+        loss: what may be spent; its amount, at `conversion_delta`, implies epsilon, and its delta is what private
+            partitions may spend (C5).
     """
 
     epsilon: float
     delta: float
-    rho: Fraction
+    currency: Currency
+    loss: PrivacyLoss
 
     def __post_init__(self) -> None:
-        ensure(self.epsilon > 0 and 0 < self.delta < 1 and self.rho > 0, "a budget is positive")
+        ensure(self.epsilon > 0 and 0 < self.delta < 1 and self.loss.amount > 0, "a budget is positive")
+        ensure(self.loss.delta <= Fraction(self.delta), "partition selection cannot spend more than delta")
+
+    @property
+    def conversion_delta(self) -> float:
+        """The delta that is left for the conversion of rho to epsilon, rounded down."""
+        left = Fraction(self.delta) - self.loss.delta
+        near = float(left)
+        return near if Fraction(near) <= left else math.nextafter(near, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +76,24 @@ class MeasurementCharge:
     """The price of one measurement of one window.
 
     Attributes:
-        rho: what is charged, exact; the mechanism's own privacy map must not exceed it.
-        scale: of the discrete Gaussian.
+        mechanism: how noise is added.
+        sensitivity: in the mechanism's norm, rounded up.
+        loss: what is charged, exact; the mechanism's own privacy map must not exceed it.
+        scale: of the noise, in the vector's steps: sigma of a Gaussian, b of a Laplace.
+        threshold: noisy counts below it stay hidden; None where the mechanism does not select.
     """
 
     measurement: Measurement
-    rho: Fraction
+    mechanism: Mechanism
+    sensitivity: float
+    loss: PrivacyLoss
     scale: float
+    threshold: int | None = None
 
     def __post_init__(self) -> None:
-        ensure(self.rho > 0 and 0 < self.scale < float("inf"), "a charge has a positive rho and a finite scale")
+        ensure(self.loss.amount > 0 and 0 < self.scale < math.inf, "a charge has a positive loss and a finite scale")
+        ensure(self.mechanism.selects == (self.threshold is not None), "a threshold belongs to selection, and to it alone")
+        ensure(self.mechanism.selects == (self.loss.delta > 0), "delta is spent by selection, and by it alone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +103,7 @@ class Charge:
     Attributes:
         resolution, window_start_ms, window_end_ms: the window.
         period_start_ms: the start of the protection period that it spends from.
+        currency: of the losses.
         items: one a measurement.
     """
 
@@ -63,12 +111,38 @@ class Charge:
     window_start_ms: int
     window_end_ms: int
     period_start_ms: int
+    currency: Currency
     items: tuple[MeasurementCharge, ...]
 
     @property
-    def rho(self) -> Fraction:
-        """What the whole window costs one unit (zCDP composes by addition)."""
-        return sum((item.rho for item in self.items), Fraction(0))
+    def loss(self) -> PrivacyLoss:
+        """What the whole window costs one unit that is in it."""
+        return sum((item.loss for item in self.items), PrivacyLoss())
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Charges of one series of releases in one period that cost the same.
+
+    Attributes:
+        series: see `Measurement.series`.
+        cap: in how many windows of the period one unit can be (P7).
+        loss: of one window.
+        count: of how many windows.
+    """
+
+    series: str
+    cap: int
+    loss: PrivacyLoss
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DraftEntry:
+    """What is to be written to the ledger: the content of an entry, and what it spends."""
+
+    content: str
+    spending: Spending
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from fractions import Fraction
 
 from hushmeter import limits
 from hushmeter.errors import ensure
+from hushmeter.model.measurement import Currency
 from hushmeter.model.time import Resolution, Span, Window
 
 
@@ -25,6 +26,10 @@ class Kind(StrEnum):
     DISTRIBUTION = "distribution"
     FLAG = "flag"
     CHOICE = "choice"
+    RATIO = "ratio"
+    """A numerator and a denominator that are bounded together."""
+    BUILT_IN = "built_in"
+    """What the service counts by itself; takes no series numbers."""
 
 
 class Weighting(StrEnum):
@@ -43,13 +48,24 @@ class Statistic(StrEnum):
     MEAN = "mean"
     HISTOGRAM = "histogram"
     RATE = "rate"
+    VARIANCE = "variance"
+    QUANTILES = "quantiles"
+    TOP_K = "top_k"
+    RATIO = "ratio"
+    NUMERATOR = "numerator"
+    DENOMINATOR = "denominator"
+    CLAMPED = "clamped"
+    """The share of units that bounding altered: values clamped, events cut, partitions dropped."""
 
 
+_S = Statistic
 STATISTICS: dict[Kind, tuple[Statistic, ...]] = {
-    Kind.COUNTER: (Statistic.UNITS, Statistic.SUM, Statistic.MEAN),
-    Kind.DISTRIBUTION: (Statistic.UNITS, Statistic.EVENTS, Statistic.SUM, Statistic.MEAN, Statistic.HISTOGRAM),
-    Kind.FLAG: (Statistic.UNITS, Statistic.EVENTS, Statistic.RATE),
-    Kind.CHOICE: (Statistic.UNITS, Statistic.EVENTS, Statistic.HISTOGRAM, Statistic.RATE),
+    Kind.COUNTER: (_S.UNITS, _S.SUM, _S.MEAN, _S.VARIANCE, _S.CLAMPED),
+    Kind.DISTRIBUTION: (*(_S.UNITS, _S.EVENTS, _S.SUM, _S.MEAN, _S.VARIANCE, _S.HISTOGRAM, _S.QUANTILES, _S.CLAMPED),),
+    Kind.FLAG: (_S.UNITS, _S.EVENTS, _S.RATE, _S.CLAMPED),
+    Kind.CHOICE: (_S.UNITS, _S.EVENTS, _S.HISTOGRAM, _S.RATE, _S.TOP_K, _S.CLAMPED),
+    Kind.RATIO: (_S.UNITS, _S.RATIO, _S.NUMERATOR, _S.DENOMINATOR, _S.CLAMPED),
+    Kind.BUILT_IN: (_S.UNITS, _S.RATE),
 }
 """The statistics that each kind has."""
 
@@ -126,18 +142,21 @@ class ContributionBounds:
         max_partitions: partitions of one view that one unit may touch in one window.
         low: smallest value of one event, or of a counter's total, in resolution steps.
         high: largest value, likewise.
-        max_events: events of one unit in one window and partition.
+        max_events: events of one unit in one window and partition; of a ratio the largest denominator.
+        max_windows: windows of one period that one unit may be in; None for all (P7).
     """
 
     max_partitions: int
     low: int
     high: int
     max_events: int
+    max_windows: int | None = None
 
     def __post_init__(self) -> None:
         ensure(self.max_partitions >= 1, f"max_partitions is at least 1, got {self.max_partitions}")
         ensure(-limits.RANGE_MAX <= self.low < self.high <= limits.RANGE_MAX, f"not a range: {self.low} to {self.high}")
-        ensure(1 <= self.max_events <= limits.EVENTS_PER_UNIT_MAX, f"max_events {self.max_events} is out of range")
+        ensure(1 <= self.max_events <= limits.RANGE_MAX, f"max_events {self.max_events} is out of range")
+        ensure(self.max_windows is None or self.max_windows >= 1, f"max_windows is at least 1, got {self.max_windows}")
 
     @property
     def width(self) -> int:
@@ -159,6 +178,10 @@ class Metric:
         bounds: by resolution name, one for each of `at`.
         weight: its share of the budget, relative to the other metrics'.
         expires_ms: from this moment on it is refused.
+        quantiles: in rising order, each between 0 and 1; empty unless they are a statistic.
+        top_k: how many options `top_k` names; 0 unless it is a statistic.
+        shared_bounding: whether all its views are bounded as one row set, so that additive statistics of coarser views are
+            sums of finer ones (E2).
     """
 
     name: str
@@ -179,6 +202,9 @@ class Metric:
     weighting: Weighting
     statistics: tuple[Statistic, ...]
     weight: Fraction
+    quantiles: tuple[Decimal, ...] = ()
+    top_k: int = 0
+    shared_bounding: bool = False
 
     def __post_init__(self) -> None:
         ensure(self.purposes, f"metric {self.name} has no purpose")
@@ -190,6 +216,10 @@ class Metric:
             set(self.statistics) <= set(STATISTICS[self.kind]), f"metric {self.name}: a {self.kind} has no such statistic"
         )
         ensure(self.partitions <= limits.PARTITIONS_PER_METRIC_MAX, f"metric {self.name} has {self.partitions} partitions")
+        ensure(all(0 < q < 1 for q in self.quantiles), f"metric {self.name}: quantiles lie between 0 and 1")
+        ensure(bool(self.quantiles) == (Statistic.QUANTILES in self.statistics), f"metric {self.name}: which quantiles?")
+        ensure((self.top_k > 0) == (Statistic.TOP_K in self.statistics), f"metric {self.name}: top how many?")
+        ensure(sum(d.open is not None for d in self.dimensions) <= 1, f"metric {self.name}: at most one open dimension")
 
     @property
     def partitions(self) -> int:
@@ -203,11 +233,29 @@ class Metric:
             case Kind.COUNTER:
                 return ("total",)
             case Kind.DISTRIBUTION:
-                return (*(f"le_{i}" for i in range(len(self.edges) + 1)), "sum")
+                squares = ("sum_squares",) if Statistic.VARIANCE in self.statistics else ()
+                return (*(f"le_{i}" for i in range(len(self.edges) + 1)), "sum", *squares)
             case Kind.FLAG:
                 return ("true", "false")
             case Kind.CHOICE:
                 return self.options
+            case Kind.RATIO:
+                return ("denominator", "numerator")
+            case Kind.BUILT_IN:
+                return ()
+
+    @property
+    def count_components(self) -> int:
+        """How many of the components, the first ones, count events: bins, sides, options, or a ratio's denominator."""
+        match self.kind:
+            case Kind.DISTRIBUTION:
+                return len(self.edges) + 1
+            case Kind.RATIO:
+                return 1
+            case Kind.COUNTER:
+                return 0
+            case _:
+                return len(self.components)
 
     @property
     def series_count(self) -> int:
@@ -252,6 +300,8 @@ class Privacy:
         epsilon: of one unit's whole record of one period.
         delta: likewise.
         expected_units: how many units the plan's author expects in one window.
+        currency: how losses add up; None for whichever has the smaller expected error (C1).
+        auto_weights: whether the budget is divided so that the expected relative error is smallest; else by weight alone.
     """
 
     unit: str
@@ -259,6 +309,8 @@ class Privacy:
     epsilon: Decimal
     delta: Decimal
     expected_units: int
+    currency: Currency | None = None
+    auto_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +319,9 @@ class Plan:
 
     Attributes:
         resolutions: finest first; each divides the next and the period (T1).
+        metrics: as declared.
         plan_hash: SHA-256 over the plan's canonical JSON, hexadecimal.
+        built_in: what the service counts by itself beside them (see `hushmeter.plan.built_in`).
     """
 
     name: str
@@ -277,6 +331,7 @@ class Plan:
     purposes: tuple[Purpose, ...]
     metrics: tuple[Metric, ...]
     plan_hash: str
+    built_in: tuple[Metric, ...] = ()
 
     def __post_init__(self) -> None:
         ensure(self.version >= 1, f"plan versions start at 1, got {self.version}")
@@ -286,10 +341,15 @@ class Plan:
 
     def metric(self, name: str) -> Metric:
         """The metric of that name; `KeyError` where there is none."""
-        for metric in self.metrics:
+        for metric in self.measured:
             if metric.name == name:
                 return metric
         raise KeyError(name)
+
+    @property
+    def measured(self) -> tuple[Metric, ...]:
+        """Everything that is released: the declared metrics, then the built-in ones."""
+        return self.metrics + self.built_in
 
     def resolution(self, name: str) -> Resolution:
         """The resolution of that name; `KeyError` where there is none."""
@@ -315,4 +375,4 @@ class Plan:
 
     def metrics_in(self, window: Window) -> tuple[Metric, ...]:
         """The metrics that a window releases: those at its resolution that had not expired when it began (C3)."""
-        return tuple(m for m in self.metrics if window.resolution in m.at and window.start_ms < m.expires_ms)
+        return tuple(m for m in self.measured if window.resolution in m.at and window.start_ms < m.expires_ms)

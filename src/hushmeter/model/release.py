@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.measurement import MeasurementName
+from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.time import Int64
 
 
@@ -29,17 +30,46 @@ class NoisyVector:
 
     Attributes:
         values: int64[partitions, columns], read-only.
-        scale: of the discrete Gaussian noise that each cell holds, independently.
-        rho: what its privacy costs.
+        mechanism: how noise was added.
+        scale: of the noise that each cell holds, independently.
+        loss: what the mechanism's own map says that it costs, in the plan's currency.
+        delta: likewise, of partition selection.
+        threshold: counts below it stayed hidden; None where the mechanism does not select.
     """
 
     values: Int64
+    mechanism: Mechanism
     scale: float
-    rho: float
+    loss: float
+    delta: float = 0.0
+    threshold: int | None = None
 
     def __post_init__(self) -> None:
         ensure(self.values.ndim == 2 and self.values.dtype == np.int64, "a noisy vector is int64[partitions, columns]")
-        ensure(0 < self.scale < float("inf") and self.rho > 0, "a noisy vector has noise")
+        ensure(0 < self.scale < math.inf and self.loss > 0, "a noisy vector has noise")
+        ensure(self.mechanism.selects == (self.threshold is not None), "a threshold belongs to selection alone")
+
+    @property
+    def variance(self) -> float:
+        """Of the noise in each cell."""
+        return self.mechanism.variance(self.scale)
+
+
+PrivateKey = tuple[int, str]
+"""A private partition of an open view: number of its public partition, and token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The private partitions that were selected.
+
+    Attributes:
+        keys: sorted (R1).
+        units: their noisy counts, int64[keys, 1].
+    """
+
+    keys: tuple[PrivateKey, ...]
+    units: NoisyVector
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +81,8 @@ class Release:
         published_at_ms: the scheduled time (R1), never the wall clock's.
         completeness: share of the window that the service was serving, 0 to 1.
         vectors: by row of the calibration table.
+        keys: of an open view the partitions that were selected, the rows of the vectors, sorted (R1); None where all
+            partitions are public.
     """
 
     key: ReleaseKey
@@ -58,7 +90,11 @@ class Release:
     published_at_ms: int
     completeness: float
     vectors: Mapping[MeasurementName, NoisyVector]
+    keys: tuple[PrivateKey, ...] | None = None
 
     def __post_init__(self) -> None:
         ensure(0.0 <= self.completeness <= 1.0, f"completeness is 0 to 1, got {self.completeness}")
         ensure(self.vectors, "a release holds something")
+        if self.keys is not None:
+            ensure(all(len(v.values) == len(self.keys) for v in self.vectors.values()), "vectors have a row for each key")
+            ensure(list(self.keys) == sorted(set(self.keys)), "private partitions are sorted, each once (R1)")

@@ -1,16 +1,20 @@
-"""Discrete Gaussian noise from OpenDP, and its conversions: the only way from a tally to a release.
+"""Noise and partition selection from OpenDP, and its conversions: the only way from a tally to a release.
 
-OpenDP accepts a scale of zero and then returns the exact data, so everything is ensured here before any value is passed.
+OpenDP accepts a scale of zero and then returns the exact data, and thresholds below the bound; so everything is ensured
+here before any value is passed.
 
 References:
     M. Bun, T. Steinke: Concentrated Differential Privacy (2016), Definition 1.1 and Proposition 1.6.
     C. Canonne, G. Kamath, T. Steinke: The Discrete Gaussian for Differential Privacy (2020), Theorem 4.
+    A. Ghosh, T. Roughgarden, M. Sundararajan: Universally Utility-Maximizing Privacy Mechanisms (2009), section 1.
+    A. Korolova, K. Kenthapadi, N. Mishra, A. Ntoulas: Releasing Search Queries and Clicks Privately (2009), Theorem 1.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -18,50 +22,138 @@ import numpy as np
 import opendp.prelude as dp
 
 from hushmeter.errors import ensure
-from hushmeter.model.release import NoisyVector
+from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.measurement import Mechanism, float_up, sqrt_up
+from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64
 
 dp.enable_features("contrib")
+
+_LINF = 1
+"""A unit adds 1 to the count of each partition that it is in."""
+_THRESHOLD_MAX = 2**53
+"""Beyond it OpenDP's own conversion to a float could round."""
 
 
 class OpenDPMechanisms:
     """The production implementation of the port `Mechanisms`."""
 
-    def gaussian(self, values: Int64, *, scale: float, l2_sensitivity: float, rho: Fraction) -> NoisyVector:
-        """Adds independent discrete Gaussian noise to every cell.
+    def add_noise(
+        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
+    ) -> NoisyVector:
+        """Adds independent discrete noise to every cell.
 
         Args:
-            values: int64[partitions, columns], exact.
-            scale: sigma of the noise, in the same steps.
-            l2_sensitivity: L2 norm of what one unit can move `values` by.
-            rho: what may be spent.
+            values: int64[partitions, columns], exact; no partitions give no rows.
+            mechanism: one that does not select.
+            scale: of the noise, in the same steps.
+            sensitivity: L2 (Gaussian) or L1 (Laplace) norm of what one unit can move `values` by.
+            loss: what may be spent.
 
         Returns:
-            The noisy values, read-only, with the rho that OpenDP's own privacy map states: at most `rho`.
+            The noisy values, read-only, with what OpenDP's own privacy map states: at most `loss`.
 
         Raises:
-            InvariantError: scale or sensitivity is not positive and finite, or the map exceeds `rho`.
+            InvariantError: scale or sensitivity is not positive and finite, or the map exceeds `loss`.
 
         Privacy:
-            `rho`-zCDP under adding or removing one unit, if `l2_sensitivity` holds.
+            `loss.amount`-zCDP (Gaussian) or -DP (Laplace) under adding or removing one unit, if `sensitivity` holds.
         """
+        ensure(not mechanism.selects, f"{mechanism} selects partitions; `select` runs it")
         ensure(0 < scale < math.inf, f"the scale must be positive and finite, got {scale}")
-        ensure(0 < l2_sensitivity < math.inf, f"the sensitivity must be positive and finite, got {l2_sensitivity}")
-        mechanism = _gaussian(scale)
-        mapped = mechanism.map(l2_sensitivity)
+        ensure(0 < sensitivity < math.inf, f"the sensitivity must be positive and finite, got {sensitivity}")
+        noise = _noise(mechanism, scale)
+        mapped = noise.map(sensitivity)
         ensure(
-            0 < mapped < math.inf and Fraction(mapped) <= rho,
-            f"the mechanism costs rho {mapped}, {float(rho)} may be spent",
+            0 < mapped < math.inf and Fraction(mapped) <= loss.amount,
+            f"the mechanism costs {mapped}, {float(loss.amount)} may be spent",
         )
         ensure(values.dtype == np.int64 and values.ndim == 2, "values are int64[partitions, columns]")
-        noisy = np.array(mechanism(np.ascontiguousarray(values).reshape(-1)), np.int64).reshape(values.shape)
+        noisy = np.zeros(values.shape, np.int64)
+        if values.size:
+            noisy[:] = np.array(noise(np.ascontiguousarray(values).reshape(-1)), np.int64).reshape(values.shape)
         noisy.flags.writeable = False
-        return NoisyVector(noisy, scale, mapped)
+        return NoisyVector(noisy, mechanism, scale, mapped)
+
+    def select(
+        self,
+        counts: Mapping[PrivateKey, int],
+        *,
+        mechanism: Mechanism,
+        scale: float,
+        threshold: int,
+        l0: int,
+        loss: PrivacyLoss,
+    ) -> Selection:
+        """Releases the partitions whose noisy count of units reaches a threshold, with that count.
+
+        Args:
+            counts: exact numbers of units, at least 1 each, by partition.
+            mechanism: one that selects.
+            scale: of the noise.
+            threshold: smallest noisy count that is released.
+            l0: partitions that one unit can be in.
+            loss: what may be spent, delta included.
+
+        Returns:
+            The selected partitions, sorted (R1), with their noisy counts.
+
+        Raises:
+            InvariantError: the scale is not positive and finite, the threshold not above what one unit adds, or the map
+                exceeds `loss`; before any value is touched.
+
+        Privacy:
+            A partition of one unit alone is released with a probability that delta covers, for all its l0 partitions.
+        """
+        ensure(mechanism.selects, f"{mechanism} does not select partitions; `add_noise` runs it")
+        amount, delta = self._selection_loss(mechanism, scale, threshold, l0)
+        within = 0 < amount < math.inf and Fraction(amount) <= loss.amount and delta > 0 and Fraction(delta) <= loss.delta
+        ensure(
+            within,
+            f"selection costs {amount} and delta {delta}, {float(loss.amount)} and {float(loss.delta)} may be spent",
+        )
+        ensure(all(count >= 1 for count in counts.values()), "a private partition holds at least one unit")
+        names = {f"{public}/{token}": count for (public, token), count in counts.items()}
+        released = _selection(mechanism, scale, threshold)(names) if names else {}
+        found = sorted((_key_of(name), int(noisy)) for name, noisy in released.items())
+        values = np.array([noisy for _, noisy in found], np.int64).reshape(len(found), 1)
+        values.flags.writeable = False
+        vector = NoisyVector(values, mechanism, scale, amount, delta, threshold)
+        return Selection(tuple(key for key, _ in found), vector)
+
+    def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
+        """The smallest threshold whose selection costs at most delta, by bisection on OpenDP's own map.
+
+        Raises:
+            InvariantError: no threshold is large enough.
+        """
+        ensure(0 < delta < 1, f"not a delta: {float(delta)}")
+        low, high = _LINF, 2 * _LINF
+        while Fraction(self._selection_loss(mechanism, scale, high, l0)[1]) > delta:
+            low, high = high, 2 * high
+            ensure(high < _THRESHOLD_MAX, f"no threshold keeps delta {float(delta)} at scale {scale}")
+        while high - low > 1:
+            middle = (low + high) // 2
+            if Fraction(self._selection_loss(mechanism, scale, middle, l0)[1]) > delta:
+                low = middle
+            else:
+                high = middle
+        return high
+
+    def _selection_loss(self, mechanism: Mechanism, scale: float, threshold: int, l0: int) -> tuple[float, float]:
+        ensure(0 < scale < math.inf, f"the scale must be positive and finite, got {scale}")
+        ensure(_LINF < threshold < _THRESHOLD_MAX, f"the threshold must be above what one unit adds, 1, got {threshold}")
+        ensure(l0 >= 1, f"a unit can be in at least one partition, got {l0}")
+        norm = float_up(l0) if mechanism.laplace else sqrt_up(l0)
+        amount, delta = _selection(mechanism, scale, threshold).map((l0, norm, float(_LINF)))
+        return float(amount), float(delta)
 
     def zcdp_budget(self, epsilon: float, delta: float) -> Fraction:
         """The largest float rho that implies (epsilon, delta), as a Fraction; found by bisection on OpenDP's conversion."""
         ensure(0 < epsilon < math.inf and 0 < delta < 1, f"not a budget: epsilon {epsilon}, delta {delta}")
         low, high = 0.0, epsilon
+        while self.epsilon_of(Fraction(high), delta) <= epsilon:
+            low, high = high, 2 * high
         while low < (middle := (low + high) / 2) < high:
             if self.epsilon_of(Fraction(middle), delta) <= epsilon:
                 low = middle
@@ -74,14 +166,30 @@ class OpenDPMechanisms:
         """The epsilon that rho implies at delta, rounded up."""
         ensure(rho > 0 and 0 < delta < 1, f"not a loss: rho {float(rho)}, delta {delta}")
         # A discrete Gaussian of scale 1 and this sensitivity costs at least rho; OpenDP converts its whole profile.
-        distance = math.nextafter(math.sqrt(2 * float(rho)), math.inf)
+        distance = math.nextafter(math.sqrt(2 * float_up(rho)), math.inf)
         return float(_profile().map(distance).epsilon(delta))
 
 
+def _key_of(name: str) -> PrivateKey:
+    public, _, token = name.partition("/")
+    return int(public), token
+
+
 @functools.lru_cache(maxsize=4096)
-def _gaussian(scale: float) -> Any:
-    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
-    return dp.m.make_gaussian(*space, scale)
+def _noise(mechanism: Mechanism, scale: float) -> Any:
+    domain = dp.vector_domain(dp.atom_domain(T="i64"))
+    if mechanism.laplace:
+        return dp.m.make_laplace(domain, dp.l1_distance(T="f64"), scale)
+    return dp.m.make_gaussian(domain, dp.l2_distance(T="f64"), scale)
+
+
+@functools.lru_cache(maxsize=4096)
+def _selection(mechanism: Mechanism, scale: float, threshold: int) -> Any:
+    domain = dp.map_domain(dp.atom_domain(T=str), dp.atom_domain(T="i64"))
+    distance = dp.absolute_distance(T="f64")
+    if mechanism.laplace:
+        return dp.m.make_laplace_threshold(domain, dp.l01inf_distance(distance), scale, threshold)
+    return dp.m.make_gaussian_threshold(domain, dp.l02inf_distance(distance), scale, threshold)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -41,7 +42,14 @@ class SeriesBlock:
 def signature_of(metric: Metric) -> str:
     """What a series number's meaning depends on, as a SHA-256 in hexadecimal."""
     dimensions = [[d.name, list(d.values)] for d in metric.dimensions]
-    shape = [metric.kind.value, list(metric.components), list(metric.edges), str(metric.step), metric.unit, dimensions]
+    shape = [
+        metric.kind.value,
+        list(metric.components),
+        list(metric.edges),
+        str(Fraction(metric.step)),
+        metric.unit,
+        dimensions,
+    ]
     return hashlib.sha256(json.dumps(shape).encode()).hexdigest()
 
 

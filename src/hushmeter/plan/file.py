@@ -39,7 +39,14 @@ class PrivacyFile(_Closed):
     period: Annotated[Literal["1d", "1w", "1mo"], Field(description="The protection period; the budget is of one period.")]
     epsilon: Annotated[Number, Field(gt=0, le=100, description="Epsilon of one unit's whole record of one period.")]
     delta: Annotated[Number, Field(gt=0, lt=Decimal("1e-3"), description="Delta, likewise; far below 1 over the units.")]
-    currency: Annotated[Literal["auto", "zcdp", "pure"], Field(description="How losses add up.")] = "auto"
+    currency: Annotated[
+        Literal["auto", "zcdp", "pure"],
+        Field(description="How losses add up: Gaussian noise, Laplace noise, or whichever errs less."),
+    ] = "auto"
+    weights: Annotated[
+        Literal["auto", "stated"],
+        Field(description="stated: the budget is divided by weight; auto: so that expected relative errors are smallest."),
+    ] = "auto"
     expected_units: Annotated[
         int, Field(ge=1, le=limits.UNITS_MAX, description="Units that are expected in one window; predicts errors.")
     ]
@@ -76,6 +83,10 @@ class BoundsFile(_Closed):
     max_partitions: Annotated[Count | None, Field(description="Partitions a unit may touch in a window and view.")] = None
     range: Annotated[Range | None, Field(description="Smallest and largest value of an event, or of a total.")] = None
     max_events: Annotated[Events | None, Field(description="Events of a unit in one window and partition.")] = None
+    max_denominator: Annotated[
+        int | None,
+        Field(ge=1, le=limits.RANGE_MAX, description="Of a ratio: a unit's denominator in one window and partition."),
+    ] = None
 
 
 class PerUnitFile(BoundsFile):
@@ -96,7 +107,7 @@ class MetricFile(_Closed):
         Field(description="What its data is about; customer_content is always refused."),
     ]
     purposes: Annotated[list[Name], Field(min_length=1, max_length=limits.PURPOSES_MAX, description="All must be allowed.")]
-    kind: Annotated[Literal["counter", "distribution", "flag", "choice"], Field(description="The sort of thing.")]
+    kind: Annotated[Literal["counter", "distribution", "flag", "choice", "ratio"], Field(description="The sort of thing.")]
     unit: Annotated[str, Field(max_length=limits.NAME_MAX_LENGTH, description="Unit of its values, for example ms.")] = ""
     resolution: Annotated[Number, Field(gt=0, description="One integer step of its values, in units.")] = Decimal(1)
     edges: Annotated[
@@ -113,6 +124,10 @@ class MetricFile(_Closed):
     ] = [[]]
     at: Annotated[list[str] | None, Field(min_length=1, description="Resolutions to release at; all by default.")] = None
     per_unit: Annotated[PerUnitFile, Field(description="What one unit can contribute.")] = PerUnitFile()
+    bounding: Annotated[
+        Literal["separate", "shared"],
+        Field(description="shared: all views are bounded as one row set, so that finer ones add up to coarser ones."),
+    ] = "separate"
     weighting: Annotated[Literal["unit", "event"], Field(description="unit: each unit counts once a partition.")] = "unit"
     statistics: Annotated[list[AskedStatistic], Field(min_length=1, description="What is released.")]
     weight: Annotated[Number, Field(gt=0, le=1000, description="Share of the budget, against other metrics.")] = Decimal(1)

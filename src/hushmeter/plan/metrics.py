@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 
@@ -24,12 +24,13 @@ from hushmeter.model.plan import (
     Statistic,
     Weighting,
 )
-from hushmeter.model.time import DAY_MS, Resolution
+from hushmeter.model.time import DAY_MS, Resolution, Span
+from hushmeter.plan.built_in import RESERVED
 from hushmeter.plan.file import BoundsFile, DimensionFile, MetricFile, PlanFile
 from hushmeter.plan.problems import Problems
 
-_LATER = frozenset({"variance", "quantiles", "top_k", "ratio", "vector"})
 _EPOCH = dt.date(1970, 1, 1)
+_PERIOD_MS = {"1d": DAY_MS, "1w": 7 * DAY_MS, "1mo": 31 * DAY_MS}
 
 
 def build_metric(
@@ -66,20 +67,23 @@ class _Builder:
 
     def _add(self, field: str, value: object, allowed: str) -> None:
         self._own += 1
-        self._all.add(f"metrics.{self._name}.{field}", value, allowed)
+        self._all.add(f"metrics.{self._name}.{field}".rstrip("."), value, allowed)
 
     def build(self, today: dt.date | None) -> Metric | None:
         file = self._file
         kind = Kind(file.kind)
+        if self._name in RESERVED:
+            self._add("", self._name, f"{' and '.join(RESERVED)} are counted by the service itself; take another name")
         self._check_words(today)
         dimensions = self._dimensions()
-        views = self._views([d.name for d in dimensions])
+        views = self._views()
         at = self._at()
         edges = self._edges(kind)
         self._check_options(kind)
-        statistics = self._statistics(kind)
-        self._check_needs(kind, statistics)
+        asked = self._statistics(kind)
+        statistics = tuple(asked)
         bounds = self._bounds(kind, at)
+        self._check_needs(kind, statistics, edges, bounds)
         if self._own:
             return None
         metric_at = tuple(r.name for r in self._resolutions if r.name in at)
@@ -102,6 +106,9 @@ class _Builder:
             weighting=Weighting(file.weighting),
             statistics=statistics,
             weight=Fraction(file.weight),
+            quantiles=asked.get(Statistic.QUANTILES, ()),
+            top_k=len(asked.get(Statistic.TOP_K, ())),
+            shared_bounding=file.bounding == "shared",
         )
 
     def _check_words(self, today: dt.date | None) -> None:
@@ -158,14 +165,14 @@ class _Builder:
             return None
         return Dimension(name, (), per_unit, OpenValues(file.pattern, file.max_length, file.expected_values or 100))
 
-    def _views(self, known: list[str]) -> tuple[tuple[str, ...], ...]:
+    def _views(self) -> tuple[tuple[str, ...], ...]:
         views = []
         for view in self._file.views:
             unknown = [d for d in view if d not in self._file.dimensions]
             if unknown:
                 declared = ", ".join(self._file.dimensions) or "none"
                 self._add("views", unknown[0], f"views name dimensions of the metric: {declared}")
-            ordered = tuple(d for d in known if d in view)
+            ordered = tuple(d for d in self._file.dimensions if d in view)
             if ordered in views or len(set(view)) < len(view):
                 self._add("views", view, "each view once, and each dimension once in it")
             views.append(ordered)
@@ -196,36 +203,75 @@ class _Builder:
         if len(set(options)) < len(options):
             self._add("options", options, "each option once")
 
-    def _statistics(self, kind: Kind) -> tuple[Statistic, ...]:
-        lawful = ", ".join(s.value for s in STATISTICS[kind])
-        found = []
+    def _statistics(self, kind: Kind) -> dict[Statistic, tuple[Decimal, ...]]:
+        """What is asked for, with its numbers: quantiles, or the ranks of `top_k`."""
+        names = ", ".join(s.value for s in STATISTICS[kind])
+        found: dict[Statistic, tuple[Decimal, ...]] = {}
         for asked in self._file.statistics:
-            name = asked if isinstance(asked, str) else next(iter(asked), "")
-            if name in _LATER:
-                self._add("statistics", name, f"is not available yet; a {kind} has {lawful}")
-            elif not isinstance(asked, str) or name not in {s.value for s in STATISTICS[kind]}:
-                self._add("statistics", name, f"a {kind} has the statistics {lawful}")
+            named = {asked: None} if isinstance(asked, str) else asked
+            name, numbers = next(iter(named.items()), ("", None))
+            if len(named) != 1 or name not in {s.value for s in STATISTICS[kind]}:
+                self._add("statistics", ", ".join(map(str, named)) or "{}", f"a {kind} has the statistics {names}")
             elif Statistic(name) in found:
                 self._add("statistics", name, "each statistic once")
+            elif name == Statistic.QUANTILES:
+                found[Statistic.QUANTILES] = self._quantiles(numbers)
+            elif name == Statistic.TOP_K:
+                found[Statistic.TOP_K] = self._ranks(numbers)
+            elif numbers is not None:
+                self._add("statistics", f"{name}: {numbers}", f"{name} takes no numbers; write {name} alone")
             else:
-                found.append(Statistic(name))
-        return tuple(found)
+                found[Statistic(name)] = ()
+        return found
 
-    def _check_needs(self, kind: Kind, statistics: Sequence[Statistic]) -> None:
-        if kind is Kind.DISTRIBUTION and Statistic.HISTOGRAM in statistics and not self._file.edges:
-            self._add("edges", "none", "a histogram needs at least one edge")
-        if kind is Kind.DISTRIBUTION and not self._file.unit:
-            self._add("unit", "none", "a distribution needs the unit of its values, for example ms")
+    def _quantiles(self, numbers: object) -> tuple[Decimal, ...]:
+        listed = numbers if isinstance(numbers, list) else []
+        quantiles = [Decimal(q) for q in listed if isinstance(q, Decimal | int) and not isinstance(q, bool) and 0 < q < 1]
+        most = limits.QUANTILES_MAX
+        if not 1 <= len(set(quantiles)) == len(listed) <= most:
+            self._add(
+                "statistics.quantiles",
+                "none" if numbers is None else numbers if not isinstance(numbers, list) else [str(q) for q in numbers],
+                f"a list of 1 to {most} different numbers between 0 and 1, both excluded, such as [0.5, 0.9]",
+            )
+        return tuple(sorted(quantiles))
+
+    def _ranks(self, number: object) -> tuple[Decimal, ...]:
+        most = len(self._file.options)
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= max(1, most):
+            self._add("statistics.top_k", number, f"how many options to name, 1 to {most}")
+            return ()
+        return tuple(Decimal(rank) for rank in range(1, number + 1))
+
+    def _check_needs(
+        self,
+        kind: Kind,
+        statistics: Sequence[Statistic],
+        edges: Sequence[int],
+        bounds: Mapping[str, ContributionBounds],
+    ) -> None:
+        for statistic in (Statistic.HISTOGRAM, Statistic.QUANTILES):
+            if kind is Kind.DISTRIBUTION and statistic in statistics and not edges:
+                self._add("edges", "none", f"{statistic} need at least one edge, {statistic} are read off the bins")
+        if Statistic.QUANTILES in statistics and edges:
+            for resolution, b in bounds.items():
+                if not (b.low < edges[0] and edges[-1] <= b.high):
+                    shown = f"{edges[0] * self._file.resolution} to {edges[-1] * self._file.resolution}"
+                    self._add("edges", shown, f"quantiles need edges inside the range at {resolution}, which ends the bins")
+        if kind in {Kind.DISTRIBUTION, Kind.RATIO} and not self._file.unit:
+            self._add("unit", "none", f"a {kind} needs the unit of its values, for example ms")
         if kind is Kind.COUNTER and self._file.weighting == "event":
             self._add("weighting", "event", "a counter's total has no events; leave weighting out")
+        if self._file.bounding == "shared" and any(d.open for d in self._file.dimensions.values()):
+            self._add("bounding", "shared", "views with an open dimension are bounded one by one; write separate")
 
     def _bounds(self, kind: Kind, at: Sequence[str]) -> dict[str, ContributionBounds]:
         per_unit = self._file.per_unit
         for name in per_unit.by_resolution:
-            if name not in self._plan.resolutions:
-                self._add("per_unit.by_resolution", name, f"one of {', '.join(self._plan.resolutions)}")
+            if name not in at:
+                self._add(f"per_unit.by_resolution.{name}", name, f"one that it is released at: {', '.join(at)}")
         for name, windows in per_unit.max_windows.items():
-            self._check_max_windows(name, windows)
+            self._check_max_windows(name, windows, at)
         bounds = {}
         for resolution in at:
             built = self._bounds_at(kind, per_unit.by_resolution.get(resolution), resolution)
@@ -233,16 +279,16 @@ class _Builder:
                 bounds[resolution] = built
         return bounds
 
-    def _check_max_windows(self, name: str, windows: int) -> None:
-        known = {r.name: r for r in self._resolutions}
+    def _check_max_windows(self, name: str, windows: int, at: Sequence[str]) -> None:
         path = f"per_unit.max_windows.{name}"
-        if name not in known:
-            self._add(path, name, f"one of {', '.join(self._plan.resolutions)}")
+        if name not in at:
+            self._add(path, name, f"one that it is released at: {', '.join(at)}")
             return
-        period_ms = {"1d": DAY_MS, "1w": 7 * DAY_MS, "1mo": 31 * DAY_MS}[self._plan.privacy.period]
-        whole = period_ms // known[name].span.length_ms
-        if windows < whole:
-            self._add(path, windows, f"bounded participation is not available yet; leave it out, or write all {whole}")
+        resolution = next(r for r in self._resolutions if r.name == name)
+        if resolution.span.length_ms <= _PERIOD_MS[self._plan.privacy.period]:
+            whole = resolution.span.most_in(Span.parse(self._plan.privacy.period))
+            if windows > whole:
+                self._add(path, windows, f"a period has {whole} windows of {name}: 1 to {whole}")
 
     def _bounds_at(self, kind: Kind, special: BoundsFile | None, resolution: str) -> ContributionBounds | None:
         common = self._file.per_unit
@@ -252,7 +298,7 @@ class _Builder:
         if special.range is not None:
             path = f"per_unit.by_resolution.{resolution}.range"
         if asked is None:
-            if kind in {Kind.COUNTER, Kind.DISTRIBUTION}:
+            if kind in {Kind.COUNTER, Kind.DISTRIBUTION, Kind.RATIO}:
                 self._add("per_unit.range", "none", f"a {kind} needs the range [smallest, largest] of one unit's value")
                 return None
             asked = [Decimal(0), self._file.resolution]
@@ -262,7 +308,16 @@ class _Builder:
             self._add(path, shown, f"[smallest, largest], smallest first, within {limits.RANGE_MAX} steps of zero")
             return None
         most = special.max_partitions or common.max_partitions or 1
-        return ContributionBounds(most, low, high, special.max_events or common.max_events or 1)
+        events = special.max_events or common.max_events or 1
+        denominator = special.max_denominator or common.max_denominator
+        if kind is Kind.RATIO:
+            if denominator is None or special.max_events or common.max_events:
+                self._add("per_unit.max_denominator", denominator, "a ratio needs it, and has no max_events")
+                return None
+            events = denominator
+        elif denominator is not None:
+            self._add("per_unit.max_denominator", denominator, f"a {kind} has no denominator; leave it out")
+        return ContributionBounds(most, low, high, events, common.max_windows.get(resolution))
 
     def _steps(self, path: str, value: Decimal) -> int:
         """A value in units as a whole number of resolution steps."""

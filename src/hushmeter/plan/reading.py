@@ -21,8 +21,10 @@ from pydantic import ValidationError
 
 from hushmeter import limits
 from hushmeter.errors import PlanError
+from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Plan, Privacy, Purpose
 from hushmeter.model.time import Resolution, Span, parse_duration_ms
+from hushmeter.plan.built_in import built_in_metrics
 from hushmeter.plan.file import PlanFile
 from hushmeter.plan.metrics import build_metric
 from hushmeter.plan.problems import Problems
@@ -47,18 +49,26 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
     resolutions = _resolutions(file, problems)
     period = Span.parse(file.privacy.period)
     _check_nesting(resolutions, period, problems)
-    if file.privacy.currency == "pure":
-        problems.add("privacy.currency", "pure", "pure (Laplace) is not available yet; write zcdp or auto")
     metrics = [
         build_metric(name, metric, file, resolutions, problems, today if check_expiry else None)
         for name, metric in file.metrics.items()
     ]
     _check_edges(file, problems)
     problems.raise_any()
-    privacy = Privacy(file.privacy.unit, period, file.privacy.epsilon, file.privacy.delta, file.privacy.expected_units)
+    asked = file.privacy
+    privacy = Privacy(
+        asked.unit,
+        period,
+        asked.epsilon,
+        asked.delta,
+        asked.expected_units,
+        None if asked.currency == "auto" else Currency(asked.currency),
+        asked.weights == "auto",
+    )
     purposes = tuple(Purpose(name, text) for name, text in file.purposes.items())
     built = tuple(m for m in metrics if m is not None)
-    return Plan(file.plan, file.version, privacy, tuple(resolutions), purposes, built, plan_hash_of(file))
+    built_in = built_in_metrics([r.name for r in resolutions], purposes, built)
+    return Plan(file.plan, file.version, privacy, tuple(resolutions), purposes, built, plan_hash_of(file), built_in)
 
 
 def canonical_text(file: PlanFile) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hushmeter.errors import QueryRefused
-from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Kind, Metric, Plan, Statistic, Weighting
 from hushmeter.model.release import Release
 from hushmeter.plan.measurements import derivation
-from hushmeter.query.estimates import StatisticEstimates, Sums, estimate
+from hushmeter.query.estimates import StatisticEstimates, estimate
+from hushmeter.query.sums import Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,14 @@ class CheckedQuestion:
 
     Attributes:
         view: in the metric's order.
-        rows: indices of the view's partitions that are kept.
+        filters: dimension of the view to the values that are kept.
         statistics: to answer, in the metric's order.
     """
 
     metric: Metric
     view: tuple[str, ...]
     resolution: str
-    rows: tuple[int, ...]
+    filters: Mapping[str, tuple[str, ...]]
     statistics: tuple[Statistic, ...]
     roll_up_time: bool
 
@@ -60,11 +61,15 @@ class ReleaseAnswer:
 
     Attributes:
         release_id: 0 for a roll-up.
-        rho: what the whole release cost one unit (of a roll-up: all of them).
+        loss: what the whole release cost one unit that is in it (of a roll-up: all of them), in the plan's currency.
+        delta: of partition selection, likewise.
         unit: of means and sums.
         rolled_up_from: how many releases.
         partitions: labels of the rows of the estimates.
         estimates: one a statistic.
+        selected: whether the partitions were selected by their noisy counts; those below the threshold are hidden (E4).
+        max_windows: in how many windows of a period one unit counts; 0 for all. A later window of a period is then
+            smaller for that reason alone (P7).
     """
 
     release_id: int
@@ -76,11 +81,14 @@ class ReleaseAnswer:
     plan_version: int
     completeness: float
     published_at_ms: int
-    rho: float
+    loss: float
+    delta: float
     unit: str
     rolled_up_from: int
     partitions: tuple[tuple[str, ...], ...]
     estimates: tuple[StatisticEstimates, ...]
+    selected: bool
+    max_windows: int
 
 
 def check_question(plan: Plan, question: Question) -> CheckedQuestion:
@@ -98,8 +106,13 @@ def check_question(plan: Plan, question: Question) -> CheckedQuestion:
     statistics = _statistics(metric, question.statistics)
     if question.roll_up_time:
         statistics = _additive(metric, statistics, question)
-    rows = _rows(metric, view, question.filters)
-    return CheckedQuestion(metric, view, question.resolution, rows, statistics, question.roll_up_time)
+        if metric.open_dimension(view):
+            raise QueryRefused(
+                f"{metric.name} by {_name(view)} cannot be added up over time: each window shows the private partitions "
+                "that its own noisy counts select; ask for a coarser resolution"
+            )
+    _check_filters(metric, view, question.filters)
+    return CheckedQuestion(metric, view, question.resolution, question.filters, statistics, question.roll_up_time)
 
 
 def answer(plan: Plan, question: CheckedQuestion, releases: Iterable[tuple[int, Release]]) -> Iterator[ReleaseAnswer]:
@@ -123,7 +136,7 @@ def answer(plan: Plan, question: CheckedQuestion, releases: Iterable[tuple[int, 
 
 def is_additive(metric: Metric, statistic: Statistic) -> bool:
     """Whether a statistic of several windows is the sum of theirs, exactly on bounded values (E2)."""
-    if statistic in {Statistic.SUM, Statistic.EVENTS}:
+    if statistic in {Statistic.SUM, Statistic.EVENTS, Statistic.NUMERATOR, Statistic.DENOMINATOR}:
         return True
     return statistic is Statistic.HISTOGRAM and metric.weighting is Weighting.EVENT and metric.kind is not Kind.FLAG
 
@@ -131,12 +144,9 @@ def is_additive(metric: Metric, statistic: Statistic) -> bool:
 def _answer(question: CheckedQuestion, releases: Sequence[Release], number: int) -> ReleaseAnswer:
     metric, first, last = question.metric, releases[0], releases[-1]
     needed = {name for s in question.statistics for name in derivation(metric, s)}
-    rows = list(question.rows)
-    sums: dict[MeasurementName, Sums] = {}
-    for name in sorted(needed):
-        whole = Sums.of([r.vectors[name] for r in releases])
-        sums[name] = Sums(whole.values[rows], whole.variance, whole.half_width)
-    labels = metric.partition_labels(question.view)
+    labels = _labels(metric, question.view, first)
+    rows = _kept_rows(labels, question.view, question.filters)
+    sums = {name: Sums.of([r.vectors[name] for r in releases]).rows(rows) for name in sorted(needed)}
     return ReleaseAnswer(
         release_id=number,
         metric=metric.name,
@@ -147,12 +157,30 @@ def _answer(question: CheckedQuestion, releases: Sequence[Release], number: int)
         plan_version=first.key.plan_version,
         completeness=sum(r.completeness for r in releases) / len(releases),
         published_at_ms=last.published_at_ms,
-        rho=sum(v.rho for r in releases for v in r.vectors.values()),
+        loss=math.fsum(v.loss for r in releases for v in r.vectors.values()),
+        delta=math.fsum(v.delta for r in releases for v in r.vectors.values()),
         unit=metric.unit,
         rolled_up_from=len(releases),
         partitions=tuple(labels[row] for row in rows),
         estimates=tuple(estimate(metric, question.resolution, sums, s) for s in question.statistics),
+        selected=first.keys is not None,
+        max_windows=metric.bounds[question.resolution].max_windows or 0,
     )
+
+
+def _labels(metric: Metric, view: tuple[str, ...], release: Release) -> tuple[tuple[str, ...], ...]:
+    """The values of the view's dimensions in each row of a release."""
+    public = metric.partition_labels(view)
+    opened = metric.open_dimension(view)
+    if release.keys is None or opened is None:
+        return public
+    place = view.index(opened.name)
+    return tuple((*public[number][:place], token, *public[number][place:]) for number, token in release.keys)
+
+
+def _kept_rows(labels: Sequence[tuple[str, ...]], view: tuple[str, ...], filters: Mapping[str, Sequence[str]]) -> list[int]:
+    wanted = [(view.index(name), frozenset(values)) for name, values in filters.items()]
+    return [row for row, label in enumerate(labels) if all(label[place] in values for place, values in wanted)]
 
 
 def _refuse(what: str, value: str, allowed: str) -> None:
@@ -163,7 +191,7 @@ def _metric(plan: Plan, name: str) -> Metric:
     try:
         return plan.metric(name)
     except KeyError:
-        names = [m.name for m in plan.metrics]
+        names = [m.name for m in plan.measured]
         near = difflib.get_close_matches(name, names, n=1)
         meant = f"; did you mean {near[0]}?" if near else "."
         raise QueryRefused(f"there is no metric {name[:80]!r}{meant} The plan has {', '.join(names)}") from None
@@ -215,19 +243,13 @@ def _additive(metric: Metric, statistics: Sequence[Statistic], question: Questio
     )
 
 
-def _rows(metric: Metric, view: Sequence[str], filters: Mapping[str, Sequence[str]]) -> tuple[int, ...]:
+def _check_filters(metric: Metric, view: Sequence[str], filters: Mapping[str, Sequence[str]]) -> None:
     for name, values in filters.items():
         if name not in view:
             _refuse("filter on", name, f"only dimensions of the view {_name(view)} can be filtered")
-        allowed = metric.dimension(name).values
+        dimension = metric.dimension(name)
         for value in values:
-            if value not in allowed:
-                shown = ", ".join(allowed[:20]) + (", ..." if len(allowed) > 20 else "")
+            # Whether an open dimension has a token is only told by what was selected: any token may be asked for.
+            if value not in dimension.values and not dimension.open:
+                shown = ", ".join(dimension.values[:20]) + (", ..." if len(dimension.values) > 20 else "")
                 _refuse(name, value, f"its values are {shown}")
-    labels = metric.partition_labels(tuple(view))
-    kept = [
-        row
-        for row, label in enumerate(labels)
-        if all(label[view.index(name)] in values for name, values in filters.items())
-    ]
-    return tuple(kept)

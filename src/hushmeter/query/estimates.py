@@ -9,40 +9,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
-from hushmeter.model.plan import Kind, Metric, Statistic, Weighting
-from hushmeter.model.release import NoisyVector
+from hushmeter.model.plan import ContributionBounds, Kind, Metric, Statistic
+from hushmeter.model.time import Int64
 from hushmeter.plan.measurements import derivation
-from hushmeter.query.intervals import Float, Z, cut, discrete_gaussian_half_width, fieller
+from hushmeter.query.intervals import Float, cut
+from hushmeter.query.quantiles import quantiles
+from hushmeter.query.ratios import MeanInputs, mean, share_of_total, variance
+from hushmeter.query.sums import Sums, counted
 
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """One measurement, added up over one release or several.
-
-    Attributes:
-        values: float64[partitions, columns], exact integers.
-        variance: of the noise in each cell.
-        half_width: of the 95 % interval of each cell.
-    """
-
-    values: Float
-    variance: float
-    half_width: float
-
-    @classmethod
-    def of(cls, vectors: list[NoisyVector]) -> Sums:
-        """Adds vectors with independent noise up; at least one."""
-        values = np.sum([v.values for v in vectors], axis=0).astype(np.float64)
-        variance = math.fsum(v.scale**2 for v in vectors)
-        if len(vectors) == 1:
-            return cls(values, variance, float(discrete_gaussian_half_width(vectors[0].scale)))
-        return cls(values, variance, float(math.ceil(Z * math.sqrt(variance))))
+MeasurementSums = Mapping[MeasurementName, Sums]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +32,9 @@ class StatisticEstimates:
 
     Attributes:
         statistic: which.
-        components: names of the columns: bins, options, or one empty name.
+        components: names of the columns: bins, options, quantiles, or one empty name.
         values, noise_std, low, high: float64[partitions, components], in the statistic's unit.
+        ranked: int64[partitions, k], the columns that are told, in their order; None for all of them.
     """
 
     statistic: Statistic
@@ -61,6 +43,7 @@ class StatisticEstimates:
     noise_std: Float
     low: Float
     high: Float
+    ranked: Int64 | None = None
 
 
 def component_labels(metric: Metric) -> tuple[str, ...]:
@@ -76,9 +59,7 @@ def component_labels(metric: Metric) -> tuple[str, ...]:
             return ("true", "false")
 
 
-def estimate(
-    metric: Metric, resolution: str, sums: Mapping[MeasurementName, Sums], statistic: Statistic
-) -> StatisticEstimates:
+def estimate(metric: Metric, resolution: str, sums: MeasurementSums, statistic: Statistic) -> StatisticEstimates:
     """One statistic from the measurements that it is derived from.
 
     Args:
@@ -87,93 +68,106 @@ def estimate(
         sums: at least the measurements of `derivation(metric, statistic)`.
         statistic: one that the metric releases.
     """
-    if statistic is Statistic.RATE:
-        return _rate(metric, sums[MeasurementName.WEIGHTS])
-    source = derivation(metric, statistic)
-    if statistic is Statistic.MEAN:
-        return _mean(metric, resolution, sums[source[0]], sums[source[1]])
-    if statistic is Statistic.SUM and metric.kind is Kind.DISTRIBUTION:
-        return _event_sum(metric, resolution, sums[source[0]], _counted(sums[source[1]], source[1]))
-    if statistic is Statistic.SUM:
-        step, bounds = float(metric.step), metric.bounds[resolution]
-        lowest = -math.inf if bounds.low < 0 else 0.0
-        highest = math.inf if bounds.high > 0 else 0.0
-        return _linear(statistic, ("",), _scaled(sums[source[0]], step), lowest, highest)
-    if statistic is Statistic.HISTOGRAM:
-        weights = _scaled(sums[source[0]], 1 / FIXED_POINT)
-        return _linear(statistic, component_labels(metric), weights, 0.0, math.inf)
-    return _linear(statistic, ("",), _counted(sums[source[0]], source[0]), 0.0, math.inf)
+    names = derivation(metric, statistic)
+    return _MAPS[statistic](_Question(metric, metric.bounds[resolution], statistic, names, [sums[n] for n in names]))
 
 
-def _scaled(sums: Sums, factor: float) -> Sums:
-    return Sums(sums.values * factor, sums.variance * factor**2, sums.half_width * factor)
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A statistic, and the measurements that it is derived from."""
+
+    metric: Metric
+    bounds: ContributionBounds
+    statistic: Statistic
+    names: tuple[MeasurementName, ...]
+    sums: list[Sums]
+
+    @property
+    def step(self) -> float:
+        return float(self.metric.step)
+
+    def events(self) -> Sums:
+        """The last measurement, as a number of units or events."""
+        return counted(self.sums[-1], self.names[-1])
 
 
-def _counted(sums: Sums, name: MeasurementName) -> Sums:
-    """Numbers of units or events: as they are, or as the sum of bins with independent noise."""
-    if name is not MeasurementName.WEIGHTS:
-        return sums
+def _linear(asked: _Question, sums: Sums, lowest: float = 0.0, highest: float = math.inf) -> StatisticEstimates:
     columns = sums.values.shape[1]
-    variance = sums.variance * columns
-    half_width = float(math.ceil(Z * math.sqrt(variance)))
-    total = Sums(sums.values.sum(axis=1, keepdims=True), variance, half_width)
-    return _scaled(total, 1 / FIXED_POINT)
-
-
-def _linear(
-    statistic: Statistic, components: tuple[str, ...], sums: Sums, lowest: float, highest: float
-) -> StatisticEstimates:
+    labels = component_labels(asked.metric) if columns > 1 else ("",)
     low, high = cut(sums.values - sums.half_width, sums.values + sums.half_width, lowest, highest)
     std = np.full(sums.values.shape, math.sqrt(sums.variance))
-    return StatisticEstimates(statistic, components, sums.values, std, low, high)
+    return StatisticEstimates(asked.statistic, labels, sums.values, std, low, high)
 
 
-def _event_sum(metric: Metric, resolution: str, centered: Sums, events: Sums) -> StatisticEstimates:
-    """N (l + u) / 2 + S / 2, in the metric's unit."""
-    bounds, step = metric.bounds[resolution], float(metric.step)
-    middle = (bounds.low + bounds.high) / 2
-    values = step * (events.values * middle + centered.values / 2)
-    variance = step**2 * (events.variance * middle**2 + centered.variance / 4)
-    sums = Sums(values, variance, Z * math.sqrt(variance))
+def _count(asked: _Question) -> StatisticEstimates:
+    return _linear(asked, asked.events())
+
+
+def _histogram(asked: _Question) -> StatisticEstimates:
+    return _linear(asked, asked.sums[0].scaled(1 / FIXED_POINT))
+
+
+def _top_k(asked: _Question) -> StatisticEstimates:
+    """The histogram's largest options; chosen by their noisy weights, so each is marked as selected (E4)."""
+    h = _histogram(asked)
+    ranked = np.argsort(-h.values, axis=1, kind="stable")[:, : asked.metric.top_k]
+    return StatisticEstimates(Statistic.TOP_K, h.components, h.values, h.noise_std, h.low, h.high, ranked)
+
+
+def _sum(asked: _Question) -> StatisticEstimates:
+    """A counter's clamped totals; of events N (l + u) / 2 + S / 2. In the metric's unit."""
+    total, bounds = asked.sums[0], asked.bounds
+    if len(asked.sums) > 1:
+        total = asked.events().plus((bounds.low + bounds.high) / 2, total, 0.5)
     lowest = -math.inf if bounds.low < 0 else 0.0
     highest = math.inf if bounds.high > 0 else 0.0
-    return _linear(Statistic.SUM, ("",), sums, lowest, highest)
+    return _linear(asked, total.scaled(asked.step), lowest, highest)
 
 
-def _mean(metric: Metric, resolution: str, centered: Sums, counted: Sums) -> StatisticEstimates:
-    """(l + u) / 2 + S / 2N, clamped, with a Fieller interval; in the metric's unit."""
-    bounds, step = metric.bounds[resolution], float(metric.step)
-    per_event = metric.kind is Kind.DISTRIBUTION and metric.weighting is Weighting.EVENT
-    name = derivation(metric, Statistic.MEAN)[1]
-    n = _counted(counted, name) if per_event else counted
-    half = bounds.width / 2
-    ratio, std, low, high = _ratio(_scaled(centered, 0.5), n, 0.0, (-half, half), 0.0)
-    middle = (bounds.low + bounds.high) / 2
-    return StatisticEstimates(
-        Statistic.MEAN, ("",), step * (middle + ratio), step * std, step * (middle + low), step * (middle + high)
-    )
+def _mean(asked: _Question) -> StatisticEstimates:
+    inputs = MeanInputs(asked.metric, asked.bounds, asked.sums[0], asked.events())
+    return _ratio(asked, mean(inputs), asked.step)
 
 
-def _rate(metric: Metric, weights: Sums) -> StatisticEstimates:
-    """The share of true, or of each option, in the total weight; numerator and denominator share noise."""
-    columns = weights.values.shape[1]
-    total = Sums(weights.values.sum(axis=1, keepdims=True), weights.variance * columns, 0.0)
-    names = component_labels(metric) if metric.kind is Kind.CHOICE else ("",)
-    shown = weights if metric.kind is Kind.CHOICE else Sums(weights.values[:, :1], weights.variance, 0.0)
-    wide = Sums(np.broadcast_to(total.values, shown.values.shape), total.variance, 0.0)
-    ratio, std, low, high = _ratio(shown, wide, weights.variance, (0.0, 1.0), 1 / columns)
-    return StatisticEstimates(Statistic.RATE, names, ratio, std, low, high)
+def _variance(asked: _Question) -> StatisticEstimates:
+    inputs = MeanInputs(asked.metric, asked.bounds, asked.sums[1], asked.events())
+    return _ratio(asked, variance(inputs, counted(asked.sums[0], asked.names[0])), asked.step**2)
+
+
+def _share(asked: _Question) -> StatisticEstimates:
+    """The share of the first column, or of each option, in the total."""
+    of_each = asked.metric.kind is Kind.CHOICE and asked.statistic is Statistic.RATE
+    labels = component_labels(asked.metric) if of_each else ("",)
+    return _ratio(asked, share_of_total(asked.sums[0], of_each=of_each), 1.0, labels)
 
 
 def _ratio(
-    numerator: Sums, denominator: Sums, cov: float, admissible: tuple[float, float], undefined: float
-) -> tuple[Float, Float, Float, Float]:
-    """Clamped ratio, its linearised noise, its Fieller interval; `undefined` where the denominator is not positive."""
-    s, n = numerator.values, denominator.values
-    positive = n > 0
-    safe = np.where(positive, n, 1.0)
-    ratio = np.clip(np.where(positive, s / safe, undefined), *admissible)
-    variance = numerator.variance - 2 * ratio * cov + ratio**2 * denominator.variance
-    std = np.sqrt(np.maximum(variance, 0.0)) / np.where(positive, n, math.sqrt(denominator.variance))
-    low, high = fieller(s, n, numerator.variance, denominator.variance, cov, admissible)
-    return ratio, std, np.minimum(low, ratio), np.maximum(high, ratio)
+    asked: _Question, found: tuple[Float, Float, Float, Float], factor: float, labels: tuple[str, ...] = ("",)
+) -> StatisticEstimates:
+    value, std, low, high = (array * factor for array in found)
+    return StatisticEstimates(asked.statistic, labels, value, std, low, high)
+
+
+def _quantiles(asked: _Question) -> StatisticEstimates:
+    weights, metric, bounds = asked.sums[0], asked.metric, asked.bounds
+    at = [float(q) for q in metric.quantiles]
+    borders = (bounds.low, *metric.edges, bounds.high)
+    found = quantiles(weights.values, weights.variance, borders, at, weights.z)
+    return _ratio(asked, found, asked.step, tuple(f"{q.normalize():f}" for q in metric.quantiles))
+
+
+_MAPS: dict[Statistic, Callable[[_Question], StatisticEstimates]] = {
+    Statistic.UNITS: _count,
+    Statistic.EVENTS: _count,
+    Statistic.DENOMINATOR: _count,
+    Statistic.HISTOGRAM: _histogram,
+    Statistic.TOP_K: _top_k,
+    Statistic.QUANTILES: _quantiles,
+    Statistic.SUM: _sum,
+    Statistic.NUMERATOR: _sum,
+    Statistic.MEAN: _mean,
+    Statistic.RATIO: _mean,
+    Statistic.VARIANCE: _variance,
+    Statistic.RATE: _share,
+    Statistic.CLAMPED: _share,
+}

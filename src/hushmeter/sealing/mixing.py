@@ -9,6 +9,9 @@ References:
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import numpy as np
 
 from hushmeter.errors import ensure
@@ -71,27 +74,64 @@ def unit_bases(pseudonyms: UInt64, salt: bytes) -> UInt64:
     return mix(pseudonyms[:, 0] ^ high) + mix(pseudonyms[:, 1] ^ low)
 
 
-def partition_order(bases: UInt64, partitions: Int64) -> UInt64:
-    """Where each partition stands in its unit's keyed order.
+def partition_marks(partitions: Int64) -> UInt64:
+    """What tells the public partitions of a view apart in a keyed order.
 
     Args:
-        bases: uint64[n], from `unit_bases`, one a row.
         partitions: int64[n], partition numbers of the view.
 
     Returns:
         uint64[n].
     """
-    return mix(bases + mix((partitions + 1).astype(np.uint64)))
+    return mix((partitions + 1).astype(np.uint64))
 
 
-def scope_order(bases: UInt64, scopes: Int64) -> UInt64:
-    """Where each combination of unit-scoped values stands in its unit's keyed order.
+def scope_marks(scopes: Int64) -> UInt64:
+    """What tells combinations of unit-scoped values apart in a keyed order.
 
     Args:
-        bases: uint64[n], from `unit_bases`, one a row.
         scopes: int64[n], mixed-radix numbers of the unit-scoped values.
 
     Returns:
         uint64[n].
     """
-    return mix(bases ^ mix(scopes.astype(np.uint64) + _GOLDEN))
+    return mix(scopes.astype(np.uint64) + _GOLDEN)
+
+
+def token_marks(tokens: Sequence[bytes]) -> UInt64:
+    """What tells tokens apart in a keyed order: a hash of their bytes, whatever their number in a dictionary is.
+
+    Args:
+        tokens: n tokens.
+
+    Returns:
+        uint64[n + 1], the first for points without a token.
+    """
+    digests = b"".join(hashlib.blake2b(token, digest_size=8).digest() for token in tokens)
+    return np.frombuffer(bytes(8) + digests, ">u8").astype(np.uint64)
+
+
+def partition_order(bases: UInt64, marks: UInt64) -> UInt64:
+    """Where each partition stands in its unit's keyed order.
+
+    Args:
+        bases: uint64[n], from `unit_bases`, one a row.
+        marks: uint64[n], of the partitions.
+
+    Returns:
+        uint64[n].
+    """
+    return mix(bases + marks)
+
+
+def scope_order(bases: UInt64, marks: UInt64) -> UInt64:
+    """Where each combination of unit-scoped values stands in its unit's keyed order.
+
+    Args:
+        bases: uint64[n], from `unit_bases`, one a row.
+        marks: uint64[n], of the combinations.
+
+    Returns:
+        uint64[n].
+    """
+    return mix(bases ^ marks)

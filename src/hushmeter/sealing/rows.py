@@ -76,15 +76,31 @@ def given_since(units: UInt64, consent: ConsentTable) -> Int64:
         int64[u, p], `NEVER` where consent is not given, which is the default for units that the table does not hold.
     """
     since = np.full((len(units), len(consent.purposes)), NEVER, np.int64)
-    high, low = consent.pseudonyms[:, 0], consent.pseudonyms[:, 1]
+    place = places_of(units, consent.pseudonyms)
+    since[place >= 0] = consent.given_since_ms[place[place >= 0]]
+    return since
+
+
+def places_of(units: UInt64, known: UInt64) -> Int64:
+    """Where each unit stands in a sorted list of pseudonyms.
+
+    Args:
+        units: uint64[u, 2].
+        known: uint64[k, 2], rising, each once.
+
+    Returns:
+        int64[u], -1 where the list does not hold the unit.
+    """
+    high, low = known[:, 0], known[:, 1]
     place = np.searchsorted(high, units[:, 0])
     # Pseudonyms that share their upper half stand side by side: step on until the lower half is reached.
     while (behind := _before(high, low, place, units)).any():
         place[behind] += 1
     inside = np.flatnonzero(place < len(high))
     hit = inside[(high[place[inside]] == units[inside, 0]) & (low[place[inside]] == units[inside, 1])]
-    since[hit] = consent.given_since_ms[place[hit]]
-    return since
+    found = np.full(len(units), -1, np.int64)
+    found[hit] = place[hit]
+    return found
 
 
 def _before(high: UInt64, low: UInt64, place: Int64, units: UInt64) -> Bool:

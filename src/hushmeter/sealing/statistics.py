@@ -6,17 +6,24 @@ within the bound that `hushmeter.plan.measurements.bound_of` states.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from hushmeter.errors import ensure
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import ContributionBounds, Kind, Metric, Weighting
+from hushmeter.model.report import Bool
 from hushmeter.model.time import Int64
+from hushmeter.plan.measurements import names_of, unit_mean_steps
 
 _COUNT_CAP = 2**40 - 1
 """Own-data cap of one component's count, so that products with F and max_events stay in int64."""
+_TOTAL_CAP = 2**62
+_SQUARES_EVENTS_MAX = 2**20
 
 
-def contribution(name: MeasurementName, metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
+def contribution(name: MeasurementName, metric: Metric, bounds: ContributionBounds, totals: Int64, dropped: Bool) -> Int64:
     """The vector that each unit adds to each partition that it keeps.
 
     Args:
@@ -24,29 +31,54 @@ def contribution(name: MeasurementName, metric: Metric, bounds: ContributionBoun
         metric: whose totals these are.
         bounds: at the window's resolution.
         totals: int64[k, components], one row a (unit, partition).
+        dropped: bool[k], whether the unit was in more partitions than it keeps.
 
     Returns:
-        int64[k, columns]; the L2 norm of each row is at most `bound_of(metric, name, bounds)`.
+        int64[k, columns]; the L1 and the L2 norm of each row are at most `bound_of(metric, name, bounds)`.
     """
-    match name:
-        case MeasurementName.UNITS:
-            return np.ones((len(totals), 1), np.int64)
-        case MeasurementName.EVENTS:
-            return np.minimum(_events(metric, totals), bounds.max_events)[:, None]
-        case MeasurementName.SUM:
-            return np.clip(totals, bounds.low, bounds.high)
-        case MeasurementName.UNIT_MEAN:
-            return _unit_mean(metric, bounds, totals)[:, None]
-        case MeasurementName.EVENT_SUM:
-            return _event_sum(metric, bounds, totals)[:, None]
-        case MeasurementName.WEIGHTS:
-            return _weights(metric, bounds, totals)
+    row = _ROWS.get(name)
+    if row is not None:
+        vector = row(metric, bounds, totals)
+        return vector if vector.ndim == 2 else vector[:, None]
+    ensure(name is MeasurementName.CLAMPED, f"{name} is not counted from points")
+    altered = dropped | _altered(metric, bounds, totals)
+    return np.column_stack((altered, ~altered)).astype(np.int64)
+
+
+def _altered(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Bool:
+    """Whether clamping or cutting changes what a unit has in a partition."""
+    low, high = bounds.low, bounds.high
+    if metric.kind is Kind.COUNTER:
+        outside: Bool = (totals[:, 0] < low) | (totals[:, 0] > high)
+        return outside
+    events = _events(metric, totals)
+    cut = events > bounds.max_events if _COUNTS_EVENTS & set(names_of(metric, ())) or per_event(metric) else events < 0
+    if metric.kind in {Kind.DISTRIBUTION, Kind.RATIO}:
+        total = totals[:, metric.count_components]
+        cut |= (events > 0) & ((total < events * low) | (total > events * high))
+    return cut
+
+
+def _ones(_metric: Metric, _bounds: ContributionBounds, totals: Int64) -> Int64:
+    return np.ones(len(totals), np.int64)
+
+
+def _clamped_total(_metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
+    return np.clip(totals, bounds.low, bounds.high)
+
+
+def _capped_events(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
+    return np.minimum(_events(metric, totals), bounds.max_events)
+
+
+def per_event(metric: Metric) -> bool:
+    """Whether a unit weighs as much as it had events."""
+    return metric.weighting is Weighting.EVENT and metric.kind is not Kind.COUNTER
 
 
 def _counts(metric: Metric, totals: Int64) -> Int64:
-    """The components that count events, without a distribution's sum; int64[k, bins]."""
-    counts = totals[:, :-1] if metric.kind is Kind.DISTRIBUTION else totals
-    return np.clip(counts, 0, _COUNT_CAP)
+    """The components that count events, int64[k, bins]."""
+    return np.clip(totals[:, : metric.count_components], 0, _COUNT_CAP)
 
 
 def _events(metric: Metric, totals: Int64) -> Int64:
@@ -59,15 +91,20 @@ def _unit_mean(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int
     low, high = bounds.low, bounds.high
     if metric.kind is Kind.COUNTER:
         return 2 * np.clip(totals[:, 0], low, high) - low - high
-    events = _events(metric, totals)
-    mean = np.clip(totals[:, -1] // np.maximum(events, 1), low, high)
-    return np.where(events > 0, 2 * mean - low - high, 0)
+    events, total = _events(metric, totals), totals[:, metric.count_components]
+    steps = unit_mean_steps(metric)
+    # A total beyond any range ends at the range's end; capping it first keeps the product in int64.
+    whole, rest = np.divmod(np.clip(total, -_TOTAL_CAP, _TOTAL_CAP), np.maximum(events, 1))
+    whole = np.clip(whole, -(2**32), 2**32)
+    mean = np.clip(whole * steps + rest * steps // np.maximum(events, 1), low * steps, high * steps)
+    offset: Int64 = np.where(events > 0, 2 * mean - (low + high) * steps, 0)
+    return offset
 
 
 def _event_sum(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
     """2s' - n'(l + u): the sum of at most max_events events, scaled down toward zero where there were more, centered."""
     low, high, most = bounds.low, bounds.high, bounds.max_events
-    events, total = _events(metric, totals), totals[:, -1]
+    events, total = _events(metric, totals), totals[:, metric.count_components]
     kept = np.minimum(events, most)
     whole, rest = np.divmod(np.abs(total), np.maximum(events, 1))
     # A mean beyond any range ends at the range's end below; capping it first keeps the product in int64.
@@ -92,3 +129,42 @@ def _weights(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64
     most = bounds.max_events
     whole, rest = np.divmod(FIXED_POINT * counts, some)
     return np.where(events <= most, FIXED_POINT * counts, whole * most + rest * most // some)
+
+
+def _squares(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
+    """2q - R^2, q the mean of (2x - l - u)^2 over the unit's events; or 2s' - n' R^2 where events are weighted.
+
+    (2x - l - u)^2 is 0 to R^2; centering it halves what one unit can move, as it does for means.
+    """
+    low, high, widest = bounds.low, bounds.high, bounds.width**2
+    if metric.kind is Kind.COUNTER:
+        whole_units: Int64 = 2 * (2 * np.clip(totals[:, 0], low, high) - low - high) ** 2 - widest
+        return whole_units
+    events, total, squares = _events(metric, totals), totals[:, -2], totals[:, -1]
+    # So many events are scaled down, so that products stay in int64: an own-data rule like any other (P1).
+    shift = np.maximum(0, np.ceil(np.log2(np.maximum(events, 1) / _SQUARES_EVENTS_MAX))).astype(np.int64)
+    events, total, squares = events >> shift, total >> shift, squares >> shift
+    total = np.clip(total, events * low, events * high)
+    squares = np.clip(squares, 0, events * max(low**2, high**2))
+    centered = np.clip(4 * squares - 4 * (low + high) * total + events * (low + high) ** 2, 0, events * widest)
+    some = np.maximum(events, 1)
+    if not per_event(metric):
+        return np.where(events > 0, 2 * (centered // some) - widest, 0)
+    most = bounds.max_events
+    kept = np.minimum(events, most)
+    whole, rest = np.divmod(centered, some)
+    scaled = np.where(events > most, whole * most + rest * most // some, centered)
+    of_events: Int64 = 2 * np.clip(scaled, 0, kept * widest) - kept * widest
+    return of_events
+
+
+_COUNTS_EVENTS = {MeasurementName.EVENTS, MeasurementName.EVENT_SUM}
+_ROWS: dict[MeasurementName, Callable[[Metric, ContributionBounds, Int64], Int64]] = {
+    MeasurementName.UNITS: _ones,
+    MeasurementName.EVENTS: _capped_events,
+    MeasurementName.SUM: _clamped_total,
+    MeasurementName.UNIT_MEAN: _unit_mean,
+    MeasurementName.EVENT_SUM: _event_sum,
+    MeasurementName.WEIGHTS: _weights,
+    MeasurementName.SQUARES: _squares,
+}

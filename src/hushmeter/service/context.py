@@ -35,6 +35,7 @@ class Context:
     keys: KeyRing
     store: StateStore
     mechanisms: Mechanisms
+    prices: PriceList
 
     @classmethod
     def of(
@@ -53,9 +54,9 @@ class Context:
         founded = np.array([deployment.created_at_ms + 1], np.int64)
         firsts = np.concatenate([r.span.starts(founded) for r in plan.resolutions])
         columns = PlanColumns.of(catalog)
-        return cls(deployment, plan, catalog, columns, firsts, clock, log, keys, store, mechanisms)
+        prices = PriceList.of(plan, deployment.budget, mechanisms)
+        return cls(deployment, plan, catalog, columns, firsts, clock, log, keys, store, mechanisms, prices)
 
     def sealing_ports(self) -> SealingPorts:
         """What the sealing job needs."""
-        prices = PriceList.of(self.plan, self.deployment.budget)
-        return SealingPorts(self.deployment, self.catalog, prices, self.log, self.keys, self.store, self.mechanisms)
+        return SealingPorts(self.deployment, self.catalog, self.prices, self.log, self.keys, self.store, self.mechanisms)

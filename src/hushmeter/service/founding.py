@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import os
 import secrets
+from fractions import Fraction
 from pathlib import Path
 
 from hushmeter.errors import ConfigError, PlanError
-from hushmeter.model.ledger import PrivacyBudget
+from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
+from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Plan
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.shares import choose_currency
 from hushmeter.ports import Clock, Deployment, Mechanisms
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
@@ -48,7 +51,7 @@ def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text
             )
         plan = parse_plan(plan_text, _today(clock))
         budget = budget_of(plan, mechanisms)
-        check_plan(plan, budget.rho)
+        check_plan(plan, budget)
         deployment = Deployment(secrets.token_hex(16), clock.now_ms(), plan.version, plan.plan_hash, plan_text, budget)
         store.found(deployment, assign_blocks(plan))
     else:
@@ -59,9 +62,21 @@ def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text
 
 
 def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
-    """The period's budget in the plan's currency (C1, C5): all of delta pays for the conversion."""
+    """The period's budget in the plan's currency, which is chosen here where the plan leaves it open (C1).
+
+    Private partitions, where the plan has any, may spend half of delta, the conversion of rho the other half; pure losses
+    need no conversion, and leave all of it to the partitions (C5).
+    """
     epsilon, delta = float(plan.privacy.epsilon), float(plan.privacy.delta)
-    return PrivacyBudget(epsilon, delta, mechanisms.zcdp_budget(epsilon, delta))
+    selecting = any(m.open_dimension(view) for m in plan.metrics for view in m.views)
+    halved = Fraction(delta) / 2 if selecting else Fraction(0)
+    conversion = delta / 2 if selecting else delta
+    losses = {
+        Currency.ZCDP: PrivacyLoss(mechanisms.zcdp_budget(epsilon, conversion), halved),
+        Currency.PURE: PrivacyLoss(Fraction(epsilon), 2 * halved),
+    }
+    currency = choose_currency(plan, {c: loss.amount for c, loss in losses.items()})
+    return PrivacyBudget(epsilon, delta, currency, losses[currency])
 
 
 def read_plan_file(path: Path) -> str:

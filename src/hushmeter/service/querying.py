@@ -12,6 +12,11 @@ import grpc
 from hushmeter import limits
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.release.v1 import release_pb2
+from hushmeter.ledger.accountant import epsilon_and_delta
+from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.measurement import Currency
+from hushmeter.model.plan import Metric
+from hushmeter.plan.expectation import hidden_share
 from hushmeter.query.answering import Question, ReleaseAnswer, answer, check_question
 from hushmeter.service.context import Context
 from hushmeter.service.statuses import streamed, unary
@@ -32,7 +37,7 @@ class QueryService:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._losses: dict[float, release_pb2.PrivacyLoss] = {}
+        self._losses: dict[tuple[float, float], release_pb2.PrivacyLoss] = {}
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
@@ -55,18 +60,21 @@ class QueryService:
                 kind=m.kind.value,
                 unit=m.unit,
                 purposes=m.purposes,
-                views=[pb.MetricView(dimensions=view) for view in m.views],
+                views=[self._view(m, view) for view in m.views],
                 resolutions=m.at,
                 statistics=[s.value for s in m.statistics],
             )
-            for m in plan.metrics
+            for m in plan.measured
         ]
         statement = pb.BudgetStatement(
             period=plan.privacy.period.name,
             epsilon=budget.epsilon,
             delta=budget.delta,
-            rho=float(budget.rho),
+            rho=float(budget.loss.amount) if budget.currency is Currency.ZCDP else 0.0,
             privacy_unit=plan.privacy.unit,
+            currency=budget.currency.value,
+            amount=str(budget.loss.amount),
+            selection_delta=str(budget.loss.delta),
         )
         return pb.ListMetricsResponse(metrics=metrics, budget=statement)
 
@@ -107,12 +115,23 @@ class QueryService:
         async for chunk in chunks:
             yield pb.GetLedgerResponse(entries=chunk)
 
+    def _view(self, metric: Metric, view: tuple[str, ...]) -> pb.MetricView:
+        selecting = [
+            item
+            for items in self._context.prices.items.values()
+            for item in items
+            if item.measurement.selects and (item.measurement.metric, item.measurement.view) == (metric.name, view)
+        ]
+        hidden = max((hidden_share(self._context.plan, item) for item in selecting), default=0.0)
+        return pb.MetricView(dimensions=view, private_partitions=bool(selecting), expected_hidden_share=hidden)
+
     def _message(self, found: ReleaseAnswer) -> release_pb2.Release:
         estimates = [
             release_pb2.Estimate(
                 statistic=e.statistic.value,
                 partition=label,
-                component=component,
+                component=e.components[column],
+                selected=found.selected or e.ranked is not None,
                 value=e.values[row, column],
                 noise_std=e.noise_std[row, column],
                 interval_low=e.low[row, column],
@@ -120,7 +139,7 @@ class QueryService:
             )
             for e in found.estimates
             for row, label in enumerate(found.partitions)
-            for column, component in enumerate(e.components)
+            for column in (range(len(e.components)) if e.ranked is None else e.ranked[row].tolist())
         ]
         return release_pb2.Release(
             release_id=found.release_id,
@@ -132,21 +151,24 @@ class QueryService:
             plan_version=found.plan_version,
             completeness=found.completeness,
             published_at_ms=found.published_at_ms,
-            privacy_loss=self._loss(found.rho),
+            privacy_loss=self._loss(found.loss, found.delta),
+            max_windows=found.max_windows,
             estimates=estimates,
             unit=found.unit,
             rolled_up_from=found.rolled_up_from,
         )
 
-    def _loss(self, rho: float) -> release_pb2.PrivacyLoss:
-        loss = self._losses.get(rho)
+    def _loss(self, amount: float, delta: float) -> release_pb2.PrivacyLoss:
+        loss = self._losses.get((amount, delta))
         if loss is None:
-            delta = self._context.deployment.budget.delta
-            epsilon = self._context.mechanisms.epsilon_of(Fraction(rho), delta)
-            loss = release_pb2.PrivacyLoss(rho=rho, epsilon=epsilon, delta=delta)
+            budget = self._context.deployment.budget
+            spent = PrivacyLoss(Fraction(amount), Fraction(delta))
+            epsilon, at = epsilon_and_delta(spent, budget, self._context.mechanisms)
+            rho = amount if budget.currency is Currency.ZCDP else 0.0
+            loss = release_pb2.PrivacyLoss(rho=rho, epsilon=epsilon, delta=at)
             # Distinct losses are as few as metrics, views and resolutions; roll-ups must not let them grow.
             if len(self._losses) < limits.CACHED_LOSSES_MAX:
-                self._losses[rho] = loss
+                self._losses[amount, delta] = loss
         return loss
 
 

@@ -172,13 +172,14 @@ class Sealer:
                 self._destroy_period_key(window)
 
     def _destroy_period_key(self, window: Window) -> None:
-        """Destroys the key of a window's period once the period's last window of every resolution has ended (P3)."""
+        """Destroys a period's key, and what it encrypts, once the last window of every resolution has ended (P3, P7)."""
         plan = self._context.plan
         period = plan.privacy.period.window_of(window.end_ms)
         if window.end_ms == period.end_ms and all(
             self._has_ended(r.span.window_of(period.end_ms)) for r in plan.resolutions
         ):
             self._context.keys.destroy(f"period/{period.start_ms}")
+            self._context.store.forget_kept_windows(period.start_ms)
 
     def _has_ended(self, window: Window) -> bool:
         records = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from hushmeter.errors import StateConflict
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import LedgerEntry, PrivacyBudget
+from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
+from hushmeter.model.measurement import Currency
 from hushmeter.model.release import Release, ReleaseKey
 from hushmeter.plan.catalog import SeriesBlock
 from hushmeter.ports import Deployment
@@ -35,7 +36,8 @@ def deployment(connection: sa.Connection) -> Deployment | None:
     row = connection.execute(founded).one_or_none()
     if row is None:
         return None
-    budget = PrivacyBudget(row.epsilon, row.delta, Fraction(row.rho))
+    loss = PrivacyLoss(Fraction(row.amount), Fraction(row.selection_delta))
+    budget = PrivacyBudget(row.epsilon, row.delta, Currency(row.currency), loss)
     return Deployment(row.deployment_id, row.created_at_ms, row.version, row.hash, row.text, budget)
 
 
@@ -56,7 +58,9 @@ def found(connection: sa.Connection, founded: Deployment, blocks: Sequence[Serie
         "plan_version": founded.plan_version,
         "epsilon": founded.budget.epsilon,
         "delta": founded.budget.delta,
-        "rho": str(founded.budget.rho),
+        "currency": founded.budget.currency.value,
+        "amount": str(founded.budget.loss.amount),
+        "selection_delta": str(founded.budget.loss.delta),
     }
     connection.execute(sa.insert(schema.deployment).values(row))
     rows = [{"first": b.first, "size": b.size, "metric": b.metric, "signature": b.signature} for b in blocks]
@@ -143,4 +147,5 @@ def _newest_decision(connection: sa.Connection) -> int:
 
 def _release(row: sa.Row[Any]) -> Release:
     key = ReleaseKey(row.plan_version, row.metric, view_of(row.view), row.resolution, row.window_start_ms)
-    return Release(key, row.window_end_ms, row.published_at_ms, row.completeness, decode_vectors(row.payload))
+    vectors, keys = decode_vectors(row.payload)
+    return Release(key, row.window_end_ms, row.published_at_ms, row.completeness, vectors, keys)

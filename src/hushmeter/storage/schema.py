@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Raised by one whenever a table changes; a store of another version is refused."""
 
 # SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
@@ -49,7 +49,10 @@ deployment = sa.Table(
     _column("plan_version", sa.BigInteger, sa.ForeignKey(plans.c.version)),
     _column("epsilon", sa.Double),
     _column("delta", sa.Double),
-    _column("rho", sa.Text),
+    _column("currency", sa.Text),
+    # Exact fractions: of the currency, and of delta for partition selection.
+    _column("amount", sa.Text),
+    _column("selection_delta", sa.Text),
 )
 
 series_blocks = sa.Table(
@@ -132,12 +135,16 @@ ledger = sa.Table(
     # Numbered by hand: the chain has no gaps, which a generated number does not promise.
     _number("sequence", generated=False),
     _column("period_start_ms", sa.BigInteger),
-    _column("rho", sa.Text),
+    # What the content spends, again, for sums: see `Spending`.
+    _column("series", sa.Text),
+    _column("cap", sa.BigInteger),
+    _column("amount", sa.Text),
+    _column("delta", sa.Text),
     _column("content", sa.Text),
     _column("previous_hash", sa.LargeBinary),
     _column("entry_hash", sa.LargeBinary),
     # Covers `spent`, which is asked at every publication.
-    sa.Index("ledger_by_period", "period_start_ms", "rho"),
+    sa.Index("ledger_by_period", "period_start_ms", "series", "cap", "amount", "delta"),
 )
 
 decisions = sa.Table(
@@ -152,6 +159,18 @@ decisions = sa.Table(
     _column("locale", sa.Text),
     _column("source", sa.Text),
     sqlite_autoincrement=True,
+)
+
+
+kept_windows = sa.Table(
+    "kept_windows",
+    METADATA,
+    # Encrypted under the period's key, in parts that every database takes.
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("resolution", sa.Text, primary_key=True),
+    sa.Column("period_start_ms", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("part", sa.BigInteger, primary_key=True, autoincrement=False),
+    _column("payload", sa.LargeBinary),
 )
 
 

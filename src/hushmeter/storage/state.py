@@ -5,14 +5,13 @@ The SQL is in `workers`, `windows` and `records`, as functions of a connection; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import sqlalchemy as sa
 
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import LedgerEntry, PrivacyBudget
+from hushmeter.model.ledger import DraftEntry, LedgerEntry, PrivacyBudget, Spending
 from hushmeter.model.release import Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
@@ -132,27 +131,35 @@ class SqlStateStore:
         self,
         window: Window,
         releases: Sequence[Release],
-        entries: Sequence[str],
+        entries: Sequence[DraftEntry],
         period_start_ms: int,
-        rho: Fraction,
         budget: PrivacyBudget,
+        kept: Mapping[str, bytes],
     ) -> None:
         """See `StateStore`."""
         rows = windows.rows_of(window, releases)
         with self._database.write() as connection:
-            windows.publish(connection, window, rows, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
+            windows.publish(connection, window, rows, entries, period_start_ms=period_start_ms, budget=budget, kept=kept)
 
-    def mark_lost(
-        self, window: Window, entries: Sequence[str], period_start_ms: int, rho: Fraction, budget: PrivacyBudget
-    ) -> None:
+    def mark_lost(self, window: Window, entries: Sequence[DraftEntry], period_start_ms: int, budget: PrivacyBudget) -> None:
         """See `StateStore`; raises what `publish` does."""
         with self._database.write() as connection:
-            windows.mark_lost(connection, window, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
+            windows.mark_lost(connection, window, entries, period_start_ms=period_start_ms, budget=budget)
 
-    def spent(self, period_start_ms: int) -> Fraction:
+    def spent(self, period_start_ms: int) -> tuple[Spending, ...]:
         """See `StateStore`."""
         with self._database.read() as connection:
             return windows.spent(connection, period_start_ms)
+
+    def kept_windows(self, metric: str, resolution: str, period_start_ms: int) -> bytes | None:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return windows.kept(connection, metric, resolution, period_start_ms)
+
+    def forget_kept_windows(self, period_start_ms: int) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            windows.forget_kept(connection, period_start_ms)
 
     def mark_scrubbed(self, storage_start_ms: int) -> None:
         """See `StateStore`."""

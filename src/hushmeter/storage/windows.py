@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import sqlalchemy as sa
 
-from hushmeter.errors import BudgetExhausted, StateConflict, ensure
-from hushmeter.model.ledger import GENESIS, LedgerEntry, PrivacyBudget
+from hushmeter.errors import StateConflict, ensure
+from hushmeter.ledger.accountant import ensure_affordable
+from hushmeter.ledger.entries import spending_of
+from hushmeter.model.ledger import GENESIS, DraftEntry, LedgerEntry, PrivacyBudget, PrivacyLoss, Spending
 from hushmeter.model.release import Release
 from hushmeter.model.states import WINDOW_TRANSITIONS, WindowEvent, WindowState, transition
 from hushmeter.model.time import Window, iso
 from hushmeter.ports import WindowRecord
 from hushmeter.storage.release_payload import encode_vectors
-from hushmeter.storage.schema import ledger, releases, segments, view_text, windows
+from hushmeter.storage.schema import kept_windows, ledger, releases, segments, view_text, windows
+
+KEPT_PART_BYTES = 2**26
+"""Sets of kept windows are stored in parts of this many bytes."""
 
 
 def windows_in(connection: sa.Connection, states: Sequence[WindowState]) -> tuple[WindowRecord, ...]:
@@ -77,17 +81,19 @@ def publish(
     connection: sa.Connection,
     window: Window,
     release_rows: Sequence[dict[str, object]],
-    entries: Sequence[str],
+    entries: Sequence[DraftEntry],
     *,
     period_start_ms: int,
-    rho: Fraction,
     budget: PrivacyBudget,
+    kept: Mapping[str, bytes],
 ) -> None:
-    """SEALED -> RELEASED, with charge and releases as `rows_of` wrote them (C4)."""
+    """SEALED -> RELEASED, with charge, releases as `rows_of` wrote them, and kept windows (C4, P7)."""
     _advance(connection, window, WindowEvent.PUBLISHED)
-    charge(connection, window, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
+    charge(connection, window, entries, period_start_ms=period_start_ms, budget=budget)
     if release_rows:
         connection.execute(sa.insert(releases), release_rows)
+    for metric, sealed in kept.items():
+        _keep(connection, metric, window.resolution, period_start_ms, sealed)
 
 
 def rows_of(window: Window, published: Sequence[Release]) -> list[dict[str, object]]:
@@ -98,32 +104,32 @@ def rows_of(window: Window, published: Sequence[Release]) -> list[dict[str, obje
 def mark_lost(
     connection: sa.Connection,
     window: Window,
-    entries: Sequence[str],
+    entries: Sequence[DraftEntry],
     *,
     period_start_ms: int,
-    rho: Fraction,
     budget: PrivacyBudget,
 ) -> None:
     """SEALED -> LOST, with the whole charge and no release (C6)."""
     _advance(connection, window, WindowEvent.ROWS_MISSING)
-    charge(connection, window, entries, period_start_ms=period_start_ms, rho=rho, budget=budget)
+    charge(connection, window, entries, period_start_ms=period_start_ms, budget=budget)
 
 
-def spent(connection: sa.Connection, period_start_ms: int) -> Fraction:
-    """The rho that one period's entries add up to, exactly: equal texts are counted before fractions are added (C2)."""
-    same = (
-        sa.select(ledger.c.rho, sa.func.count()).where(ledger.c.period_start_ms == period_start_ms).group_by(ledger.c.rho)
+def spent(connection: sa.Connection, period_start_ms: int) -> tuple[Spending, ...]:
+    """What one period has been charged; equal charges are counted (C2)."""
+    by = (ledger.c.series, ledger.c.cap, ledger.c.amount, ledger.c.delta)
+    same = sa.select(*by, sa.func.count()).where(ledger.c.period_start_ms == period_start_ms).group_by(*by)
+    return tuple(
+        Spending(series, cap, PrivacyLoss(Fraction(amount), Fraction(delta)), count)
+        for series, cap, amount, delta, count in connection.execute(same)
     )
-    return sum((Fraction(text) * count for text, count in connection.execute(same)), Fraction(0))
 
 
 def charge(
     connection: sa.Connection,
     window: Window,
-    entries: Sequence[str],
+    entries: Sequence[DraftEntry],
     *,
     period_start_ms: int,
-    rho: Fraction,
     budget: PrivacyBudget,
 ) -> None:
     """Appends ledger entries to the chain, if the period's budget holds them.
@@ -131,42 +137,61 @@ def charge(
     Args:
         connection: inside a writing transaction: what has been spent cannot change before this charge is recorded.
         window: whose charge it is.
-        entries: contents, each with its own `rho` as `num/den`.
+        entries: contents with what they spend.
         period_start_ms: the period that pays.
-        rho: what all of them cost.
         budget: of one period.
 
     Raises:
         BudgetExhausted: the period's charges and this one exceed the budget.
-        InvariantError: the entries do not add up to `rho`.
+        InvariantError: an entry does not say that it spends what it does.
     """
-    costs = [_rho_of(content) for content in entries]
-    ensure(sum(costs, Fraction(0)) == rho, f"the ledger entries of window {window} do not add up to its charge")
-    already = spent(connection, period_start_ms)
-    if already + rho > budget.rho:
-        raise BudgetExhausted(
-            f"window {window} asks for rho {float(rho):.9g}; the period from {iso(period_start_ms)} has spent "
-            f"{float(already):.9g} of {float(budget.rho):.9g}, so {float(budget.rho - already):.9g} remains; nothing was "
-            "published or charged; the next period has a new budget, and `hushmeter ledger show` lists what this one paid"
-        )
     newest = sa.select(ledger.c.sequence, ledger.c.entry_hash).order_by(ledger.c.sequence.desc()).limit(1)
     sequence, previous = connection.execute(newest).one_or_none() or (0, GENESIS)
+    ensure_affordable(window, spent(connection, period_start_ms), [e.spending for e in entries], budget)
     rows = []
-    for content, cost in zip(entries, costs, strict=True):
-        entry = LedgerEntry.following(sequence + 1, previous, content)
+    for draft in entries:
+        entry = LedgerEntry.following(sequence + 1, previous, draft.content)
+        ensure(spending_of(entry) == draft.spending, f"a ledger entry of window {window} does not say what it spends")
         sequence, previous = entry.sequence, entry.entry_hash
         rows.append(
             {
                 "sequence": entry.sequence,
                 "period_start_ms": period_start_ms,
-                "rho": str(cost),
-                "content": content,
+                "series": draft.spending.series,
+                "cap": draft.spending.cap,
+                "amount": str(draft.spending.loss.amount),
+                "delta": str(draft.spending.loss.delta),
+                "content": draft.content,
                 "previous_hash": entry.previous_hash,
                 "entry_hash": entry.entry_hash,
             }
         )
     if rows:
         connection.execute(sa.insert(ledger), rows)
+
+
+def kept(connection: sa.Connection, metric: str, resolution: str, period_start_ms: int) -> bytes | None:
+    """The encrypted set of kept windows; None before the first."""
+    parts = sa.select(kept_windows.c.payload).where(_set_of(metric, resolution, period_start_ms))
+    payloads = connection.scalars(parts.order_by(kept_windows.c.part)).all()
+    return b"".join(payloads) if payloads else None
+
+
+def forget_kept(connection: sa.Connection, period_start_ms: int) -> None:
+    """Removes a period's sets of kept windows."""
+    connection.execute(sa.delete(kept_windows).where(kept_windows.c.period_start_ms == period_start_ms))
+
+
+def _keep(connection: sa.Connection, metric: str, resolution: str, period_start_ms: int, sealed: bytes) -> None:
+    connection.execute(sa.delete(kept_windows).where(_set_of(metric, resolution, period_start_ms)))
+    key = {"metric": metric, "resolution": resolution, "period_start_ms": period_start_ms}
+    parts = [sealed[at : at + KEPT_PART_BYTES] for at in range(0, len(sealed), KEPT_PART_BYTES)]
+    connection.execute(sa.insert(kept_windows), [key | {"part": i, "payload": part} for i, part in enumerate(parts)])
+
+
+def _set_of(metric: str, resolution: str, period_start_ms: int) -> sa.ColumnElement[bool]:
+    of = kept_windows.c
+    return sa.and_(of.metric == metric, of.resolution == resolution, of.period_start_ms == period_start_ms)
 
 
 def _advance(connection: sa.Connection, window: Window, event: WindowEvent) -> WindowRecord:
@@ -204,16 +229,8 @@ def _release_row(window: Window, release: Release) -> dict[str, object]:
         "window_end_ms": release.window_end_ms,
         "published_at_ms": release.published_at_ms,
         "completeness": release.completeness,
-        "payload": encode_vectors(release.vectors),
+        "payload": encode_vectors(release.vectors, release.keys),
     }
-
-
-def _rho_of(content: str) -> Fraction:
-    text = json.loads(content).get("rho")
-    ensure(isinstance(text, str), "a ledger entry states its rho as text, num/den")
-    rho = Fraction(text)
-    ensure(rho > 0, f"a ledger entry costs more than nothing, got rho {rho}")
-    return rho
 
 
 def _is(window: Window) -> sa.ColumnElement[bool]:

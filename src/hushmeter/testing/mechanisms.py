@@ -1,22 +1,60 @@
-"""Test doubles of `Mechanisms`: no noise at all, or the same noise every time."""
+"""Test doubles of `Mechanisms`: no noise at all, or the same noise every time. Neither is private."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.release import NoisyVector
+from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.measurement import Mechanism
+from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64
 
 
-class _ClosedForms:
-    """Conversions by the textbook formula, epsilon = rho + 2 sqrt(rho ln(1/delta)) (Bun and Steinke 2016, Prop. 1.3)."""
+class ExactMechanisms:
+    """Returns what it is given, and every partition with at least two units: for tests that count."""
+
+    def noise(self, shape: tuple[int, ...], mechanism: Mechanism, scale: float) -> Int64:
+        """None."""
+        ensure(bool(mechanism) and 0 < scale < math.inf, "a scale is positive and finite")
+        return np.zeros(shape, np.int64)
+
+    def add_noise(
+        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
+    ) -> NoisyVector:
+        """Adds `noise`; the price is the one that is asked for."""
+        ensure(0 < scale < math.inf and 0 < sensitivity < math.inf, "scale and sensitivity are positive")
+        return NoisyVector(values + self.noise(values.shape, mechanism, scale), mechanism, scale, _down(loss.amount))
+
+    def select(
+        self,
+        counts: Mapping[PrivateKey, int],
+        *,
+        mechanism: Mechanism,
+        scale: float,
+        threshold: int,
+        l0: int,
+        loss: PrivacyLoss,
+    ) -> Selection:
+        """Selects by count and `noise`."""
+        ensure(threshold > 1 and l0 >= 1, "a threshold is above what one unit adds")
+        noisy = np.array(list(counts.values()), np.int64) + self.noise((len(counts),), mechanism, scale)
+        found = sorted((key, n) for key, n in zip(counts, noisy.tolist(), strict=True) if n >= threshold)
+        values = np.array([n for _, n in found], np.int64).reshape(len(found), 1)
+        vector = NoisyVector(values, mechanism, scale, _down(loss.amount), _down(loss.delta), threshold)
+        return Selection(tuple(key for key, _ in found), vector)
+
+    def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
+        """Two: a partition of one unit stays hidden."""
+        ensure(mechanism.selects and scale > 0 and l0 >= 1 and delta > 0, "parameters of a selection")
+        return 2
 
     def zcdp_budget(self, epsilon: float, delta: float) -> Fraction:
-        """The rho whose textbook epsilon is `epsilon`."""
+        """The rho whose textbook epsilon, rho + 2 sqrt(rho ln(1/delta)), is `epsilon` (Bun and Steinke 2016, Prop. 1.3)."""
         log = math.log(1 / delta)
         return Fraction((math.sqrt(epsilon + log) - math.sqrt(log)) ** 2)
 
@@ -25,17 +63,8 @@ class _ClosedForms:
         return float(rho) + 2 * math.sqrt(float(rho) * math.log(1 / delta))
 
 
-class ExactMechanisms(_ClosedForms):
-    """Returns what it is given: for tests that count."""
-
-    def gaussian(self, values: Int64, *, scale: float, l2_sensitivity: float, rho: Fraction) -> NoisyVector:
-        """No noise; the price is the one that the scale would have."""
-        ensure(0 < scale < math.inf and 0 < l2_sensitivity < math.inf, "scale and sensitivity are positive")
-        return NoisyVector(values.copy(), scale, float(rho))
-
-
-class SeededMechanisms(_ClosedForms):
-    """Rounded Gaussian noise that repeats: for tests of what comes after noise. Not private.
+class SeededMechanisms(ExactMechanisms):
+    """Rounded noise of the right variance that repeats: for tests of what comes after noise.
 
     Args:
         seed: of the generator.
@@ -44,8 +73,12 @@ class SeededMechanisms(_ClosedForms):
     def __init__(self, seed: int) -> None:
         self._generator = np.random.default_rng(seed)
 
-    def gaussian(self, values: Int64, *, scale: float, l2_sensitivity: float, rho: Fraction) -> NoisyVector:
-        """Adds rounded Gaussian noise."""
-        ensure(0 < scale < math.inf and 0 < l2_sensitivity < math.inf, "scale and sensitivity are positive")
-        noise = np.rint(self._generator.normal(0, scale, values.shape)).astype(np.int64)
-        return NoisyVector(values + noise, scale, float(rho))
+    def noise(self, shape: tuple[int, ...], mechanism: Mechanism, scale: float) -> Int64:
+        """Rounded Gaussian or Laplace noise."""
+        draw = self._generator.laplace if mechanism.laplace else self._generator.normal
+        return np.rint(draw(0, scale, shape)).astype(np.int64)
+
+
+def _down(price: Fraction) -> float:
+    near = float(price)
+    return near if Fraction(near) <= price else math.nextafter(near, 0.0)

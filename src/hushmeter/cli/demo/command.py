@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 
@@ -196,6 +197,6 @@ def _query_back(context: Context, port: int) -> tuple[list[pa.Table], str]:
         budget = client.metrics().budget
     line = (
         f"One {budget.privacy_unit}'s whole record of {budget.period} cost at most epsilon {budget.epsilon:g} at delta "
-        f"{budget.delta:g} (zCDP rho {budget.rho:.4f})."
+        f"{budget.delta:g} (currency {budget.currency}, {float(Fraction(budget.amount)):.4f} a period)."
     )
     return tables, line

@@ -40,24 +40,34 @@ class MetricCatalogEntry(_message.Message):
     def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[str] = ..., unit: _Optional[str] = ..., purposes: _Optional[_Iterable[str]] = ..., views: _Optional[_Iterable[_Union[MetricView, _Mapping]]] = ..., resolutions: _Optional[_Iterable[str]] = ..., statistics: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MetricView(_message.Message):
-    __slots__ = ("dimensions",)
+    __slots__ = ("dimensions", "private_partitions", "expected_hidden_share")
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    PRIVATE_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_HIDDEN_SHARE_FIELD_NUMBER: _ClassVar[int]
     dimensions: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, dimensions: _Optional[_Iterable[str]] = ...) -> None: ...
+    private_partitions: bool
+    expected_hidden_share: float
+    def __init__(self, dimensions: _Optional[_Iterable[str]] = ..., private_partitions: _Optional[bool] = ..., expected_hidden_share: _Optional[float] = ...) -> None: ...
 
 class BudgetStatement(_message.Message):
-    __slots__ = ("period", "epsilon", "delta", "rho", "privacy_unit")
+    __slots__ = ("period", "epsilon", "delta", "rho", "privacy_unit", "currency", "amount", "selection_delta")
     PERIOD_FIELD_NUMBER: _ClassVar[int]
     EPSILON_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     RHO_FIELD_NUMBER: _ClassVar[int]
     PRIVACY_UNIT_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    SELECTION_DELTA_FIELD_NUMBER: _ClassVar[int]
     period: str
     epsilon: float
     delta: float
     rho: float
     privacy_unit: str
-    def __init__(self, period: _Optional[str] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., rho: _Optional[float] = ..., privacy_unit: _Optional[str] = ...) -> None: ...
+    currency: str
+    amount: str
+    selection_delta: str
+    def __init__(self, period: _Optional[str] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., rho: _Optional[float] = ..., privacy_unit: _Optional[str] = ..., currency: _Optional[str] = ..., amount: _Optional[str] = ..., selection_delta: _Optional[str] = ...) -> None: ...
 
 class QueryReleasesRequest(_message.Message):
     __slots__ = ("metric", "view", "resolution", "from_ms", "to_ms", "filters", "statistics", "roll_up_time")

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Release(_message.Message):
-    __slots__ = ("release_id", "metric", "view", "resolution", "window_start_ms", "window_end_ms", "plan_version", "completeness", "published_at_ms", "privacy_loss", "estimates", "unit", "rolled_up_from")
+    __slots__ = ("release_id", "metric", "view", "resolution", "window_start_ms", "window_end_ms", "plan_version", "completeness", "published_at_ms", "privacy_loss", "estimates", "unit", "rolled_up_from", "max_windows")
     RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class Release(_message.Message):
     ESTIMATES_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     ROLLED_UP_FROM_FIELD_NUMBER: _ClassVar[int]
+    MAX_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     release_id: int
     metric: str
     view: _containers.RepeatedScalarFieldContainer[str]
@@ -34,7 +35,8 @@ class Release(_message.Message):
     estimates: _containers.RepeatedCompositeFieldContainer[Estimate]
     unit: str
     rolled_up_from: int
-    def __init__(self, release_id: _Optional[int] = ..., metric: _Optional[str] = ..., view: _Optional[_Iterable[str]] = ..., resolution: _Optional[str] = ..., window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., completeness: _Optional[float] = ..., published_at_ms: _Optional[int] = ..., privacy_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., estimates: _Optional[_Iterable[_Union[Estimate, _Mapping]]] = ..., unit: _Optional[str] = ..., rolled_up_from: _Optional[int] = ...) -> None: ...
+    max_windows: int
+    def __init__(self, release_id: _Optional[int] = ..., metric: _Optional[str] = ..., view: _Optional[_Iterable[str]] = ..., resolution: _Optional[str] = ..., window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., completeness: _Optional[float] = ..., published_at_ms: _Optional[int] = ..., privacy_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., estimates: _Optional[_Iterable[_Union[Estimate, _Mapping]]] = ..., unit: _Optional[str] = ..., rolled_up_from: _Optional[int] = ..., max_windows: _Optional[int] = ...) -> None: ...
 
 class PrivacyLoss(_message.Message):
     __slots__ = ("rho", "epsilon", "delta")
@@ -47,7 +49,7 @@ class PrivacyLoss(_message.Message):
     def __init__(self, rho: _Optional[float] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ...) -> None: ...
 
 class Estimate(_message.Message):
-    __slots__ = ("statistic", "partition", "component", "value", "noise_std", "interval_low", "interval_high")
+    __slots__ = ("statistic", "partition", "component", "value", "noise_std", "interval_low", "interval_high", "selected")
     STATISTIC_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +57,7 @@ class Estimate(_message.Message):
     NOISE_STD_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_LOW_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_HIGH_FIELD_NUMBER: _ClassVar[int]
+    SELECTED_FIELD_NUMBER: _ClassVar[int]
     statistic: str
     partition: _containers.RepeatedScalarFieldContainer[str]
     component: str
@@ -62,4 +65,5 @@ class Estimate(_message.Message):
     noise_std: float
     interval_low: float
     interval_high: float
-    def __init__(self, statistic: _Optional[str] = ..., partition: _Optional[_Iterable[str]] = ..., component: _Optional[str] = ..., value: _Optional[float] = ..., noise_std: _Optional[float] = ..., interval_low: _Optional[float] = ..., interval_high: _Optional[float] = ...) -> None: ...
+    selected: bool
+    def __init__(self, statistic: _Optional[str] = ..., partition: _Optional[_Iterable[str]] = ..., component: _Optional[str] = ..., value: _Optional[float] = ..., noise_std: _Optional[float] = ..., interval_low: _Optional[float] = ..., interval_high: _Optional[float] = ..., selected: _Optional[bool] = ...) -> None: ...

@@ -1,0 +1,55 @@
+"""What a period carries from window to window: the encrypted sets of kept windows of bounded participation (P7)."""
+
+from __future__ import annotations
+
+from hushmeter.model.participation import KeptWindows
+from hushmeter.model.plan import Plan
+from hushmeter.model.tally import Tally
+from hushmeter.model.time import Window
+from hushmeter.plan.built_in import capped_metrics
+from hushmeter.ports import KeyRing, StateStore
+from hushmeter.sealing.participation import decrypted, encrypted, window_index
+from hushmeter.sealing.seal import Participation
+
+
+class CarriedWindows:
+    """The sets that one window is sealed with, and that its publication carries on.
+
+    Args:
+        plan: in force.
+        window: that is sealed; windows of a resolution come strictly in time order.
+        period: that holds it.
+        store: where the sets are kept, encrypted; changed by publication alone.
+        keys: holds the period's key.
+    """
+
+    def __init__(self, plan: Plan, window: Window, period: Window, store: StateStore, keys: KeyRing) -> None:
+        self._plan, self._window, self._period = plan, window, period
+        self._store, self._keys = store, keys
+        self._before: dict[str, Participation] = {}
+
+    def before(self) -> dict[str, Participation]:
+        """What earlier windows of the period kept, by metric.
+
+        Raises:
+            KeyGone, KeyUnavailable: the sets cannot be read.
+        """
+        span = self._plan.resolution(self._window.resolution).span
+        index = window_index(self._window, self._period, span)
+        none = KeptWindows.none(span.most_in(self._plan.privacy.period))
+        for metric in capped_metrics(self._plan, self._window.resolution):
+            sealed = self._store.kept_windows(metric.name, self._window.resolution, self._period.start_ms)
+            earlier = none if sealed is None else decrypted(sealed, self._key(), self._place(metric.name))
+            self._before[metric.name] = Participation(earlier, index)
+        return self._before
+
+    def after(self, tally: Tally) -> dict[str, bytes]:
+        """What the period has kept once this window is published, encrypted, by metric."""
+        kept = {m: b.earlier.keeping(tally.kept[m], b.index) for m, b in self._before.items()}
+        return {metric: encrypted(windows, self._key(), self._place(metric)) for metric, windows in kept.items()}
+
+    def _key(self) -> bytes:
+        return self._keys.get_or_create(f"period/{self._period.start_ms}")
+
+    def _place(self, metric: str) -> bytes:
+        return f"{metric}/{self._window.resolution}/{self._period.start_ms}".encode()

@@ -1,0 +1,82 @@
+"""What the state store knows of deployments, segments and windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hushmeter.model.ledger import PrivacyBudget
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import Window
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """One segment as the state store knows it.
+
+    Attributes:
+        sequence: order of registration, from 1.
+        segment_id: its name in the intake log, 32 hexadecimal digits.
+        worker_id: who may write it.
+        storage_start_ms: start of its storage window.
+        resolutions: of the release windows that it may hold rows of: those whose deadline had not passed when its owner
+            registered it.
+        closed: whether its frames are final (closed by its owner, or fenced by the sealer).
+        frames: how many frames are final; 0 until it is closed.
+    """
+
+    sequence: int
+    segment_id: str
+    worker_id: str
+    storage_start_ms: int
+    resolutions: frozenset[str]
+    closed: bool
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a state store was founded with.
+
+    Attributes:
+        deployment_id: 32 hexadecimal digits.
+        created_at_ms: windows that end before are not scheduled.
+        plan_version, plan_hash: the active plan.
+        plan_text: canonical YAML text of the active plan, as it was read.
+        budget: the period's budget, fixed at foundation (C3).
+    """
+
+    deployment_id: str
+    created_at_ms: int
+    plan_version: int
+    plan_hash: str
+    plan_text: str
+    budget: PrivacyBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """An answer to `register_segment`.
+
+    Attributes:
+        segment: the record.
+        closed_windows: (resolution, start) of release windows over the storage window that no longer take rows: what
+            this segment holds is too late for them, whatever a clock says.
+    """
+
+    segment: SegmentRecord
+    closed_windows: frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRecord:
+    """One release window as the state store knows it.
+
+    Attributes:
+        window: which.
+        state: never OPEN: open windows have no record.
+        last_segment: registrations up to this sequence number may hold rows of it; later ones may not.
+    """
+
+    window: Window
+    state: WindowState
+    last_segment: int

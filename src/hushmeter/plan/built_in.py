@@ -1,0 +1,94 @@
+"""What the service counts by itself: who takes part, and whom bounded participation leaves out.
+
+Both are metrics like any other to the ledger, the release and the query; only sealing counts them from rows and consent
+instead of from points. Their names cannot be declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+
+from hushmeter.model.plan import (
+    Category,
+    ContributionBounds,
+    Dimension,
+    Kind,
+    Metric,
+    Plan,
+    Purpose,
+    Statistic,
+    Weighting,
+)
+
+PARTICIPANTS = "participants"
+"""Units that sent a report and allow a purpose, by purpose: tells 'did not happen' from 'opted out'."""
+CAPPED = "capped"
+"""The share of units whose window was not kept, by metric with `max_windows`: a week of these looks like a decline (P7)."""
+RESERVED = (PARTICIPANTS, CAPPED)
+
+SMALL_SHARE = Fraction(1, 10)
+"""Weight of what is measured beside a plan's own statistics, against a metric of weight 1."""
+_NEVER_MS = 2**62
+
+
+def built_in_metrics(
+    resolutions: Sequence[str], purposes: Sequence[Purpose], metrics: Sequence[Metric]
+) -> tuple[Metric, ...]:
+    """The built-in metrics of a plan.
+
+    Args:
+        resolutions: names of all, finest first.
+        purposes: of the plan.
+        metrics: that it declares.
+    """
+    purpose_names = tuple(p.name for p in purposes)
+    built = [
+        _counting(
+            PARTICIPANTS,
+            "Units that sent a report and allow a purpose.",
+            resolutions,
+            purpose_names,
+            Dimension("purpose", purpose_names),
+            Statistic.UNITS,
+        )
+    ]
+    capped = [m for m in metrics if any(b.max_windows for b in m.bounds.values())]
+    if capped:
+        at = [r for r in resolutions if any(r in m.bounds and m.bounds[r].max_windows for m in capped)]
+        purposes_of = tuple(p for p in purpose_names if any(p in m.purposes for m in capped))
+        named = Dimension("metric", tuple(m.name for m in capped))
+        words = "The share of units that are left out because they were in as many windows of the period as count."
+        built.append(_counting(CAPPED, words, at, purposes_of, named, Statistic.RATE))
+    return tuple(built)
+
+
+def capped_metrics(plan: Plan, resolution: str) -> tuple[Metric, ...]:
+    """The metrics whose participation is bounded at a resolution."""
+    return tuple(m for m in plan.metrics if resolution in m.bounds and m.bounds[resolution].max_windows)
+
+
+def _counting(
+    name: str, description: str, at: Sequence[str], purposes: tuple[str, ...], by: Dimension, statistic: Statistic
+) -> Metric:
+    return Metric(
+        name=name,
+        description=description,
+        owner="hushmeter",
+        expires_ms=_NEVER_MS,
+        category=Category.SERVICE_GENERATED,
+        purposes=purposes,
+        kind=Kind.BUILT_IN,
+        unit="",
+        step=Decimal(1),
+        edges=(),
+        options=(),
+        dimensions=(by,),
+        views=((by.name,),),
+        at=tuple(at),
+        bounds={resolution: ContributionBounds(by.size, 0, 1, 1) for resolution in at},
+        weighting=Weighting.UNIT,
+        statistics=(statistic,),
+        weight=SMALL_SHARE,
+    )

@@ -1,0 +1,178 @@
+"""What a plan's releases will be like, before anything is collected: the same maps as for real ones, on a typical fleet.
+
+The typical fleet sends half of what bounds allow: its units spread evenly over the partitions, their values evenly over the
+range. Nothing but the plan and its prices goes in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hushmeter.model.ledger import MeasurementCharge, PrivacyBudget
+from hushmeter.model.measurement import FIXED_POINT, Measurement, MeasurementName
+from hushmeter.model.plan import Kind, Metric, Plan, Statistic
+from hushmeter.model.release import NoisyVector
+from hushmeter.plan.expectation import hidden_share
+from hushmeter.plan.measurements import derivation
+from hushmeter.plan.shares import expected_units
+from hushmeter.query.estimates import estimate
+from hushmeter.query.sums import Sums
+
+USEFUL_ERROR = 0.1
+"""A partition counts as useful where the standard error is at most this share of the value."""
+_CLAMPED = 0.05
+"""Share of units that bounding alters, of a typical fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one statistic of one metric, view and resolution will be like.
+
+    Attributes:
+        metric, view, resolution, statistic: which.
+        unit: of `noise_std`; empty for counts and shares.
+        mechanism: how noise is added to what it is derived from.
+        scale: of that noise, in the vector's own steps; of the first measurement.
+        threshold: smallest noisy count of units that is released; None where all partitions are public.
+        units: expected in one partition.
+        noise_std: standard deviation of the noise in one number.
+        relative_error: the same, as a share of the typical value.
+        smallest_partition: units at which the relative error is `USEFUL_ERROR`.
+        share: of the period's budget that its measurements take; shared ones count for each statistic.
+        hidden_share: of units in private partitions that are expected to stay hidden.
+        advice: what would halve the error.
+    """
+
+    metric: str
+    view: tuple[str, ...]
+    resolution: str
+    statistic: str
+    unit: str
+    mechanism: str
+    scale: float
+    threshold: int | None
+    units: float
+    noise_std: float
+    relative_error: float
+    smallest_partition: int
+    share: float
+    hidden_share: float
+    advice: str
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with it, in words; empty where nothing is."""
+        if self.relative_error > 1:
+            return f"the expected error is {self.relative_error:.1f} times the value itself"
+        if self.hidden_share > 0.5:
+            return f"{self.hidden_share:.0%} of units are expected to be in partitions that stay hidden"
+        return ""
+
+
+def predict(plan: Plan, budget: PrivacyBudget, items: Iterable[MeasurementCharge]) -> tuple[Prediction, ...]:
+    """Predicts every statistic of every release.
+
+    Args:
+        plan: the plan, with `expected_units` as they are to be assumed.
+        budget: of one period.
+        items: the prices of all measurements.
+    """
+    by_view: defaultdict[tuple[str, tuple[str, ...], str], dict[MeasurementName, MeasurementCharge]] = defaultdict(dict)
+    for item in items:
+        m = item.measurement
+        by_view[m.metric, m.view, m.resolution][m.name] = item
+    return tuple(
+        _predict(plan, budget, statistic, charges)
+        for (name, _, _), charges in by_view.items()
+        for statistic in plan.metric(name).statistics
+    )
+
+
+def _predict(
+    plan: Plan, budget: PrivacyBudget, statistic: Statistic, charges: dict[MeasurementName, MeasurementCharge]
+) -> Prediction:
+    names = derivation(plan.metric(next(iter(charges.values())).measurement.metric), statistic)
+    used = [charges[name] for name in names]
+    first = used[0].measurement
+    metric = plan.metric(first.metric)
+    units = expected_units(plan, first)
+    sums = {c.measurement.name: _typical(metric, c, units) for c in used}
+    told = estimate(metric, first.resolution, sums, statistic)
+    std = float(np.max(told.noise_std))
+    relative = std / _typical_size(metric, first.resolution, statistic, float(np.max(np.abs(told.values))))
+    selecting = [c for c in charges.values() if c.measurement.selects]
+    share = math.fsum(float(c.loss.amount * c.measurement.windows / budget.loss.amount) for c in used)
+    return Prediction(
+        metric=metric.name,
+        view=first.view,
+        resolution=first.resolution,
+        statistic=statistic.value,
+        unit=_unit(metric, statistic),
+        mechanism=used[0].mechanism.value,
+        scale=used[0].scale,
+        threshold=selecting[0].threshold if selecting else None,
+        units=units,
+        noise_std=std,
+        relative_error=relative,
+        smallest_partition=max(1, math.ceil(units * relative / USEFUL_ERROR)),
+        share=share,
+        hidden_share=hidden_share(plan, selecting[0]) if selecting else 0.0,
+        advice=_advice(metric, first, statistic),
+    )
+
+
+def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
+    """What a typical partition's vector would be, with the noise that it would have."""
+    m = charge.measurement
+    bounds = metric.bounds[m.resolution]
+    each: dict[MeasurementName, float | list[float]] = {
+        MeasurementName.UNITS: 1,
+        MeasurementName.EVENTS: m.bound / 2,
+        MeasurementName.SUM: (bounds.low + bounds.high) / 2 or m.bound / 2,
+        MeasurementName.UNIT_MEAN: 0,
+        MeasurementName.EVENT_SUM: 0,
+        # Values spread evenly over the range have the mean square R^2 / 3 of 2x - l - u.
+        MeasurementName.SQUARES: -m.bound / 3,
+        MeasurementName.WEIGHTS: m.bound / m.columns / (2 if m.bound > FIXED_POINT else 1),
+        MeasurementName.CLAMPED: [_CLAMPED, 1 - _CLAMPED],
+        MeasurementName.CAPPED: [0.5, 0.5],
+    }
+    values = np.rint(np.broadcast_to(np.asarray(each[m.name]) * units, (1, m.columns))).astype(np.int64)
+    threshold = charge.threshold
+    noisy = NoisyVector(values, charge.mechanism, charge.scale, float(charge.loss.amount), 0.0, threshold)
+    return Sums.of([noisy])
+
+
+def _typical_size(metric: Metric, resolution: str, statistic: Statistic, value: float) -> float:
+    """The size that an error is compared with: the value, or where it lies around zero a quarter of the range."""
+    if statistic in {Statistic.MEAN, Statistic.QUANTILES, Statistic.RATIO}:
+        return max(value, metric.bounds[resolution].width * float(metric.step) / 4)
+    return value or 1.0
+
+
+def _unit(metric: Metric, statistic: Statistic) -> str:
+    if statistic is Statistic.VARIANCE:
+        return f"{metric.unit}^2" if metric.unit else ""
+    in_units = {Statistic.MEAN, Statistic.SUM, Statistic.QUANTILES, Statistic.RATIO, Statistic.NUMERATOR}
+    return metric.unit if statistic in in_units else ""
+
+
+def _advice(metric: Metric, m: Measurement, statistic: Statistic) -> str:
+    """One change that would halve the error; noise grows with the bound and with the root of l0, and falls with units."""
+    fourfold = "or give the metric four times the weight"
+    if m.l0 >= 4:
+        return f"lower max_partitions from {m.l0} to {m.l0 // 4}, {fourfold}"
+    bounds = metric.bounds[m.resolution]
+    by_range = {Statistic.SUM, Statistic.MEAN, Statistic.VARIANCE, Statistic.RATIO, Statistic.NUMERATOR}
+    if metric.kind is not Kind.BUILT_IN and statistic in by_range and bounds.width > 1:
+        return f"make the range half as wide if values allow it, {fourfold}"
+    if m.bound > 1 and bounds.max_events >= 2 and statistic in {Statistic.EVENTS, Statistic.DENOMINATOR}:
+        return f"lower the most events from {bounds.max_events} to {bounds.max_events // 2}, {fourfold}"
+    if m.view:
+        return f"drop a dimension of the view, or twice as many units, {fourfold}"
+    return f"twice as many units, {fourfold}"

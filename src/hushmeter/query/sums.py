@@ -1,0 +1,63 @@
+"""Measurements added up: values with the noise of a linear map of raw releases (E1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from hushmeter.model.measurement import FIXED_POINT, MeasurementName
+from hushmeter.model.release import NoisyVector
+from hushmeter.query.intervals import Float, half_width, z_of
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """One measurement, added up over one release or several, or a linear map of some.
+
+    Attributes:
+        values: float64[partitions, columns], exact integers where nothing was scaled.
+        variance: of the noise in each cell.
+        half_width: of the 95 % interval of each cell.
+        z: how many standard deviations an interval of such noise reaches.
+    """
+
+    values: Float
+    variance: float
+    half_width: float
+    z: float
+
+    @classmethod
+    def of(cls, vectors: list[NoisyVector]) -> Sums:
+        """Adds vectors with independent noise up; at least one."""
+        values = np.sum([v.values for v in vectors], axis=0).astype(np.float64)
+        variance = math.fsum(v.variance for v in vectors)
+        z = max(z_of(v.mechanism) for v in vectors)
+        if len(vectors) == 1:
+            return cls(values, variance, float(half_width(vectors[0].mechanism, vectors[0].scale)), z)
+        return cls(values, variance, float(math.ceil(z * math.sqrt(variance))), z)
+
+    def rows(self, chosen: list[int]) -> Sums:
+        """Some of the partitions."""
+        return Sums(self.values[chosen], self.variance, self.half_width, self.z)
+
+    def scaled(self, factor: float) -> Sums:
+        """Every cell times a factor."""
+        return Sums(self.values * factor, self.variance * factor**2, self.half_width * abs(factor), self.z)
+
+    def plus(self, factor: float, other: Sums, other_factor: float) -> Sums:
+        """`factor` times these plus `other_factor` times others with independent noise."""
+        variance = factor**2 * self.variance + other_factor**2 * other.variance
+        z = max(self.z, other.z)
+        return Sums(factor * self.values + other_factor * other.values, variance, z * math.sqrt(variance), z)
+
+    def across(self) -> Sums:
+        """All columns added up."""
+        variance = self.variance * self.values.shape[1]
+        return Sums(self.values.sum(axis=1, keepdims=True), variance, self.z * math.sqrt(variance), self.z)
+
+
+def counted(sums: Sums, name: MeasurementName) -> Sums:
+    """A measurement in units, events or steps: as it is, or where it is weights the sum of the bins."""
+    return sums.across().scaled(1 / FIXED_POINT) if name is MeasurementName.WEIGHTS else sums

@@ -1,0 +1,162 @@
+"""Projects one metric's points onto its views, bounds each unit, and adds what is left to the tally's vectors (P4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hushmeter.model.plan import Metric, Plan
+from hushmeter.model.release import PrivateKey
+from hushmeter.model.report import Bool, UInt64
+from hushmeter.model.tally import VectorKey, ViewKey
+from hushmeter.model.time import Int64, Window
+from hushmeter.plan.built_in import CAPPED, capped_metrics
+from hushmeter.plan.measurements import columns_of, is_additive, names_of
+from hushmeter.sealing.bounding import Grid, kept, private_grid, public_grid, view_numbers
+from hushmeter.sealing.statistics import contribution
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The points of one metric that may count.
+
+    Attributes:
+        units, partitions, components, values, tokens: int64[m]; tokens are 0 or 1 + index in the dictionary.
+        bases: uint64[u], the units' keyed orders.
+        dictionary: the tokens.
+        marks: uint64[t + 1], what tells them apart in a keyed order.
+    """
+
+    units: Int64
+    partitions: Int64
+    components: Int64
+    values: Int64
+    tokens: Int64
+    bases: UInt64
+    dictionary: tuple[bytes, ...]
+    marks: UInt64
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """What bounded units have in the partitions that they keep, a row a (unit, partition).
+
+    Attributes:
+        units, partitions: int64[k].
+        totals: int64[k, components].
+        dropped: bool[k], whether the unit was in more partitions than it keeps.
+    """
+
+    units: Int64
+    partitions: Int64
+    totals: Int64
+    dropped: Bool
+
+
+class Sums:
+    """A tally in the making: zeros for every public vector, no rows for open views (T3).
+
+    Args:
+        plan: the plan.
+        window: the release window.
+    """
+
+    def __init__(self, plan: Plan, window: Window) -> None:
+        self.vectors: dict[VectorKey, Int64] = {}
+        self.keys: dict[ViewKey, tuple[PrivateKey, ...]] = {}
+        none = np.zeros((0, 2), np.uint64)
+        self.kept: dict[str, UInt64] = {m.name: none for m in capped_metrics(plan, window.resolution)}
+        capped = next((m for m in plan.built_in if m.name == CAPPED), None)
+        self.capped_row = {name: row for row, name in enumerate(capped.dimensions[0].values)} if capped else {}
+        for metric in plan.metrics_in(window):
+            for view in metric.views:
+                rows = metric.view_partitions(view)
+                if metric.open_dimension(view):
+                    self.keys[metric.name, view] = ()
+                    rows = 0
+                for name in names_of(metric, view):
+                    vector = np.zeros((rows, columns_of(metric, name)), np.int64)
+                    self.vectors[VectorKey(metric.name, view, name)] = vector
+
+
+def add_views(sums: Sums, metric: Metric, resolution: str, points: Points) -> None:
+    """Adds one metric's points to all its views."""
+    if metric.shared_bounding:
+        _add_shared(sums, metric, resolution, points)
+        return
+    for view in metric.views:
+        if metric.open_dimension(view):
+            _add_open(sums, metric, view, resolution, points)
+            continue
+        numbers = view_numbers(metric, view)[points.partitions]
+        cells = _bounded(metric, public_grid(metric, view), metric.l0(view, resolution), numbers, points)
+        for name in names_of(metric, view):
+            added = contribution(name, metric, metric.bounds[resolution], cells.totals, cells.dropped)
+            np.add.at(sums.vectors[VectorKey(metric.name, view, name)], cells.partitions, added)
+
+
+def _bounded(metric: Metric, grid: Grid, l0: int, numbers: Int64, points: Points) -> _Cells:
+    """Adds points up by unit and partition, and keeps of each unit the partitions that count.
+
+    Args:
+        metric: whose points.
+        grid: the partitions of the view.
+        l0: how many partitions one unit keeps.
+        numbers: int64[m], index of each point's partition in the grid.
+        points: m points.
+    """
+    size = max(1, len(grid))
+    pairs, pair_of = np.unique(points.units * size + numbers, return_inverse=True)
+    totals = np.zeros((len(pairs), len(metric.components)), np.int64)
+    np.add.at(totals, (pair_of, points.components), points.values)
+    units, partitions = np.divmod(pairs, size)
+    chosen = kept(units, partitions, grid, points.bases, l0)
+    had = np.bincount(units, minlength=len(points.bases))
+    keeps = np.bincount(units[chosen], minlength=len(points.bases))
+    return _Cells(units[chosen], partitions[chosen], totals[chosen], (keeps < had)[units[chosen]])
+
+
+def _add_open(sums: Sums, metric: Metric, view: tuple[str, ...], resolution: str, points: Points) -> None:
+    """An open view: a row for each private partition that some unit keeps, in the order of public number and token."""
+    grid, numbers = private_grid(metric, view, points.partitions, points.tokens, points.marks)
+    cells = _bounded(metric, grid, metric.l0(view, resolution), numbers, points)
+    used = np.unique(cells.partitions)
+    public, tokens = grid.public[used].tolist(), (grid.tokens[used] - 1).tolist()
+    keys = [(number, points.dictionary[token].decode()) for number, token in zip(public, tokens, strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    row_of = np.zeros(len(grid), np.int64)
+    row_of[used[order]] = np.arange(len(used))
+    sums.keys[metric.name, view] = tuple(keys[i] for i in order)
+    for name in names_of(metric, view):
+        vector = np.zeros((len(used), columns_of(metric, name)), np.int64)
+        added = contribution(name, metric, metric.bounds[resolution], cells.totals, cells.dropped)
+        np.add.at(vector, row_of[cells.partitions], added)
+        sums.vectors[VectorKey(metric.name, view, name)] = vector
+
+
+def _add_shared(sums: Sums, metric: Metric, resolution: str, points: Points) -> None:
+    """All views from one bounded row set: what is additive is added up from its rows, other rows are counted anew (E2)."""
+    everything, bounds = tuple(d.name for d in metric.dimensions), metric.bounds[resolution]
+    grid, l0 = public_grid(metric, everything), metric.l0(everything, resolution)
+    cells = _bounded(metric, grid, l0, points.partitions, points)
+    for view in metric.views:
+        numbers = view_numbers(metric, view)[cells.partitions]
+        merged = _merged(cells, numbers, metric.view_partitions(view))
+        for name in names_of(metric, view):
+            vector = sums.vectors[VectorKey(metric.name, view, name)]
+            if is_additive(metric, name):
+                np.add.at(vector, numbers, contribution(name, metric, bounds, cells.totals, cells.dropped))
+            else:
+                np.add.at(vector, merged.partitions, contribution(name, metric, bounds, merged.totals, merged.dropped))
+
+
+def _merged(cells: _Cells, numbers: Int64, size: int) -> _Cells:
+    """The kept rows again, added up by the partitions of a coarser view."""
+    pairs, pair_of = np.unique(cells.units * size + numbers, return_inverse=True)
+    totals = np.zeros((len(pairs), cells.totals.shape[1]), np.int64)
+    np.add.at(totals, pair_of, cells.totals)
+    dropped = np.zeros(len(pairs), np.bool_)
+    dropped[pair_of[cells.dropped]] = True
+    units, partitions = np.divmod(pairs, size)
+    return _Cells(units, partitions, totals, dropped)
