@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -79,6 +80,61 @@ def gathered(offsets: Int64, rows: Int64) -> tuple[Int64, Int64]:
     return chosen, np.repeat(offsets[rows] - chosen[:-1], lengths) + np.arange(chosen[-1])
 
 
+def no_token_numbers() -> UInt32:
+    """What a column of token numbers is where it is left out; a batch fills it with zeros."""
+    return np.zeros(0, np.uint32)
+
+
+def token_column(tokens: tuple[bytes, ...], numbers: UInt32, points: int) -> UInt32:
+    """The token number of each point: as given, or all 0 where there are no tokens and the column is left out.
+
+    Args:
+        tokens: the dictionary, distinct: two numbers of one token would be two partitions of one unit.
+        numbers: uint32[points], 0 where a point has no token, else 1 + its index in the dictionary; or empty.
+        points: how many points there are.
+
+    Returns:
+        uint32[points].
+    """
+    if not tokens and not len(numbers):
+        numbers = np.zeros(points, np.uint32)
+        numbers.flags.writeable = False
+        return numbers
+    ensure(numbers.shape == (points,) and numbers.dtype == np.uint32, "token numbers are uint32, one a point")
+    ensure(int(numbers.max(initial=0)) <= len(tokens), "a token number is beyond the dictionary")
+    ensure(len(set(tokens)) == len(tokens), "the dictionary of tokens repeats one")
+    return numbers
+
+
+def merged_tokens(parts: Sequence[tuple[tuple[bytes, ...], UInt32]]) -> tuple[tuple[bytes, ...], UInt32]:
+    """Puts columns of tokens after one another, with one dictionary in the order in which tokens are first seen.
+
+    Args:
+        parts: dictionaries and numbers, at least one.
+    """
+    if not any(tokens for tokens, _ in parts):
+        return (), no_token_numbers()
+    merged: dict[bytes, int] = {}
+    columns = []
+    for tokens, numbers in parts:
+        renumbered = [merged.setdefault(token, len(merged) + 1) for token in tokens]
+        columns.append(np.array([0, *renumbered], np.uint32)[numbers])
+    return tuple(merged), np.concatenate(columns)
+
+
+def pruned_tokens(tokens: tuple[bytes, ...], numbers: UInt32) -> tuple[tuple[bytes, ...], UInt32]:
+    """The same column with a dictionary of those tokens alone that a point has, in the same order."""
+    if not tokens:
+        return tokens, numbers
+    used = np.zeros(len(tokens) + 1, np.bool_)
+    used[numbers] = True
+    used[0] = False
+    if used[1:].all():
+        return tokens, numbers
+    renumbered = np.where(used, np.cumsum(used), 0).astype(np.uint32)
+    return tuple(itertools.compress(tokens, used[1:].tolist())), renumbered[numbers]
+
+
 @dataclass(frozen=True, slots=True)
 class ReportBatch:
     """Accepted reports as columns: what the intake log stores, and what is sealed.
@@ -95,6 +151,9 @@ class ReportBatch:
         offsets: int64[n + 1], from 0 to m, never decreasing.
         series: uint32[m], series numbers of the catalog.
         values: int64[m], in resolution steps.
+        tokens: a dictionary of open dimensions' tokens, UTF-8, distinct, in no order that means anything; it may hold
+            tokens that no point has.
+        token_numbers: uint32[m], 0 where a point has no token, else 1 + its index in `tokens`; left out, all are 0.
     """
 
     pseudonyms: UInt64
@@ -106,6 +165,8 @@ class ReportBatch:
     offsets: Int64
     series: UInt32
     values: Int64
+    tokens: tuple[bytes, ...] = ()
+    token_numbers: UInt32 = field(default_factory=no_token_numbers)
 
     def __post_init__(self) -> None:
         n = len(self.offsets) - 1
@@ -115,6 +176,7 @@ class ReportBatch:
         ensure(all(c.shape == (n,) for c in columns), "a column's length is not the number of reports")
         ensure(self.series.shape == self.values.shape == (int(self.offsets[-1]),), "points do not match the offsets")
         ensure(self.series.dtype == np.uint32 and self.values.dtype == np.int64, "series are uint32, values int64")
+        object.__setattr__(self, "token_numbers", token_column(self.tokens, self.token_numbers, len(self.series)))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -127,7 +189,7 @@ class ReportBatch:
         return cls(ids, ids, none, none, none, np.zeros(0, np.uint32), np.zeros(1, np.int64), np.zeros(0, np.uint32), none)
 
     def take(self, rows: Int64) -> ReportBatch:
-        """The reports at some indices, in that order.
+        """The reports at some indices, in that order, with the same dictionary of tokens.
 
         Args:
             rows: int64[k], indices into this batch.
@@ -143,6 +205,8 @@ class ReportBatch:
             offsets,
             self.series[points],
             self.values[points],
+            self.tokens,
+            self.token_numbers[points] if self.tokens else no_token_numbers(),
         )
 
     @classmethod
@@ -164,4 +228,5 @@ class ReportBatch:
             np.concatenate([np.zeros(1, np.int64), *tails]),
             np.concatenate([b.series for b in batches]),
             np.concatenate([b.values for b in batches]),
+            *merged_tokens([(b.tokens, b.token_numbers) for b in batches]),
         )
