@@ -32,6 +32,7 @@ class RejectionReason(IntEnum):
     TOO_LARGE = 9
     NO_CONSENT = 10
     EXPIRED_METRIC = 11
+    BAD_TOKEN = 12
 
 
 @dataclass(frozen=True, slots=True)
