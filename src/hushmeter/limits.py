@@ -9,6 +9,8 @@ from __future__ import annotations
 REPORT_ID_BYTES = 16
 UNIT_ID_MAX_BYTES = 128
 POINTS_PER_REPORT_MAX = 4_096
+TOKENS_PER_REPORT_MAX = 1_024
+"""Distinct tokens of open dimensions in one report."""
 COUNT_PER_POINT_MAX = 2**20
 """Largest count that one point of a distribution, flag or choice may carry."""
 
@@ -25,6 +27,8 @@ QUEUED_REPORTS_MAX = 200_000
 """Reports waiting for their group commit in one worker; beyond it the door answers RESOURCE_EXHAUSTED with RetryInfo."""
 QUEUED_POINTS_MAX = 20_000_000
 """Their points, likewise: what bounds the memory that they take."""
+QUEUED_TOKENS_MAX = 1_000_000
+"""Their distinct tokens, added up over the messages that wait; each takes at most `TOKEN_MAX_BYTES`."""
 GROUP_COMMIT_REPORTS_MAX = 20_000
 GROUP_COMMIT_POINTS_MAX = 2_000_000
 
@@ -45,6 +49,8 @@ OPTIONS_MAX = 256
 QUANTILES_MAX = 32
 TOKEN_MAX_LENGTH = 64
 """Characters of a token of an open dimension."""
+TOKEN_MAX_BYTES = 4 * TOKEN_MAX_LENGTH
+"""Bytes that so many characters can take in UTF-8."""
 TOKENS_PER_WINDOW_MAX = 2**20
 """Distinct partitions that one window's open view may hold; beyond it the window is LOST by name (P1)."""
 PARTITIONS_PER_METRIC_MAX = 2**20

@@ -11,18 +11,19 @@ import pytest
 
 from hushmeter import limits
 from hushmeter.errors import Failure, InvariantError, KeyUnavailable, SegmentLost, StorageFull
-from hushmeter.model.report import ReportBatch, bytes_of, pairs_of
+from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.testing.disk import FaultyDisk, PowerCut
 from hushmeter.testing.memory import MemoryIntakeLog, MemoryKeyRing
+from tests.batches import said
 
 DEPLOYMENT = "d" * 32
 START = 3_600_000
 LATER = 7_200_000
 
 
-def rows_of(count: int, seed: int, points: int = 2) -> ReportBatch:
-    """Reports of random units; no two of them are alike, whatever the seed."""
+def rows_of(count: int, seed: int, points: int = 2, tokens: tuple[bytes, ...] = ()) -> ReportBatch:
+    """Reports of random units; no two of them are alike, whatever the seed. Each point has any of the tokens, or none."""
     draw = np.random.default_rng(seed)
     moments = draw.integers(0, 2**50, count)
     offsets = np.arange(count + 1, dtype=np.int64) * points
@@ -36,17 +37,14 @@ def rows_of(count: int, seed: int, points: int = 2) -> ReportBatch:
         offsets,
         draw.integers(0, 2**32, count * points, np.uint32),
         draw.integers(-(2**63), 2**63, count * points),
+        tokens,
+        draw.integers(0, len(tokens) + 1, count * points, np.uint32),
     )
 
 
 def reports_in(batch: ReportBatch) -> list[tuple[object, ...]]:
     """The reports as plain values, sorted."""
-    points = [
-        (tuple(batch.series[a:b].tolist()), tuple(batch.values[a:b].tolist())) for a, b in itertools.pairwise(batch.offsets)
-    ]
-    columns = (batch.received_at_ms, batch.interval_start_ms, batch.interval_end_ms, batch.plan_versions)
-    ids = zip(bytes_of(batch.pseudonyms), bytes_of(batch.report_ids), strict=True)
-    return sorted(zip(ids, *(c.tolist() for c in columns), points, strict=True))
+    return sorted(said(batch), key=lambda report: report[:2])
 
 
 def read_all(log, segments, start: int = START) -> ReportBatch:
@@ -83,6 +81,28 @@ def small_buckets(monkeypatch):
 
 
 # Every intake log.
+
+
+def test_tokens_are_read_beside_their_points(log, small_buckets):
+    """Tokens of several frames come back with their own points, whatever numbers they had, bucket by bucket."""
+    batches = [
+        rows_of(15, 1, tokens=(b"1.0", b"2.0")),
+        rows_of(15, 2),
+        rows_of(15, 3, tokens=(b"", "日本".encode(), b"2.0", b"1.0")),
+    ]
+    segment = written(log, *batches)
+    log.compact(START, segment, 3)
+    assert log.bucket_bits(START, [segment]) > 1
+    assert reports_in(read_all(log, [segment])) == reports_in(ReportBatch.concat(batches))
+
+
+def test_a_run_of_tokens_is_read_as_finer_buckets(log, small_buckets):
+    """Rows of a coarse segment that is read at a finer grain keep their tokens."""
+    coarse, fine = rows_of(5, 1, tokens=(b"a", b"b")), rows_of(30, 2, tokens=(b"b", b"c"))
+    segments = [written(log, coarse), written(log, fine)]
+    for segment in segments:
+        log.compact(START, segment, 1)
+    assert reports_in(read_all(log, segments)) == reports_in(ReportBatch.concat([coarse, fine]))
 
 
 def test_what_is_appended_is_read(log):
@@ -579,17 +599,20 @@ def test_a_compacted_segment_that_is_damaged_is_lost(files, tmp_path, small_buck
 
 
 def test_nothing_of_a_unit_lies_in_the_clear(files, tmp_path, keys):
-    """No pseudonym, report id or value stands in any file, before and after compaction."""
+    """No pseudonym, report id, value or token stands in any file, before and after compaction."""
     secret = b"sixteen byte id!"
     ids = pairs_of([secret])
     values = np.frombuffer(b"value of a unit!", np.int64)
-    batch = dataclasses.replace(rows_of(1, 1), pseudonyms=ids, report_ids=ids, values=values)
+    token = b"a token of a unit"
+    rows = rows_of(1, 1, tokens=(token,))
+    numbers = np.ones(2, np.uint32)
+    batch = dataclasses.replace(rows, pseudonyms=ids, report_ids=ids, values=values, token_numbers=numbers)
     segment = written(files, batch)
     kept = path_of(tmp_path, segment).read_bytes()
     files.compact(START, segment, 1)
     kept += path_of(tmp_path, segment, "runs").read_bytes()
     key = keys.get(f"data/{START}")
-    for plain in (secret, secret[:8], secret[7::-1], b"value of", b"a unit!", batch.series.tobytes(), key):
+    for plain in (token, secret, secret[:8], secret[7::-1], b"value of", b"a unit!", batch.series.tobytes(), key):
         assert plain not in kept
     assert segment.encode() in kept
 

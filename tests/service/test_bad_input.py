@@ -95,6 +95,7 @@ BAD: list[tuple[RejectionReason, dict[str, object], str]] = [
     ("VALUE_OUT_OF_RANGE", {"metric": ("latency", {"le_0": -1, "sum": 5})}, "counts are 0 to"),
     ("VALUE_OUT_OF_RANGE", {"metric": ("latency", {"le_0": 2, "sum": 2_002})}, "a sum, times its number of events"),
     ("VALUE_OUT_OF_RANGE", {"metric": ("crashed", {"true": limits.COUNT_PER_POINT_MAX + 1})}, "counts are 0 to"),
+    ("BAD_TOKEN", {"token": ["a"], "point_token": [1]}, "points of other metrics have none"),
     ("TOO_LARGE", {"series": [1] * TOO_MANY, "value": [1] * TOO_MANY}, "4096"),
     ("NO_CONSENT", {"unit_id": "somebody-else"}, "ask for consent"),
     ("EXPIRED_METRIC", {"metric": ("short_lived", {"total": 1})}, "stop sending"),

@@ -76,6 +76,7 @@ def one_of_each(service: Running) -> list[tuple[str, Report]]:
         ("TOO_LATE", {"interval_start_ms": H - 1, "interval_end_ms": H}),
         ("UNKNOWN_PLAN_VERSION", {"plan_version": 0}),
         ("UNKNOWN_SERIES", {"series": [2**31], "value": [1]}),
+        ("BAD_TOKEN", {"token": ["token-that-must-not-be-named"], "point_token": [1]}),
         ("VALUE_OUT_OF_RANGE", points(service, "joins", total=-1)),
         ("VALUE_OUT_OF_RANGE", points(service, "joins", total=101)),
         ("VALUE_OUT_OF_RANGE", points(service, "drift", total=-51)),

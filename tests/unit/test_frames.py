@@ -1,9 +1,11 @@
 """Sealed chunks: what goes in comes out, at its own place and nowhere else."""
 
+import dataclasses
 import itertools
 import os
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from hushmeter import limits
 from hushmeter.errors import SegmentLost
-from hushmeter.model.report import ReportBatch
+from hushmeter.model.report import ReportBatch, pruned_tokens
 from hushmeter.storage.frames import (
     FOOTER,
     FRAME,
@@ -26,6 +28,7 @@ from hushmeter.storage.frames import (
     unseal,
 )
 from hushmeter.storage.runs import bits_for
+from tests.batches import any_batch, said
 
 COLUMNS = (
     "pseudonyms",
@@ -37,39 +40,15 @@ COLUMNS = (
     "offsets",
     "series",
     "values",
+    "token_numbers",
 )
-INT64 = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1, 0])
-UINT32 = st.integers(0, 2**32 - 1) | st.sampled_from([0, 2**32 - 1])
-UINT64 = st.integers(0, 2**64 - 1) | st.sampled_from([0, 2**64 - 1])
 SEGMENT = SegmentName("d" * 32, 3_600_000, "a" * 32)
 CIPHER = AESGCM(bytes(range(32)))
 
 
-@st.composite
-def batches(draw):
-    """Any batch of a few reports."""
-    lengths = draw(st.lists(st.integers(0, 4), max_size=6))
-    n, m = len(lengths), sum(lengths)
-
-    def column(values, dtype, count, width=1):
-        drawn = draw(st.lists(values, min_size=count * width, max_size=count * width))
-        return np.array(drawn, dtype).reshape((count, width) if width > 1 else (count,))
-
-    return ReportBatch(
-        column(UINT64, np.uint64, n, 2),
-        column(UINT64, np.uint64, n, 2),
-        column(INT64, np.int64, n),
-        column(INT64, np.int64, n),
-        column(INT64, np.int64, n),
-        column(UINT32, np.uint32, n),
-        np.cumsum([0, *lengths]).astype(np.int64),
-        column(UINT32, np.uint32, m),
-        column(INT64, np.int64, m),
-    )
-
-
 def assert_same(left: ReportBatch, right: ReportBatch) -> None:
-    """Both batches have the same columns, values and dtypes."""
+    """Both batches have the same columns, values and dtypes, and the same dictionary of tokens."""
+    assert left.tokens == right.tokens
     for name in COLUMNS:
         a, b = getattr(left, name), getattr(right, name)
         assert a.dtype == b.dtype
@@ -86,15 +65,41 @@ def one_report(points: int = 3) -> ReportBatch:
     )
 
 
+def with_token(token: bytes, points: int = 1) -> ReportBatch:
+    """One report of so many points, all with one token."""
+    return dataclasses.replace(one_report(points), tokens=(token,), token_numbers=np.ones(points, np.uint32))
+
+
 @settings(max_examples=150, deadline=None)
-@given(batches())
+@given(any_batch())
 def test_decoding_undoes_encoding(batch):
     """Every column of every batch, also an empty one, comes back with its values and its dtype."""
-    assert_same(decode(encode(batch)), batch)
+    tokens, numbers = pruned_tokens(batch.tokens, batch.token_numbers)
+    assert_same(decode(encode(batch)), dataclasses.replace(batch, tokens=tokens, token_numbers=numbers))
+    assert said(decode(encode(batch))) == said(batch)
 
 
 @settings(max_examples=50, deadline=None)
-@given(batches())
+@given(any_batch(with_tokens=True))
+def test_chunks_without_tokens_have_not_a_byte_of_them(batch):
+    """Rows whose points have no tokens take one record batch, the same bytes whatever the dictionary holds."""
+    nobody = dataclasses.replace(batch, token_numbers=np.zeros_like(batch.token_numbers))
+    plain = dataclasses.replace(nobody, tokens=())
+    assert bytes(encode(nobody)) == bytes(encode(plain))
+    reader = pa.BufferReader(bytes(encode(plain)))
+    pa.ipc.read_message(reader)
+    assert reader.tell() == reader.size()
+
+
+def test_a_token_that_no_point_has_is_not_stored():
+    """What was said by rows that are not of this chunk does not stand in it."""
+    batch = ReportBatch.concat([with_token(b"kept here"), with_token(b"kept elsewhere")])
+    assert b"kept here" in bytes(encode(batch.take(np.array([0]))))
+    assert b"kept elsewhere" not in bytes(encode(batch.take(np.array([0]))))
+
+
+@settings(max_examples=50, deadline=None)
+@given(any_batch())
 def test_what_is_decoded_is_read_only(batch):
     """No stage can change rows that another one reads."""
     decoded = decode(bytes(encode(batch)))
@@ -159,7 +164,7 @@ def test_another_key_opens_nothing():
 
 
 @settings(max_examples=100, deadline=None)
-@given(batches(), st.integers(4_200, 4_600))
+@given(any_batch(), st.integers(4_200, 4_900))
 def test_pieces_put_together_are_the_batch(batch, room):
     """Cutting a batch to frames loses and reorders nothing."""
     assert_same(ReportBatch.concat(list(pieces(batch, room))), batch)
@@ -174,6 +179,31 @@ def test_a_piece_fits_a_frame_on_both_sides_of_the_limit():
     cut = list(pieces(ReportBatch.concat([batch, one_report(points)]), room))
     assert [len(p) for p in cut] == [reports, 1]
     assert all(len(encode(p)) + SEAL_BYTES <= room for p in cut)
+
+
+def test_a_piece_with_tokens_fits_a_frame_on_both_sides_of_the_limit():
+    """Tokens count by their bytes and each point by its number; a batch that shares them is one piece where it fits."""
+    own = ReportBatch.concat([with_token(b"%03d" % i * 64, 2) for i in range(40)])
+    room = SEAL_BYTES + 4_096 + 40 * (68 + 2 * 16 + 3 * 64 + 4)
+    assert [len(p) for p in pieces(own, room)] == [40]
+    assert [len(p) for p in pieces(own, room - 1)] == [39, 1]
+    assert [len(p) for p in pieces(ReportBatch.concat([own, with_token(b"x", 1)]), room)] == [40, 1]
+    shared = ReportBatch.concat([with_token(b"t" * 250, 2)] * 40)
+    assert [len(p) for p in pieces(shared, SEAL_BYTES + 4_096 + 40 * (68 + 2 * 16) + 254)] == [40]
+    for batch in (own, shared):
+        for small in (5_000, 7_000, 8_000):
+            cut = list(pieces(batch, small))
+            assert len(cut) > 1
+            assert all(len(encode(p)) + SEAL_BYTES <= small for p in cut)
+
+
+@pytest.mark.parametrize("count", [1, 2, 1_000])
+@pytest.mark.parametrize("length", [0, 1, 256])
+def test_the_estimate_with_tokens_is_never_too_small(count, length):
+    """A chunk of reports with tokens of their own is at most its rows, points and token bytes, and the overhead."""
+    own = [with_token((b"%08d" % i * 32)[:length] if length > 1 else bytes(length)) for i in range(count)]
+    batch = ReportBatch.concat(own)
+    assert len(encode(batch)) <= (68 + 16) * count + sum(len(t) + 4 for t in batch.tokens) + 4_096
 
 
 @pytest.mark.parametrize(("reports", "points"), [(0, 0), (1, 0), (1, 4_096), (3_000, 1), (50, 200)])

@@ -11,8 +11,8 @@ from hushmeter.ingest.raw import RawReports
 from hushmeter.service.queue import IntakeQueue
 
 
-def message(reports: int, points: int) -> RawReports:
-    """A message of so many reports, the first of which has all the points."""
+def message(reports: int, points: int, tokens: int = 0) -> RawReports:
+    """A message of so many reports, the first of which has all the points, with so many tokens in its dictionary."""
     none = np.zeros(reports, np.int64)
     offsets = np.array([0] + [points] * reports, np.int64)
     return RawReports(
@@ -25,21 +25,28 @@ def message(reports: int, points: int) -> RawReports:
         offsets,
         np.zeros(points, np.uint32),
         np.zeros(points, np.int64),
+        tuple(b"%d" % i for i in range(tokens)),
+        np.zeros(points, np.uint32),
     )
 
 
-@pytest.mark.parametrize(("name", "size"), [("QUEUED_REPORTS_MAX", (5, 1)), ("QUEUED_POINTS_MAX", (1, 5))])
-def test_the_queue_holds_its_bound_and_no_more(monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int]) -> None:
-    """What fits exactly waits; one report or point more is refused, and fits again once a group was taken."""
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("QUEUED_REPORTS_MAX", (5, 1, 0)), ("QUEUED_POINTS_MAX", (1, 5, 0)), ("QUEUED_TOKENS_MAX", (1, 1, 5))],
+)
+def test_the_queue_holds_its_bound_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int, int]
+) -> None:
+    """What fits exactly waits; one report, point or token more is refused, and fits again once a group was taken."""
     monkeypatch.setattr(limits, name, 5)
 
     async def fill() -> None:
         queue = IntakeQueue()
         queue.put(message(*size))
         with pytest.raises(Overloaded, match="try again in a moment"):
-            queue.put(message(1, 1))
+            queue.put(message(1, 1, 1))
         assert len(queue.take_group()) == 1
-        queue.put(message(1, 1))
+        queue.put(message(1, 1, 1))
 
     asyncio.run(fill())
 

@@ -14,7 +14,7 @@ import numpy as np
 from hushmeter import limits
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ingest.raw import RawReports
-from hushmeter.model.report import Bool, Rejection, RejectionReason, ReportBatch, gathered, pairs_of
+from hushmeter.model.report import Bool, Rejection, RejectionReason, ReportBatch, gathered, pairs_of, pruned_tokens
 from hushmeter.model.time import Int64
 
 _TEXTS = {
@@ -38,6 +38,11 @@ _TEXTS = {
     RejectionReason.VALUE_OUT_OF_RANGE: (
         f"a value outside its metric's range; counts are 0 to {limits.COUNT_PER_POINT_MAX}, totals and sums lie in "
         "the range that GetPlan states (a sum, times its number of events): clamp before sending"
+    ),
+    RejectionReason.BAD_TOKEN: (
+        "each point of a metric with an open dimension names one of the report's tokens: UTF-8 without control characters, "
+        "wholly matched by the pattern and no longer than the max_length that GetPlan states; points of other metrics have "
+        "none"
     ),
     RejectionReason.TOO_LATE: "the deadline of every window that the report could count in has passed; drop it",
     RejectionReason.NO_CONSENT: (
@@ -176,7 +181,10 @@ def _judge_points(raw: RawReports, columns: PlanColumns, reasons: Int64, now_ms:
     expired = columns.expires_ms[metric] <= now_ms
     _reject(reasons, _any_of(report[known & expired], len(raw)), RejectionReason.EXPIRED_METRIC)
     at = np.flatnonzero(known)
-    wrong = columns.values_out_of_range(metric[at], place[at], raw.values[at], report[at])
+    numbers = raw.token_numbers[at]
+    bad = columns.bad_tokens(metric[at], numbers, raw.tokens)
+    _reject(reasons, _any_of(report[at[bad]], len(raw)), RejectionReason.BAD_TOKEN)
+    wrong = columns.values_out_of_range(metric[at], place[at], raw.values[at], report[at], numbers)
     _reject(reasons, _any_of(report[at[wrong]], len(raw)), RejectionReason.VALUE_OUT_OF_RANGE)
     return metric, report
 
@@ -224,4 +232,6 @@ def _batch(raw: RawReports, admitted: Int64, pseudonyms: Sequence[bytes], now_ms
         offsets,
         raw.series[points],
         raw.values[points],
+        # What rejected reports said goes no further.
+        *pruned_tokens(raw.tokens, raw.token_numbers[points]),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hushmeter import limits
-from hushmeter.model.plan import Kind
-from hushmeter.model.report import Bool
+from hushmeter.ingest.tokens import lawful
+from hushmeter.model.plan import Kind, OpenValues
+from hushmeter.model.report import Bool, UInt32
 from hushmeter.model.time import Int64
 from hushmeter.plan.catalog import Catalog
 
@@ -26,6 +28,8 @@ class PlanColumns:
         expires_ms: int64[k].
         needs: bool[k, purposes], which purposes the metric needs.
         released: bool[k, resolutions], at which resolutions it is released.
+        open_rules: what tokens of open dimensions look like, each distinct rule once.
+        open_rule: int64[k], which of them the metric's open dimension has; -1 where all its dimensions are closed.
     """
 
     catalog: Catalog
@@ -37,12 +41,16 @@ class PlanColumns:
     expires_ms: Int64
     needs: Bool
     released: Bool
+    open_rules: tuple[OpenValues, ...]
+    open_rule: Int64
 
     @classmethod
     def of(cls, catalog: Catalog) -> PlanColumns:
         """Reads the columns off a catalog's plan."""
         plan = catalog.plan
         metrics = plan.metrics
+        opened = [next((d.open for d in m.dimensions if d.open), None) for m in metrics]
+        open_rules = tuple(dict.fromkeys(o for o in opened if o is not None))
         return cls(
             catalog=catalog,
             components=np.array([len(m.components) for m in metrics], np.int64),
@@ -53,19 +61,45 @@ class PlanColumns:
             expires_ms=np.array([m.expires_ms for m in metrics], np.int64),
             needs=np.array([[p in m.purposes for p in plan.purpose_names] for m in metrics], np.bool_),
             released=np.array([[r.name in m.at for r in plan.resolutions] for m in metrics], np.bool_),
+            open_rules=open_rules,
+            open_rule=np.array([-1 if o is None else open_rules.index(o) for o in opened], np.int64),
         )
 
-    def values_out_of_range(self, metric: Int64, place: Int64, values: Int64, report: Int64) -> Bool:
+    def bad_tokens(self, metric: Int64, numbers: UInt32, tokens: Sequence[bytes]) -> Bool:
+        """Which points lack a token, have one that they may not have, or one that their metric's rule refuses.
+
+        Args:
+            metric: int64[m], which metric each point is of; none is -1.
+            numbers: uint32[m], 0 where a point has no token, else 1 + its index in `tokens`.
+            tokens: distinct.
+
+        Returns:
+            bool[m].
+        """
+        rule, named = self.open_rule[metric], numbers > 0
+        bad: Bool = (rule >= 0) != named
+        at = np.flatnonzero((rule >= 0) & named)
+        pairs, pair_of = np.unique(rule[at] * (len(tokens) + 1) + numbers[at], return_inverse=True)
+        rules, entries = np.divmod(pairs, len(tokens) + 1)
+        taken = np.zeros(len(pairs), np.bool_)
+        for index in np.unique(rules).tolist():
+            mine = np.flatnonzero(rules == index)
+            taken[mine] = lawful([tokens[i - 1] for i in entries[mine].tolist()], self.open_rules[index])
+        bad[at] = ~taken[pair_of]
+        return bad
+
+    def values_out_of_range(self, metric: Int64, place: Int64, values: Int64, report: Int64, numbers: UInt32) -> Bool:
         """Which points hold a value that their metric cannot have.
 
         Counts are 0 to `limits.COUNT_PER_POINT_MAX`; a counter's total lies in its range; a distribution's sum lies in
-        its range times the number of events that the same report counts in the same partition.
+        its range times the number of events that the same report counts in the same partition, tokens included.
 
         Args:
             metric: int64[m], which metric each point is of; none is -1.
             place: int64[m], from `Catalog.locate`.
             values: int64[m].
             report: int64[m], which report each point stands in.
+            numbers: uint32[m], of each point's token.
 
         Returns:
             bool[m].
@@ -77,17 +111,16 @@ class PlanColumns:
         is_count = ~self.counter[metric] & ~is_sum
         bad |= is_count & ((values < 0) | (values > limits.COUNT_PER_POINT_MAX))
         if is_sum.any():
-            bad |= self._sums_out_of_range(metric, place, values, report, is_sum, is_count & ~bad)
+            partition = place // self.components[metric] * (int(numbers.max()) + 1) + numbers
+            cell = np.column_stack((report, metric, partition))
+            bad |= self._sums_out_of_range(metric, cell, values, is_sum, is_count & ~bad)
         return bad
 
-    def _sums_out_of_range(
-        self, metric: Int64, place: Int64, values: Int64, report: Int64, is_sum: Bool, is_count: Bool
-    ) -> Bool:
+    def _sums_out_of_range(self, metric: Int64, cell: Int64, values: Int64, is_sum: Bool, is_count: Bool) -> Bool:
         """Compares each distribution's sum with its range times its events, in double precision with a step to spare.
 
         Exactness is not needed at the door: sealing clamps with integers.
         """
-        cell = np.column_stack((report, metric, place // self.components[metric]))
         _, cell_of = np.unique(cell, axis=0, return_inverse=True)
         cell_of = cell_of.ravel()
         counted = is_count & self.distribution[metric]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.report import UInt32
+from hushmeter.model.report import UInt32, merged_tokens, no_token_numbers, token_column
 from hushmeter.model.time import Int64
+
+NO_TEXT = b"\xff"
+"""Stands for tokens that no plan can allow and that are not kept: it is not UTF-8, so the door refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +24,13 @@ class RawReports:
         unit_ids: bytes as sent.
         interval_start_ms, interval_end_ms: int64[n].
         plan_versions: int64[n].
-        malformed: index to what is wrong with the bytes of a report; such a report has no points here.
+        malformed: index to what is wrong with the bytes of a report; points of it that are here mean nothing.
         offsets: int64[n + 1], of each report's points.
         series: uint32[m].
         values: int64[m].
+        tokens: the distinct tokens of all reports, not judged; `NO_TEXT` for one that is longer than any plan allows, and
+            for one that its report's table does not hold.
+        token_numbers: uint32[m], 0 where a point has no token, else 1 + its index in `tokens`; left out, all are 0.
     """
 
     report_ids: Sequence[bytes]
@@ -36,11 +42,14 @@ class RawReports:
     offsets: Int64
     series: UInt32
     values: Int64
+    tokens: tuple[bytes, ...] = ()
+    token_numbers: UInt32 = field(default_factory=no_token_numbers)
 
     def __post_init__(self) -> None:
         n = len(self.report_ids)
         ensure(len(self.unit_ids) == n and len(self.offsets) == n + 1, "columns differ in length")
         ensure(len(self.series) == len(self.values) == int(self.offsets[-1]), "points do not match the offsets")
+        object.__setattr__(self, "token_numbers", token_column(self.tokens, self.token_numbers, len(self.series)))
 
     def __len__(self) -> int:
         return len(self.report_ids)
@@ -63,4 +72,5 @@ class RawReports:
             np.concatenate([np.zeros(1, np.int64), *tails]),
             np.concatenate([p.series for p in parts]),
             np.concatenate([p.values for p in parts]),
+            *merged_tokens([(p.tokens, p.token_numbers) for p in parts]),
         )

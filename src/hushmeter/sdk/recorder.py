@@ -12,9 +12,22 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
+from hushmeter import limits
 from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.report.v1.report_pb2 import Report
+
+
+class _Point(NamedTuple):
+    """What is counted: a series number, and the token of its metric's open dimension."""
+
+    series: int
+    token: str | None
+
+    def component(self, index: int) -> _Point:
+        """Another component of the same partition; this one is the first."""
+        return _Point(self.series + index, self.token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +43,31 @@ class _Metric:
         radix = tuple({value: i for i, value in enumerate(d.values)} for d in description.dimensions)
         return cls(description, Decimal(description.resolution), radix)
 
-    def first_component(self, dimensions: dict[str, str]) -> int:
-        """The series number of the first component of a combination of dimension values."""
+    def first_point(self, dimensions: dict[str, str]) -> _Point:
+        """The point of the first component of a combination of dimension values."""
         known = [d.name for d in self.description.dimensions]
         if sorted(dimensions) != sorted(known):
             raise ValueError(f"{self.description.name} has the dimensions {known}, got {sorted(dimensions)}")
-        partition = 0
-        for name, values in zip(known, self.radix, strict=True):
-            if dimensions[name] not in values:
-                raise ValueError(f"{self.description.name}: {name} is one of {sorted(values)}, got {dimensions[name]!r}")
-            partition = partition * len(values) + values[dimensions[name]]
-        return self.description.first_series + partition * len(self.description.components)
+        partition, token = 0, None
+        for dimension, values in zip(self.description.dimensions, self.radix, strict=True):
+            value = dimensions[dimension.name]
+            if dimension.open:
+                token = self._token(dimension, value)
+                continue
+            if value not in values:
+                raise ValueError(f"{self.description.name}: {dimension.name} is one of {sorted(values)}, got {value!r}")
+            partition = partition * len(values) + values[value]
+        return _Point(self.description.first_series + partition * len(self.description.components), token)
+
+    def _token(self, dimension: pb.DimensionDescription, value: str) -> str:
+        """The value of an open dimension, if it can be sent at all; whether it matches the pattern, the server judges."""
+        where = f"{self.description.name}: {dimension.name}"
+        if not isinstance(value, str):
+            raise TypeError(f"{where} is a str, got {type(value).__name__}")
+        if len(value) > dimension.max_length:
+            raise ValueError(f"{where} has at most {dimension.max_length} characters, got {len(value)}")
+        value.encode()
+        return value
 
     def steps(self, value: float | Decimal) -> int:
         """A value in units as steps, rounded down and clamped into the range."""
@@ -51,7 +78,8 @@ class _Metric:
 class Recorder:
     """Counts for one unit; thread-safe.
 
-    What the unit has not allowed is not recorded: pass the purposes that it has.
+    What the unit has not allowed is not recorded: pass the purposes that it has. The value of an open dimension is any str
+    of at most its `max_length`; whether it matches the dimension's pattern, the server judges.
 
     Args:
         plan: from `IngestClient.plan`.
@@ -64,7 +92,8 @@ class Recorder:
         self._unit_id = unit_id
         self._allowed = frozenset(allowed)
         self._metrics = {m.name: _Metric.of(m) for m in plan.metrics}
-        self._totals: defaultdict[int, int] = defaultdict(int)
+        self._totals: defaultdict[_Point, int] = defaultdict(int)
+        self._numbers: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def count(self, metric: str, amount: float = 1, **dimensions: str) -> None:
@@ -72,8 +101,9 @@ class Recorder:
         found = self._find(metric, pb.METRIC_KIND_COUNTER)
         if found is None:
             return
-        first = found.first_component(dimensions)
+        first = found.first_point(dimensions)
         with self._lock:
+            self._number(first)
             total = self._totals[first] + int(Decimal(str(amount)) // found.step)
             self._totals[first] = min(max(total, found.description.range_low), found.description.range_high)
 
@@ -82,18 +112,19 @@ class Recorder:
         found = self._find(metric, pb.METRIC_KIND_DISTRIBUTION)
         if found is None:
             return
-        first, steps = found.first_component(dimensions), found.steps(value)
+        first, steps = found.first_point(dimensions), found.steps(value)
         # Bins are upper-inclusive: (a, b].
         bin_index = bisect.bisect_left(found.description.edges, steps)
         with self._lock:
-            self._totals[first + bin_index] += 1
-            self._totals[first + len(found.description.components) - 1] += steps
+            self._number(first)
+            self._totals[first.component(bin_index)] += 1
+            self._totals[first.component(len(found.description.components) - 1)] += steps
 
     def flag(self, metric: str, value: bool, **dimensions: str) -> None:  # noqa: FBT001
         """Records that a flag was true or not."""
         found = self._find(metric, pb.METRIC_KIND_FLAG)
         if found is not None:
-            self._add(found.first_component(dimensions) + (0 if value else 1))
+            self._add(found.first_point(dimensions).component(0 if value else 1))
 
     def choose(self, metric: str, option: str, **dimensions: str) -> None:
         """Records that an option was chosen."""
@@ -103,7 +134,7 @@ class Recorder:
         options = list(found.description.components)
         if option not in options:
             raise ValueError(f"{metric} is one of {options}, got {option!r}")
-        self._add(found.first_component(dimensions) + options.index(option))
+        self._add(found.first_point(dimensions).component(options.index(option)))
 
     def report(self, interval_start_ms: int, interval_end_ms: int) -> Report | None:
         """Takes what was recorded as a Report and starts anew; None where nothing was.
@@ -114,6 +145,7 @@ class Recorder:
         """
         with self._lock:
             totals, self._totals = self._totals, defaultdict(int)
+            numbers, self._numbers = self._numbers, {}
         if not totals:
             return None
         return Report(
@@ -122,13 +154,25 @@ class Recorder:
             interval_start_ms=interval_start_ms,
             interval_end_ms=interval_end_ms,
             plan_version=self._version,
-            series=list(totals),
+            series=[point.series for point in totals],
             value=list(totals.values()),
+            token=list(numbers),
+            point_token=[0 if point.token is None else numbers[point.token] for point in totals] if numbers else [],
         )
 
-    def _add(self, series: int) -> None:
+    def _add(self, point: _Point) -> None:
         with self._lock:
-            self._totals[series] += 1
+            self._number(point)
+            self._totals[point] += 1
+
+    def _number(self, point: _Point) -> None:
+        """Gives a point's token a number in the next report."""
+        if point.token is None or point.token in self._numbers:
+            return
+        if len(self._numbers) >= limits.TOKENS_PER_REPORT_MAX:
+            most = limits.TOKENS_PER_REPORT_MAX
+            raise ValueError(f"a report has at most {most} distinct values of open dimensions; take reports more often")
+        self._numbers[point.token] = len(self._numbers) + 1
 
     def _find(self, metric: str, kind: pb.MetricKind) -> _Metric | None:
         found = self._metrics.get(metric)

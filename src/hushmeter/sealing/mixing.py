@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.report import ReportBatch, UInt64
+from hushmeter.model.report import ReportBatch, UInt64, pruned_tokens
 from hushmeter.model.time import Int64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -44,11 +44,15 @@ def content_hashes(rows: ReportBatch) -> UInt64:
         rows: n reports.
 
     Returns:
-        uint64[n], a function of interval, plan version and points in their order.
+        uint64[n], a function of interval, plan version and points in their order, each with the bytes of its token; not of
+        the number that a token has here.
     """
     lengths = np.diff(rows.offsets)
     place = np.arange(len(rows.series)) - np.repeat(rows.offsets[:-1], lengths)
-    points = mix(rows.series.astype(np.uint64) + _GOLDEN * (place + 1).astype(np.uint64))
+    tokens, numbers = pruned_tokens(rows.tokens, rows.token_numbers)
+    named = b"".join(hashlib.blake2b(token, digest_size=8).digest() for token in tokens)
+    token_hashes = np.frombuffer(bytes(8) + named, ">u8").astype(np.uint64)
+    points = mix(rows.series.astype(np.uint64) + _GOLDEN * (place + 1).astype(np.uint64) + token_hashes[numbers])
     points = mix(points ^ rows.values.view(np.uint64))
     running = np.zeros(len(points) + 1, np.uint64)
     np.cumsum(points, out=running[1:])

@@ -10,7 +10,7 @@ import grpc
 
 from hushmeter import limits
 from hushmeter.api.ingest.v1 import ingest_pb2 as pb
-from hushmeter.model.plan import Kind, Metric
+from hushmeter.model.plan import Dimension, Kind, Metric
 from hushmeter.service.context import Context
 from hushmeter.service.decoding import decode_reports
 from hushmeter.service.queue import Outcome
@@ -129,11 +129,19 @@ def _describe(metric: Metric, first_series: int) -> pb.MetricDescription:
         unit=metric.unit,
         resolution=str(metric.step),
         purposes=metric.purposes,
-        dimensions=[pb.DimensionDescription(name=d.name, values=d.values) for d in metric.dimensions],
+        dimensions=[_describe_dimension(d) for d in metric.dimensions],
         components=metric.components,
         first_series=first_series,
         range_low=min(b.low for b in metric.bounds.values()),
         range_high=max(b.high for b in metric.bounds.values()),
         edges=metric.edges,
         expires_ms=metric.expires_ms,
+    )
+
+
+def _describe_dimension(dimension: Dimension) -> pb.DimensionDescription:
+    if dimension.open is None:
+        return pb.DimensionDescription(name=dimension.name, values=dimension.values)
+    return pb.DimensionDescription(
+        name=dimension.name, open=True, pattern=dimension.open.pattern, max_length=dimension.open.max_length
     )

@@ -1,4 +1,4 @@
-"""What waits for its group commit in one worker: bounded in reports and in points, first come first served."""
+"""What waits for its group commit in one worker: bounded in reports, points and tokens, first come first served."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ class IntakeQueue:
         self._waiting: deque[Pending] = deque()
         self._reports = 0
         self._points = 0
+        self._tokens = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -62,20 +63,23 @@ class IntakeQueue:
         """Adds a message.
 
         Raises:
-            Overloaded: more reports, or points, would wait than may.
+            Overloaded: more reports, points or tokens would wait than may.
         """
         if (
             self._reports + len(raw) > limits.QUEUED_REPORTS_MAX
             or self._points + len(raw.series) > limits.QUEUED_POINTS_MAX
+            or self._tokens + len(raw.tokens) > limits.QUEUED_TOKENS_MAX
         ):
             raise Overloaded(
-                f"{self._reports} reports with {self._points} points wait for the disk; at most "
-                f"{limits.QUEUED_REPORTS_MAX} with {limits.QUEUED_POINTS_MAX} may: try again in a moment"
+                f"{self._reports} reports with {self._points} points and {self._tokens} tokens wait for the disk; at most "
+                f"{limits.QUEUED_REPORTS_MAX} with {limits.QUEUED_POINTS_MAX} and {limits.QUEUED_TOKENS_MAX} may: "
+                "try again in a moment"
             )
         pending = Pending(raw, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._reports += len(raw)
         self._points += len(raw.series)
+        self._tokens += len(raw.tokens)
         return pending
 
     def take_group(self) -> list[Pending]:
@@ -88,4 +92,5 @@ class IntakeQueue:
             points += len(group[-1].raw.series)
         self._reports -= reports
         self._points -= points
+        self._tokens -= sum(len(pending.raw.tokens) for pending in group)
         return group

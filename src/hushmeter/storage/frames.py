@@ -1,4 +1,8 @@
-"""Reports as sealed bytes: one Arrow record batch a chunk, encrypted and authenticated for the place where it belongs."""
+"""Reports as sealed bytes: one Arrow record batch a chunk, encrypted and authenticated for the place where it belongs.
+
+Where any point of a chunk has a token, a second record batch of one row follows: the chunk's dictionary of tokens, and the
+number of each point's token. Chunks without tokens have not a byte of it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import SegmentLost, ensure
-from hushmeter.model.report import ReportBatch, UInt64
+from hushmeter.model.report import ReportBatch, UInt32, UInt64, no_token_numbers, pruned_tokens
 from hushmeter.model.time import Int64
 
 Bytes = bytes | memoryview
@@ -29,9 +33,12 @@ RUN = "run"
 FOOTER = "footer"
 
 _ARROW_OVERHEAD_BYTES = 4_096
-"""More than the metadata and the padding of one record batch of this schema."""
+"""More than the metadata and the padding of the record batches of a chunk."""
 _ROW_BYTES = 2 * 16 + 3 * 8 + 4 + 2 * 4
 _POINT_BYTES = 4 + 8
+_NUMBER_BYTES = 4
+_ENTRY_BYTES = 4
+"""Of a token's offset in the dictionary; its bytes come on top."""
 _POINTS_MAX = 2**31 - 1
 
 
@@ -49,6 +56,12 @@ _SCHEMA = pa.schema(
         _column("plan_version", pa.uint32()),
         _column("series", pa.list_(_column("item", pa.uint32()))),
         _column("values", pa.list_(_column("item", pa.int64()))),
+    ]
+)
+_TOKENS_SCHEMA = pa.schema(
+    [
+        _column("tokens", pa.list_(_column("item", pa.binary()))),
+        _column("token_numbers", pa.list_(_column("item", pa.uint32()))),
     ]
 )
 
@@ -80,7 +93,7 @@ class SegmentName:
 
 
 def encode(batch: ReportBatch) -> memoryview:
-    """Writes reports as one Arrow record batch, without its schema.
+    """Writes reports as one Arrow record batch, without its schema, and a second one for tokens if any point has one.
 
     Identifiers are stored as their 16 bytes, so that byte order is the numeric order of `pairs_of`.
     """
@@ -104,12 +117,28 @@ def encode(batch: ReportBatch) -> memoryview:
         lists("series", flat(pa.uint32(), batch.series, "<u4")),
         lists("values", flat(pa.int64(), batch.values, "<i8")),
     ]
-    return memoryview(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA).serialize()).cast("B")
+    rows = memoryview(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA).serialize()).cast("B")
+    tokens, numbers = pruned_tokens(batch.tokens, batch.token_numbers)
+    return memoryview(b"".join((rows, _encode_tokens(tokens, numbers)))) if tokens else rows
+
+
+def _encode_tokens(tokens: tuple[bytes, ...], numbers: UInt32) -> memoryview:
+    ensure(sum(map(len, tokens)) <= _POINTS_MAX, f"the tokens of a chunk have at most {_POINTS_MAX} bytes")
+
+    def one_row(name: str, items: pa.Array) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array([0, len(items)], pa.int32()), items, _TOKENS_SCHEMA.field(name).type)
+
+    columns = [
+        one_row("tokens", pa.array(tokens, pa.binary())),
+        one_row("token_numbers", pa.array(numbers, pa.uint32())),
+    ]
+    return memoryview(pa.RecordBatch.from_arrays(columns, schema=_TOKENS_SCHEMA).serialize()).cast("B")
 
 
 def decode(data: Bytes) -> ReportBatch:
     """The inverse of `encode`: arrays are read-only, and views of `data` wherever the byte order allows."""
-    columns = pa.ipc.read_record_batch(pa.py_buffer(data), _SCHEMA).columns
+    reader = pa.BufferReader(data)
+    columns = pa.ipc.read_record_batch(pa.ipc.read_message(reader), _SCHEMA).columns
     pseudonyms, report_ids, received, start, end, versions, series, values = columns
     offsets = series.offsets.to_numpy().astype(np.int64)
     offsets.flags.writeable = False
@@ -124,7 +153,13 @@ def decode(data: Bytes) -> ReportBatch:
         offsets,
         series.values.to_numpy(),
         values.values.to_numpy(),
+        *(_decode_tokens(reader) if reader.tell() < reader.size() else ((), no_token_numbers())),
     )
+
+
+def _decode_tokens(reader: pa.BufferReader) -> tuple[tuple[bytes, ...], UInt32]:
+    tokens, numbers = pa.ipc.read_record_batch(pa.ipc.read_message(reader), _TOKENS_SCHEMA).columns
+    return tuple(tokens.values.to_pylist()), numbers.values.to_numpy()
 
 
 def seal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, plain: Bytes, *, bits: int = 0) -> bytes:
@@ -186,13 +221,18 @@ def sealed_frames(segment: SegmentName, data: memoryview) -> list[memoryview]:
 def pieces(batch: ReportBatch, sealed_bytes_max: int) -> Iterator[ReportBatch]:
     """Cuts reports into the fewest consecutive pieces of which each, sealed, has at most so many bytes.
 
-    A piece holds at least one report, and there is at least one piece. Nearly every batch is one piece: itself.
+    A piece holds at least one report, and there is at least one piece. Nearly every batch is one piece: itself. Where one
+    is cut, a token counts once for each report that has it, as if no two of them shared it.
     """
     room = sealed_bytes_max - SEAL_BYTES - _ARROW_OVERHEAD_BYTES
     ends = np.arange(1, len(batch) + 1) * _ROW_BYTES + batch.offsets[1:] * _POINT_BYTES
-    if not len(batch) or ends[-1] <= room:
+    if batch.tokens:
+        ends += batch.offsets[1:] * _NUMBER_BYTES
+    if not len(batch) or ends[-1] + sum(map(len, batch.tokens)) + len(batch.tokens) * _ENTRY_BYTES <= room:
         yield batch
         return
+    if batch.tokens:
+        ends += _token_bytes(batch)
     borders = [0]
     while borders[-1] < len(batch):
         first = borders[-1]
@@ -200,6 +240,16 @@ def pieces(batch: ReportBatch, sealed_bytes_max: int) -> Iterator[ReportBatch]:
         borders.append(max(first + 1, int(np.searchsorted(ends, used + room, side="right"))))
     for first, last in itertools.pairwise(borders):
         yield batch.take(np.arange(first, last))
+
+
+def _token_bytes(batch: ReportBatch) -> Int64:
+    """What the dictionary takes up to each report, if every report had its own: int64[n], never decreasing."""
+    sizes = np.array([0, *(len(token) + _ENTRY_BYTES for token in batch.tokens)], np.int64)
+    report = np.repeat(np.arange(len(batch)), np.diff(batch.offsets))
+    owners, numbers = np.divmod(np.unique(report * len(sizes) + batch.token_numbers), len(sizes))
+    own = np.zeros(len(batch), np.int64)
+    np.add.at(own, owners, sizes[numbers])
+    return np.cumsum(own)
 
 
 def bucket_numbers(pseudonyms: UInt64, bits: int) -> Int64:

@@ -96,12 +96,18 @@ class MetricDescription(_message.Message):
     def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[_Union[MetricKind, str]] = ..., unit: _Optional[str] = ..., resolution: _Optional[str] = ..., purposes: _Optional[_Iterable[str]] = ..., dimensions: _Optional[_Iterable[_Union[DimensionDescription, _Mapping]]] = ..., components: _Optional[_Iterable[str]] = ..., first_series: _Optional[int] = ..., range_low: _Optional[int] = ..., range_high: _Optional[int] = ..., edges: _Optional[_Iterable[int]] = ..., expires_ms: _Optional[int] = ...) -> None: ...
 
 class DimensionDescription(_message.Message):
-    __slots__ = ("name", "values")
+    __slots__ = ("name", "values", "open", "pattern", "max_length")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     name: str
     values: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
+    open: bool
+    pattern: str
+    max_length: int
+    def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., open: _Optional[bool] = ..., pattern: _Optional[str] = ..., max_length: _Optional[int] = ...) -> None: ...
 
 class SubmitReportsRequest(_message.Message):
     __slots__ = ("reports", "sent_at_ms")

@@ -21,6 +21,7 @@ class RejectionReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REJECTION_REASON_TOO_LARGE: _ClassVar[RejectionReason]
     REJECTION_REASON_NO_CONSENT: _ClassVar[RejectionReason]
     REJECTION_REASON_EXPIRED_METRIC: _ClassVar[RejectionReason]
+    REJECTION_REASON_BAD_TOKEN: _ClassVar[RejectionReason]
 REJECTION_REASON_UNSPECIFIED: RejectionReason
 REJECTION_REASON_MALFORMED: RejectionReason
 REJECTION_REASON_BAD_UNIT_ID: RejectionReason
@@ -33,9 +34,10 @@ REJECTION_REASON_VALUE_OUT_OF_RANGE: RejectionReason
 REJECTION_REASON_TOO_LARGE: RejectionReason
 REJECTION_REASON_NO_CONSENT: RejectionReason
 REJECTION_REASON_EXPIRED_METRIC: RejectionReason
+REJECTION_REASON_BAD_TOKEN: RejectionReason
 
 class Report(_message.Message):
-    __slots__ = ("report_id", "unit_id", "unit_token", "interval_start_ms", "interval_end_ms", "plan_version", "series", "value")
+    __slots__ = ("report_id", "unit_id", "unit_token", "interval_start_ms", "interval_end_ms", "plan_version", "series", "value", "token", "point_token")
     REPORT_ID_FIELD_NUMBER: _ClassVar[int]
     UNIT_ID_FIELD_NUMBER: _ClassVar[int]
     UNIT_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +46,8 @@ class Report(_message.Message):
     PLAN_VERSION_FIELD_NUMBER: _ClassVar[int]
     SERIES_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    POINT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     report_id: bytes
     unit_id: str
     unit_token: bytes
@@ -52,4 +56,6 @@ class Report(_message.Message):
     plan_version: int
     series: _containers.RepeatedScalarFieldContainer[int]
     value: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, report_id: _Optional[bytes] = ..., unit_id: _Optional[str] = ..., unit_token: _Optional[bytes] = ..., interval_start_ms: _Optional[int] = ..., interval_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., series: _Optional[_Iterable[int]] = ..., value: _Optional[_Iterable[int]] = ...) -> None: ...
+    token: _containers.RepeatedScalarFieldContainer[str]
+    point_token: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, report_id: _Optional[bytes] = ..., unit_id: _Optional[str] = ..., unit_token: _Optional[bytes] = ..., interval_start_ms: _Optional[int] = ..., interval_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., series: _Optional[_Iterable[int]] = ..., value: _Optional[_Iterable[int]] = ..., token: _Optional[_Iterable[str]] = ..., point_token: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hushmeter/api/report/v1/view.proto\x12\x17hushmeter.api.report.v1\"\xad\x01\n\nReportView\x12\x11\n\treport_id\x18\x01 \x01(\x0c\x12\x0f\n\x07unit_id\x18\x02 \x01(\x0c\x12\x12\n\nunit_token\x18\x03 \x01(\x0c\x12\x19\n\x11interval_start_ms\x18\x04 \x01(\x10\x12\x17\n\x0finterval_end_ms\x18\x05 \x01(\x10\x12\x14\n\x0cplan_version\x18\x06 \x01(\r\x12\x0e\n\x06series\x18\x07 \x03(\x0c\x12\r\n\x05value\x18\x08 \x03(\x0c\"W\n\x0bReportsView\x12\x34\n\x07reports\x18\x01 \x03(\x0b\x32#.hushmeter.api.report.v1.ReportView\x12\x12\n\nsent_at_ms\x18\x02 \x01(\x10\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hushmeter/api/report/v1/view.proto\x12\x17hushmeter.api.report.v1\"\xd1\x01\n\nReportView\x12\x11\n\treport_id\x18\x01 \x01(\x0c\x12\x0f\n\x07unit_id\x18\x02 \x01(\x0c\x12\x12\n\nunit_token\x18\x03 \x01(\x0c\x12\x19\n\x11interval_start_ms\x18\x04 \x01(\x10\x12\x17\n\x0finterval_end_ms\x18\x05 \x01(\x10\x12\x14\n\x0cplan_version\x18\x06 \x01(\r\x12\x0e\n\x06series\x18\x07 \x03(\x0c\x12\r\n\x05value\x18\x08 \x03(\x0c\x12\r\n\x05token\x18\t \x03(\x0c\x12\x13\n\x0bpoint_token\x18\n \x03(\x0c\"W\n\x0bReportsView\x12\x34\n\x07reports\x18\x01 \x03(\x0b\x32#.hushmeter.api.report.v1.ReportView\x12\x12\n\nsent_at_ms\x18\x02 \x01(\x10\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hushmeter.api.report.v1.vie
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORTVIEW']._serialized_start=64
-  _globals['_REPORTVIEW']._serialized_end=237
-  _globals['_REPORTSVIEW']._serialized_start=239
-  _globals['_REPORTSVIEW']._serialized_end=326
+  _globals['_REPORTVIEW']._serialized_end=273
+  _globals['_REPORTSVIEW']._serialized_start=275
+  _globals['_REPORTSVIEW']._serialized_end=362
 # @@protoc_insertion_point(module_scope)

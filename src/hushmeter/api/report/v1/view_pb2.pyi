@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ReportView(_message.Message):
-    __slots__ = ("report_id", "unit_id", "unit_token", "interval_start_ms", "interval_end_ms", "plan_version", "series", "value")
+    __slots__ = ("report_id", "unit_id", "unit_token", "interval_start_ms", "interval_end_ms", "plan_version", "series", "value", "token", "point_token")
     REPORT_ID_FIELD_NUMBER: _ClassVar[int]
     UNIT_ID_FIELD_NUMBER: _ClassVar[int]
     UNIT_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,8 @@ class ReportView(_message.Message):
     PLAN_VERSION_FIELD_NUMBER: _ClassVar[int]
     SERIES_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    POINT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     report_id: bytes
     unit_id: bytes
     unit_token: bytes
@@ -24,7 +26,9 @@ class ReportView(_message.Message):
     plan_version: int
     series: _containers.RepeatedScalarFieldContainer[bytes]
     value: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, report_id: _Optional[bytes] = ..., unit_id: _Optional[bytes] = ..., unit_token: _Optional[bytes] = ..., interval_start_ms: _Optional[int] = ..., interval_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., series: _Optional[_Iterable[bytes]] = ..., value: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    token: _containers.RepeatedScalarFieldContainer[bytes]
+    point_token: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, report_id: _Optional[bytes] = ..., unit_id: _Optional[bytes] = ..., unit_token: _Optional[bytes] = ..., interval_start_ms: _Optional[int] = ..., interval_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., series: _Optional[_Iterable[bytes]] = ..., value: _Optional[_Iterable[bytes]] = ..., token: _Optional[_Iterable[bytes]] = ..., point_token: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ReportsView(_message.Message):
     __slots__ = ("reports", "sent_at_ms")

@@ -1,0 +1,131 @@
+"""Tokens as columns: what a report says never depends on the numbers that its tokens have in a batch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hushmeter.errors import InvariantError
+from hushmeter.ingest.raw import RawReports
+from hushmeter.model.report import ReportBatch, pruned_tokens
+from hushmeter.sealing.mixing import content_hashes
+from tests.batches import Said, any_batch, said
+from tests.oracle.seal import GOLDEN, WORD, mix
+
+
+def renumbered(batch: ReportBatch, order: list[int]) -> ReportBatch:
+    """The same reports with another dictionary: reordered, and with a token that no point has."""
+    numbers = np.zeros(len(order) + 1, np.uint32)
+    numbers[np.array(order, np.int64) + 1] = np.arange(len(order)) + 2
+    tokens = (b"nobody has this", *(batch.tokens[i] for i in order))
+    return replace(batch, tokens=tokens, token_numbers=numbers[batch.token_numbers])
+
+
+def slow_hash(report: Said) -> int:
+    """What `content_hashes` computes, report by report in Python's integers."""
+    *_, start, end, version, points = report
+    total = 0
+    for place, (series, value, token) in enumerate(points):
+        named = 0 if token is None else int.from_bytes(hashlib.blake2b(token, digest_size=8).digest(), "big")
+        total += mix(mix(series + GOLDEN * (place + 1) + named) ^ (value % WORD))
+    return mix(total + mix(start) * 3 + mix(end) * 5 + mix(version) * 7)
+
+
+@given(any_batch(), st.data())
+def test_taking_rows_keeps_what_they_say(batch: ReportBatch, data: st.DataObject) -> None:
+    """Any rows in any order, repeated or not, say what they said, under the same dictionary."""
+    rows = data.draw(st.lists(st.integers(0, len(batch) - 1), max_size=8)) if len(batch) else []
+    taken = batch.take(np.array(rows, np.int64))
+    assert said(taken) == [said(batch)[row] for row in rows]
+    assert taken.tokens == batch.tokens
+
+
+@given(st.lists(any_batch(), max_size=4))
+def test_batches_after_one_another_say_what_each_said(batches: list[ReportBatch]) -> None:
+    """One dictionary takes the place of several, each token once, in the order in which they were seen."""
+    merged = ReportBatch.concat(batches)
+    assert said(merged) == [report for batch in batches for report in said(batch)]
+    assert list(merged.tokens) == list(dict.fromkeys(token for batch in batches for token in batch.tokens))
+
+
+@given(any_batch(), st.integers(0, 6))
+def test_a_batch_cut_in_two_and_put_together_is_the_batch(batch: ReportBatch, border: int) -> None:
+    """Cutting anywhere changes no column, not even the numbers of tokens."""
+    rows = np.arange(len(batch))
+    whole = ReportBatch.concat([batch.take(rows[:border]), batch.take(rows[border:])])
+    assert whole.tokens == batch.tokens
+    np.testing.assert_array_equal(whole.token_numbers, batch.token_numbers)
+    assert said(whole) == said(batch)
+
+
+@given(any_batch())
+def test_pruning_leaves_the_tokens_that_points_have(batch: ReportBatch) -> None:
+    """A pruned dictionary holds each token that some point has and no other, and no point changes."""
+    tokens, numbers = pruned_tokens(batch.tokens, batch.token_numbers)
+    pruned = replace(batch, tokens=tokens, token_numbers=numbers)
+    assert said(pruned) == said(batch)
+    assert set(tokens) == {token for *_, points in said(batch) for *_, token in points if token is not None}
+
+
+@given(any_batch(), any_batch(), st.randoms(use_true_random=False))
+def test_a_content_hash_is_of_the_report_alone(batch: ReportBatch, other: ReportBatch, random: object) -> None:
+    """Neither the numbering of tokens nor the reports beside it move a report's hash, and it is the slow one (P2)."""
+    expected = [slow_hash(report) for report in said(batch)]
+    order = list(range(len(batch.tokens)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    assert content_hashes(batch).tolist() == expected
+    assert content_hashes(renumbered(batch, order)).tolist() == expected
+    assert content_hashes(ReportBatch.concat([other, batch])).tolist()[len(other) :] == expected
+
+
+@given(any_batch(with_tokens=True))
+def test_a_content_hash_depends_on_the_bytes_of_tokens(batch: ReportBatch) -> None:
+    """Other tokens, or none, make another hash of exactly the reports that have one."""
+    having = [any(token is not None for *_, token in points) for *_, points in said(batch)]
+    changed = replace(batch, tokens=tuple(token + b"x" for token in batch.tokens))
+    without = replace(batch, tokens=(), token_numbers=np.zeros(len(batch.series), np.uint32))
+    for other in (changed, without):
+        assert (content_hashes(batch) != content_hashes(other)).tolist() == having
+
+
+def test_a_column_that_cannot_be_is_refused() -> None:
+    """Numbers beyond the dictionary, of another length or type, and a dictionary that repeats a token are defects."""
+    none, ids, one = np.zeros(1, np.int64), np.zeros((1, 2), np.uint64), np.ones(1, np.uint32)
+
+    def batch(tokens: tuple[bytes, ...], numbers: np.ndarray) -> ReportBatch:
+        offsets = np.array([0, 1], np.int64)
+        return ReportBatch(ids, ids, none, none, none, one, offsets, one, none, tokens, numbers)
+
+    assert batch((), np.zeros(0, np.uint32)).token_numbers.tolist() == [0]
+    assert batch((b"a",), one).token_numbers.tolist() == [1]
+    for tokens, numbers in (
+        ((), one),
+        ((b"a",), 2 * one),
+        ((b"a",), np.zeros(0, np.uint32)),
+        ((b"a",), np.ones(1, np.int64)),
+        ((b"a", b"a"), one),
+    ):
+        with pytest.raises(InvariantError, match="token"):
+            batch(tokens, numbers)
+
+
+def test_raw_reports_after_one_another_keep_their_tokens() -> None:
+    """Messages with tokens, without, and with some of the same ones share a dictionary when they are put together."""
+
+    def message(tokens: tuple[bytes, ...], numbers: list[int]) -> RawReports:
+        none, points = np.zeros(1, np.int64), len(numbers)
+        column = np.zeros(points, np.uint32)
+        offsets = np.array([0, points], np.int64)
+        values = column.astype(np.int64)
+        return RawReports([b""], [b""], none, none, none, {}, offsets, column, values, tokens, np.array(numbers, np.uint32))
+
+    parts = [message((b"b", b"a"), [1, 2, 0]), message((), [0, 0]), message((b"c", b"b"), [2, 1])]
+    merged = RawReports.concat(parts)
+    assert merged.tokens == (b"b", b"a", b"c")
+    assert merged.token_numbers.tolist() == [1, 2, 0, 0, 0, 1, 3]
+    assert RawReports.concat(parts[1:2] * 2).token_numbers.tolist() == [0] * 4
