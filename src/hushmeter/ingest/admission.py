@@ -37,7 +37,8 @@ _TEXTS = {
     RejectionReason.EXPIRED_METRIC: "a metric in the report has passed the expiry date in the plan; stop sending it",
     RejectionReason.VALUE_OUT_OF_RANGE: (
         f"a value outside its metric's range; counts are 0 to {limits.COUNT_PER_POINT_MAX}, totals and sums lie in "
-        "the range that GetPlan states (a sum, times its number of events): clamp before sending"
+        "the range that GetPlan states (a sum, times its number of events; a numerator, times its denominator): clamp "
+        "before sending"
     ),
     RejectionReason.BAD_TOKEN: (
         "each point of a metric with an open dimension names one of the report's tokens: UTF-8 without control characters, "

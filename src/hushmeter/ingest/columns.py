@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hushmeter import limits
 from hushmeter.ingest.tokens import lawful
-from hushmeter.model.plan import Kind, OpenValues
+from hushmeter.model.plan import Kind, Metric, OpenValues
 from hushmeter.model.report import Bool, UInt32
 from hushmeter.model.time import Int64
 from hushmeter.plan.catalog import Catalog
+
+Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,9 @@ class PlanColumns:
         components: int64[k], how many components the metric has.
         low, high: int64[k], smallest and largest value of one event, or of a counter's total in one report; the widest
             of all resolutions, and always holding 0.
-        counter, distribution: bool[k].
+        counter, summed: bool[k]; a metric is summed if a sum of what it counts is reported too.
+        counts: int64[k], how many components, the first ones, are counts.
+        count_most: int64[k], largest count of one point.
         expires_ms: int64[k].
         needs: bool[k, purposes], which purposes the metric needs.
         released: bool[k, resolutions], at which resolutions it is released.
@@ -37,7 +42,9 @@ class PlanColumns:
     low: Int64
     high: Int64
     counter: Bool
-    distribution: Bool
+    summed: Bool
+    counts: Int64
+    count_most: Int64
     expires_ms: Int64
     needs: Bool
     released: Bool
@@ -57,7 +64,9 @@ class PlanColumns:
             low=np.array([min(0, *(b.low for b in m.bounds.values())) for m in metrics], np.int64),
             high=np.array([max(0, *(b.high for b in m.bounds.values())) for m in metrics], np.int64),
             counter=np.array([m.kind is Kind.COUNTER for m in metrics], np.bool_),
-            distribution=np.array([m.kind is Kind.DISTRIBUTION for m in metrics], np.bool_),
+            summed=np.array([m.kind in {Kind.DISTRIBUTION, Kind.RATIO} for m in metrics], np.bool_),
+            counts=np.array([m.count_components for m in metrics], np.int64),
+            count_most=np.array([_count_most(m) for m in metrics], np.int64),
             expires_ms=np.array([m.expires_ms for m in metrics], np.int64),
             needs=np.array([[p in m.purposes for p in plan.purpose_names] for m in metrics], np.bool_),
             released=np.array([[r.name in m.at for r in plan.resolutions] for m in metrics], np.bool_),
@@ -91,8 +100,9 @@ class PlanColumns:
     def values_out_of_range(self, metric: Int64, place: Int64, values: Int64, report: Int64, numbers: UInt32) -> Bool:
         """Which points hold a value that their metric cannot have.
 
-        Counts are 0 to `limits.COUNT_PER_POINT_MAX`; a counter's total lies in its range; a distribution's sum lies in
-        its range times the number of events that the same report counts in the same partition, tokens included.
+        Counts are 0 to `limits.COUNT_PER_POINT_MAX`, denominators 0 to `limits.RANGE_MAX`; a counter's total lies in its
+        range; a distribution's sum (a ratio's numerator) lies in its range times the number of events (the denominator)
+        that the same report has in the same partition, tokens included; a sum of squares in that of the range's squares.
 
         Args:
             metric: int64[m], which metric each point is of; none is -1.
@@ -107,25 +117,33 @@ class PlanColumns:
         low, high = self.low[metric], self.high[metric]
         bad = self.counter[metric] & ((values < low) | (values > high))
         component = place % self.components[metric]
-        is_sum = self.distribution[metric] & (component == self.components[metric] - 1)
-        is_count = ~self.counter[metric] & ~is_sum
-        bad |= is_count & ((values < 0) | (values > limits.COUNT_PER_POINT_MAX))
-        if is_sum.any():
+        is_count = ~self.counter[metric] & (component < self.counts[metric])
+        is_sum = self.summed[metric] & (component == self.counts[metric])
+        is_squares = self.summed[metric] & (component > self.counts[metric])
+        bad |= is_count & ((values < 0) | (values > self.count_most[metric]))
+        if is_sum.any() or is_squares.any():
             partition = place // self.components[metric] * (int(numbers.max()) + 1) + numbers
-            cell = np.column_stack((report, metric, partition))
-            bad |= self._sums_out_of_range(metric, cell, values, is_sum, is_count & ~bad)
+            _, cell_of = np.unique(np.column_stack((report, metric, partition)), axis=0, return_inverse=True)
+            cell_of = cell_of.ravel()
+            counted = is_count & self.summed[metric] & ~bad
+            events = np.bincount(cell_of[counted], values[counted].astype(np.float64), minlength=int(cell_of.max()) + 1)
+            largest = np.maximum(np.abs(low), np.abs(high)).astype(np.float64) ** 2
+            bad |= _outside(
+                cell_of, values, is_sum, events[cell_of] * low.astype(np.float64), events[cell_of] * high.astype(np.float64)
+            )
+            bad |= _outside(cell_of, values, is_squares, np.zeros(len(values)), events[cell_of] * largest)
         return bad
 
-    def _sums_out_of_range(self, metric: Int64, cell: Int64, values: Int64, is_sum: Bool, is_count: Bool) -> Bool:
-        """Compares each distribution's sum with its range times its events, in double precision with a step to spare.
 
-        Exactness is not needed at the door: sealing clamps with integers.
-        """
-        _, cell_of = np.unique(cell, axis=0, return_inverse=True)
-        cell_of = cell_of.ravel()
-        counted = is_count & self.distribution[metric]
-        events = np.bincount(cell_of[counted], values[counted].astype(np.float64), minlength=int(cell_of.max()) + 1)
-        total = np.bincount(cell_of[is_sum], values[is_sum].astype(np.float64), minlength=len(events))
-        low, high = events[cell_of] * self.low[metric] - 1, events[cell_of] * self.high[metric] + 1
-        outside: Bool = is_sum & ((total[cell_of] < low) | (total[cell_of] > high))
-        return outside
+def _count_most(metric: Metric) -> int:
+    return limits.RANGE_MAX if metric.kind is Kind.RATIO else limits.COUNT_PER_POINT_MAX
+
+
+def _outside(cell_of: Int64, values: Int64, chosen: Bool, low: Float, high: Float) -> Bool:
+    """Which chosen points' cells add up to more or less than may be, in double precision with a step to spare.
+
+    Exactness is not needed at the door: sealing clamps with integers.
+    """
+    total = np.bincount(cell_of[chosen], values[chosen].astype(np.float64), minlength=int(cell_of.max()) + 1)[cell_of]
+    outside: Bool = chosen & ((total < low - 1) | (total > high + 1))
+    return outside

@@ -118,7 +118,31 @@ class Recorder:
         with self._lock:
             self._number(first)
             self._totals[first.component(bin_index)] += 1
-            self._totals[first.component(len(found.description.components) - 1)] += steps
+            bins = len(found.description.edges) + 1
+            self._totals[first.component(bins)] += steps
+            if len(found.description.components) > bins + 1:
+                self._totals[first.component(bins + 1)] += steps**2
+
+    def relate(self, metric: str, numerator: float, denominator: int, **dimensions: str) -> None:
+        """Adds to a ratio: so much of the numerator, over so many of the denominator; the numerator is clamped to fit.
+
+        Args:
+            metric: a ratio of the plan.
+            numerator: in the metric's unit, such as milliseconds of stalling.
+            denominator: whole and not negative, such as seconds of a call.
+            dimensions: values of the metric's dimensions.
+        """
+        found = self._find(metric, pb.METRIC_KIND_RATIO)
+        if found is None:
+            return
+        if denominator < 0 or denominator != int(denominator):
+            raise ValueError(f"{metric}: a denominator is a whole number, not negative; got {denominator}")
+        first, low, high = found.first_point(dimensions), found.description.range_low, found.description.range_high
+        steps = int(Decimal(str(numerator)) // found.step)
+        with self._lock:
+            self._number(first)
+            self._totals[first] += int(denominator)
+            self._totals[first.component(1)] += min(max(steps, low * int(denominator)), high * int(denominator))
 
     def flag(self, metric: str, value: bool, **dimensions: str) -> None:  # noqa: FBT001
         """Records that a flag was true or not."""

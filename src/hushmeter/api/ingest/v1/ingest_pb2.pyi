@@ -15,11 +15,13 @@ class MetricKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     METRIC_KIND_DISTRIBUTION: _ClassVar[MetricKind]
     METRIC_KIND_FLAG: _ClassVar[MetricKind]
     METRIC_KIND_CHOICE: _ClassVar[MetricKind]
+    METRIC_KIND_RATIO: _ClassVar[MetricKind]
 METRIC_KIND_UNSPECIFIED: MetricKind
 METRIC_KIND_COUNTER: MetricKind
 METRIC_KIND_DISTRIBUTION: MetricKind
 METRIC_KIND_FLAG: MetricKind
 METRIC_KIND_CHOICE: MetricKind
+METRIC_KIND_RATIO: MetricKind
 
 class GetPlanRequest(_message.Message):
     __slots__ = ()
