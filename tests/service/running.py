@@ -17,6 +17,7 @@ from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.clock import ReplayClock
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS
+from hushmeter.ports import Mechanisms
 from hushmeter.sdk import IngestClient
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
@@ -139,7 +140,12 @@ def await_true(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def running(
-    state_dir: Path, *, clock: ReplayClock | None = None, parts: Mapping[str, object] | None = None
+    state_dir: Path,
+    *,
+    clock: ReplayClock | None = None,
+    parts: Mapping[str, object] | None = None,
+    plan: str = PLAN,
+    mechanisms: Mechanisms | None = None,
 ) -> Iterator[Running]:
     """Founds or opens a deployment and serves it for as long as the block lasts.
 
@@ -147,11 +153,13 @@ def running(
         state_dir: of the deployment.
         clock: the test's; a new one stands at the foundation.
         parts: attributes of the context to replace, for example a log on a faulty disk.
+        plan: text of the plan.
+        mechanisms: noise; none by default.
     """
     import dataclasses
 
     clock = clock or ReplayClock(FOUNDED_MS)
-    context = open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), PLAN)
+    context = open_context(Config(state_dir=state_dir), clock, mechanisms or ExactMechanisms(), plan)
     context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
     with serving(context) as port:
         target = f"127.0.0.1:{port}"

@@ -115,7 +115,7 @@ class PlanColumns:
             bool[m].
         """
         low, high = self.low[metric], self.high[metric]
-        bad = self.counter[metric] & ((values < low) | (values > high))
+        bad: Bool = self.counter[metric] & ((values < low) | (values > high))
         component = place % self.components[metric]
         is_count = ~self.counter[metric] & (component < self.counts[metric])
         is_sum = self.summed[metric] & (component == self.counts[metric])
@@ -126,12 +126,13 @@ class PlanColumns:
             _, cell_of = np.unique(np.column_stack((report, metric, partition)), axis=0, return_inverse=True)
             cell_of = cell_of.ravel()
             counted = is_count & self.summed[metric] & ~bad
-            events = np.bincount(cell_of[counted], values[counted].astype(np.float64), minlength=int(cell_of.max()) + 1)
-            largest = np.maximum(np.abs(low), np.abs(high)).astype(np.float64) ** 2
-            bad |= _outside(
-                cell_of, values, is_sum, events[cell_of] * low.astype(np.float64), events[cell_of] * high.astype(np.float64)
+            weights = values[counted].astype(np.float64)
+            each: Float = np.bincount(cell_of[counted], weights, minlength=int(cell_of.max()) + 1)[cell_of].astype(
+                np.float64
             )
-            bad |= _outside(cell_of, values, is_squares, np.zeros(len(values)), events[cell_of] * largest)
+            largest = np.maximum(np.abs(low), np.abs(high)).astype(np.float64) ** 2
+            bad |= _outside(cell_of, values, is_sum, each * low, each * high)
+            bad |= _outside(cell_of, values, is_squares, np.zeros(len(values)), each * largest)
         return bad
 
 

@@ -1,0 +1,163 @@
+"""Every statistic over real sockets, without noise: what is answered is what the bounds leave of what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from tests.service.running import FOUNDED_MS, Running, running
+
+H = FOUNDED_MS
+
+PLAN = """
+plan: statistics
+version: 1
+privacy: {unit: device, period: 1d, epsilon: 4, delta: 1e-6, expected_units: 100}
+resolutions: {1h: {lateness: 10m}, 1d: {lateness: 2h}}
+purposes: {tuning: Tune., research: Do research.}
+metrics:
+  setup: &common
+    description: Setup.
+    owner: test@example.com
+    expires: 2026-12-31
+    category: performance
+    purposes: [tuning]
+    kind: distribution
+    unit: ms
+    edges: [10, 100]
+    at: [1d]
+    dimensions:
+      platform: {values: [ios, web], scope: unit}
+      version: {open: true, max_length: 8, pattern: '[0-9]+([.][0-9]+)?', expected_values: 4}
+    views: [[], [version], [platform, version]]
+    per_unit: {range: [0, 1000], max_events: 4, max_partitions: 2}
+    statistics: [units, events, mean, variance, histogram, {quantiles: [0.5, 0.9]}, clamped]
+  stalls:
+    <<: *common
+    kind: ratio
+    unit: ms/s
+    edges: []
+    dimensions: {}
+    views: [[]]
+    weighting: event
+    per_unit: {range: [0, 1000], max_denominator: 100}
+    statistics: [units, ratio, numerator, denominator]
+  codec:
+    <<: *common
+    kind: choice
+    unit: ""
+    edges: []
+    options: [opus, lyra, evs]
+    dimensions: {}
+    views: [[]]
+    per_unit: {}
+    statistics: [{top_k: 2}, rate]
+  starts:
+    <<: *common
+    kind: counter
+    unit: ""
+    edges: []
+    at: [1h]
+    dimensions: {platform: {values: [ios, web]}, net: {values: [wifi, wire]}}
+    views: [[], [platform], [platform, net]]
+    bounding: shared
+    per_unit: {range: [0, 10], max_partitions: 2, max_windows: {1h: 2}}
+    statistics: [units, sum, variance]
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Three units report in three hours of a day; the third allows research too."""
+    with running(tmp_path_factory.mktemp("statistics") / "state", plan=PLAN) as service:
+        service.consent("a", "b", tuning=True)
+        service.consent("c", tuning=True, research=True)
+        for hour in range(3):
+            end = H + hour * HOUR_MS + 30 * MINUTE_MS
+            service.clock.advance_to(end)
+            reports = []
+            for unit, platform, version in (("a", "ios", "1.0"), ("b", "ios", "1.0"), ("c", "web", "2")):
+                recorder = service.client.recorder(unit)
+                recorder.count("starts", 3, platform=platform, net="wifi")
+                recorder.count("starts", 4, platform=platform, net="wire")
+                if hour == 0:
+                    for value in (5, 50, 500):
+                        recorder.observe("setup", value, platform=platform, version=version)
+                    recorder.relate("stalls", 30, 60)
+                    recorder.relate("stalls", 600, 20 if unit == "c" else 40)
+                    recorder.choose("codec", "lyra" if unit == "c" else "opus")
+                reports.append(recorder.report(end - MINUTE_MS, end))
+            assert service.client.submit([r for r in reports if r]).accepted == 3
+        service.advance_to(H + DAY_MS + 2 * HOUR_MS)
+        yield service
+
+
+def rows(service: Running, metric: str, view: tuple[str, ...], resolution: str, statistic: str) -> list[dict[str, object]]:
+    asked = service.analyst.releases(metric, view, resolution=resolution, statistics=[statistic], end=H + DAY_MS)
+    return asked.to_pylist()
+
+
+def values(service: Running, metric: str, statistic: str, view: tuple[str, ...] = (), at: str = "1d") -> list[float]:
+    return [round(float(str(r["value"])), 6) for r in rows(service, metric, view, at, statistic)]
+
+
+def test_totals_of_a_distribution(service: Running) -> None:
+    """Mean, variance, bins and quantiles of three values a unit are those of the values."""
+    assert values(service, "setup", "units") == [3]
+    assert values(service, "setup", "events") == [9]
+    assert values(service, "setup", "mean") == [185]
+    exact = (5**2 + 50**2 + 500**2) / 3 - 185**2
+    assert values(service, "setup", "variance") == [pytest.approx(exact, abs=1)]
+    assert values(service, "setup", "histogram") == pytest.approx([1, 1, 1], abs=1e-4)
+    median, ninth = values(service, "setup", "quantiles")
+    assert median == pytest.approx(55, abs=0.1), "half of the middle bin, (10, 100]"
+    assert ninth == pytest.approx(730, abs=1), "seven tenths of the last bin, (100, 1000]"
+    assert values(service, "setup", "clamped") == [0]
+
+
+def test_private_partitions_show_from_the_threshold_on(service: Running) -> None:
+    """Two units share a version and are shown; the version of one unit alone stays hidden, in every open view."""
+    found = rows(service, "setup", ("version",), "1d", "units")
+    assert [(r["version"], r["value"], r["selected"]) for r in found] == [("1.0", 2, True)]
+    both = rows(service, "setup", ("platform", "version"), "1d", "mean")
+    assert [(r["platform"], r["version"], r["value"]) for r in both] == [("ios", "1.0", 185)]
+    catalog = next(m for m in service.analyst.metrics().metrics if m.name == "setup")
+    assert [v.private_partitions for v in catalog.views] == [False, True, True]
+    assert 0 < catalog.views[1].expected_hidden_share < 1
+
+
+def test_ratio_bounds_numerator_and_denominator_together(service: Running) -> None:
+    """A unit with a denominator of 100 of at most 100 stays whole, and the ratio is that of the sums."""
+    assert values(service, "stalls", "denominator") == [280]
+    assert values(service, "stalls", "numerator") == [pytest.approx(1890, abs=1.5)]
+    assert values(service, "stalls", "ratio") == [pytest.approx(1890 / 280, abs=0.01)]
+    assert rows(service, "stalls", (), "1d", "ratio")[0]["unit"] == "ms/s"
+
+
+def test_top_k_ranks_options(service: Running) -> None:
+    """The two most frequent options are told, the most frequent first, and marked as selected."""
+    found = rows(service, "codec", (), "1d", "top_k")
+    assert [(r["component"], r["value"], r["selected"]) for r in found] == [("opus", 2, True), ("lyra", 1, True)]
+
+
+def test_shared_bounding_adds_up(service: Running) -> None:
+    """With shared bounding the sums of the finest view add up to those of coarser ones, in the first hour."""
+    totals = values(service, "starts", "sum", at="1h")
+    assert totals[:3] == [21, 21, 0], "two hours of the period count of each unit"
+    assert values(service, "starts", "sum", ("platform",), "1h")[:4] == [14, 7, 14, 7]
+    assert values(service, "starts", "sum", ("platform", "net"), "1h")[:4] == [6, 8, 3, 4]
+
+
+def test_capped_share_is_told(service: Running) -> None:
+    """The third hour has no unit left that may count: the built-in metric says so, and releases are marked."""
+    assert values(service, "capped", "rate", ("metric",), "1h")[:3] == [0, 0, 1]
+    assert {r["max_windows"] for r in rows(service, "starts", (), "1h", "sum")} == {2}
+
+
+def test_participants_are_counted_by_purpose(service: Running) -> None:
+    """All three units allow tuning, one allows research: counted once each, whatever they reported."""
+    found = rows(service, "participants", ("purpose",), "1d", "units")
+    assert [(r["purpose"], r["value"]) for r in found] == [("tuning", 3), ("research", 1)]
+    assert values(service, "participants", "units", ("purpose",), "1h")[:4] == [3, 1, 3, 1]
