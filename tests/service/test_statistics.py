@@ -150,6 +150,16 @@ def test_shared_bounding_adds_up(service: Running) -> None:
     assert values(service, "starts", "sum", ("platform", "net"), "1h")[:4] == [6, 8, 3, 4]
 
 
+def test_views_agree(service: Running) -> None:
+    """Consistent sums stand beside the raw ones, add up exactly, and have no more noise."""
+    total, parts = rows(service, "starts", (), "1h", "sum"), rows(service, "starts", ("platform",), "1h", "sum")
+    assert total[0]["consistent_value"] == pytest.approx(sum(float(str(r["consistent_value"])) for r in parts[:2]))
+    assert all(float(str(r["consistent_std"])) <= float(str(r["noise_std"])) for r in total + parts)
+    assert total[0]["consistent_as_of"] is not None
+    assert rows(service, "starts", (), "1h", "units")[0]["consistent_value"] is None, "a unit may be in two partitions"
+    assert rows(service, "setup", (), "1d", "units")[0]["consistent_value"] is None, "its views are bounded one by one"
+
+
 def test_capped_share_is_told(service: Running) -> None:
     """The third hour has no unit left that may count: the built-in metric says so, and releases are marked."""
     assert values(service, "capped", "rate", ("metric",), "1h")[:3] == [0, 0, 1]

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.query.v1 import query_pb2_grpc
-from hushmeter.api.release.v1.release_pb2 import Release
+from hushmeter.api.release.v1.release_pb2 import Estimate, Release
 
 Moment = dt.datetime | int | None
 MESSAGE_MAX_BYTES = 64 * 2**20
@@ -34,6 +34,11 @@ _NUMBERS = (
     ("interval_high", pa.float64()),
     ("unit", pa.dictionary(pa.int32(), pa.string())),
     ("selected", pa.bool_()),
+    ("consistent_value", pa.float64()),
+    ("consistent_std", pa.float64()),
+    ("consistent_low", pa.float64()),
+    ("consistent_high", pa.float64()),
+    ("consistent_as_of", pa.timestamp("ms", "UTC")),
     ("rho", pa.float64()),
     ("epsilon", pa.float64()),
     ("delta", pa.float64()),
@@ -97,8 +102,9 @@ class AnalystClient:
 
         Returns:
             Columns metric, resolution, window_start, window_end, one a dimension of the view, statistic, component, value,
-            noise_std, interval_low, interval_high, unit, selected, rho, epsilon, delta, completeness, plan_version,
-            release_id, rolled_up_from, max_windows.
+            noise_std, interval_low, interval_high, unit, selected, consistent_value, consistent_std, consistent_low,
+            consistent_high, consistent_as_of (null where no identity between views is exact), rho, epsilon, delta,
+            completeness, plan_version, release_id, rolled_up_from, max_windows.
 
         Raises:
             grpc.RpcError: the question is refused; its details say what to ask instead.
@@ -155,6 +161,7 @@ def table_of(releases: Iterable[Release]) -> pa.Table:
                 e.interval_high,
                 _unit(release.unit, e.statistic),
                 e.selected,
+                *_agreement(e),
                 *tail,
             )
             for e in release.estimates
@@ -163,6 +170,13 @@ def table_of(releases: Iterable[Release]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(fields)
     arrays = [_array(values, kind) for values, (_, kind) in zip(columns, fields, strict=True)]
     return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _agreement(estimate: Estimate) -> tuple[object, ...]:
+    if not estimate.HasField("agreement"):
+        return (None,) * 5
+    a = estimate.agreement
+    return a.value, a.noise_std, a.interval_low, a.interval_high, a.as_of_ms
 
 
 def _unit(unit: str, statistic: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ONLY_IN_DATA = frozenset(
     {"metric", "resolution", "window_end", "plan_version", "rolled_up_from", "rho", "delta", "release_id", "completeness"}
+    | {"max_windows", "consistent_value", "consistent_std", "consistent_low", "consistent_high", "consistent_as_of"}
 )
 _HEADINGS = {"window_start": "window", "noise_std": "std", "interval_low": "low", "interval_high": "high"}
 

@@ -159,7 +159,9 @@ class _Builder:
             self._add(f"{path}.{missing}", "none", "an open dimension needs the pattern and max_length of its tokens")
             return None
         try:
-            pc.match_substring_regex(pa.array([""]), f"^(?:{file.pattern})$")
+            # Alone first: an unbalanced pattern could pass inside the group, and be anchored by half.
+            for pattern in (file.pattern, f"^(?:{file.pattern})$"):
+                pc.match_substring_regex(pa.array([""]), pattern)
         except pa.ArrowInvalid as error:
             self._add(f"{path}.pattern", file.pattern, f"not a regular expression that RE2 knows: {error}")
             return None

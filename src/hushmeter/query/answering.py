@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hushmeter.errors import QueryRefused
+from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Kind, Metric, Plan, Statistic, Weighting
 from hushmeter.model.release import Release
 from hushmeter.plan.measurements import derivation
+from hushmeter.query.agreeing import agreeing_sums, agreeing_views, beside
 from hushmeter.query.estimates import StatisticEstimates, estimate
 from hushmeter.query.sums import Sums
 
@@ -54,6 +56,11 @@ class CheckedQuestion:
     statistics: tuple[Statistic, ...]
     roll_up_time: bool
 
+    @property
+    def other_views(self) -> tuple[tuple[str, ...], ...]:
+        """The views whose releases the answer needs besides, to agree with them (E2)."""
+        return () if self.roll_up_time else agreeing_views(self.metric, self.view, self.statistics)
+
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAnswer:
@@ -70,6 +77,7 @@ class ReleaseAnswer:
         selected: whether the partitions were selected by their noisy counts; those below the threshold are hidden (E4).
         max_windows: in how many windows of a period one unit counts; 0 for all. A later window of a period is then
             smaller for that reason alone (P7).
+        agreeing: of some of the estimates, the same made to agree with other views of the window (E2).
     """
 
     release_id: int
@@ -89,6 +97,7 @@ class ReleaseAnswer:
     estimates: tuple[StatisticEstimates, ...]
     selected: bool
     max_windows: int
+    agreeing: Mapping[Statistic, StatisticEstimates]
 
 
 def check_question(plan: Plan, question: Question) -> CheckedQuestion:
@@ -115,23 +124,28 @@ def check_question(plan: Plan, question: Question) -> CheckedQuestion:
     return CheckedQuestion(metric, view, question.resolution, question.filters, statistics, question.roll_up_time)
 
 
-def answer(plan: Plan, question: CheckedQuestion, releases: Iterable[tuple[int, Release]]) -> Iterator[ReleaseAnswer]:
+def answer(
+    question: CheckedQuestion,
+    releases: Iterable[tuple[int, Release]],
+    others: Mapping[tuple[str, ...], Iterable[tuple[int, Release]]],
+) -> Iterator[ReleaseAnswer]:
     """Answers a checked question from stored releases, in their order.
 
     Args:
-        plan: in force.
-        question: checked against it.
+        question: checked.
         releases: (number, release) of the question's metric, view, resolution and time range, in time order.
+        others: likewise of each of the question's `other_views`.
     """
     if not question.roll_up_time:
-        for number, release in releases:
-            yield _answer(question, [release], number)
+        for number, release, together in beside(releases, others):
+            agreeing = agreeing_sums(question.metric, release, together, question.statistics)
+            yield _answer(question, [release], number, agreeing)
         return
-    together = [release for _, release in releases]
-    if len({r.key.plan_version for r in together}) > 1:
+    added = [release for _, release in releases]
+    if len({r.key.plan_version for r in added}) > 1:
         raise QueryRefused("the time range spans several plan versions, whose bounds differ; ask for each on its own")
-    if together:
-        yield _answer(question, together, 0)
+    if added:
+        yield _answer(question, added, 0, {})
 
 
 def is_additive(metric: Metric, statistic: Statistic) -> bool:
@@ -141,7 +155,12 @@ def is_additive(metric: Metric, statistic: Statistic) -> bool:
     return statistic is Statistic.HISTOGRAM and metric.weighting is Weighting.EVENT and metric.kind is not Kind.FLAG
 
 
-def _answer(question: CheckedQuestion, releases: Sequence[Release], number: int) -> ReleaseAnswer:
+def _answer(
+    question: CheckedQuestion,
+    releases: Sequence[Release],
+    number: int,
+    agreeing: Mapping[Statistic, Mapping[MeasurementName, Sums]],
+) -> ReleaseAnswer:
     metric, first, last = question.metric, releases[0], releases[-1]
     needed = {name for s in question.statistics for name in derivation(metric, s)}
     labels = _labels(metric, question.view, first)
@@ -165,6 +184,10 @@ def _answer(question: CheckedQuestion, releases: Sequence[Release], number: int)
         estimates=tuple(estimate(metric, question.resolution, sums, s) for s in question.statistics),
         selected=first.keys is not None,
         max_windows=metric.bounds[question.resolution].max_windows or 0,
+        agreeing={
+            s: estimate(metric, question.resolution, {name: sums.rows(rows) for name, sums in found.items()}, s)
+            for s, found in agreeing.items()
+        },
     )
 
 

@@ -15,7 +15,8 @@ from hushmeter.api.release.v1 import release_pb2
 from hushmeter.ledger.accountant import epsilon_and_delta
 from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import Currency
-from hushmeter.model.plan import Metric
+from hushmeter.model.plan import Metric, Statistic
+from hushmeter.model.release import Release
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.query.answering import Question, ReleaseAnswer, answer, check_question
 from hushmeter.service.context import Context
@@ -95,10 +96,12 @@ class QueryService:
             roll_up_time=request.roll_up_time,
         )
         checked = check_question(plan, question)
-        stored = self._context.store.releases(
-            checked.metric.name, checked.view, checked.resolution, question.from_ms, question.to_ms
-        )
-        answers = answer(plan, checked, stored)
+
+        def stored(view: tuple[str, ...]) -> Iterator[tuple[int, Release]]:
+            range_ms = question.from_ms, question.to_ms
+            return self._context.store.releases(checked.metric.name, view, checked.resolution, *range_ms)
+
+        answers = answer(checked, stored(checked.view), {view: stored(view) for view in checked.other_views})
         async for chunk in _in_chunks(answers, self._message, limits.RELEASES_PER_ANSWER_MESSAGE):
             yield pb.QueryReleasesResponse(releases=chunk)
 
@@ -136,6 +139,7 @@ class QueryService:
                 noise_std=e.noise_std[row, column],
                 interval_low=e.low[row, column],
                 interval_high=e.high[row, column],
+                agreement=_agreement(found, e.statistic, row, column),
             )
             for e in found.estimates
             for row, label in enumerate(found.partitions)
@@ -170,6 +174,20 @@ class QueryService:
             if len(self._losses) < limits.CACHED_LOSSES_MAX:
                 self._losses[amount, delta] = loss
         return loss
+
+
+def _agreement(found: ReleaseAnswer, statistic: Statistic, row: int, column: int) -> release_pb2.Agreement | None:
+    """One cell of an estimate that agrees with other views; None where there is none."""
+    e = found.agreeing.get(statistic)
+    if e is None:
+        return None
+    return release_pb2.Agreement(
+        value=e.values[row, column],
+        noise_std=e.noise_std[row, column],
+        interval_low=e.low[row, column],
+        interval_high=e.high[row, column],
+        as_of_ms=found.published_at_ms,
+    )
 
 
 async def _in_chunks(items: Iterator[T], message: Callable[[T], M], most: int) -> AsyncIterator[list[M]]:

@@ -48,8 +48,22 @@ class PrivacyLoss(_message.Message):
     delta: float
     def __init__(self, rho: _Optional[float] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ...) -> None: ...
 
+class Agreement(_message.Message):
+    __slots__ = ("value", "noise_std", "interval_low", "interval_high", "as_of_ms")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    NOISE_STD_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_LOW_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_HIGH_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_MS_FIELD_NUMBER: _ClassVar[int]
+    value: float
+    noise_std: float
+    interval_low: float
+    interval_high: float
+    as_of_ms: int
+    def __init__(self, value: _Optional[float] = ..., noise_std: _Optional[float] = ..., interval_low: _Optional[float] = ..., interval_high: _Optional[float] = ..., as_of_ms: _Optional[int] = ...) -> None: ...
+
 class Estimate(_message.Message):
-    __slots__ = ("statistic", "partition", "component", "value", "noise_std", "interval_low", "interval_high", "selected")
+    __slots__ = ("statistic", "partition", "component", "value", "noise_std", "interval_low", "interval_high", "selected", "agreement")
     STATISTIC_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +72,7 @@ class Estimate(_message.Message):
     INTERVAL_LOW_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_HIGH_FIELD_NUMBER: _ClassVar[int]
     SELECTED_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     statistic: str
     partition: _containers.RepeatedScalarFieldContainer[str]
     component: str
@@ -66,4 +81,5 @@ class Estimate(_message.Message):
     interval_low: float
     interval_high: float
     selected: bool
-    def __init__(self, statistic: _Optional[str] = ..., partition: _Optional[_Iterable[str]] = ..., component: _Optional[str] = ..., value: _Optional[float] = ..., noise_std: _Optional[float] = ..., interval_low: _Optional[float] = ..., interval_high: _Optional[float] = ..., selected: _Optional[bool] = ...) -> None: ...
+    agreement: Agreement
+    def __init__(self, statistic: _Optional[str] = ..., partition: _Optional[_Iterable[str]] = ..., component: _Optional[str] = ..., value: _Optional[float] = ..., noise_std: _Optional[float] = ..., interval_low: _Optional[float] = ..., interval_high: _Optional[float] = ..., selected: _Optional[bool] = ..., agreement: _Optional[_Union[Agreement, _Mapping]] = ...) -> None: ...
