@@ -130,7 +130,10 @@ class MetricFile(_Closed):
     ] = "separate"
     weighting: Annotated[Literal["unit", "event"], Field(description="unit: each unit counts once a partition.")] = "unit"
     statistics: Annotated[list[AskedStatistic], Field(min_length=1, description="What is released.")]
-    weight: Annotated[Number, Field(gt=0, le=1000, description="Share of the budget, against other metrics.")] = Decimal(1)
+    weight: Annotated[
+        Number,
+        Field(gt=0, le=1000, description="How much its errors count, or its share of the budget, against other metrics."),
+    ] = Decimal(1)
 
 
 class PlanFile(_Closed):

@@ -61,7 +61,7 @@ metrics:
     per_unit: {range: [0, 10000], max_events: 50}  # of one event; events of a unit in one window and partition
     weighting: unit       # each unit counts once; event: as often as it had events
     statistics: [units, mean, histogram]
-    weight: 2             # twice the budget of a metric of weight 1
+    weight: 2             # its errors count twice as much as those of a metric of weight 1
 
   call_dropped:
     description: Whether any call of the account dropped.

@@ -190,7 +190,7 @@ def _query_back(context: Context, port: int) -> tuple[list[pa.Table], str]:
     with AnalystClient(f"127.0.0.1:{port}") as client:
         tables = [
             client.releases(metric.name, view, resolution=resolution)
-            for metric in context.plan.metrics
+            for metric in context.plan.measured
             for resolution in metric.at
             for view in metric.views
         ]

@@ -32,6 +32,7 @@ class Flight:
     aircraft: str
     carrier: str
     origin: str
+    destination: str
     delay: int | None
     cancelled: bool
 
@@ -67,17 +68,17 @@ def load_year() -> Year:
     path = Path(next(iter(found.submodule_search_locations))) / "data" / "flights.csv.zip"
     with zipfile.ZipFile(path) as archive:
         raw = archive.read("flights.csv")
-    columns = ["month", "day", "tailnum", "carrier", "origin", "dep_time", "dep_delay"]
+    columns = ["month", "day", "tailnum", "carrier", "origin", "dest", "dep_time", "dep_delay"]
     options = csv.ConvertOptions(include_columns=columns, null_values=["NA", ""], strings_can_be_null=True)
     table = csv.read_csv(io.BytesIO(raw), convert_options=options).to_pydict()
     days: list[list[Flight]] = [[] for _ in range(DAYS)]
     anonymous = 0
-    for month, day, aircraft, carrier, origin, left, delay in zip(*(table[c] for c in columns), strict=True):
+    for month, day, aircraft, carrier, origin, destination, left, delay in zip(*(table[c] for c in columns), strict=True):
         if aircraft is None:
             anonymous += 1
             continue
         index = dt.date(2013, month, day).timetuple().tm_yday - 1
-        days[index].append(Flight(aircraft, carrier, origin, delay, left is None))
+        days[index].append(Flight(aircraft, carrier, origin, destination, delay, left is None))
     return Year(days, anonymous)
 
 
@@ -112,6 +113,7 @@ def reports_of(plan: PlanDescription, flights: list[Flight], day: int) -> list[R
             recorder.flag("cancelled", flight.cancelled, **where)
             if not flight.cancelled:
                 recorder.count("departures", 1, **where)
+                recorder.count("destinations", 1, destination=flight.destination)
             if flight.delay is not None:
                 recorder.observe("departure_delay", flight.delay, **where)
         report = recorder.report(START_MS + day * DAY_MS, START_MS + (day + 1) * DAY_MS)

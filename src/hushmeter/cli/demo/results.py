@@ -21,7 +21,6 @@ from hushmeter.cli.demo.truth import Key, Truth
 from hushmeter.errors import LedgerBroken
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.states import WindowState
-from hushmeter.query.estimates import component_labels
 from hushmeter.service.context import Context
 
 _CAPTION = (
@@ -82,15 +81,12 @@ def write_results(results: Results, out: Path, console: Console) -> None:
 def _compare(results: Results) -> Iterator[_Compared]:
     plan = results.context.plan
     for table in results.tables:
-        dimensions = [n for n in table.column_names if n in {"carrier", "origin"}]
+        dimensions = [n for n in table.column_names if n in {"carrier", "origin", "destination", "purpose"}]
         for row in table.to_pylist():
             metric = plan.metric(row["metric"])
-            component = row["component"]
-            if row["statistic"] == "histogram":
-                component = str(component_labels(metric).index(component))
             view, label = tuple(dimensions), tuple(row[d] for d in dimensions)
             start = int(row["window_start"].timestamp() * 1000)
-            key = (metric.name, row["resolution"], start, view, label, row["statistic"], component)
+            key = (metric.name, row["resolution"], start, view, label, row["statistic"], row["component"])
             if key in results.truth.bounded:
                 yield _Compared(row, key, results.truth.bounded[key])
 
@@ -155,7 +151,7 @@ def _print(results: Results, compared: Sequence[_Compared], summary: Mapping[str
         table.add_column(name, no_wrap=True)
     for name in ("private", "95 % interval", "bounded", "raw", "error", "epsilon"):
         table.add_column(name, justify="right")
-    total = [c for c in compared if c.key[3] == () and c.key[5] != "histogram"]
+    total = [c for c in compared if c.key[3] == () and (c.key[0], c.key[5], c.key[1], c.key[2]) in results.truth.unbounded]
     for resolution in ("1d", "1w"):
         starts = sorted({c.key[2] for c in total if c.key[1] == resolution})
         shown = starts[len(starts) // 4]

@@ -15,16 +15,20 @@ from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.cli.demo.flights import Flight
 from hushmeter.ingest.identity import pseudonym_of, subject_of, window_salt
 from hushmeter.model.consent import ConsentTable
-from hushmeter.model.measurement import FIXED_POINT, MeasurementName
-from hushmeter.model.plan import Metric
-from hushmeter.model.report import ReportBatch, pairs_of
+from hushmeter.model.plan import Metric, Statistic
+from hushmeter.model.report import ReportBatch, UInt32, pairs_of
 from hushmeter.model.tally import Tally, VectorKey
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
+from hushmeter.plan.measurements import derivation
+from hushmeter.query.estimates import estimate
+from hushmeter.query.sums import Sums
 from hushmeter.sealing.seal import seal
 
 Key = tuple[str, str, int, tuple[str, ...], tuple[str, ...], str, str]
-"""Metric, resolution, window start, view, partition, statistic, component index or name."""
+"""Metric, resolution, window start, view, partition, statistic, component."""
+_NO_NOISE = 1e-30
+_OF_SOMEBODY = {Statistic.MEAN, Statistic.RATE, Statistic.QUANTILES, Statistic.CLAMPED}
 
 
 @dataclass(slots=True)
@@ -65,33 +69,23 @@ class Truth:
         self._add_unbounded(window, [f for f in flights if f.aircraft in allowed])
 
     def _read_off(self, tally: Tally, metric: Metric, view: tuple[str, ...]) -> None:
-        window = tally.window
-        labels = metric.partition_labels(view)
-
-        def put(statistic: str, component: str, values: Int64 | np.ndarray, defined: np.ndarray | None = None) -> None:
-            for i, label in enumerate(labels):
-                if defined is None or defined[i]:
-                    at = (metric.name, window.resolution, window.start_ms, view, label, statistic, component)
-                    self.bounded[at] = float(values[i])
-
-        def vector(name: MeasurementName) -> Int64:
-            return tally.vectors[VectorKey(metric.name, view, name)]
-
-        if metric.name == "departures":
-            put("units", "", vector(MeasurementName.UNITS)[:, 0])
-            put("sum", "", vector(MeasurementName.SUM)[:, 0])
+        """What each statistic would be without noise: the maps of real answers, on exact vectors."""
+        window, keys = tally.window, tally.keys.get((metric.name, view))
+        labels = metric.partition_labels(view) if keys is None else [(token,) for _, token in keys]
+        if not labels:
             return
-        weights = vector(MeasurementName.WEIGHTS) / FIXED_POINT
-        total = weights.sum(axis=1)
-        if metric.name == "cancelled":
-            put("rate", "", weights[:, 0] / np.maximum(total, 1e-9), total > 0)
-            return
-        bounds = metric.bounds[window.resolution]
-        units = vector(MeasurementName.UNITS)[:, 0]
-        mean = (bounds.low + bounds.high) / 2 + vector(MeasurementName.UNIT_MEAN)[:, 0] / 2 / np.maximum(units, 1)
-        put("mean", "", mean, units > 0)
-        for column in range(weights.shape[1]):
-            put("histogram", str(column), weights[:, column])
+        for statistic in metric.statistics:
+            names = derivation(metric, statistic)
+            exact = {n: tally.vectors[VectorKey(metric.name, view, n)].astype(np.float64) for n in names}
+            told = estimate(
+                metric, window.resolution, {n: Sums(v, _NO_NOISE, 0.0, 1.0) for n, v in exact.items()}, statistic
+            )
+            # Shares and means of nobody have no truth.
+            defined = exact[names[-1]].sum(axis=1) > 0 if statistic in _OF_SOMEBODY else np.ones(len(labels), np.bool_)
+            for row in np.flatnonzero(defined).tolist():
+                for column, component in enumerate(told.components):
+                    at = (metric.name, window.resolution, window.start_ms, view, labels[row], statistic.value, component)
+                    self.bounded[at] = float(told.values[row, column])
 
     def _add_unbounded(self, window: Window, flights: list[Flight]) -> None:
         left = [f for f in flights if not f.cancelled]
@@ -125,4 +119,15 @@ def _rows(reports: Sequence[Report], pseudonyms: Mapping[str, bytes]) -> ReportB
         offsets.astype(np.int64),
         np.array([s for r in reports for s in r.series], np.uint32),
         np.array([v for r in reports for v in r.value], np.int64),
+        *_tokens(reports),
     )
+
+
+def _tokens(reports: Sequence[Report]) -> tuple[tuple[bytes, ...], UInt32]:
+    """The reports' tokens as one dictionary and a number for each point."""
+    merged: dict[str, int] = {}
+    numbers: list[int] = []
+    for r in reports:
+        own = [0, *(merged.setdefault(token, len(merged) + 1) for token in r.token)]
+        numbers.extend(own[i] for i in r.point_token or [0] * len(r.series))
+    return tuple(token.encode() for token in merged), np.array(numbers, np.uint32)
