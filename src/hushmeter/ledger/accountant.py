@@ -52,7 +52,9 @@ def _largest(priced: Iterable[tuple[Fraction, int]], cap: int) -> Fraction:
     return total
 
 
-def ensure_affordable(window: Window, spent: Sequence[Spending], asked: Sequence[Spending], budget: PrivacyBudget) -> None:
+def ensure_affordable(
+    window: Window, spent: Sequence[Spending], asked: Sequence[Spending], budget: PrivacyBudget, frees: str
+) -> None:
     """Checks that a period can pay for one more window.
 
     Args:
@@ -60,9 +62,10 @@ def ensure_affordable(window: Window, spent: Sequence[Spending], asked: Sequence
         spent: what its period has been charged.
         asked: what it is to be charged.
         budget: of one period.
+        frees: when there is a new budget, in words.
 
     Raises:
-        BudgetExhausted: naming the window, what is spent, asked and left, and which of its series would fit.
+        BudgetExhausted: naming the window, what is spent, asked and left, when it frees, and what would fit.
     """
     after = period_loss([*spent, *asked])
     if after.within(budget.loss):
@@ -75,8 +78,8 @@ def ensure_affordable(window: Window, spent: Sequence[Spending], asked: Sequence
         f"{_shown(after.delta - before.delta)}; its period has spent {_shown(before.amount)} of "
         f"{_shown(budget.loss.amount)} and delta {_shown(before.delta)} of {_shown(budget.loss.delta)}, so "
         f"{_shown(budget.loss.amount - before.amount)} remains; nothing was published or charged; what would fit: "
-        f"{', '.join(fitting) or 'nothing'}; the next period has a new budget, and `hushmeter ledger show` lists what this "
-        "one paid"
+        f"{', '.join(fitting) or 'nothing'}; {frees} the next period has a new budget, and `hushmeter ledger show` lists "
+        "what this one paid"
     )
 
 

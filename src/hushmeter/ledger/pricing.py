@@ -13,7 +13,7 @@ from hushmeter.ledger.accountant import ensure_affordable, spendings_of
 from hushmeter.model.ledger import Charge, MeasurementCharge, PrivacyBudget, PrivacyLoss, Spending
 from hushmeter.model.measurement import Currency, Measurement, Mechanism
 from hushmeter.model.plan import Plan
-from hushmeter.model.time import Window
+from hushmeter.model.time import Window, iso
 from hushmeter.plan.shares import shares
 
 _SLACK = 1 - Fraction(1, 2**40)
@@ -107,5 +107,5 @@ class PriceList:
         items = tuple(item for item in self.items[window.resolution] if item.measurement.metric in released)
         period = self.plan.privacy.period.window_of(window.end_ms)
         charge = Charge(window.resolution, window.start_ms, window.end_ms, period.start_ms, self.budget.currency, items)
-        ensure_affordable(window, spent, spendings_of(charge), self.budget)
+        ensure_affordable(window, spent, spendings_of(charge), self.budget, f"from {iso(period.end_ms)} on")
         return charge

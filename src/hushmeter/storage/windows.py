@@ -147,7 +147,9 @@ def charge(
     """
     newest = sa.select(ledger.c.sequence, ledger.c.entry_hash).order_by(ledger.c.sequence.desc()).limit(1)
     sequence, previous = connection.execute(newest).one_or_none() or (0, GENESIS)
-    ensure_affordable(window, spent(connection, period_start_ms), [e.spending for e in entries], budget)
+    already = spent(connection, period_start_ms)
+    frees = f"when the period from {iso(period_start_ms)} has ended,"
+    ensure_affordable(window, already, [e.spending for e in entries], budget, frees)
     rows = []
     for draft in entries:
         entry = LedgerEntry.following(sequence + 1, previous, draft.content)
