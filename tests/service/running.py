@@ -144,7 +144,7 @@ def running(
     *,
     clock: ReplayClock | None = None,
     parts: Mapping[str, object] | None = None,
-    plan: str = PLAN,
+    plan: str | None = None,
     mechanisms: Mechanisms | None = None,
 ) -> Iterator[Running]:
     """Founds or opens a deployment and serves it for as long as the block lasts.
@@ -153,13 +153,13 @@ def running(
         state_dir: of the deployment.
         clock: the test's; a new one stands at the foundation.
         parts: attributes of the context to replace, for example a log on a faulty disk.
-        plan: text of the plan.
+        plan: text of the plan; `PLAN` by default.
         mechanisms: noise; none by default.
     """
     import dataclasses
 
     clock = clock or ReplayClock(FOUNDED_MS)
-    context = open_context(Config(state_dir=state_dir), clock, mechanisms or ExactMechanisms(), plan)
+    context = open_context(Config(state_dir=state_dir), clock, mechanisms or ExactMechanisms(), plan or PLAN)
     context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
     with serving(context) as port:
         target = f"127.0.0.1:{port}"
