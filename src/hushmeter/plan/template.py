@@ -56,11 +56,13 @@ metrics:
     edges: [100, 200, 400, 800, 1600, 3200]        # upper-inclusive bins (a, b]
     dimensions:
       platform: {values: [ios, android, mac, windows, linux, web], scope: unit}
-    views: [[], [platform]]
+      # Open: short tokens that nobody has to list. Only those that enough accounts share are ever shown.
+      app_version: {open: true, max_length: 16, pattern: '[0-9]+([.][0-9]+)*', expected_values: 20}
+    views: [[], [platform], [app_version]]
     at: [1d]
-    per_unit: {range: [0, 10000], max_events: 50}  # of one event; events of a unit in one window and partition
+    per_unit: {range: [0, 10000], max_events: 50, max_partitions: 2}   # of one event; events, partitions of a unit
     weighting: unit       # each unit counts once; event: as often as it had events
-    statistics: [units, mean, histogram]
+    statistics: [units, mean, histogram, {quantiles: [0.5, 0.9, 0.99]}, clamped]   # clamped: whom bounds altered
     weight: 2             # its errors count twice as much as those of a metric of weight 1
 
   call_dropped:
