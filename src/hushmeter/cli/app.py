@@ -36,6 +36,19 @@ def demo(
     raise typer.Exit(run_demo(Path(out), Path(keep) if keep else None))
 
 
+@app.command()
+def audit(
+    json_output: Annotated[str, typer.Option("--json", help="Where the list of what was shown goes.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer canaries: a minute instead of several.")] = False,
+) -> None:
+    """Try to find out who is in a release: canaries through the real doors, and exact checks. Status 1 if that succeeds."""
+    from pathlib import Path
+
+    from hushmeter.cli.audit.command import run_audit
+
+    raise typer.Exit(run_audit(Path(json_output), quick=quick))
+
+
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
     """Print the version where that is asked for."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.cli.demo.flights import Flight
+from hushmeter.cli.rows import batch_of
 from hushmeter.ingest.identity import pseudonym_of, subject_of, window_salt
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.plan import Metric, Statistic
-from hushmeter.model.report import ReportBatch, UInt32, pairs_of
 from hushmeter.model.tally import Tally, VectorKey
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
@@ -60,7 +60,7 @@ class Truth:
             key: the window's period key, read before it was destroyed.
         """
         pseudonyms = {a: pseudonym_of(key, subject_of(self.deployment_key, a.encode())) for a in allowed}
-        rows = _rows([r for r in reports if r.unit_id in allowed], pseudonyms)
+        rows = batch_of([r for r in reports if r.unit_id in allowed], pseudonyms)
         consent = ConsentTable.of(self.catalog.plan.purpose_names, ((p, (allowed[a],)) for a, p in pseudonyms.items()))
         tally = seal(rows, window, catalog=self.catalog, consent=consent, salt=window_salt(key, window))
         for metric in self.catalog.plan.metrics_in(window):
@@ -103,31 +103,3 @@ class Truth:
         }
         for (metric, statistic), value in values.items():
             self.unbounded[metric, statistic, window.resolution, window.start_ms] = value
-
-
-def _rows(reports: Sequence[Report], pseudonyms: Mapping[str, bytes]) -> ReportBatch:
-    """The reports as sealing sees them, all in time."""
-    ends = np.array([r.interval_end_ms for r in reports], np.int64)
-    offsets = np.cumsum([0, *(len(r.series) for r in reports)])
-    return ReportBatch(
-        pairs_of([pseudonyms[r.unit_id] for r in reports]),
-        pairs_of([r.report_id for r in reports]),
-        ends,
-        np.array([r.interval_start_ms for r in reports], np.int64),
-        ends,
-        np.array([r.plan_version for r in reports], np.uint32),
-        offsets.astype(np.int64),
-        np.array([s for r in reports for s in r.series], np.uint32),
-        np.array([v for r in reports for v in r.value], np.int64),
-        *_tokens(reports),
-    )
-
-
-def _tokens(reports: Sequence[Report]) -> tuple[tuple[bytes, ...], UInt32]:
-    """The reports' tokens as one dictionary and a number for each point."""
-    merged: dict[str, int] = {}
-    numbers: list[int] = []
-    for r in reports:
-        own = [0, *(merged.setdefault(token, len(merged) + 1) for token in r.token)]
-        numbers.extend(own[i] for i in r.point_token or [0] * len(r.series))
-    return tuple(token.encode() for token in merged), np.array(numbers, np.uint32)

@@ -1,0 +1,1 @@
+"""`hushmeter audit`: what releases give away, shown from outside."""

@@ -1,0 +1,182 @@
+"""From scores of canaries to what a release has shown: confidence bounds that hold all together.
+
+A trial is one canary: present or not by a fair coin, scored from the answers alone. Canaries live in slots of their own,
+whose noise is independent, so trials are independent and each is a test of one unit's presence: no argument about how many
+canaries share a run is needed. True and false positive rates at thresholds that were fixed beforehand are bounded by Clopper and
+Pearson's intervals, at levels that add up to `FAMILYWISE_ALPHA` over everything that one audit tests.
+
+References:
+    T. Steinke, M. Nasr, M. Jagielski: Privacy Auditing with One (1) Training Run (2023), for canaries in one run.
+    J. Dong, A. Roth, W. Su: Gaussian Differential Privacy (2019), Definition 2.6 and Proposition 2.5 (trade-off functions).
+    C. Clopper, E. Pearson: The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial (1934).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from hushmeter.errors import ensure
+from hushmeter.ledger.gaussian import delta_of
+
+Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+FAMILYWISE_ALPHA = 1e-6
+"""How likely an honest engine is to be accused at all."""
+THRESHOLDS = (0.25, 0.5, 0.75, 1.0)
+"""Where scores are cut: 0 is a canary that is absent, 1 one that is present, at the claimed sensitivity."""
+_BISECTIONS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a release says that it gives away at most.
+
+    Attributes:
+        mechanism, statistic: which.
+        epsilon, delta: claimed.
+        mu: claimed sensitivity over noise; None for noise that is not Gaussian.
+    """
+
+    mechanism: str
+    statistic: str
+    epsilon: float
+    delta: float
+    mu: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an audit has shown of one release; None where that cannot be said.
+
+    Attributes:
+        shown_epsilon: lower bound through the trade-off curve of the noise's family.
+        shown_mu: lower bound of sensitivity over noise, for Gaussian noise.
+        shown_epsilon_by_counts: lower bound that assumes no family.
+        trials: how many canaries.
+        note: what a deterministic check found; empty for statistics.
+    """
+
+    mechanism: str
+    statistic: str
+    claimed_epsilon: float | None
+    shown_epsilon: float | None
+    claimed_mu: float | None
+    shown_mu: float | None
+    shown_epsilon_by_counts: float | None
+    trials: int
+    note: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing that was shown exceeds what was claimed, and no check failed."""
+        pairs = (
+            (self.shown_epsilon, self.claimed_epsilon),
+            (self.shown_mu, self.claimed_mu),
+            (self.shown_epsilon_by_counts, self.claimed_epsilon),
+        )
+        return not self.note and all(s is None or c is None or s <= c for s, c in pairs)
+
+    def row(self) -> Mapping[str, object]:
+        """As the audit's JSON has it."""
+        fields = ("mechanism", "statistic", "claimed_epsilon", "shown_epsilon", "claimed_mu", "shown_mu")
+        return {name: getattr(self, name) for name in (*fields, "shown_epsilon_by_counts", "trials", "note")}
+
+
+def show(claim: Claim, scores: Float, present: Bool, tests: int) -> Evidence:
+    """Bounds what scores say about presence.
+
+    Args:
+        claim: of the release.
+        scores: float64[n], one a canary.
+        present: bool[n], whether it was there.
+        tests: how many releases the audit tests in all; they share `FAMILYWISE_ALPHA`.
+
+    Returns:
+        The largest bounds over `THRESHOLDS`, each direction of the test included; together they err with probability
+        `FAMILYWISE_ALPHA / tests` at most.
+    """
+    inside, outside = scores[present], scores[~present]
+    ensure(len(inside) > 0 and len(outside) > 0, "an audit needs canaries that are present and such that are not")
+    alpha = FAMILYWISE_ALPHA / tests / len(THRESHOLDS) / 2
+    mu, by_counts, by_curve = -math.inf, 0.0, 0.0
+    for threshold in THRESHOLDS:
+        hits, alarms = int((inside > threshold).sum()), int((outside > threshold).sum())
+        hit_rate = 1 - rate_at_most(len(inside) - hits, len(inside), alpha)
+        alarm_rate = rate_at_most(alarms, len(outside), alpha)
+        mu = max(mu, _normal(hit_rate) - _normal(alarm_rate))
+        # Both directions: present scores high, and absent scores low.
+        for yes, no in ((hit_rate, alarm_rate), (1 - alarm_rate, 1 - hit_rate)):
+            if yes > claim.delta and no > 0:
+                by_counts = max(by_counts, math.log((yes - claim.delta) / no))
+        by_curve = max(by_curve, _laplace_epsilon(hit_rate, alarm_rate))
+    gaussian = claim.mu is not None
+    return Evidence(
+        mechanism=claim.mechanism,
+        statistic=claim.statistic,
+        claimed_epsilon=claim.epsilon,
+        shown_epsilon=epsilon_of_mu(mu, claim.delta) if gaussian else by_curve,
+        claimed_mu=claim.mu,
+        shown_mu=max(mu, 0.0) if gaussian else None,
+        shown_epsilon_by_counts=by_counts,
+        trials=len(scores),
+    )
+
+
+def rate_at_most(successes: int, trials: int, alpha: float) -> float:
+    """Clopper and Pearson's upper bound of a rate: the largest that so few successes do not contradict at level alpha."""
+    if successes >= trials:
+        return 1.0
+    counts = np.arange(successes + 1)
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
+    ways = logs[trials] - logs[counts] - logs[trials - counts]
+    low, high = successes / trials, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        tail = np.exp(ways + counts * math.log(middle) + (trials - counts) * math.log1p(-middle)).sum()
+        low, high = (middle, high) if tail > alpha else (low, middle)
+    return high
+
+
+def epsilon_of_mu(mu: float, delta: float) -> float:
+    """The epsilon that a Gaussian trade-off curve has at delta; 0 where mu is not positive."""
+    if mu <= 0 or delta_of(mu, 0.0) <= delta:
+        return 0.0
+    low, high = 0.0, 1.0
+    while delta_of(mu, high) > delta:
+        low, high = high, 2 * high
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if delta_of(mu, middle) > delta else (low, middle)
+    return low
+
+
+def _normal(rate: float) -> float:
+    """The quantile of the standard normal; rates of 0 and 1 have none."""
+    return NormalDist().inv_cdf(rate) if 0 < rate < 1 else -math.inf if rate <= 0 else math.inf
+
+
+def _laplace_epsilon(hit_rate: float, alarm_rate: float) -> float:
+    """The smallest epsilon whose Laplace trade-off curve allows these rates (Dong et al. 2019, section 2.3, equation 6)."""
+    miss_rate = 1 - hit_rate
+    low, high = 0.0, 100.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if miss_rate < _laplace_curve(alarm_rate, middle) else (low, middle)
+    return low
+
+
+def _laplace_curve(alarm_rate: float, epsilon: float) -> float:
+    """The smallest miss rate that Laplace noise leaves at a false alarm rate."""
+    shrink = math.exp(-epsilon)
+    if alarm_rate < shrink / 2:
+        return 1 - alarm_rate / shrink
+    if alarm_rate <= 0.5:
+        return shrink / 4 / alarm_rate
+    return shrink * (1 - alarm_rate)
