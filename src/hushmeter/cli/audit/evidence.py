@@ -1,9 +1,9 @@
 """From scores of canaries to what a release has shown: confidence bounds that hold all together.
 
 A trial is one canary: present or not by a fair coin, scored from the answers alone. Canaries live in slots of their own,
-whose noise is independent, so trials are independent and each is a test of one unit's presence: no argument about how many
-canaries share a run is needed. True and false positive rates at thresholds that were fixed beforehand are bounded by Clopper and
-Pearson's intervals, at levels that add up to `FAMILYWISE_ALPHA` over everything that one audit tests.
+whose noise is independent: trials are independent, and each tests the presence of one unit. No argument about how many
+canaries share a run is needed. True and false positive rates at thresholds that were fixed before are bounded by Clopper
+and Pearson's intervals, at levels that add up to `FAMILYWISE_ALPHA` over all that one audit tests.
 
 References:
     T. Steinke, M. Nasr, M. Jagielski: Privacy Auditing with One (1) Training Run (2023), for canaries in one run.
@@ -29,7 +29,7 @@ Bool = npt.NDArray[np.bool_]
 
 FAMILYWISE_ALPHA = 1e-6
 """How likely an honest engine is to be accused at all."""
-THRESHOLDS = (0.25, 0.5, 0.75, 1.0)
+THRESHOLDS = (0.25, 0.5, 0.75, 1.0, 1.5)
 """Where scores are cut: 0 is a canary that is absent, 1 one that is present, at the claimed sensitivity."""
 _BISECTIONS = 60
 
@@ -87,6 +87,18 @@ class Evidence:
         """As the audit's JSON has it."""
         fields = ("mechanism", "statistic", "claimed_epsilon", "shown_epsilon", "claimed_mu", "shown_mu")
         return {name: getattr(self, name) for name in (*fields, "shown_epsilon_by_counts", "trials", "note")}
+
+
+def checked(name: str, note: str, *, mechanism: str = "deterministic", trials: int = 1) -> Evidence:
+    """The evidence of an exact check, which claims 0 and shows 1 where it fails.
+
+    Args:
+        name: of the check.
+        note: what it found; empty where it holds.
+        mechanism: that it is about.
+        trials: how often it was made.
+    """
+    return Evidence(mechanism, f"check:{name}", 0.0, 1.0 if note else 0.0, None, None, None, trials, note)
 
 
 def show(claim: Claim, scores: Float, present: Bool, tests: int) -> Evidence:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hushmeter.api.report.v1.report_pb2 import Report
-from hushmeter.cli.audit.evidence import Evidence
+from hushmeter.cli.audit.evidence import Evidence, checked
 from hushmeter.cli.rows import batch_of
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import Measurement
@@ -112,8 +112,8 @@ def audit_sensitivity() -> Iterator[Evidence]:
             if note:
                 worst[key] = note
     for key in claims:
-        name = f"check:sensitivity {key.metric} {key.name} by {', '.join(key.view) or 'nothing'}"
-        yield Evidence("deterministic", name, None, None, None, None, None, _SALTS, worst.get(key, ""))
+        name = f"sensitivity {key.metric} {key.name} by {', '.join(key.view) or 'nothing'}"
+        yield checked(name, worst.get(key, ""), trials=_SALTS)
     yield _caps(catalog, adversary)
 
 
@@ -218,4 +218,4 @@ def _caps(catalog: Catalog, adversary: Sequence[Report]) -> Evidence:
         kept = kept.keeping(tally.kept["few"], day)
         moved += int(np.abs(tally.vectors[key]).sum() > 0)
     note = "" if moved == 2 else f"one unit was in {moved} windows of a period; it may be in 2"
-    return Evidence("deterministic", "check:max_windows", None, None, None, None, None, 4, note)
+    return checked("max_windows", note, trials=4)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hushmeter.api.report.v1.report_pb2 import Report
-from hushmeter.cli.audit.evidence import Bool, Evidence, Float, show
+from hushmeter.cli.audit.evidence import Bool, Evidence, Float, checked, show
 from hushmeter.cli.audit.scenario import BACKGROUND, PURPOSE, START_MS, Audited, finished, flip, resent, slots_of
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.sdk.recorder import Recorder
@@ -276,7 +276,7 @@ def _singletons(service: Audited, slots: list[str], present: Bool) -> Evidence:
         if at_least > claim.delta
         else ""
     )
-    return Evidence(claim.mechanism, "check:singletons", None, None, None, None, None, trials, note)
+    return checked("singletons", note, mechanism=claim.mechanism, trials=trials)
 
 
 def _deterministic(service: Audited, slots: list[str]) -> Iterator[Evidence]:
@@ -284,7 +284,7 @@ def _deterministic(service: Audited, slots: list[str]) -> Iterator[Evidence]:
     before = service.values("counted", _SLOT, slots, resolution="1d")
     again = service.values("counted", _SLOT, slots, resolution="1d")
     same = all(np.array_equal(before[key], again[key]) for key in before)
-    yield _check("redraw", "" if same else "asking twice gave other numbers")
+    yield checked("redraw", "" if same else "asking twice gave other numbers")
     plan, late = service.client.plan(), f"{slots[0]}/0"
     recorder = Recorder(plan, late, [PURPOSE])
     recorder.count("counted", 10, slot=slots[0])
@@ -292,13 +292,9 @@ def _deterministic(service: Audited, slots: list[str]) -> Iterator[Evidence]:
     service.advance(START_MS + 2 * DAY_MS + 2 * HOUR_MS)
     merged = service.values("counted", _SLOT, slots, resolution="1d")
     same = all(np.array_equal(before[key], merged[key]) for key in before)
-    yield _check("late merge", "" if same else "a report after the deadline changed what was published")
+    yield checked("late merge", "" if same else "a report after the deadline changed what was published")
     empty = service.values("counted", _SLOT, slots, resolution="1d", start_ms=START_MS + DAY_MS)
     noisy = bool(empty) and bool(np.count_nonzero(empty["sum", ""]))
-    yield _check(
+    yield checked(
         "empty window", "" if noisy else "a window that received nothing was released without noise, or not at all"
     )
-
-
-def _check(name: str, note: str) -> Evidence:
-    return Evidence("deterministic", f"check:{name}", None, None, None, None, None, 1, note)
