@@ -34,7 +34,7 @@ _NEVER_MS = 2**62
 
 
 def built_in_metrics(
-    resolutions: Sequence[str], purposes: Sequence[Purpose], metrics: Sequence[Metric]
+    resolutions: Sequence[str], purposes: Sequence[Purpose], metrics: Sequence[Metric], *, participants: bool
 ) -> tuple[Metric, ...]:
     """The built-in metrics of a plan.
 
@@ -42,18 +42,13 @@ def built_in_metrics(
         resolutions: names of all, finest first.
         purposes: of the plan.
         metrics: that it declares.
+        participants: whether it counts them.
     """
     purpose_names = tuple(p.name for p in purposes)
-    built = [
-        _counting(
-            PARTICIPANTS,
-            "Units that sent a report and allow a purpose.",
-            resolutions,
-            purpose_names,
-            Dimension("purpose", purpose_names),
-            Statistic.UNITS,
-        )
-    ]
+    built = []
+    if participants:
+        words, by = "Units that sent a report and allow a purpose.", Dimension("purpose", purpose_names)
+        built.append(_counting(PARTICIPANTS, words, resolutions, purpose_names, by, Statistic.UNITS))
     capped = [m for m in metrics if any(b.max_windows for b in m.bounds.values())]
     if capped:
         at = [r for r in resolutions if any(r in m.bounds and m.bounds[r].max_windows for m in capped)]

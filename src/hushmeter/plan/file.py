@@ -47,6 +47,9 @@ class PrivacyFile(_Closed):
         Literal["auto", "stated"],
         Field(description="stated: the budget is divided by weight; auto: so that expected relative errors are smallest."),
     ] = "auto"
+    participants: Annotated[
+        bool, Field(description="Whether to count, privately, the units that take part in each purpose.")
+    ] = True
     expected_units: Annotated[
         int, Field(ge=1, le=limits.UNITS_MAX, description="Units that are expected in one window; predicts errors.")
     ]

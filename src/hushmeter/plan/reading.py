@@ -67,7 +67,7 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
     )
     purposes = tuple(Purpose(name, text) for name, text in file.purposes.items())
     built = tuple(m for m in metrics if m is not None)
-    built_in = built_in_metrics([r.name for r in resolutions], purposes, built)
+    built_in = built_in_metrics([r.name for r in resolutions], purposes, built, participants=asked.participants)
     return Plan(file.plan, file.version, privacy, tuple(resolutions), purposes, built, plan_hash_of(file), built_in)
 
 

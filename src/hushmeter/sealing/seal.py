@@ -107,7 +107,9 @@ def seal(
 
 def _count_participants(sums: Sums, plan: Plan, row_units: Int64, row_starts: Int64, since: Int64) -> None:
     """Counts the units with a report whose interval began after each purpose was allowed (P8); once a purpose."""
-    vector = sums.vectors[VectorKey(PARTICIPANTS, ("purpose",), MeasurementName.UNITS)]
+    vector = sums.vectors.get(VectorKey(PARTICIPANTS, ("purpose",), MeasurementName.UNITS))
+    if vector is None:
+        return
     for purpose in range(len(plan.purposes)):
         present = np.zeros(len(since), np.bool_)
         present[row_units[since[row_units, purpose] <= row_starts]] = True
