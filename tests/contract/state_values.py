@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from hushmeter.model.ledger import PrivacyBudget, canonical_json
-from hushmeter.model.measurement import MeasurementName
+from hushmeter.ledger.accountant import period_loss
+from hushmeter.model.ledger import DraftEntry, PrivacyBudget, PrivacyLoss, Spending, canonical_json
+from hushmeter.model.measurement import Currency, MeasurementName, Mechanism
 from hushmeter.model.release import NoisyVector, Release, ReleaseKey
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, Window
@@ -16,10 +18,19 @@ from hushmeter.plan.catalog import SeriesBlock
 from hushmeter.ports import Deployment, StateStore
 
 RHO = Fraction(1, 3)
-BUDGET = PrivacyBudget(4.0, 1e-8, Fraction(1))
+BUDGET = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1)))
+SELECTING = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1), Fraction(1e-8) / 2))
+"""With half of delta for private partitions (C5)."""
 ENDED = (WindowState.RELEASED, WindowState.LOST)
 ALL_BEGUN = (WindowState.CLOSING, WindowState.SEALED, *ENDED)
-DEPLOYMENT = Deployment("ab" * 16, 12_345, 3, "cd" * 32, "plan: é\n", PrivacyBudget(4.0, 1e-8, Fraction(22, 97)))
+DEPLOYMENT = Deployment(
+    "ab" * 16,
+    12_345,
+    3,
+    "cd" * 32,
+    "plan: é\n",
+    PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(22, 97), Fraction(1, 3 * 10**9))),
+)
 BLOCKS = (SeriesBlock(9, 4, "b", "s2"), SeriesBlock(1, 8, "a", "s1"))
 
 
@@ -37,16 +48,51 @@ def release(window: Window, metric: str = "call_setup", view: tuple[str, ...] = 
     """A release of a window, with values that tell windows apart."""
     values = np.array([[3, -4], [window.start_ms, 7]], np.int64)
     vectors = {
-        MeasurementName.UNITS: NoisyVector(values[:, :1], 12.5, 0.1),
-        MeasurementName.WEIGHTS: NoisyVector(values, 1 / 3, 1e-17),
+        MeasurementName.UNITS: NoisyVector(values[:, :1], Mechanism.DISCRETE_LAPLACE, 12.5, 0.1),
+        MeasurementName.WEIGHTS: NoisyVector(values, Mechanism.DISCRETE_GAUSSIAN, 1 / 3, 1e-17),
     }
     key = ReleaseKey(1, metric, view, window.resolution, window.start_ms)
     return Release(key, window.end_ms, window.end_ms + 600_000, 0.25, vectors)
 
 
-def entry(rho: Fraction, note: object = "é") -> str:
-    """A ledger entry's content that costs `rho`."""
-    return canonical_json({"rho": str(rho), "note": note})
+def selected(window: Window) -> Release:
+    """A release of the private partitions that an open view's noisy counts selected."""
+    keys = ((0, "1.0"), (0, "é"), (3, ""))
+    units = np.array([[7], [2**62], [-1]], np.int64)
+    vectors = {
+        MeasurementName.UNITS: NoisyVector(units, Mechanism.GAUSSIAN_THRESHOLD, 9.5, 0.1, 1e-17, 31),
+        MeasurementName.SUM: NoisyVector(units - 1, Mechanism.DISCRETE_GAUSSIAN, 2.5, 0.2),
+    }
+    key = ReleaseKey(1, "calls", ("app_version",), window.resolution, window.start_ms)
+    return Release(key, window.end_ms, window.end_ms + 600_000, 1.0, vectors, keys)
+
+
+def entry(
+    amount: Fraction,
+    note: object = "é",
+    *,
+    delta: Fraction = Fraction(0),
+    measurement: str = "units",
+    cap: int = 1_000,
+    period_start_ms: int = 0,
+) -> DraftEntry:
+    """An entry that costs so much, of a series of which a unit is in `cap` windows."""
+    content = canonical_json(
+        {
+            "metric": "call_setup",
+            "view": ["platform"],
+            "resolution": "1h",
+            "measurement": measurement,
+            "period_start_ms": period_start_ms,
+            "currency": "zcdp",
+            "cap": cap,
+            "loss": str(amount),
+            "delta": str(delta),
+            "note": note,
+        }
+    )
+    series = f"call_setup/platform/1h/{measurement}"
+    return DraftEntry(content, Spending(series, cap, PrivacyLoss(amount, delta)))
 
 
 def seal(store: StateStore, window: Window) -> None:
@@ -55,15 +101,29 @@ def seal(store: StateStore, window: Window) -> None:
     store.mark_sealed(window)
 
 
-def publish(store: StateStore, window: Window, *, rho: Fraction = RHO, period_start_ms: int = 0) -> None:
+def publish(
+    store: StateStore,
+    window: Window,
+    *,
+    rho: Fraction = RHO,
+    period_start_ms: int = 0,
+    kept: Mapping[str, bytes] | None = None,
+) -> None:
     """Publishes one release of a window, with two entries of half the cost each."""
-    entries = [entry(rho / 2, window.start_ms), entry(rho / 2, "second")]
-    store.publish(window, [release(window)], entries, period_start_ms, rho, BUDGET)
+    entries = [entry(rho / 2, note, period_start_ms=period_start_ms) for note in (window.start_ms, "second")]
+    store.publish(window, [release(window)], entries, period_start_ms, BUDGET, kept or {})
 
 
 def lose(store: StateStore, window: Window, rho: Fraction = RHO) -> None:
     """Marks a window as lost, with one entry."""
-    store.mark_lost(window, [entry(rho)], 0, rho, BUDGET)
+    store.mark_lost(window, [entry(rho)], 0, BUDGET)
+
+
+def cost(store: StateStore, period_start_ms: int = 0) -> Fraction:
+    """What a period has cost one unit, no delta among it."""
+    loss = period_loss(store.spent(period_start_ms))
+    assert loss.delta == 0
+    return loss.amount
 
 
 def state_of(store: StateStore, window: Window) -> WindowState:
@@ -74,7 +134,8 @@ def state_of(store: StateStore, window: Window) -> WindowState:
 def everything(store: StateStore, window: Window) -> tuple[object, ...]:
     """What a publication may change."""
     found = [number for number, _ in store.releases("call_setup", ("platform",), window.resolution, -1, window.end_ms)]
-    return state_of(store, window), store.spent(0), list(store.ledger()), found
+    kept = store.kept_windows("call_setup", window.resolution, 0)
+    return state_of(store, window), sorted(store.spent(0), key=repr), list(store.ledger()), found, kept
 
 
 def url_of(path: Path) -> str:

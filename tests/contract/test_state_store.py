@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +22,13 @@ from hushmeter.errors import (
     WindowClosed,
 )
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import GENESIS, canonical_json, chain_hash
+from hushmeter.model.ledger import GENESIS, DraftEntry, PrivacyBudget, PrivacyLoss, Spending, chain_hash
+from hushmeter.model.measurement import Currency
+from hushmeter.model.release import NoisyVector
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, WEEK_MS, Window
 from hushmeter.ports import Deployment, StateStore
-from hushmeter.storage import schema, state
+from hushmeter.storage import schema, state, windows
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.state import memory_state_store
 from tests.contract.state_values import (
@@ -35,6 +37,8 @@ from tests.contract.state_values import (
     BUDGET,
     DEPLOYMENT,
     RHO,
+    SELECTING,
+    cost,
     day,
     entry,
     everything,
@@ -43,6 +47,7 @@ from tests.contract.state_values import (
     publish,
     release,
     seal,
+    selected,
     state_of,
     url_of,
 )
@@ -54,6 +59,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStateSt
     opened = SqlStateStore.open(url_of(tmp_path)) if request.param == "file" else memory_state_store()
     yield opened
     opened.close()
+
+
+def noise_of(vector: NoisyVector) -> tuple[object, ...]:
+    """What a vector says of its noise."""
+    return vector.mechanism, vector.scale, vector.loss, vector.delta, vector.threshold
 
 
 class TestFoundation:
@@ -70,6 +80,17 @@ class TestFoundation:
         store.found(DEPLOYMENT, BLOCKS)
         assert store.deployment() == DEPLOYMENT
         assert store.series_blocks() == tuple(sorted(BLOCKS))
+
+    @pytest.mark.parametrize("currency", Currency)
+    def test_budget(self, store: StateStore, currency: Currency) -> None:
+        """A budget comes back in its currency, with exact fractions that no float holds (C1, C2)."""
+        loss = PrivacyLoss(Fraction(10**40 + 1, 3 * 10**40), Fraction(1, 7 * 10**12))
+        founded = dataclasses.replace(DEPLOYMENT, budget=PrivacyBudget(1 / 3, 1e-9, currency, loss))
+        store.found(founded, [])
+        found = store.deployment()
+        assert found == founded
+        assert found.budget.loss == loss
+        assert found.budget.currency is currency
 
     def test_founded_once(self, store: StateStore) -> None:
         """A second foundation is refused and changes nothing."""
@@ -286,7 +307,7 @@ class TestWindows:
             with pytest.raises(StateConflict, match="SEALED"):
                 lose(store, window)
         assert state_of(store, closing) is WindowState.CLOSING
-        assert store.spent(0) == RHO
+        assert cost(store) == RHO
 
     def test_sealed_only_when_segments_are_final(self, store: StateStore) -> None:
         """A window is not sealed over an open segment that may hold its rows, but over later and other ones it is."""
@@ -309,9 +330,10 @@ class TestPublishing:
         """A publication shows its releases, its entries and its cost."""
         seal(store, hour(0))
         publish(store, hour(0), period_start_ms=WEEK_MS)
-        assert store.spent(WEEK_MS) == RHO
-        assert store.spent(0) == 0
-        assert [e.fields["rho"] for e in store.ledger()] == ["1/6", "1/6"]
+        assert store.spent(WEEK_MS) == (Spending("call_setup/platform/1h/units", 1_000, PrivacyLoss(Fraction(1, 6)), 2),)
+        assert cost(store, WEEK_MS) == RHO
+        assert store.spent(0) == ()
+        assert [e.fields["loss"] for e in store.ledger()] == ["1/6", "1/6"]
         ((number, found),) = store.releases("call_setup", ("platform",), "1h", 0, HOUR_MS)
         made = release(hour(0))
         assert number == 1
@@ -324,12 +346,27 @@ class TestPublishing:
         assert found.vectors.keys() == made.vectors.keys()
         for name, vector in made.vectors.items():
             np.testing.assert_array_equal(found.vectors[name].values, vector.values)
-            assert (found.vectors[name].scale, found.vectors[name].rho) == (vector.scale, vector.rho)
+            assert noise_of(found.vectors[name]) == noise_of(vector)
+        assert found.keys is None
+
+    def test_selected(self, store: StateStore) -> None:
+        """A release of private partitions comes back with its partitions, its threshold and its delta."""
+        seal(store, hour(0))
+        made = selected(hour(0))
+        delta = Fraction(1, 10**9)
+        store.publish(hour(0), [made], [entry(RHO, delta=delta)], 0, SELECTING, {})
+        ((_, found),) = store.releases("calls", ("app_version",), "1h", 0, HOUR_MS)
+        assert found.keys == made.keys
+        assert found.key == made.key
+        for name, vector in made.vectors.items():
+            np.testing.assert_array_equal(found.vectors[name].values, vector.values)
+            assert noise_of(found.vectors[name]) == noise_of(vector)
+        assert store.spent(0) == (Spending("call_setup/platform/1h/units", 1_000, PrivacyLoss(RHO, delta)),)
 
     def test_window_without_metrics(self, store: StateStore) -> None:
         """A window that releases nothing costs nothing and ends all the same."""
         seal(store, hour(0))
-        store.publish(hour(0), [], [], 0, Fraction(0), BUDGET)
+        store.publish(hour(0), [], [], 0, BUDGET, {})
         assert state_of(store, hour(0)) is WindowState.RELEASED
         assert list(store.ledger()) == []
 
@@ -337,8 +374,9 @@ class TestPublishing:
         """A lost window is charged in full and releases nothing (C6)."""
         seal(store, hour(0))
         lose(store, hour(0))
-        assert everything(store, hour(0))[0::3] == (WindowState.LOST, [])
-        assert store.spent(0) == RHO
+        state_now, _, _, found, kept = everything(store, hour(0))
+        assert (state_now, found, kept) == (WindowState.LOST, [], None)
+        assert cost(store) == RHO
 
     def test_chain(self, store: StateStore) -> None:
         """The chain has no gap and no fork across publications and losses of several resolutions and periods."""
@@ -357,8 +395,8 @@ class TestPublishing:
             assert link.entry_hash == previous
         assert list(store.ledger(5)) == entries[4:]
         assert list(store.ledger(8)) == []
-        assert store.spent(0) == Fraction(1, 10) + Fraction(1, 7) + Fraction(1, 10)
-        assert store.spent(WEEK_MS) == Fraction(1, 9)
+        assert cost(store) == Fraction(1, 10) + Fraction(1, 7) + Fraction(1, 10)
+        assert cost(store, WEEK_MS) == Fraction(1, 9)
 
     def test_budget_is_exact(self, store: StateStore) -> None:
         """Three thirds spend a budget of one to the last; nothing more can be spent, however little (C2)."""
@@ -366,7 +404,7 @@ class TestPublishing:
             seal(store, hour(number))
             if number < 3:
                 publish(store, hour(number))
-        assert store.spent(0) == BUDGET.rho
+        assert cost(store) == BUDGET.loss.amount
         before = everything(store, hour(3))
         little = Fraction(1, 10**30)
         for call in (lambda: publish(store, hour(3), rho=little), lambda: lose(store, hour(3), rho=little)):
@@ -375,16 +413,79 @@ class TestPublishing:
             assert everything(store, hour(3)) == before
         publish(store, hour(3), rho=little, period_start_ms=WEEK_MS)
 
-    def test_entries_add_up(self, store: StateStore) -> None:
-        """Entries whose own costs are not the charge, or that state none, are a defect and change nothing."""
+    def test_equal_charges_are_counted(self, store: StateStore) -> None:
+        """What a period was charged is told by series, cap and price: equal ones once, with their number (C2)."""
+        for number in range(3):
+            seal(store, hour(number))
+            entries = [entry(Fraction(1, 10), number), entry(Fraction(1, 20), number, measurement="sum", cap=2)]
+            store.publish(hour(number), [], entries, 0, BUDGET, {})
+        seal(store, day(0))
+        store.publish(day(0), [], [entry(Fraction(1, 7))], 0, BUDGET, {})
+        units, sums = "call_setup/platform/1h/units", "call_setup/platform/1h/sum"
+        assert set(store.spent(0)) == {
+            Spending(units, 1_000, PrivacyLoss(Fraction(1, 10)), 3),
+            Spending(units, 1_000, PrivacyLoss(Fraction(1, 7)), 1),
+            Spending(sums, 2, PrivacyLoss(Fraction(1, 20)), 3),
+        }
+        assert cost(store) == Fraction(3, 10) + Fraction(1, 7) + Fraction(2, 20)
+
+    def test_capped_series_cost_their_largest(self, store: StateStore) -> None:
+        """Windows beyond a series' cap cost nothing more; in another series the same charge does not fit (C2, P7)."""
+        for number in range(6):
+            seal(store, hour(number))
+            store.publish(hour(number), [], [entry(Fraction(1, 2), number, cap=2)], 0, BUDGET, {})
+        assert cost(store) == BUDGET.loss.amount
+        assert len(list(store.ledger())) == 6
+        seal(store, hour(6))
+        for more in (entry(Fraction(1, 2), cap=2, measurement="sum"), entry(Fraction(1, 2) + Fraction(1, 10**30), cap=2)):
+            with pytest.raises(BudgetExhausted):
+                store.publish(hour(6), [], [more], 0, BUDGET, {})
+        store.publish(hour(6), [], [entry(Fraction(1, 2), cap=2)], 0, BUDGET, {})
+
+    def test_delta_is_exact(self, store: StateStore) -> None:
+        """Partition selection spends its share of delta to the last; a little more is refused and changes nothing (C5)."""
+        share = SELECTING.loss.delta / 3
+        for number in range(4):
+            seal(store, hour(number))
+            if number < 3:
+                store.publish(hour(number), [], [entry(Fraction(1, 10), delta=share)], 0, SELECTING, {})
+        before = everything(store, hour(3))
+        for spending in (entry(Fraction(1, 10), delta=Fraction(1, 10**60)), entry(Fraction(1, 10**9), delta=share)):
+            with pytest.raises(BudgetExhausted, match=r"1h 1970-01-01T03:00:00Z .* and delta "):
+                store.publish(hour(3), [release(hour(3))], [spending], 0, SELECTING, {"call_setup": b"new"})
+            assert everything(store, hour(3)) == before
+        store.publish(hour(3), [], [entry(Fraction(1, 10))], 0, SELECTING, {})
+
+    def test_entries_say_what_they_spend(self, store: StateStore) -> None:
+        """An entry whose content states another spending than its draft, or none, is a defect and changes nothing."""
         seal(store, hour(0))
         before = everything(store, hour(0))
-        for entries in ([entry(RHO / 2)], [], [entry(RHO), entry(RHO)], [json.dumps({"rho": 0.5})], ["{}"]):
-            with pytest.raises(InvariantError):
-                store.publish(hour(0), [release(hour(0))], entries, 0, RHO, BUDGET)
-        free = [entry(RHO), canonical_json({"rho": "0"})]
-        with pytest.raises(InvariantError, match="more than nothing"):
-            store.publish(hour(0), [release(hour(0))], free, 0, RHO, BUDGET)
+        honest = entry(RHO, delta=Fraction(1, 10**10))
+        others = [
+            dataclasses.replace(honest.spending, loss=PrivacyLoss(RHO / 2, honest.spending.loss.delta)),
+            dataclasses.replace(honest.spending, loss=PrivacyLoss(RHO)),
+            dataclasses.replace(honest.spending, series="call_setup/platform/1d/units"),
+            dataclasses.replace(honest.spending, cap=7),
+            dataclasses.replace(honest.spending, count=2),
+        ]
+        drafts = [DraftEntry(honest.content, spending) for spending in others]
+        drafts += [DraftEntry(content, honest.spending) for content in ("{}", '{"loss":"1/3"}', "[]", "no JSON")]
+        free = entry(Fraction(0))
+        for draft in [*drafts, free]:
+            for entries in ([draft], [honest, draft], [draft, honest]):
+                with pytest.raises(InvariantError, match="does not say what it spends"):
+                    store.publish(hour(0), [release(hour(0))], entries, 0, SELECTING, {"call_setup": b"new"})
+                assert everything(store, hour(0)) == before
+        with pytest.raises(InvariantError, match="does not say what it spends"):
+            store.mark_lost(hour(0), [drafts[0]], 0, SELECTING)
+        assert everything(store, hour(0)) == before
+
+    def test_entries_name_the_period_that_pays(self, store: StateStore) -> None:
+        """An entry of another period than the one that is charged is a defect: whoever adds the ledger up would differ."""
+        seal(store, hour(0))
+        before = everything(store, hour(0))
+        with pytest.raises(InvariantError, match="period"):
+            store.publish(hour(0), [release(hour(0))], [entry(RHO, period_start_ms=WEEK_MS)], 0, BUDGET, {})
         assert everything(store, hour(0)) == before
 
     def test_releases_of_another_window(self, store: StateStore) -> None:
@@ -392,7 +493,7 @@ class TestPublishing:
         seal(store, hour(0))
         before = everything(store, hour(0))
         with pytest.raises(InvariantError, match="is not of window"):
-            store.publish(hour(0), [release(hour(1))], [entry(RHO)], 0, RHO, BUDGET)
+            store.publish(hour(0), [release(hour(1))], [entry(RHO)], 0, BUDGET, {})
         assert everything(store, hour(0)) == before
 
     def test_drawn_once(self, store: StateStore) -> None:
@@ -401,16 +502,29 @@ class TestPublishing:
         before = everything(store, hour(0))
         twice = [release(hour(0)), release(hour(0), "other"), release(hour(0))]
         with pytest.raises(StateConflict):
-            store.publish(hour(0), twice, [entry(RHO)], 0, RHO, BUDGET)
+            store.publish(hour(0), twice, [entry(RHO)], 0, BUDGET, {"call_setup": b"new"})
         assert everything(store, hour(0)) == before
         other_views = [release(hour(0)), release(hour(0), view=()), release(hour(0), "other")]
-        store.publish(hour(0), other_views, [entry(RHO)], 0, RHO, BUDGET)
+        store.publish(hour(0), other_views, [entry(RHO)], 0, BUDGET, {})
 
-    @pytest.mark.parametrize("moment", ["UPDATE windows", "INSERT INTO ledger", "INSERT INTO releases", "COMMIT"])
+    @pytest.mark.parametrize(
+        "moment",
+        [
+            "UPDATE windows",
+            "INSERT INTO ledger",
+            "INSERT INTO releases",
+            "DELETE FROM kept_windows",
+            "INSERT INTO kept_windows",
+            "COMMIT",
+        ],
+    )
     def test_all_or_nothing(self, store: StateStore, moment: str) -> None:
-        """A publication that fails at any of its statements, or at its commit, has changed nothing (C4)."""
+        """A publication that fails at any of its statements, or at its commit, has changed nothing (C4, P7)."""
         seal(store, hour(0))
-        before = everything(store, hour(0))
+        publish(store, hour(0), kept={"call_setup": b"old"})
+        seal(store, hour(1))
+        before = everything(store, hour(1))
+        assert before[-1] == b"old"
 
         def fail(*arguments: Any) -> None:
             if moment == "COMMIT" or arguments[2].startswith(moment):
@@ -420,12 +534,13 @@ class TestPublishing:
         sa.event.listen(sa.Engine, event, fail)
         try:
             with pytest.raises(OSError, match=moment):
-                publish(store, hour(0))
+                publish(store, hour(1), kept={"call_setup": b"new"})
         finally:
             sa.event.remove(sa.Engine, event, fail)
-        assert everything(store, hour(0)) == before
-        publish(store, hour(0))
-        assert len(list(store.ledger())) == 2
+        assert everything(store, hour(1)) == before
+        publish(store, hour(1), kept={"call_setup": b"new"})
+        assert len(list(store.ledger())) == 4
+        assert everything(store, hour(1))[-1] == b"new"
 
     def test_threads_race(self, store: StateStore) -> None:
         """Of threads that publish the same window exactly one wins, and it is charged once."""
@@ -442,8 +557,85 @@ class TestPublishing:
 
         with ThreadPoolExecutor(4) as threads:
             assert sum(threads.map(attempt, range(4))) == 1
-        assert store.spent(0) == RHO
+        assert cost(store) == RHO
         assert len(list(store.ledger())) == 2
+
+
+class TestKeptWindows:
+    """The sets of bounded participation change with a publication, and not otherwise (P7)."""
+
+    def test_kept(self, store: StateStore) -> None:
+        """A publication replaces the sets that it brings, of its own resolution and period alone; others stay."""
+        assert store.kept_windows("call_setup", "1h", 0) is None
+        seal(store, hour(0))
+        publish(store, hour(0), rho=Fraction(1, 10), kept={"call_setup": b"one", "calls": b"\x00" * 99})
+        seal(store, hour(1))
+        publish(store, hour(1), rho=Fraction(1, 10), kept={"call_setup": b"a longer one"})
+        seal(store, day(0))
+        publish(store, day(0), rho=Fraction(1, 10), kept={"call_setup": b"of days"})
+        seal(store, hour(2))
+        publish(store, hour(2), rho=Fraction(1, 10), period_start_ms=WEEK_MS, kept={"call_setup": b"of a week"})
+        assert store.kept_windows("call_setup", "1h", 0) == b"a longer one"
+        assert store.kept_windows("calls", "1h", 0) == b"\x00" * 99
+        assert store.kept_windows("call_setup", "1d", 0) == b"of days"
+        assert store.kept_windows("call_setup", "1h", WEEK_MS) == b"of a week"
+        for nobody in (("calls", "1d", 0), ("calls", "1h", WEEK_MS), ("call_setup", "1h", 1)):
+            assert store.kept_windows(*nobody) is None
+
+    def test_a_publication_without_sets_keeps_them(self, store: StateStore) -> None:
+        """A later window that brings no set leaves the set as it was."""
+        for number, kept in enumerate(({"call_setup": b"one"}, {})):
+            seal(store, hour(number))
+            publish(store, hour(number), rho=Fraction(1, 10), kept=kept)
+        assert store.kept_windows("call_setup", "1h", 0) == b"one"
+
+    def test_loss_keeps_them(self, store: StateStore) -> None:
+        """A window that is lost was nobody's: it is charged, and the sets stay as they were."""
+        seal(store, hour(0))
+        publish(store, hour(0), kept={"call_setup": b"one"})
+        seal(store, hour(1))
+        lose(store, hour(1))
+        assert state_of(store, hour(1)) is WindowState.LOST
+        assert store.kept_windows("call_setup", "1h", 0) == b"one"
+
+    def test_refusal_keeps_them(self, store: StateStore) -> None:
+        """A publication that the budget, the window's state or a release's key refuses changes no set."""
+        seal(store, hour(0))
+        publish(store, hour(0), kept={"call_setup": b"one"})
+        seal(store, hour(1))
+        before = everything(store, hour(1))
+        new = {"call_setup": b"new", "calls": b"new"}
+        with pytest.raises(BudgetExhausted):
+            publish(store, hour(1), rho=Fraction(1), kept=new)
+        with pytest.raises(StateConflict):
+            publish(store, hour(0), kept=new)
+        with pytest.raises(StateConflict):
+            store.publish(hour(1), [release(hour(1))] * 2, [entry(RHO)], 0, BUDGET, new)
+        with pytest.raises(InvariantError):
+            store.publish(hour(1), [release(hour(0))], [entry(RHO)], 0, BUDGET, new)
+        assert everything(store, hour(1)) == before
+        assert store.kept_windows("calls", "1h", 0) is None
+
+    def test_forgotten(self, store: StateStore) -> None:
+        """A period's sets are forgotten together, those of other periods are not; forgetting twice does nothing."""
+        for number, period in enumerate((0, WEEK_MS)):
+            seal(store, hour(number))
+            publish(store, hour(number), period_start_ms=period, kept={"call_setup": b"set", "calls": b"set"})
+        store.forget_kept_windows(0)
+        store.forget_kept_windows(0)
+        for metric in ("call_setup", "calls"):
+            assert store.kept_windows(metric, "1h", 0) is None
+            assert store.kept_windows(metric, "1h", WEEK_MS) == b"set"
+        assert cost(store) == RHO
+
+    @pytest.mark.parametrize("size", [1, 6, 7, 8, 14, 15, 70])
+    def test_parts(self, store: StateStore, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+        """Sets longer than one part of storage come back whole and in order, also after a longer one stood there."""
+        monkeypatch.setattr(windows, "KEPT_PART_BYTES", 7)
+        for number, length in enumerate((77, size)):
+            seal(store, hour(number))
+            publish(store, hour(number), rho=Fraction(1, 10), kept={"call_setup": bytes(range(length))})
+        assert store.kept_windows("call_setup", "1h", 0) == bytes(range(size))
 
 
 class TestConsent:
@@ -472,7 +664,7 @@ class TestReading:
         for number in range(7):
             seal(store, hour(number))
             made = [release(hour(number)), release(hour(number), view=()), release(hour(number), "other")]
-            store.publish(hour(number), made, [entry(Fraction(1, 10))], 0, Fraction(1, 10), BUDGET)
+            store.publish(hour(number), made, [entry(Fraction(1, 10))], 0, BUDGET, {})
         seal(store, day(0))
         publish(store, day(0), rho=Fraction(1, 10))
 

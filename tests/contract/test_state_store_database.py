@@ -33,6 +33,7 @@ from tests.contract.state_values import (
     BLOCKS,
     DEPLOYMENT,
     RHO,
+    cost,
     everything,
     hour,
     publish,
@@ -98,7 +99,14 @@ class TestFile:
             assert {oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == {"0o600"}
         store.close()
 
-    @pytest.mark.parametrize(("version", "way"), [(0, "hushmeter that made it"), (2, "newer hushmeter")])
+    @pytest.mark.parametrize(
+        ("version", "way"),
+        [
+            (0, "hushmeter that made it"),
+            (schema.SCHEMA_VERSION - 1, "hushmeter that made it"),
+            (schema.SCHEMA_VERSION + 1, "newer hushmeter"),
+        ],
+    )
     def test_other_schema(self, tmp_path: Path, version: int, way: str) -> None:
         """A store of another schema version is refused with the way on, and is left as it was."""
         SqlStateStore.open(url_of(tmp_path)).close()
@@ -222,7 +230,7 @@ class TestProcesses:
         assert sorted(outcomes.get(timeout=10) for _ in both) == ["conflict", "published"]
         outcomes.close()
         outcomes.join_thread()
-        assert store.spent(0) == RHO
+        assert cost(store) == RHO
         assert len(list(store.ledger())) == 2
         store.close()
 

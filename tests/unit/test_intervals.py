@@ -8,14 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter.errors import InvariantError
-from hushmeter.query.intervals import Z, cut, discrete_gaussian_half_width, fieller
-from tests.statistical.harness import discrete_gaussian
+from hushmeter.model.measurement import Mechanism
+from hushmeter.query.intervals import Z, cut, fieller, half_width, z_of
+from tests.statistical.harness import Pmf, discrete_gaussian
+
+GAUSSIAN, LAPLACE = Mechanism.DISCRETE_GAUSSIAN, Mechanism.DISCRETE_LAPLACE
 
 
-@pytest.mark.parametrize("scale", [0.3, 0.5, 1.0, 2.3, 5.0, 7.7, 20.0, 150.0])
-def test_the_half_width_is_the_smallest_that_covers(scale: float) -> None:
-    """[-h, h] holds at least 95 % of the discrete Gaussian, and [-h+1, h-1] less."""
-    h, pmf = discrete_gaussian_half_width(scale), discrete_gaussian(scale)
+def laplace(scale: float) -> Pmf:
+    """P(Z = z) of the discrete Laplace: (1 - p) / (1 + p) p^|z| with p = exp(-1 / b)."""
+    p = math.exp(-1 / scale)
+    return lambda z: (1 - p) / (1 + p) * p ** abs(z)
+
+
+def pmf_of(mechanism: Mechanism, scale: float) -> Pmf:
+    return laplace(scale) if mechanism.laplace else discrete_gaussian(scale)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3, 0.5, 1.0, 2.3, 5.0, 7.7, 20.0, 150.0])
+@pytest.mark.parametrize("mechanism", Mechanism)
+def test_the_half_width_is_the_smallest_that_covers(mechanism: Mechanism, scale: float) -> None:
+    """[-h, h] holds at least 95 % of the noise of either family, and [-h+1, h-1] less; selection changes nothing."""
+    h, pmf = half_width(mechanism, scale), pmf_of(mechanism, scale)
 
     def within(width: int) -> float:
         return math.fsum(pmf(z) for z in range(-width, width + 1))
@@ -27,24 +41,84 @@ def test_the_half_width_is_the_smallest_that_covers(scale: float) -> None:
         assert within(h) <= 0.98
 
 
-def test_large_scales_take_the_normal_quantile() -> None:
+@pytest.mark.parametrize("mechanism", [GAUSSIAN, Mechanism.GAUSSIAN_THRESHOLD])
+def test_large_scales_take_the_normal_quantile(mechanism: Mechanism) -> None:
     """Beyond the exact range the half-width is the normal quantile, rounded up, and the two meet within a step."""
-    assert discrete_gaussian_half_width(1e9) == math.ceil(Z * 1e9)
-    assert abs(discrete_gaussian_half_width(999.9) - Z * 999.9) <= 1.5
-    with pytest.raises(InvariantError):
-        discrete_gaussian_half_width(0.0)
+    assert half_width(mechanism, 1e9) == math.ceil(Z * 1e9)
+    assert abs(half_width(mechanism, 999.9) - Z * 999.9) <= 1.5
+
+
+@pytest.mark.parametrize("mechanism", [LAPLACE, Mechanism.LAPLACE_THRESHOLD])
+def test_large_scales_take_the_continuous_quantile(mechanism: Mechanism) -> None:
+    """At large scales a discrete Laplace is a continuous one: b ln 20, within a step and what a float can tell."""
+    for scale in (1e3, 1e6, 1e9):
+        assert abs(half_width(mechanism, scale) - scale * math.log(20)) <= 1.5
+
+
+@pytest.mark.parametrize("mechanism", Mechanism)
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_noise_has_a_scale(mechanism: Mechanism, scale: float) -> None:
+    """There is no interval of noise whose scale is not positive and finite."""
+    with pytest.raises(InvariantError, match="positive and finite"):
+        half_width(mechanism, scale)
+
+
+@pytest.mark.parametrize("mechanism", Mechanism)
+@pytest.mark.parametrize("scale", [0.2, 1.0, 7.5, 60.0])
+def test_the_stated_variance_is_that_of_the_noise(mechanism: Mechanism, scale: float) -> None:
+    """The variance of the discrete Laplace is exact; that of the discrete Gaussian is the scale's square, or less."""
+    pmf = pmf_of(mechanism, scale)
+    exact = math.fsum(z * z * pmf(z) for z in range(-math.ceil(60 * scale) - 9, math.ceil(60 * scale) + 10))
+    stated = mechanism.variance(scale)
+    if mechanism.laplace:
+        assert stated == pytest.approx(exact, rel=1e-9)
+    else:
+        assert exact <= stated * (1 + 1e-9)
+        if scale >= 1:
+            assert stated == pytest.approx(exact, rel=1e-6)
+
+
+def test_z_of_each_family() -> None:
+    """Z is the normal's 97.5 % quantile for Gaussian noise, and where one Laplace variable leaves 5 % for the other."""
+    for mechanism in Mechanism:
+        z = z_of(mechanism)
+        if mechanism.laplace:
+            assert math.exp(-z * math.sqrt(2)) == pytest.approx(0.05, rel=1e-12)
+        else:
+            assert math.erfc(z / math.sqrt(2)) == pytest.approx(0.05, rel=1e-12)
+
+
+@pytest.mark.parametrize("factors", [(1,), (1, 1), (3, 1), (10, 1), (1, 1, 1), (1,) * 12, (5, *(1,) * 30)], ids=str)
+@pytest.mark.parametrize("mechanism", [GAUSSIAN, LAPLACE])
+def test_intervals_of_sums_cover(mechanism: Mechanism, factors: tuple[int, ...]) -> None:
+    """The interval of a sum of noises, of equal or unequal weights, covers 95 to 97 % of it (E4)."""
+    scale = 6.0
+    reach = 160
+    one = np.array([pmf_of(mechanism, scale)(z) for z in range(-reach, reach + 1)])
+    total = np.ones(1)
+    for factor in factors:
+        spread = np.zeros(2 * reach * factor + 1)
+        spread[::factor] = one
+        total = np.convolve(total, spread)
+    std = math.sqrt(sum(f**2 for f in factors) * mechanism.variance(scale))
+    width = math.ceil(z_of(mechanism) * std)
+    centre = len(total) // 2
+    covered = total[centre - width : centre + width + 1].sum()
+    assert 0.95 <= covered <= 0.97
 
 
 numbers = st.floats(-50, 50).map(lambda x: round(x, 3))
 
 
-@given(numbers, numbers, st.floats(0.1, 20), st.floats(0.1, 20), st.floats(-0.9, 0.9))
-def test_fieller_is_the_hull_of_its_set(s: float, n: float, var_s: float, var_n: float, correlation: float) -> None:
+@given(numbers, numbers, st.floats(0.1, 20), st.floats(0.1, 20), st.floats(-0.9, 0.9), st.sampled_from(Mechanism))
+def test_fieller_is_the_hull_of_its_set(
+    s: float, n: float, var_s: float, var_n: float, correlation: float, mechanism: Mechanism
+) -> None:
     """The interval is the hull, inside the admissible range, of all ratios that the data do not reject."""
-    cov = correlation * math.sqrt(var_s * var_n)
-    low, high = fieller(np.array([[s]]), np.array([[n]]), var_s, var_n, cov, (-3.0, 3.0))
+    cov, z = correlation * math.sqrt(var_s * var_n), z_of(mechanism)
+    low, high = fieller(np.array([[s]]), np.array([[n]]), var_s, var_n, cov, (-3.0, 3.0), z)
     grid = np.linspace(-3, 3, 6001)
-    slack = Z**2 * (var_s - 2 * grid * cov + grid**2 * var_n) - (s - grid * n) ** 2
+    slack = z**2 * (var_s - 2 * grid * cov + grid**2 * var_n) - (s - grid * n) ** 2
     inside = grid[slack >= 0]
     if len(inside):
         assert low[0, 0] <= inside[0] + 1e-3

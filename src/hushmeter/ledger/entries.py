@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hushmeter.errors import LedgerBroken, ensure
+from hushmeter.errors import InvariantError, LedgerBroken, ensure
 from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.model.ledger import (
     GENESIS,
@@ -27,6 +28,7 @@ from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.time import iso
 
 _Key = tuple[str, tuple[str, ...], str]
+_FRACTION = re.compile(r"[0-9]{1,4000}(/[0-9]{1,4000})?")
 
 
 def entries_of(
@@ -109,19 +111,30 @@ def spending_of(entry: LedgerEntry) -> Spending:
         if not isinstance(view, list) or not isinstance(cap, int) or isinstance(cap, bool) or cap < 1:
             raise ValueError
         series = "/".join((str(f["metric"]), ",".join(view), str(f["resolution"]), str(f["measurement"])))
-        loss = PrivacyLoss(Fraction(str(f["loss"])), Fraction(str(f["delta"])))
+        loss = PrivacyLoss(_read_fraction(f["loss"]), _read_fraction(f["delta"]))
         if loss.amount <= 0 or Currency(str(f["currency"])) not in Currency:
             raise ValueError
         return Spending(series, cap, loss)
-    except (KeyError, ValueError, ZeroDivisionError, TypeError):
+    except (KeyError, ValueError, ZeroDivisionError, TypeError, InvariantError):
         raise LedgerBroken(f"entry {entry.sequence} does not say what it spends") from None
 
 
-def _period_of(entry: LedgerEntry) -> int:
-    start = entry.fields.get("period_start_ms")
+def period_of(entry: LedgerEntry) -> int:
+    """The start of the period that pays for one entry; raises `LedgerBroken` where it does not say so."""
+    try:
+        start = entry.fields["period_start_ms"]
+    except (KeyError, ValueError, TypeError):
+        start = None
     if not isinstance(start, int) or isinstance(start, bool):
         raise LedgerBroken(f"entry {entry.sequence} does not say which period pays")
     return start
+
+
+def _read_fraction(text: object) -> Fraction:
+    """The inverse of `_fraction`; exact text alone, so that no exponent can make a number of a billion digits."""
+    if not isinstance(text, str) or _FRACTION.fullmatch(text) is None:
+        raise ValueError
+    return Fraction(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +170,7 @@ def verify_chain(entries: Iterable[LedgerEntry]) -> LedgerSummary:
             raise LedgerBroken(f"entry {count} does not follow the entry before it: previous_hash differs")
         if entry.entry_hash != chain_hash(previous, entry.content):
             raise LedgerBroken(f"entry {count} was altered: its hash is not that of its content")
-        spent[_period_of(entry)][spending_of(entry)] += 1
+        spent[period_of(entry)][spending_of(entry)] += 1
         previous = entry.entry_hash
     return LedgerSummary(count, previous, {start: period_loss(_counted(same)) for start, same in spent.items()})
 

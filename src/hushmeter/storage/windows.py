@@ -8,9 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hushmeter.errors import StateConflict, ensure
+from hushmeter.errors import LedgerBroken, StateConflict, ensure
 from hushmeter.ledger.accountant import ensure_affordable
-from hushmeter.ledger.entries import spending_of
+from hushmeter.ledger.entries import period_of, spending_of
 from hushmeter.model.ledger import GENESIS, DraftEntry, LedgerEntry, PrivacyBudget, PrivacyLoss, Spending
 from hushmeter.model.release import Release
 from hushmeter.model.states import WINDOW_TRANSITIONS, WindowEvent, WindowState, transition
@@ -143,7 +143,7 @@ def charge(
 
     Raises:
         BudgetExhausted: the period's charges and this one exceed the budget.
-        InvariantError: an entry does not say that it spends what it does.
+        InvariantError: an entry does not say that it spends what it does, in the period that pays.
     """
     newest = sa.select(ledger.c.sequence, ledger.c.entry_hash).order_by(ledger.c.sequence.desc()).limit(1)
     sequence, previous = connection.execute(newest).one_or_none() or (0, GENESIS)
@@ -153,7 +153,7 @@ def charge(
     rows = []
     for draft in entries:
         entry = LedgerEntry.following(sequence + 1, previous, draft.content)
-        ensure(spending_of(entry) == draft.spending, f"a ledger entry of window {window} does not say what it spends")
+        _ensure_told(window, entry, draft, period_start_ms)
         sequence, previous = entry.sequence, entry.entry_hash
         rows.append(
             {
@@ -170,6 +170,18 @@ def charge(
         )
     if rows:
         connection.execute(sa.insert(ledger), rows)
+
+
+def _ensure_told(window: Window, entry: LedgerEntry, draft: DraftEntry, period_start_ms: int) -> None:
+    """Whoever adds the entries' contents up finds what the rows are summed to."""
+    try:
+        told = spending_of(entry), period_of(entry)
+    except LedgerBroken:
+        told = None
+    ensure(
+        told == (draft.spending, period_start_ms),
+        f"a ledger entry of window {window} does not say what it spends, or another period than {period_start_ms}",
+    )
 
 
 def kept(connection: sa.Connection, metric: str, resolution: str, period_start_ms: int) -> bytes | None:
