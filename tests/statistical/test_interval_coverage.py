@@ -10,14 +10,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hushmeter.model.measurement import MeasurementName
+from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.plan import ContributionBounds, Metric, Statistic, Weighting
 from hushmeter.model.release import NoisyVector
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.measurements import bound_of, derivation
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
-from hushmeter.query.estimates import Sums, estimate
+from hushmeter.query.estimates import estimate
+from hushmeter.query.intervals import Z
+from hushmeter.query.sums import Sums
 from hushmeter.sealing.statistics import contribution
 
 TODAY = dt.date(2026, 3, 2)
@@ -74,11 +77,17 @@ def test_intervals_cover(name: str, weighting: Weighting, statistic: Statistic, 
     noisy: dict[MeasurementName, NoisyVector] = {}
     exact: dict[MeasurementName, Sums] = {}
     for measured in derivation(metric, statistic):
-        vector = contribution(measured, metric, bounds, totals).sum(axis=0)
+        vector = contribution(measured, metric, bounds, totals, np.zeros(len(totals), bool)).sum(axis=0)
         scale = noise * UNITS * bound_of(metric, measured, bounds)
         copies = np.tile(vector, (RUNS, 1))
-        noisy[measured] = MECHANISMS.gaussian(copies, scale=scale, l2_sensitivity=1.0, rho=Fraction(10**6))
-        exact[measured] = Sums(vector[None, :].astype(np.float64), 1e-12, 0.0)
+        noisy[measured] = MECHANISMS.add_noise(
+            copies,
+            mechanism=Mechanism.DISCRETE_GAUSSIAN,
+            scale=scale,
+            sensitivity=1.0,
+            loss=PrivacyLoss(Fraction(10**6)),
+        )
+        exact[measured] = Sums(vector[None, :].astype(np.float64), 1e-12, 0.0, Z)
     truth = estimate(metric, "1d", exact, statistic).values
     told = estimate(metric, "1d", {n: Sums.of([v]) for n, v in noisy.items()}, statistic)
     covered = ((told.low <= truth + 1e-9) & (truth - 1e-9 <= told.high)).mean()
