@@ -5,48 +5,74 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.measurement import Mechanism
+from hushmeter.model.time import Int64
 from hushmeter.noise.opendp import OpenDPMechanisms
-from tests.statistical.harness import ALPHA, DRAWS, Pmf, discrete_gaussian, discrete_laplace, p_value, sample
+from hushmeter.testing.mechanisms import SeededMechanisms
+from tests.statistical.harness import ALPHA, DRAWS, noise_of, p_value, p_value_of_independence
 
-MECHANISMS = OpenDPMechanisms()
-
-
-@pytest.mark.parametrize("scale", [0.7, 3.0, 25.0])
-def test_the_harness_accepts_the_right_noise(scale: float) -> None:
-    """Draws from the distribution itself pass."""
-    assert p_value(sample(discrete_gaussian(scale), int(12 * scale) + 2, 1), discrete_gaussian(scale)) > ALPHA
+ENOUGH = PrivacyLoss(Fraction(10**6))
+families = pytest.mark.parametrize("mechanism", [Mechanism.DISCRETE_GAUSSIAN, Mechanism.DISCRETE_LAPLACE])
 
 
-@pytest.mark.parametrize("scale", [3.0, 25.0])
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda s: discrete_gaussian(0.8 * s),
-        lambda s: discrete_gaussian(1.25 * s),
-        lambda s: lambda z: discrete_gaussian(s)(z - 1) if s < 10 else discrete_gaussian(s)(z - 5),
-        lambda s: discrete_laplace(s**2),
-    ],
-    ids=["0.8x", "1.25x", "shifted", "laplace"],
-)
-def test_the_harness_rejects_wrong_noise(scale: float, wrong: object) -> None:
-    """Draws of another scale, another centre or another family fail."""
-    other: Pmf = wrong(scale)  # type: ignore[operator]
-    assert p_value(sample(other, int(16 * scale) + 8, 2), discrete_gaussian(scale)) < ALPHA
+def drawn(
+    values: Int64, mechanism: Mechanism, scale: float, source: OpenDPMechanisms | SeededMechanisms | None = None
+) -> Int64:
+    """What is added to the values, flattened."""
+    source = source or OpenDPMechanisms()
+    noisy = source.add_noise(values, mechanism=mechanism, scale=scale, sensitivity=1.0, loss=ENOUGH)
+    return (noisy.values - values).reshape(-1)
 
 
-@pytest.mark.parametrize("scale", [0.7, 3.0, 25.0, 321.5])
-def test_the_noise_is_the_discrete_gaussian(scale: float) -> None:
-    """OpenDP's noise, through our port, has the distribution that the ledger names."""
-    exact = np.full((DRAWS // 4, 4), 17, np.int64)
-    noisy = MECHANISMS.gaussian(exact, scale=scale, l2_sensitivity=1.0, rho=Fraction(10))
-    assert p_value((noisy.values - exact).ravel(), discrete_gaussian(scale)) > ALPHA
+@families
+@pytest.mark.parametrize("scale", [0.4, 1.0, 5.39, 321.5])
+def test_the_noise_has_the_distribution_that_the_ledger_names(mechanism: Mechanism, scale: float) -> None:
+    """What production adds to every cell follows the named family at the declared scale."""
+    values = np.full((DRAWS // 4, 4), 17, np.int64)
+    assert p_value(drawn(values, mechanism, scale), noise_of(mechanism, scale)) > ALPHA
 
 
-def test_cells_are_independent_and_noise_is_fresh() -> None:
-    """Neighbouring cells, and two releases of the same values, are uncorrelated (five standard errors)."""
-    exact = np.zeros((DRAWS, 2), np.int64)
-    first, second = (MECHANISMS.gaussian(exact, scale=9.0, l2_sensitivity=1.0, rho=Fraction(10)).values for _ in range(2))
-    limit = 5 / np.sqrt(DRAWS)
-    assert abs(np.corrcoef(first[:, 0], first[:, 1])[0, 1]) < limit
-    assert abs(np.corrcoef(first[:, 0], second[:, 0])[0, 1]) < limit
-    assert (first != second).any()
+@families
+@pytest.mark.parametrize("value", [-(2**55), 2**55 + 1])
+def test_the_noise_does_not_depend_on_the_value(mechanism: Mechanism, value: int) -> None:
+    """Large odd values, of either sign, get the same noise to the last step: nothing passes through a float."""
+    values = np.full((DRAWS, 1), value, np.int64)
+    assert p_value(drawn(values, mechanism, 3.0), noise_of(mechanism, 3.0)) > ALPHA
+
+
+@families
+@pytest.mark.parametrize("scale", [0.4, 5.39, 321.5])
+def test_the_variance_that_is_told_is_the_noise_s(mechanism: Mechanism, scale: float) -> None:
+    """`Mechanism.variance` is the variance of the distribution; of a Gaussian's at small scales a little more."""
+    exact = noise_of(mechanism, scale).variance
+    told = mechanism.variance(scale)
+    if mechanism.laplace or scale > 1:
+        assert told == pytest.approx(exact, rel=1e-9)
+    assert told >= exact * (1 - 1e-9)
+
+
+@families
+def test_cells_get_independent_noise(mechanism: Mechanism) -> None:
+    """The noise of a cell says nothing about that of its neighbours, in the same row or the next."""
+    noise = drawn(np.zeros((DRAWS, 2), np.int64), mechanism, 3.0)
+    for lag in (1, 2, 3, 7):
+        assert p_value_of_independence(noise[:-lag], noise[lag:]) > ALPHA
+
+
+@families
+def test_noise_is_fresh_per_call(mechanism: Mechanism) -> None:
+    """The same mechanism asked twice about the same values, or another instance of it, draws anew."""
+    values, one = np.zeros((DRAWS, 1), np.int64), OpenDPMechanisms()
+    first, second, third = (drawn(values, mechanism, 3.0, source) for source in (one, one, OpenDPMechanisms()))
+    assert p_value_of_independence(first, second) > ALPHA
+    assert p_value_of_independence(first, third) > ALPHA
+    assert p_value_of_independence(second, third) > ALPHA
+
+
+@families
+@pytest.mark.parametrize("scale", [20.0, 321.5])
+def test_the_seeded_double_is_close_to_it(mechanism: Mechanism, scale: float) -> None:
+    """The repeating double has noise of the declared family and scale, so that what comes after can be tested on it."""
+    noise = drawn(np.zeros((DRAWS, 1), np.int64), mechanism, scale, SeededMechanisms(7))
+    assert p_value(noise, noise_of(mechanism, scale)) > ALPHA

@@ -145,7 +145,9 @@ class OpenDPMechanisms:
         ensure(_LINF < threshold < _THRESHOLD_MAX, f"the threshold must be above what one unit adds, 1, got {threshold}")
         ensure(l0 >= 1, f"a unit can be in at least one partition, got {l0}")
         norm = float_up(l0) if mechanism.laplace else sqrt_up(l0)
-        amount, delta = _selection(mechanism, scale, threshold).map((l0, norm, float(_LINF)))
+        # OpenDP 0.16 releases counts from the threshold on, but its map adds up the tail above it (opendp/opendp#2922):
+        # the delta of what is run is what the map states of a threshold one lower.
+        amount, delta = _selection(mechanism, scale, threshold - 1).map((l0, norm, float(_LINF)))
         return float(amount), float(delta)
 
     def zcdp_budget(self, epsilon: float, delta: float) -> Fraction:

@@ -21,7 +21,7 @@ from hushmeter.query.sums import Sums
 
 View = tuple[str, ...]
 _ROUNDING = 0.5
-"""Noise is whole steps: at small scales an interval of a linear map needs half a step more on either side."""
+"""Noise is whole steps: an interval of a linear map needs half a step more on either side."""
 
 
 def agreeing_views(metric: Metric, view: View, statistics: Sequence[Statistic]) -> tuple[View, ...]:
@@ -87,7 +87,8 @@ def _agreeing(metric: Metric, name: MeasurementName, releases: Sequence[Release]
     views = [_view(metric, r.key.view, r.vectors[name]) for r in releases]
     own, vector = consistent(views)[0], releases[0].vectors[name]
     z = z_of(vector.mechanism)
-    return Sums(own.values.reshape(vector.values.shape), own.variance, z * math.sqrt(own.variance) + _ROUNDING, z)
+    spread = (math.sqrt(own.variance) + _ROUNDING / z) ** 2
+    return Sums.mapped(own.values.reshape(vector.values.shape), own.variance, spread, z)
 
 
 def _view(metric: Metric, view: View, vector: NoisyVector) -> NoisyView:

@@ -17,7 +17,7 @@ CONFIDENCE = 0.95
 Z = 1.959963984540054
 """The 97.5 % quantile of the standard normal."""
 _EXACT_UP_TO = 1_000.0
-"""Beyond this scale the discrete Gaussian's quantile is the normal one, rounded up, within one step."""
+"""Beyond this scale [-h, h] of the discrete Gaussian holds what [-h - 1/2, h + 1/2] of the normal does, and hardly more."""
 
 
 def z_of(mechanism: Mechanism) -> float:
@@ -47,7 +47,7 @@ def half_width(mechanism: Mechanism, scale: float) -> int:
         p = math.exp(-1 / scale)
         return max(0, math.ceil(-scale * math.log((1 - CONFIDENCE) * (1 + p) / 2) - 1 - 1e-9))
     if scale > _EXACT_UP_TO:
-        return math.ceil(Z * scale)
+        return math.ceil(Z * scale - 0.5)
     reach = math.ceil(12 * scale) + 1
     weights = np.exp(-((np.arange(reach + 1) / scale) ** 2) / 2)
     within = weights[0] + 2 * np.concatenate([[0.0], np.cumsum(weights[1:])])

@@ -5,7 +5,7 @@ edges as fine as quantiles shall be. It costs nothing beyond the histogram.
 
 References:
     R. Barlow, D. Bartholomew, J. Bremner, H. Brunk: Statistical Inference under Order Restrictions (1972), section 1.2
-    (pool adjacent violators).
+    (isotonic regression, its max-min formula).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from hushmeter.query.ratios import Estimated
 
 _STEPS = 16
 """Places inside each bin at which the band is looked at; between them it is taken to be straight."""
+_CELLS_MAX = 2**21
+"""Rows are taken in groups whose bands have at most so many places altogether, which bounds the memory."""
 
 
 def quantiles(bins: Float, variance: float, borders: Sequence[float], at: Sequence[float], z: float) -> Estimated:
@@ -35,76 +37,82 @@ def quantiles(bins: Float, variance: float, borders: Sequence[float], at: Sequen
     Returns:
         Values, standard deviations, lower and upper ends, float64[rows, len(at)] each; values rise with `at`.
     """
-    shape = (len(bins), len(at))
-    values, stds, lows, highs = (np.zeros(shape) for _ in range(4))
+    values, lows, highs = (np.zeros((len(bins), len(at))) for _ in range(3))
     edges = np.asarray(borders, np.float64)
-    for row, weights in enumerate(bins):
-        curve = isotonic(weights)
+    group = max(1, _CELLS_MAX // (bins.shape[1] * (_STEPS + 1)))
+    for first in range(0, len(bins), group):
+        rows = slice(first, first + group)
+        curve = isotonic(bins[rows])
         for column, q in enumerate(at):
-            value = _inverted(curve, edges, q)
-            low, high = _band(weights, variance, edges, q, z)
-            values[row, column] = value
-            # Where the band is wide or the curve flat, a derivative says nothing: the band itself is the measure.
-            stds[row, column] = (high - low) / (2 * z)
-            lows[row, column], highs[row, column] = min(low, value), max(high, value)
-    return values, stds, lows, highs
+            values[rows, column] = _inverted(curve, edges, q)
+            lows[rows, column], highs[rows, column] = _band(bins[rows], z * math.sqrt(variance), edges, q)
+    # Where the band is wide or the curve flat, a derivative says nothing: the band itself is the measure.
+    stds = (highs - lows) / (2 * z)
+    return values, stds, np.minimum(lows, values), np.maximum(highs, values)
 
 
 def isotonic(weights: Float) -> Float:
-    """The non-decreasing cumulative curve that is nearest to the noisy one, from 0; float64[k + 1].
+    """The non-decreasing cumulative curve from 0 that is nearest to the noisy one; float64[rows, k + 1].
+
+    Least squares over curves that rise give at each place the largest, over all starts before it, of the smallest mean of
+    the stretches from there that reach the place; none below 0 is nearest where those are cut at 0.
 
     Args:
-        weights: float64[k], noisy bins.
+        weights: float64[rows, k], noisy bins.
     """
-    blocks: list[tuple[float, int]] = []
-    for point in np.cumsum(weights).tolist():
-        mean, size = max(point, 0.0), 1
-        while blocks and blocks[-1][0] > mean:
-            before, count = blocks.pop()
-            mean, size = (mean * size + before * count) / (size + count), size + count
-        blocks.append((mean, size))
-    return np.concatenate([[0.0], *(np.full(size, mean) for mean, size in blocks)])
+    points = np.cumsum(weights, axis=1)
+    fitted = np.zeros((len(weights), weights.shape[1] + 1))
+    for start in range(weights.shape[1]):
+        means = np.cumsum(points[:, start:], axis=1) / np.arange(1, weights.shape[1] - start + 1)
+        smallest = np.minimum.accumulate(means[:, ::-1], axis=1)[:, ::-1]
+        np.maximum(fitted[:, start + 1 :], smallest, out=fitted[:, start + 1 :])
+    return fitted
 
 
-def _inverted(curve: Float, edges: Float, q: float) -> float:
-    """Where the curve reaches a share of its end; the middle of the range where it holds nothing."""
-    total = curve[-1]
-    if total <= 0:
-        return float((edges[0] + edges[-1]) / 2)
+def _inverted(curves: Float, edges: Float, q: float) -> Float:
+    """Where each curve reaches a share of its end; the middle of the range where it holds nothing."""
+    total = curves[:, -1]
     target = q * total
-    upper = max(1, int(np.searchsorted(curve, target)))
-    rise = curve[upper] - curve[upper - 1]
-    share = (target - curve[upper - 1]) / rise if rise > 0 else 0.5
-    return float(edges[upper - 1] + share * (edges[upper] - edges[upper - 1]))
+    upper = np.maximum(1, (curves < target[:, None]).sum(axis=1))
+    row = np.arange(len(curves))
+    below, rise = curves[row, upper - 1], curves[row, upper] - curves[row, upper - 1]
+    share = np.where(rise > 0, (target - below) / np.where(rise > 0, rise, 1.0), 0.5)
+    place = edges[upper - 1] + share * (edges[upper] - edges[upper - 1])
+    found: Float = np.where(total > 0, place, (edges[0] + edges[-1]) / 2)
+    return found
 
 
-def _band(weights: Float, variance: float, edges: Float, q: float, z: float) -> tuple[float, float]:
-    """The hull of all values that the noisy histogram does not contradict as its q-quantile.
+def _band(weights: Float, reach: float, edges: Float, q: float) -> tuple[Float, Float]:
+    """The hull of all values that each noisy histogram does not contradict as its q-quantile.
 
     At a value a share t into bin j the true histogram has `sum_{i<j} h_i + t h_j - q sum h_i = 0`; the same map of the
     noisy one has the variance `v (sum of squared coefficients)`, and contradicts the value where it is more than z
     deviations away from zero.
+
+    Args:
+        weights: float64[rows, k], noisy bins.
+        reach: z deviations of one bin.
+        edges: float64[k + 1].
+        q: which.
     """
-    k = len(weights)
+    k = weights.shape[1]
     share = np.tile(np.arange(_STEPS + 1) / _STEPS, k)
     bin_of = np.repeat(np.arange(k), _STEPS + 1)
-    before = np.concatenate([[0.0], np.cumsum(weights)])
-    distance = before[bin_of] + share * weights[bin_of] - q * before[-1]
+    before = np.cumsum(weights, axis=1) - weights
+    distance = before[:, bin_of] + share * weights[:, bin_of] - q * weights.sum(axis=1, keepdims=True)
     squares = (1 - q) ** 2 * bin_of + (share - q) ** 2 + q**2 * (k - 1 - bin_of)
-    width = z * math.sqrt(variance) * np.sqrt(squares)
+    width = reach * np.sqrt(squares)
     place = edges[bin_of] + share * (edges[bin_of + 1] - edges[bin_of])
     low = _crossing(place, distance + width)
-    high = _crossing(-place[::-1], -(distance - width)[::-1])
+    high = _crossing(-place[::-1], (width - distance)[:, ::-1])
     return low, -high
 
 
-def _crossing(place: Float, bound: Float) -> float:
-    """Where a bound stops being below zero, between two places in proportion; the first place if it never does."""
-    inside = np.flatnonzero(bound >= 0)
-    if not len(inside):
-        return float(place[0])
-    first = int(inside[0])
-    if first == 0:
-        return float(place[0])
-    step = bound[first] - bound[first - 1]
-    return float(place[first - 1] - bound[first - 1] / step * (place[first] - place[first - 1]))
+def _crossing(place: Float, bound: Float) -> Float:
+    """Where each row of a bound stops being below zero, between two places in proportion; the first if it never does."""
+    row, first = np.arange(len(bound)), np.argmax(bound >= 0, axis=1)
+    last = np.maximum(first - 1, 0)
+    step = bound[row, first] - bound[row, last]
+    share = np.where(step > 0, -bound[row, last] / np.where(step > 0, step, 1.0), 0.0)
+    crossed: Float = place[last] + share * (place[first] - place[last])
+    return crossed

@@ -45,7 +45,7 @@ def mean(inputs: MeanInputs) -> Estimated:
     bounds = inputs.bounds
     half = bounds.width / 2
     middle = (bounds.low + bounds.high) / 2
-    value, std, low, high = _ratio(inputs.offsets, inputs.count, 0.0, (-half, half), 0.0)
+    value, std, low, high = _ratio(inputs.offsets, inputs.count, (-half, half), 0.0)
     return middle + value, std, middle + low, middle + high
 
 
@@ -69,13 +69,13 @@ def variance(inputs: MeanInputs, squares: Sums) -> Estimated:
     nu = np.clip(np.where(positive, b.values / safe, 0.0), -inputs.bounds.width / 2, inputs.bounds.width / 2)
     numerator = v.values / 8 + n.values * eighth - nu * b.values
     constant = eighth + nu**2
-    noise = v.variance / 64 + 4 * nu**2 * b.variance
-    var_n, cov = noise + constant**2 * n.variance, constant * n.variance
     z = max(v.z, b.z, n.z)
     value = np.clip(np.where(positive, numerator / safe, admissible[1] / 2), *admissible)
-    std = np.sqrt(noise + (constant - value) ** 2 * n.variance) / np.where(positive, n.values, np.sqrt(n.variance))
-    low, high = fieller(numerator, n.values, var_n, n.variance, cov, admissible, z)
-    second = z**2 * (b.variance + nu**2 * n.variance) / safe**2
+    noise = v.variance / 64 + 4 * nu**2 * b.variance + (constant - value) ** 2 * n.variance
+    std = np.sqrt(noise) / np.where(positive, n.values, np.sqrt(n.variance))
+    var_n = v.spread / 64 + 4 * nu**2 * b.spread + constant**2 * n.spread
+    low, high = fieller(numerator, n.values, var_n, n.spread, constant * n.spread, admissible, z)
+    second = z**2 * (b.spread + nu**2 * n.spread) / safe**2
     high = np.clip(np.where(positive, high + second, high), *admissible)
     return value, std, np.minimum(low, value), np.maximum(high, value)
 
@@ -85,19 +85,31 @@ def share_of_total(weights: Sums, *, of_each: bool) -> Estimated:
     columns = weights.values.shape[1]
     total = weights.across()
     shown = weights.values if of_each else weights.values[:, :1]
-    numerator = Sums(shown, weights.variance, 0.0, weights.z)
-    wide = Sums(np.broadcast_to(total.values, shown.shape), total.variance, 0.0, weights.z)
-    return _ratio(numerator, wide, weights.variance, (0.0, 1.0), 1 / columns)
+    numerator = Sums.mapped(shown, weights.variance, weights.spread, weights.z)
+    wide = Sums.mapped(np.broadcast_to(total.values, shown.shape), total.variance, total.spread, weights.z)
+    return _ratio(numerator, wide, (0.0, 1.0), 1 / columns, part=True)
 
 
-def _ratio(numerator: Sums, denominator: Sums, cov: float, admissible: tuple[float, float], undefined: float) -> Estimated:
-    """Clamped ratio, its linearised noise, its Fieller interval; `undefined` where the denominator is not positive."""
+def _ratio(
+    numerator: Sums, denominator: Sums, admissible: tuple[float, float], undefined: float, *, part: bool = False
+) -> Estimated:
+    """Clamped ratio, its linearised noise, its Fieller interval.
+
+    Args:
+        numerator: S.
+        denominator: N, of the same shape.
+        admissible: smallest and largest possible ratio.
+        undefined: what is told where N is not positive.
+        part: whether S is a part of N, so that all of its noise is in N too; else they are independent.
+    """
     s, n = numerator.values, denominator.values
     positive = n > 0
     safe = np.where(positive, n, 1.0)
     ratio = np.clip(np.where(positive, s / safe, undefined), *admissible)
-    noise = numerator.variance - 2 * ratio * cov + ratio**2 * denominator.variance
+    shared = numerator.variance if part else 0.0
+    noise = numerator.variance - 2 * ratio * shared + ratio**2 * denominator.variance
     std = np.sqrt(np.maximum(noise, 0.0)) / np.where(positive, n, np.sqrt(denominator.variance))
     z = max(numerator.z, denominator.z)
-    low, high = fieller(s, n, numerator.variance, denominator.variance, cov, admissible, z)
+    cov = numerator.spread if part else 0.0
+    low, high = fieller(s, n, numerator.spread, denominator.spread, cov, admissible, z)
     return ratio, std, np.minimum(low, ratio), np.maximum(high, ratio)

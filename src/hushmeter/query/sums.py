@@ -11,6 +11,9 @@ from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.release import NoisyVector
 from hushmeter.query.intervals import Float, half_width, z_of
 
+_ROUNDING = 0.5
+"""Noise is whole steps, so that an interval of a linear map of it needs half a step a cell beyond z deviations."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sums:
@@ -21,12 +24,14 @@ class Sums:
         variance: of the noise in each cell.
         half_width: of the 95 % interval of each cell.
         z: how many standard deviations an interval of such noise reaches.
+        spread: the variance that intervals of linear maps and ratios take; that of the noise, widened for whole steps.
     """
 
     values: Float
     variance: float
     half_width: float
     z: float
+    spread: float
 
     @classmethod
     def of(cls, vectors: list[NoisyVector]) -> Sums:
@@ -34,28 +39,36 @@ class Sums:
         values = np.sum([v.values for v in vectors], axis=0).astype(np.float64)
         variance = math.fsum(v.variance for v in vectors)
         z = max(z_of(v.mechanism) for v in vectors)
-        if len(vectors) == 1:
-            return cls(values, variance, float(half_width(vectors[0].mechanism, vectors[0].scale)), z)
-        return cls(values, variance, float(math.ceil(z * math.sqrt(variance))), z)
+        reach = z * math.sqrt(variance)
+        exact = half_width(vectors[0].mechanism, vectors[0].scale) if len(vectors) == 1 else math.ceil(reach)
+        return cls(values, variance, float(exact), z, ((reach + _ROUNDING) / z) ** 2)
+
+    @classmethod
+    def mapped(cls, values: Float, variance: float, spread: float, z: float) -> Sums:
+        """A linear map of others."""
+        return cls(values, variance, z * math.sqrt(spread), z, spread)
 
     def rows(self, chosen: list[int]) -> Sums:
         """Some of the partitions."""
-        return Sums(self.values[chosen], self.variance, self.half_width, self.z)
+        return Sums(self.values[chosen], self.variance, self.half_width, self.z, self.spread)
 
     def scaled(self, factor: float) -> Sums:
         """Every cell times a factor."""
-        return Sums(self.values * factor, self.variance * factor**2, self.half_width * abs(factor), self.z)
+        squared = factor**2
+        width = self.half_width * abs(factor)
+        return Sums(self.values * factor, self.variance * squared, width, self.z, self.spread * squared)
 
     def plus(self, factor: float, other: Sums, other_factor: float) -> Sums:
         """`factor` times these plus `other_factor` times others with independent noise."""
         variance = factor**2 * self.variance + other_factor**2 * other.variance
-        z = max(self.z, other.z)
-        return Sums(factor * self.values + other_factor * other.values, variance, z * math.sqrt(variance), z)
+        spread = factor**2 * self.spread + other_factor**2 * other.spread
+        return Sums.mapped(factor * self.values + other_factor * other.values, variance, spread, max(self.z, other.z))
 
     def across(self) -> Sums:
         """All columns added up."""
-        variance = self.variance * self.values.shape[1]
-        return Sums(self.values.sum(axis=1, keepdims=True), variance, self.z * math.sqrt(variance), self.z)
+        columns = self.values.shape[1]
+        total = self.values.sum(axis=1, keepdims=True)
+        return Sums.mapped(total, self.variance * columns, self.spread * columns, self.z)
 
 
 def counted(sums: Sums, name: MeasurementName) -> Sums:
