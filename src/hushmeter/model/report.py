@@ -136,6 +136,14 @@ def pruned_tokens(tokens: tuple[bytes, ...], numbers: UInt32) -> tuple[tuple[byt
     return tuple(itertools.compress(tokens, used[1:].tolist())), renumbered[numbers]
 
 
+def sorted_tokens(tokens: tuple[bytes, ...], numbers: UInt32) -> tuple[tuple[bytes, ...], UInt32]:
+    """The same column with its dictionary in the order of bytes, whatever order tokens came in."""
+    order = sorted(range(len(tokens)), key=tokens.__getitem__)
+    renumbered = np.zeros(len(tokens) + 1, np.uint32)
+    renumbered[[i + 1 for i in order]] = np.arange(1, len(tokens) + 1, dtype=np.uint32)
+    return tuple(tokens[i] for i in order), renumbered[numbers]
+
+
 @dataclass(frozen=True, slots=True)
 class ReportBatch:
     """Accepted reports as columns: what the intake log stores, and what is sealed.

@@ -72,11 +72,12 @@ def private_grid(
         metric: whose view.
         view: with an open dimension.
         partitions: int64[m], full partition number of each point.
-        tokens: int64[m], token number of each point.
+        tokens: int64[m], token number of each point; numbers rise as the bytes of tokens do.
         marks: uint64[t + 1], see `token_marks`.
 
     Returns:
-        The grid, and int64[m].
+        The grid, and int64[m]. Partitions are in the order of public number and token's bytes, so that even two with one
+        mark stand in an order that other units' tokens have no say in (P1).
     """
     public = view_numbers(metric, view)[partitions]
     pairs, place = np.unique(public * len(marks) + tokens, return_inverse=True)

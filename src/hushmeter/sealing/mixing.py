@@ -1,7 +1,7 @@
 """A fast 64-bit mixer for orders and content hashes inside sealing.
 
 It need not resist anybody: any order that is a function of the unit's own data and the window's key is sound (P4), and a
-unit that finds a collision moves its own rows alone (P2).
+unit that finds a collision moves its own rows alone (P2). Tokens, which every unit can choose, are marked with a keyed hash.
 
 References:
     G. Steele, D. Lea, C. Flood: Fast Splittable Pseudorandom Number Generators (2014), the SplitMix64 finaliser.
@@ -101,16 +101,18 @@ def scope_marks(scopes: Int64) -> UInt64:
     return mix(scopes.astype(np.uint64) + _GOLDEN)
 
 
-def token_marks(tokens: Sequence[bytes]) -> UInt64:
-    """What tells tokens apart in a keyed order: a hash of their bytes, whatever their number in a dictionary is.
+def token_marks(tokens: Sequence[bytes], key: bytes = b"") -> UInt64:
+    """What tells tokens apart: a hash of their bytes, whatever their number in a dictionary is.
 
     Args:
         tokens: n tokens.
+        key: the window's salt where units' orders depend on it; tokens are chosen by whoever sends them, so that without a
+            secret two with one hash could be found.
 
     Returns:
         uint64[n + 1], the first for points without a token.
     """
-    digests = b"".join(hashlib.blake2b(token, digest_size=8).digest() for token in tokens)
+    digests = b"".join(hashlib.blake2b(token, digest_size=8, key=key).digest() for token in tokens)
     return np.frombuffer(bytes(8) + digests, ">u8").astype(np.uint64)
 
 

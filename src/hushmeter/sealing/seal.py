@@ -16,7 +16,7 @@ from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.participation import KeptWindows
 from hushmeter.model.plan import Metric, Plan
-from hushmeter.model.report import Bool, ReportBatch, UInt64
+from hushmeter.model.report import Bool, ReportBatch, UInt64, sorted_tokens
 from hushmeter.model.tally import Tally, VectorKey
 from hushmeter.model.time import Int64, Window
 from hushmeter.plan.built_in import CAPPED, PARTICIPANTS
@@ -77,7 +77,8 @@ def seal(
     rows = deduplicated(rows.take(assigned(rows, window, plan.resolution(window.resolution).deadline_ms(window))))
     row_units, units = unit_numbers(rows)
     since = given_since(units, consent)
-    bases, marks = unit_bases(units, salt), token_marks(rows.tokens)
+    dictionary, tokens = sorted_tokens(rows.tokens, rows.token_numbers)
+    bases, marks = unit_bases(units, salt), token_marks(dictionary, salt)
     lengths = np.diff(rows.offsets)
     point_units, point_starts = np.repeat(row_units, lengths), np.repeat(rows.interval_start_ms, lengths)
     metric_of, place = catalog.locate(rows.series)
@@ -97,10 +98,10 @@ def seal(
             mine = mine[admitted[point_units[mine]]]
         if any(d.open for d in metric.dimensions):
             # The door refuses points without a token; a point of no private partition has no place here either.
-            mine = mine[rows.token_numbers[mine] > 0]
+            mine = mine[tokens[mine] > 0]
         partition, component = np.divmod(place[mine], len(metric.components))
-        token = rows.token_numbers[mine].astype(np.int64)
-        points = Points(point_units[mine], partition, component, rows.values[mine], token, bases, rows.tokens, marks)
+        token = tokens[mine].astype(np.int64)
+        points = Points(point_units[mine], partition, component, rows.values[mine], token, bases, dictionary, marks)
         add_views(sums, metric, window.resolution, points)
     return Tally(window, sums.vectors, sums.keys, sums.kept)
 

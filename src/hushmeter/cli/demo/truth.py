@@ -78,7 +78,7 @@ class Truth:
             names = derivation(metric, statistic)
             exact = {n: tally.vectors[VectorKey(metric.name, view, n)].astype(np.float64) for n in names}
             told = estimate(
-                metric, window.resolution, {n: Sums(v, _NO_NOISE, 0.0, 1.0) for n, v in exact.items()}, statistic
+                metric, window.resolution, {n: Sums(v, _NO_NOISE, 0.0, 1.0, 0.0) for n, v in exact.items()}, statistic
             )
             # Shares and means of nobody have no truth.
             defined = exact[names[-1]].sum(axis=1) > 0 if statistic in _OF_SOMEBODY else np.ones(len(labels), np.bool_)
