@@ -222,6 +222,7 @@ def test_private_partitions_are_not_added_up_over_time(service: Running) -> None
                 rows(service, view, statistics=statistics, roll_up_time=True)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert "each window shows the private partitions that its own noisy counts select" in caught.value.details()
+            assert "resolution" not in caught.value.details(), "days are the longest windows of this plan"
     rolled = rows(service, ["platform"], statistics=["sum"], roll_up_time=True)
     apart = rows(service, ["platform"], statistics=["sum"])
     for row in rolled:

@@ -226,6 +226,14 @@ def test_a_question_without_an_answer_says_what_to_ask(
         assert words in caught.value.details()
 
 
+def test_a_finer_resolution_is_no_way_round(service: Running) -> None:
+    """A roll-up that is refused at the coarsest resolution points to no other: hours do not measure units of many days."""
+    with pytest.raises(grpc.RpcError) as caught:
+        service.analyst.releases("joins", resolution="1d", statistics=["units"], roll_up_time=True)
+    assert "of several windows cannot be added up" in caught.value.details()
+    assert "resolution" not in caught.value.details()
+
+
 def test_each_release_states_what_it_cost(service: Running) -> None:
     """The rho of a release is what the ledger was charged for it, at most; delta is the plan's, epsilon follows."""
     charged: dict[tuple[object, ...], Fraction] = {}

@@ -118,7 +118,7 @@ def check_question(plan: Plan, question: Question) -> CheckedQuestion:
         if metric.open_dimension(view):
             raise QueryRefused(
                 f"{metric.name} by {_name(view)} cannot be added up over time: each window shows the private partitions "
-                "that its own noisy counts select; ask for a coarser resolution"
+                f"that its own noisy counts select{_coarser(metric, question)}"
             )
     _check_filters(metric, view, question.filters)
     return CheckedQuestion(metric, view, question.resolution, question.filters, statistics, question.roll_up_time)
@@ -256,14 +256,18 @@ def _additive(metric: Metric, statistics: Sequence[Statistic], question: Questio
     refused = [s for s in statistics if s not in additive]
     if additive and (not question.statistics or not refused):
         return additive
-    coarser = [name for name in metric.at if name != question.resolution]
-    pointer = f"; ask for resolution {' or '.join(coarser)}, which measures it" if coarser else ""
     possible = ", ".join(s.value for s in metric.statistics if is_additive(metric, s)) or "none of its statistics"
     names = ", ".join(refused)
     raise QueryRefused(
         f"{names} of several windows cannot be added up: the same unit may be in many of them. Of {metric.name}, "
-        f"{possible} can{pointer}"
+        f"{possible} can{_coarser(metric, question)}"
     )
+
+
+def _coarser(metric: Metric, question: Question) -> str:
+    """Where to look instead of a roll-up: the resolutions whose windows are longer; nothing where there are none."""
+    coarser = metric.at[metric.at.index(question.resolution) + 1 :]
+    return f"; ask for resolution {' or '.join(coarser)}, which measures it" if coarser else ""
 
 
 def _check_filters(metric: Metric, view: Sequence[str], filters: Mapping[str, Sequence[str]]) -> None:
