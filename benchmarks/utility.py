@@ -54,8 +54,8 @@ class Effort:
     slow_pld_runs: int
 
 
-FULL = Effort(units=10_000, cells=2_000, slow_runs=100, slow_pld_runs=5)
-QUICK = Effort(units=1_000, cells=400, slow_runs=20, slow_pld_runs=0)
+FULL = Effort(units=10_000, cells=3_000, slow_runs=300, slow_pld_runs=5)
+QUICK = Effort(units=1_000, cells=600, slow_runs=60, slow_pld_runs=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,12 @@ def _compare(name: str, task: Task, effort: Effort) -> Iterator[Row]:
         OURS: [lambda: hushmeter_runs(task)],
         OPENDP: [lambda: opendp_runs(task)],
         OPENDP_ZCDP: [lambda: opendp_runs(task, zcdp=True)],
-        PIPELINEDP: [_of_pipelinedp(task, setup) for setup in setups(pld=False)],
-        PIPELINEDP_PLD: [_of_pipelinedp(task, setup) for setup in setups(pld=True) if task.days > 1 and setup.gaussian],
+        PIPELINEDP: [_of_pipelinedp(task, s) for s in setups(pld=False, means="mean" in task.statistics)],
+        PIPELINEDP_PLD: [
+            _of_pipelinedp(task, s)
+            for s in setups(pld=True, means="mean" in task.statistics)
+            if task.days > 1 and s.gaussian
+        ],
     }
     cells = math.prod(exact[task.statistics[0]].shape)
     for engine, ways in engines.items():
@@ -152,7 +156,7 @@ def _private(task: Task, effort: Effort) -> dict[str, float]:
     ways: dict[str, list[Runs]] = {
         OURS: [lambda: hushmeter_runs(task, private=True)],
         OPENDP: [lambda: opendp_private_runs(task)],
-        PIPELINEDP: [lambda s=s: pipelinedp_runs(task, s, private=True) for s in setups(pld=False) if s.averages],  # type: ignore[misc]
+        PIPELINEDP: [lambda s=s: pipelinedp_runs(task, s, private=True) for s in setups(pld=False, means=False)],  # type: ignore[misc]
     }
     count = min(effort.slow_runs, 10)
     kept = {
