@@ -20,6 +20,7 @@ from hushmeter.plan.measurements import names_of, unit_mean_steps
 _COUNT_CAP = 2**40 - 1
 """Own-data cap of one component's count, so that products with F and max_events stay in int64."""
 _TOTAL_CAP = 2**62
+_INT64_MAX = 2**63 - 1
 _SQUARES_EVENTS_MAX = 2**20
 
 
@@ -104,7 +105,8 @@ def _unit_mean(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int
 def _event_sum(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
     """2s' - n'(l + u): the sum of at most max_events events, scaled down toward zero where there were more, centered."""
     low, high, most = bounds.low, bounds.high, bounds.max_events
-    events, total = _events(metric, totals), totals[:, metric.count_components]
+    # The least int64 has no magnitude, so the next one stands for it.
+    events, total = _events(metric, totals), np.maximum(totals[:, metric.count_components], -_INT64_MAX)
     kept = np.minimum(events, most)
     whole, rest = np.divmod(np.abs(total), np.maximum(events, 1))
     # A mean beyond any range ends at the range's end below; capping it first keeps the product in int64.
