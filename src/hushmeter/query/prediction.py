@@ -19,7 +19,7 @@ from hushmeter.model.plan import Kind, Metric, Plan, Statistic
 from hushmeter.model.release import NoisyVector
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.plan.measurements import derivation
-from hushmeter.plan.shares import expected_units
+from hushmeter.plan.objective import expected_units
 from hushmeter.query.estimates import estimate
 from hushmeter.query.sums import Sums
 
@@ -133,7 +133,7 @@ def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
     each: dict[MeasurementName, float | list[float]] = {
         MeasurementName.UNITS: 1,
         MeasurementName.EVENTS: m.bound / 2,
-        MeasurementName.SUM: (bounds.low + bounds.high) / 2 or m.bound / 2,
+        MeasurementName.SUM: (bounds.low + bounds.high) * bounds.max_events / 4 or m.bound / 2,
         MeasurementName.UNIT_MEAN: 0,
         MeasurementName.EVENT_SUM: 0,
         # Values spread evenly over the range have the mean square R^2 / 3 of 2x - l - u.

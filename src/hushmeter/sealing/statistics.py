@@ -64,8 +64,11 @@ def _ones(_metric: Metric, _bounds: ContributionBounds, totals: Int64) -> Int64:
     return np.ones(len(totals), np.int64)
 
 
-def _clamped_total(_metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
-    return np.clip(totals, bounds.low, bounds.high)
+def _clamped_total(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
+    """A counter's total, clamped; of events the total of at most max_events."""
+    return (
+        np.clip(totals, bounds.low, bounds.high) if metric.kind is Kind.COUNTER else _kept_total(metric, bounds, totals)[0]
+    )
 
 
 def _capped_events(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
@@ -103,7 +106,14 @@ def _unit_mean(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int
 
 
 def _event_sum(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
-    """2s' - n'(l + u): the sum of at most max_events events, scaled down toward zero where there were more, centered."""
+    """2s' - n'(l + u): the total of at most max_events events, centered."""
+    total, kept = _kept_total(metric, bounds, totals)
+    centered: Int64 = 2 * total - kept * (bounds.low + bounds.high)
+    return centered
+
+
+def _kept_total(metric: Metric, bounds: ContributionBounds, totals: Int64) -> tuple[Int64, Int64]:
+    """The total of at most max_events events, scaled down toward zero where there were more, clamped; and how many."""
     low, high, most = bounds.low, bounds.high, bounds.max_events
     # The least int64 has no magnitude, so the next one stands for it.
     events, total = _events(metric, totals), np.maximum(totals[:, metric.count_components], -_INT64_MAX)
@@ -112,8 +122,7 @@ def _event_sum(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int
     # A mean beyond any range ends at the range's end below; capping it first keeps the product in int64.
     scaled = np.minimum(whole, 2**32) * most + rest * most // np.maximum(events, 1)
     total = np.where(events > most, np.sign(total) * scaled, total)
-    centered: Int64 = 2 * np.clip(total, kept * low, kept * high) - kept * (low + high)
-    return centered
+    return np.clip(total, kept * low, kept * high), kept
 
 
 def _weights(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
@@ -160,7 +169,7 @@ def _squares(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64
     return of_events
 
 
-_COUNTS_EVENTS = {MeasurementName.EVENTS, MeasurementName.EVENT_SUM}
+_COUNTS_EVENTS = {MeasurementName.EVENTS, MeasurementName.EVENT_SUM, MeasurementName.SUM}
 _ROWS: dict[MeasurementName, Callable[[Metric, ContributionBounds, Int64], Int64]] = {
     MeasurementName.UNITS: _ones,
     MeasurementName.EVENTS: _capped_events,
