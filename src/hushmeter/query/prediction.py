@@ -19,12 +19,10 @@ from hushmeter.model.plan import Kind, Metric, Plan, Statistic
 from hushmeter.model.release import NoisyVector
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.plan.measurements import derivation
-from hushmeter.plan.objective import expected_units
+from hushmeter.plan.objective import USEFUL_ERROR, expected_units
 from hushmeter.query.estimates import estimate
 from hushmeter.query.sums import Sums
 
-USEFUL_ERROR = 0.1
-"""A partition counts as useful where the standard error is at most this share of the value."""
 _CLAMPED = 0.05
 """Share of units that bounding alters, of a typical fleet."""
 
