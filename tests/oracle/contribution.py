@@ -79,11 +79,13 @@ class Contribution:
             case MeasurementName.EVENTS:
                 return [min(self.events, most)]
             case MeasurementName.SUM:
-                return [self._clamp(self.total, low, high)]
+                counter = self.metric.kind is Kind.COUNTER
+                return [self._clamp(self.total, low, high) if counter else self._kept_total()[0]]
             case MeasurementName.UNIT_MEAN:
                 return [self._unit_mean()]
             case MeasurementName.EVENT_SUM:
-                return [self._event_sum()]
+                total, n = self._kept_total()
+                return [2 * total - n * (low + high)]
             case MeasurementName.WEIGHTS:
                 return self._weights()
             case MeasurementName.SQUARES:
@@ -110,14 +112,14 @@ class Contribution:
         fine = FIXED_POINT if self.metric.kind is Kind.RATIO else 1
         return 2 * self._clamp(fine * self.total // self.events, fine * low, fine * high) - fine * (low + high)
 
-    def _event_sum(self) -> int:
-        """2s' - n'(l + u); s scaled toward zero where there are too many events."""
+    def _kept_total(self) -> tuple[int, int]:
+        """The total of at most max_events events, scaled toward zero where there are too many; and how many."""
         low, high, most = self.bounds.low, self.bounds.high, self.bounds.max_events
         n, total = min(self.events, most), self.total
         if self.events > most:
             scaled = abs(total) * most // self.events
             total = -scaled if total < 0 else scaled
-        return 2 * self._clamp(total, n * low, n * high) - n * (low + high)
+        return self._clamp(total, n * low, n * high), n
 
     def _weights(self) -> list[int]:
         counts, events, most = self.counts, self.events, self.bounds.max_events
