@@ -174,5 +174,5 @@ def _advice(metric: Metric, m: Measurement, statistic: Statistic) -> str:
     if m.bound > 1 and bounds.max_events >= 2 and statistic in {Statistic.EVENTS, Statistic.DENOMINATOR}:
         return f"max_events {bounds.max_events // 2} instead of {bounds.max_events}, {otherwise}"
     if m.view:
-        return f"a dimension less, twice the units, {otherwise}"
+        return f"a dimension less, {otherwise}"
     return f"twice the units, {otherwise}"
