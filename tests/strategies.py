@@ -44,6 +44,28 @@ DECLARED = tuple(kind for kind in Kind if kind is not Kind.BUILT_IN)
 # One is empty, one the beginning of another, and their order is that of bytes.
 TOKENS = (b"", b"1.0", b"1.00", "ä".encode(), "\U0001f600".encode())
 
+# A metric by hand, of which tests make others.
+STARTS = Metric(
+    name="starts",
+    description="-",
+    owner="-",
+    expires_ms=DAY.end_ms + 1,
+    category=Category.DIAGNOSTIC,
+    purposes=PURPOSES[:1],
+    kind=Kind.COUNTER,
+    unit="",
+    step=Decimal(1),
+    edges=(),
+    options=(),
+    dimensions=(Dimension("platform", ("a", "b", "c", "d")),),
+    views=(("platform",),),
+    at=("1h",),
+    bounds={"1h": ContributionBounds(2, 0, 5, 1)},
+    weighting=Weighting.UNIT,
+    statistics=(Statistic.SUM,),
+    weight=Fraction(1),
+)
+
 
 @dataclass(frozen=True)
 class Case:
