@@ -54,7 +54,7 @@ class Effort:
     slow_pld_runs: int
 
 
-FULL = Effort(units=10_000, cells=3_000, slow_runs=300, slow_pld_runs=5)
+FULL = Effort(units=10_000, cells=1_000, slow_runs=300, slow_pld_runs=4)
 QUICK = Effort(units=1_000, cells=600, slow_runs=60, slow_pld_runs=0)
 
 

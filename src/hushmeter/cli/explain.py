@@ -28,6 +28,7 @@ from hushmeter.query.prediction import Prediction, predict
 from hushmeter.service.founding import budget_of, read_plan_file
 
 _BARS_MAX = 60
+_PIPED_WIDTH = 140
 """A chart shows at most so many releases, those with the largest errors."""
 
 
@@ -130,6 +131,8 @@ def row_of(prediction: Prediction) -> dict[str, object]:
 def print_predictions(console: Console, priced: Priced, predictions: Sequence[Prediction]) -> None:
     """Prints predictions as a table, warnings after it."""
     plan = priced.plan
+    if not console.is_terminal:
+        console.width = max(console.width, _PIPED_WIDTH)
     table = Table(
         title=f"{plan.name} version {plan.version} with {plan.privacy.expected_units:,} units a window", box=box.SIMPLE
     )

@@ -166,11 +166,14 @@ def is_additive(metric: Metric, name: MeasurementName) -> bool:
 
 
 def _reach(metric: Metric, view: tuple[str, ...], resolution: str, name: MeasurementName) -> tuple[int, int]:
-    """How many partitions one unit can touch, and how many rows of one unit can fall into one partition of the view."""
+    """How many partitions one unit can touch, and how many rows of one unit can fall into one partition of the view.
+
+    The rows that a unit keeps share its unit-scoped values (P4), so that they differ in the other dimensions.
+    """
     l0 = metric.l0(view, resolution)
     if not (metric.shared_bounding and is_additive(metric, name)):
         return l0, 1
     everything = tuple(d.name for d in metric.dimensions)
     rows = metric.l0(everything, resolution)
-    folded = math.prod(d.size for d in metric.dimensions if d.name not in view)
+    folded = math.prod(d.size for d in metric.dimensions if d.name not in view and not d.per_unit)
     return rows, min(rows, folded)

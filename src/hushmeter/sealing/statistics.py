@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hushmeter import limits
 from hushmeter.errors import ensure
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import ContributionBounds, Kind, Metric, Weighting
@@ -21,7 +22,6 @@ _COUNT_CAP = 2**40 - 1
 """Own-data cap of one component's count, so that products with F and max_events stay in int64."""
 _TOTAL_CAP = 2**62
 _INT64_MAX = 2**63 - 1
-_SQUARES_EVENTS_MAX = 2**20
 
 
 def contribution(name: MeasurementName, metric: Metric, bounds: ContributionBounds, totals: Int64, dropped: Bool) -> Int64:
@@ -66,9 +66,10 @@ def _ones(_metric: Metric, _bounds: ContributionBounds, totals: Int64) -> Int64:
 
 def _clamped_total(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
     """A counter's total, clamped; of events the total of at most max_events."""
-    return (
-        np.clip(totals, bounds.low, bounds.high) if metric.kind is Kind.COUNTER else _kept_total(metric, bounds, totals)[0]
-    )
+    if metric.kind is not Kind.COUNTER:
+        return _kept_total(metric, bounds, totals)[0]
+    clamped: Int64 = np.clip(totals, bounds.low, bounds.high)
+    return clamped
 
 
 def _capped_events(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
@@ -164,7 +165,7 @@ def _squares(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64
         return whole_units
     events, total, squares = _events(metric, totals), totals[:, -2], totals[:, -1]
     # So many events are scaled down, so that products stay in int64: an own-data rule like any other (P1).
-    shift = np.maximum(0, np.ceil(np.log2(np.maximum(events, 1) / _SQUARES_EVENTS_MAX))).astype(np.int64)
+    shift = np.maximum(0, np.ceil(np.log2(np.maximum(events, 1) / limits.SQUARES_EVENTS_MAX))).astype(np.int64)
     events, total, squares = events >> shift, total >> shift, squares >> shift
     total = np.clip(total, events * low, events * high)
     squares = np.clip(squares, 0, events * max(low**2, high**2))
