@@ -198,7 +198,7 @@ def batches(draw: st.DrawFn, catalog: Catalog, window: Window) -> ReportBatch:
 
 
 def batch_of(rows: Rows, tokens: Sequence[bytes] = TOKENS) -> ReportBatch:
-    """Columns of (unit, report id, received, start, end, points), with a dictionary of tokens in some order; points without a token may leave it out."""
+    """Columns of (unit, report id, received, start, end, points); points are (series, value), or with a token too."""
     numbers = {None: 0} | {token: i + 1 for i, token in enumerate(tokens)}
     points = [(*point, None)[:3] for r in rows for point in r[5]]
     return ReportBatch(
