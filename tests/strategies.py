@@ -44,6 +44,28 @@ DECLARED = tuple(kind for kind in Kind if kind is not Kind.BUILT_IN)
 # One is empty, one the beginning of another, and their order is that of bytes.
 TOKENS = (b"", b"1.0", b"1.00", "ä".encode(), "\U0001f600".encode())
 
+# A metric by hand, of which tests make others.
+STARTS = Metric(
+    name="starts",
+    description="-",
+    owner="-",
+    expires_ms=DAY.end_ms + 1,
+    category=Category.DIAGNOSTIC,
+    purposes=PURPOSES[:1],
+    kind=Kind.COUNTER,
+    unit="",
+    step=Decimal(1),
+    edges=(),
+    options=(),
+    dimensions=(Dimension("platform", ("a", "b", "c", "d")),),
+    views=(("platform",),),
+    at=("1h",),
+    bounds={"1h": ContributionBounds(2, 0, 5, 1)},
+    weighting=Weighting.UNIT,
+    statistics=(Statistic.SUM,),
+    weight=Fraction(1),
+)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -148,7 +170,7 @@ UNITS = ((1, 1), (1, 2), (2, 1), (2**64 - 1, 0), (2**63, 2**63), (0, 2**64 - 1))
 HUGE = (0, 2**20, -(2**40), 2**40, 2**62, -(2**62), 2**63 - 1, -(2**63))
 VALUES = st.one_of(st.integers(1, 12), st.integers(1, 12), st.integers(-3, 100), st.sampled_from(HUGE))
 
-Points = Sequence[tuple[int, int, bytes | None]]
+Points = Sequence[tuple[int, int] | tuple[int, int, bytes | None]]
 Rows = Sequence[tuple[tuple[int, int], int, int, int, int, Points]]
 
 
@@ -176,9 +198,9 @@ def batches(draw: st.DrawFn, catalog: Catalog, window: Window) -> ReportBatch:
 
 
 def batch_of(rows: Rows, tokens: Sequence[bytes] = TOKENS) -> ReportBatch:
-    """Columns of (unit, report id, received, start, end, points), with a dictionary of tokens in some order."""
+    """Columns of (unit, report id, received, start, end, points); points are (series, value), or with a token too."""
     numbers = {None: 0} | {token: i + 1 for i, token in enumerate(tokens)}
-    points = [point for r in rows for point in r[5]]
+    points = [(*point, None)[:3] for r in rows for point in r[5]]
     return ReportBatch(
         np.array([r[0] for r in rows], np.uint64).reshape(len(rows), 2),
         np.array([(7, r[1]) for r in rows], np.uint64).reshape(len(rows), 2),

@@ -276,7 +276,15 @@ class _Oracle:
 
         first = min(map(scope, places))
         same = [place for place in places if self.rules.many_scopes or scope(place) == first]
-        return sorted(same, key=order)[: metric.l0(view, self.window.resolution) + self.rules.extra_partitions]
+        return sorted(same, key=order)[: self._l0(metric, view) + self.rules.extra_partitions]
+
+    def _l0(self, metric: Metric, view: View) -> int:
+        """P4: max_partitions, or as many as one combination of unit-scoped values has."""
+        most, partitions = metric.bounds[self.window.resolution].max_partitions, 1
+        for dimension in metric.view_dimensions(view):
+            if not dimension.per_unit:
+                partitions *= most if dimension.open else len(dimension.values)
+        return min(most, partitions)
 
 
 def _halves(salt: bytes) -> tuple[bytes, bytes]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from hushmeter.plan.check import check_plan
 from hushmeter.plan.measurements import bound_of, columns_of, names_of
 from hushmeter.sealing.statistics import contribution
 from tests.oracle.contribution import Contribution, Rules
-from tests.strategies import metrics, plan_of
+from tests.strategies import STARTS, metrics, plan_of
 
 INT64 = np.iinfo(np.int64)
 EDGES = [0, 1, -1, 2**20, 2**31, 2**40 - 1, 2**40, 2**53, 2**62, INT64.max, INT64.min, INT64.min + 1]
@@ -83,6 +84,15 @@ def test_no_totals_leave_the_bound(metric: Metric, dropped: bool, data: st.DataO
         assert sum(abs(int(v)) for v in vector[0]) <= bound_of(metric, name, bounds)
 
 
+def assert_exact(metric: Metric, totals: list[int], dropped: bool) -> None:
+    """Fails unless each vector is what the oracle computes in Python's integers."""
+    for bounds in metric.bounds.values():
+        has = Contribution(metric, bounds, totals, dropped, Rules())
+        for name in measured(metric):
+            vector = contribution(name, metric, bounds, np.array([totals], np.int64), np.array([dropped]))
+            assert vector[0].tolist() == has.vector(name), name
+
+
 @st.composite
 def honest_totals(draw: st.DrawFn, metric: Metric) -> list[int]:
     """What events inside the range add up to: fewer than 2^20 where squares are added up too, else up to int64's end."""
@@ -104,8 +114,20 @@ def honest_totals(draw: st.DrawFn, metric: Metric) -> list[int]:
 @given(widest(), st.booleans(), st.data())
 def test_honest_totals_are_counted_exactly(metric: Metric, dropped: bool, data: st.DataObject) -> None:
     """At the widest bounds of a plan no product of an honest unit's totals leaves int64: the vector is the exact one."""
-    totals, bounds = data.draw(honest_totals(metric)), metric.bounds["1d"]
-    has = Contribution(metric, bounds, totals, dropped, Rules())
-    for name in measured(metric):
-        vector = contribution(name, metric, bounds, np.array([totals], np.int64), np.array([dropped]))
-        assert vector[0].tolist() == has.vector(name), name
+    assert_exact(metric, data.draw(honest_totals(metric)), dropped)
+
+
+@settings(max_examples=1000)
+@given(metrics("m"), st.booleans(), st.data())
+def test_any_totals_are_counted_as_the_table_says(metric: Metric, dropped: bool, data: st.DataObject) -> None:
+    """In a narrow range the vector is the exact one for all totals, those of lying units too (P5, P6)."""
+    few = st.integers(-3, 12)
+    totals = data.draw(st.lists(few | few | TOTALS, min_size=len(metric.components), max_size=len(metric.components)))
+    assert_exact(metric, totals, dropped)
+
+
+@pytest.mark.parametrize("statistics", [(Statistic.EVENTS, Statistic.SUM), (Statistic.SUM,)], ids=["centered", "alone"])
+def test_the_least_total_is_a_low_one(statistics: tuple[Statistic, ...]) -> None:
+    """The one int64 that has no magnitude counts as the range's lower end, also where events are cut (P5)."""
+    metric = replace(STARTS, kind=Kind.DISTRIBUTION, statistics=statistics, bounds={"1h": ContributionBounds(1, -3, 4, 2)})
+    assert_exact(metric, [5, int(INT64.min)], dropped=False)

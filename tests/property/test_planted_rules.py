@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ import pytest
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import (
-    Category,
     ContributionBounds,
     Dimension,
     Kind,
@@ -39,30 +36,11 @@ from tests.sealing import (
     sealed,
     without_unit,
 )
-from tests.strategies import DAY, HOUR, PURPOSES, UNITS, Case, batch_of, plan_of, unkept
+from tests.strategies import HOUR, PURPOSES, STARTS, UNITS, Case, batch_of, plan_of, unkept
 
-PLATFORM = Dimension("platform", ("a", "b", "c", "d"))
+(PLATFORM,) = STARTS.dimensions
+SIZE = Dimension("size", ("s", "m"))
 VERSION = Dimension("version", (), open=OpenValues(".*", 8, 10))
-STARTS = Metric(
-    name="starts",
-    description="-",
-    owner="-",
-    expires_ms=DAY.end_ms + 1,
-    category=Category.DIAGNOSTIC,
-    purposes=PURPOSES[:1],
-    kind=Kind.COUNTER,
-    unit="",
-    step=Decimal(1),
-    edges=(),
-    options=(),
-    dimensions=(PLATFORM,),
-    views=(("platform",),),
-    at=("1h",),
-    bounds={"1h": ContributionBounds(2, 0, 5, 1)},
-    weighting=Weighting.UNIT,
-    statistics=(Statistic.SUM,),
-    weight=Fraction(1),
-)
 ME, YOU, THEM = UNITS[:3]
 
 Sent = Sequence[tuple[Unit, int, int, bytes | None]]
@@ -82,7 +60,7 @@ VERSIONS = replace(STARTS, dimensions=(VERSION,), views=(("version",),))
 # Platform is one to a unit, so that a view of platforms alone is touched once however many rows are kept.
 SCOPED = replace(
     STARTS,
-    dimensions=(replace(PLATFORM, per_unit=True), Dimension("size", ("s", "m"))),
+    dimensions=(replace(PLATFORM, per_unit=True), SIZE),
     views=(("platform", "size"), ("platform",)),
     statistics=(Statistic.UNITS, Statistic.SUM),
     shared_bounding=True,
@@ -111,18 +89,27 @@ def test_the_sensitivity_check_catches_a_wrong_engine(rules: Rules, case: Case) 
         assert_sensitivity(case, oracle(case, rules), oracle(without, rules))
 
 
-def test_rows_that_fall_together_reach_their_claim() -> None:
-    """Two rows of one unit that share a coarser partition move it by both bounds, which a claim of one would not hold."""
-    coarse = replace(STARTS, views=(("platform",), ()), shared_bounding=True)
-    case = hour_of(coarse, EVERYWHERE)
-    key = VectorKey("starts", (), MeasurementName.SUM)
-    moved = movement(sealed(case), sealed(without_unit(case, ME)), key)
-    claim = claims(case.plan, "1h")[key]
-    assert (claim.l0, claim.together, claim.l2_squared) == (2, 2, 100)
-    assert moved == [[10]]
-    assert_claim(claim, moved)
+@pytest.mark.parametrize(
+    ("most", "view", "together", "moved"),
+    [(2, (), 2, [10]), (3, ("platform",), 2, [10, 5]), (4, ("platform",), 2, [10, 10])],
+)
+def test_rows_that_fall_together_reach_the_claim(most: int, view: tuple[str, ...], together: int, moved: list[int]) -> None:
+    """Rows of one unit that share a coarser partition move it by all their bounds, just as far as is claimed."""
+    shared = replace(
+        STARTS,
+        dimensions=(PLATFORM, SIZE),
+        views=(("platform", "size"), view),
+        bounds={"1h": ContributionBounds(most, 0, 5, 1)},
+        shared_bounding=True,
+    )
+    case = hour_of(shared, EVERY_CELL[:most])
+    key = VectorKey("starts", view, MeasurementName.SUM)
+    claim, found = claims(case.plan, "1h")[key], movement(sealed(case), sealed(without_unit(case, ME)), key)
+    assert found == [[v] for v in moved]
+    assert (claim.l0, claim.together, claim.l1, claim.l2_squared) == (most, together, sum(moved), sum(v * v for v in moved))
+    assert_claim(claim, found)
     with pytest.raises(AssertionError, match="beyond"):
-        assert_claim(replace(claim, together=1), moved)
+        assert_claim(replace(claim, together=1), found)
 
 
 def test_a_cap_off_by_one_is_caught() -> None:
