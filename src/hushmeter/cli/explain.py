@@ -22,11 +22,13 @@ from hushmeter.model.plan import Plan
 from hushmeter.model.time import iso
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.check import PlanReport, check_plan
+from hushmeter.plan.objective import USEFUL_ERROR
 from hushmeter.plan.reading import parse_plan
-from hushmeter.query.prediction import USEFUL_ERROR, Prediction, predict
+from hushmeter.query.prediction import Prediction, predict
 from hushmeter.service.founding import budget_of, read_plan_file
 
 _BARS_MAX = 60
+_PIPED_WIDTH = 140
 """A chart shows at most so many releases, those with the largest errors."""
 
 
@@ -129,6 +131,8 @@ def row_of(prediction: Prediction) -> dict[str, object]:
 def print_predictions(console: Console, priced: Priced, predictions: Sequence[Prediction]) -> None:
     """Prints predictions as a table, warnings after it."""
     plan = priced.plan
+    if not console.is_terminal:
+        console.width = max(console.width, _PIPED_WIDTH)
     table = Table(
         title=f"{plan.name} version {plan.version} with {plan.privacy.expected_units:,} units a window", box=box.SIMPLE
     )

@@ -25,7 +25,7 @@ def derivation(metric: Metric, statistic: Statistic) -> tuple[MeasurementName, .
       which at the best division of a zCDP budget is no noisier than `sum` alone; else `sum`, the clamped total itself.
     - variance: as the mean, with `squares`.
     - flag and choice: rate, histogram and top-k from `weights`; quantiles from the bins.
-    - events come from the bins' sum where an event-weighted histogram is released anyway.
+    - events of a flag or choice come from the bins' sum where it is released and weighs events.
     """
     mean, events = _mean_source(metric), _events_source(metric)
     sources: dict[Statistic, tuple[MeasurementName, ...]] = {
@@ -65,9 +65,13 @@ def _sum_source(metric: Metric) -> tuple[MeasurementName, ...]:
 
 
 def _events_source(metric: Metric) -> MeasurementName:
-    """Where the number of events comes from: the weighted bins if they are released and weigh events, else its own."""
+    """Where the number of events comes from: a flag's or choice's bins if they weigh events, else its own measurement.
+
+    The sum of a distribution's bins would do as well, but has the noise of all of them.
+    """
     from_bins = {Statistic.HISTOGRAM, Statistic.RATE, Statistic.QUANTILES, Statistic.TOP_K}
-    if metric.weighting is Weighting.EVENT and from_bins.intersection(metric.statistics):
+    binned = metric.kind in {Kind.FLAG, Kind.CHOICE}
+    if binned and metric.weighting is Weighting.EVENT and from_bins.intersection(metric.statistics):
         return _M.WEIGHTS
     return _M.EVENTS
 

@@ -14,12 +14,12 @@ from hushmeter.model.measurement import FIXED_POINT, Measurement, MeasurementNam
 from hushmeter.model.plan import Metric, Plan, Statistic
 from hushmeter.plan.measurements import derivation, unit_mean_steps
 
+USEFUL_ERROR = 0.1
+"""A number counts as useful where its standard error is at most this share of the value."""
+
 _M = MeasurementName
 _TYPICAL = 0.5
 """What a unit typically contributes, as a share of what it may."""
-
-Parts = Mapping[MeasurementName, float]
-"""By measurement, how far noise of one step moves a statistic, as a share of its typical size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def expected_units(plan: Plan, m: Measurement) -> float:
 
 def _parts(
     metric: Metric, resolution: str, statistic: Statistic, made: Mapping[MeasurementName, Measurement], units: float
-) -> Parts:
+) -> dict[MeasurementName, float]:
     names = derivation(metric, statistic)
     match statistic:
         case Statistic.MEAN | Statistic.RATIO:
@@ -101,7 +101,7 @@ def _mean(
     names: tuple[MeasurementName, ...],
     made: Mapping[MeasurementName, Measurement],
     units: float,
-) -> Parts:
+) -> dict[MeasurementName, float]:
     """(l + u) / 2 + S / 2N: noise of S / 2 - nu N, over N."""
     bounds = metric.bounds[resolution]
     offset = bounds.width / 2 * _TYPICAL
@@ -116,7 +116,7 @@ def _variance(
     names: tuple[MeasurementName, ...],
     made: Mapping[MeasurementName, Measurement],
     units: float,
-) -> Parts:
+) -> dict[MeasurementName, float]:
     """Noise of V/8 - 2 nu B + (R^2/8 + nu^2 - v) N, over N (see `hushmeter.query.ratios.variance`), B = S / 2."""
     width = float(metric.bounds[resolution].width)
     offset, value = width / 2 * _TYPICAL, width**2 / 12

@@ -1,12 +1,14 @@
 """How a period's budget is divided among its measurements, and in which currency it is spent (C1).
 
 Shares are relative weights, exact fractions that add up to the whole budget. `stated` gives every measurement its metric's
-weight. `auto` makes the plan's expected error smallest: the sum over statistics of `w log(1 + e)`, where w is the metric's
-weight and e the expected relative error, `e^2 = sum over measurements of (a x^-p)^2` with x what one window may cost
-(p = 1/2 for zCDP's rho, 1 for pure epsilon; see `hushmeter.plan.objective`). The logarithm is the error itself where errors
-are small, and keeps what is hopeless at any price, such as a partition of three units, from eating the budget of what is
-not. In `y = log x` the sum is convex, a softplus of a log-sum-exp, and so is what a period costs, `sum k exp(y)` with k
-windows in it. Lagrange's condition is that `k x` is proportional to `-dF/dy`, which a damped fixed point iteration finds.
+weight. `auto` makes the plan's expected error smallest: the sum over statistics of `w log(1 + e / u)`, where w is the
+metric's weight, e the expected relative error, `e^2 = sum over measurements of (a x^-p)^2` with x what one window may cost
+(p = 1/2 for zCDP's rho, 1 for pure epsilon; see `hushmeter.plan.objective`), and u the error at which a number starts to be
+useful. The logarithm is the error itself where errors are small, so that there is little to gain from what is accurate
+already; where they are large it counts ratios of errors, so that what is hopeless at any price, such as a partition of
+three units, does not eat the budget of what is not. In `y = log x` the sum is convex, a softplus of a log-sum-exp, and so
+is what a period costs, `sum k exp(y)` with k windows in it. Lagrange's condition is that `k x` is proportional to `-dF/dy`,
+which a damped fixed point iteration finds.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from hushmeter.errors import InvariantError, ensure
 from hushmeter.model.measurement import Currency, Measurement
 from hushmeter.model.plan import Plan
 from hushmeter.plan.measurements import measurements_of
-from hushmeter.plan.objective import goals
+from hushmeter.plan.objective import USEFUL_ERROR, goals
 
 Float = npt.NDArray[np.float64]
 
@@ -61,12 +63,12 @@ def shares(plan: Plan, currency: Currency, total: Fraction) -> dict[Measurement,
 
 
 def expected_error(plan: Plan, currency: Currency, divided: Mapping[Measurement, Fraction]) -> float:
-    """The mean of log(1 + expected relative error) over the statistics, weighed as the plan weighs them."""
+    """The mean of `log(1 + e / u)` over the statistics, weighed as the plan weighs them."""
     weighed = [
         (goal.weight, math.hypot(*(size * noise_std(m, currency, float(divided[m])) for m, size in goal.parts)))
         for goal in goals(plan, divided)
     ]
-    return math.fsum(w * math.log1p(error) for w, error in weighed) / math.fsum(w for w, _ in weighed)
+    return math.fsum(w * math.log1p(error / USEFUL_ERROR) for w, error in weighed) / math.fsum(w for w, _ in weighed)
 
 
 def choose_currency(plan: Plan, amounts: Mapping[Currency, Fraction]) -> Currency:
@@ -124,16 +126,16 @@ class _MadeOf:
     squares: Float
 
     def slopes(self, logs: Float, power: float) -> Float:
-        """float64[measurements], by how much the sum of `w log(1 + e)` falls with the logarithm of each share."""
+        """float64[measurements], by how much the sum of `w log(1 + e / u)` falls with the logarithm of each share."""
         parts = self.squares * np.exp(-2 * power * logs[self.columns])
         squared = np.bincount(self.rows, parts, len(self.weight))
-        each = power * self.weight / (squared + np.sqrt(squared))
+        each = power * self.weight / (squared + USEFUL_ERROR * np.sqrt(squared))
         falling: Float = np.bincount(self.columns, each[self.rows] * parts, len(logs)).astype(np.float64)
         return falling
 
 
 def _smallest(made_of: _MadeOf, windows: Float, power: float) -> Float:
-    """Logarithms of what a window of each measurement gets of a total of 1, so that the sum of `w log(1 + e)` is smallest.
+    """Logarithms of what a window of each measurement gets of a total of 1, so that the weighed error is smallest.
 
     Every step goes `1 / (1 + p)` of the way to where the condition would hold for the present slopes: where errors are
     small and of one measurement each, that is the solution itself.
