@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hushmeter import limits
+from hushmeter.errors import TooManyPartitions
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.tally import Tally, VectorKey
 from hushmeter.model.time import Int64, Span
@@ -51,3 +54,18 @@ def merged(buckets: list[int]) -> Tally:
     for bucket in buckets:
         total += tally([bucket])
     return total
+
+
+def of_private_partitions(first: int, last: int) -> Tally:
+    keys = tuple((number, "t") for number in range(first, last))
+    return Tally(WINDOW, {PRIVATE: np.ones((len(keys), 1), np.int64)}, {("m", ("open",)): keys})
+
+
+def test_a_view_holds_so_many_private_partitions_and_no_more() -> None:
+    """As many as the limit add up, also where both sides hold some; one more, whosever it is, fails the window by name."""
+    most = limits.TOKENS_PER_WINDOW_MAX
+    full = of_private_partitions(0, most - 10) + of_private_partitions(most - 20, most)
+    assert len(full.keys["m", ("open",)]) == most
+    assert int(full.vectors[PRIVATE].sum()) == most + 10
+    with pytest.raises(TooManyPartitions, match=str(most)):
+        full + of_private_partitions(most, most + 1)

@@ -51,7 +51,7 @@ def claims(most: int) -> dict[tuple[str, ...], Measurement]:
 def of_a_unit_everywhere(most: int, salt: int) -> Tally:
     """The tally of one unit that sends the largest total in every partition."""
     found = catalog(most)
-    points = [(found.first_series(0) + partition, 5) for partition in range(PARTITIONS)]
+    points = [(found.first_series(0) + partition, 5, None) for partition in range(PARTITIONS)]
     rows = batch_of([((1, 1), 0, DAY.end_ms, DAY.end_ms - 1, DAY.end_ms, points)])
     consent = ConsentTable.of(("tuning",), [((1).to_bytes(8, "big") * 2, (0,))])
     return seal(rows, DAY, catalog=found, consent=consent, salt=bytes([salt]) * 16)
