@@ -17,13 +17,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from hushmeter.errors import InvariantError, ensure
+from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import Currency, Measurement
 from hushmeter.model.plan import Plan
+from hushmeter.plan.expectation import hidden_below
 from hushmeter.plan.measurements import measurements_of
 from hushmeter.plan.objective import USEFUL_ERROR, goals
 
@@ -62,25 +65,53 @@ def shares(plan: Plan, currency: Currency, total: Fraction) -> dict[Measurement,
     return {m: total * weights[m] / whole for m in measurements}
 
 
-def expected_error(plan: Plan, currency: Currency, divided: Mapping[Measurement, Fraction]) -> float:
-    """The mean of `log(1 + e / u)` over the statistics, weighed as the plan weighs them."""
-    weighed = [
-        (goal.weight, math.hypot(*(size * noise_std(m, currency, float(divided[m])) for m, size in goal.parts)))
-        for goal in goals(plan, divided)
-    ]
+def expected_error(plan: Plan, currency: Currency, divided: Mapping[Measurement, Fraction], delta: Fraction) -> float:
+    """The mean of `log(1 + e / u)` over the statistics, weighed as the plan weighs them.
+
+    Units in private partitions that are expected to stay hidden count as an error of their whole share.
+
+    Args:
+        plan: the plan.
+        currency: of the shares.
+        divided: what one window of each measurement may cost.
+        delta: of one period, for the selection of private partitions; 0 where there are none.
+    """
+    selecting = sum(m.windows for m in divided if m.selects)
+    weighed = []
+    for goal in goals(plan, divided):
+        stds = [(m, size, noise_std(m, currency, float(divided[m]))) for m, size in goal.parts]
+        error = math.hypot(*(size * std for _, size, std in stds))
+        hidden = [
+            hidden_below(plan, m, _typical_threshold(m, currency, std, float(delta) / selecting), std)
+            for m, _, std in stds
+            if m.selects
+        ]
+        weighed.append((goal.weight, error + max(hidden, default=0.0)))
     return math.fsum(w * math.log1p(error / USEFUL_ERROR) for w, error in weighed) / math.fsum(w for w, _ in weighed)
 
 
-def choose_currency(plan: Plan, amounts: Mapping[Currency, Fraction]) -> Currency:
+def _typical_threshold(m: Measurement, currency: Currency, std: float, delta: float) -> float:
+    """About the threshold of a selection, by the tail of the noise of continuous values."""
+    if currency is Currency.PURE:
+        return 1 + std / math.sqrt(2) * math.log(m.l0 / (2 * delta))
+    return 1 + std * -NormalDist().inv_cdf(delta / m.l0)
+
+
+def choose_currency(plan: Plan, losses: Mapping[Currency, PrivacyLoss]) -> Currency:
     """The plan's currency, or the one with the smaller expected error (C1).
 
     Args:
         plan: the plan.
-        amounts: what a period may cost in each currency.
+        losses: what a period may cost in each currency.
     """
     if plan.privacy.currency is not None:
         return plan.privacy.currency
-    return min(amounts, key=lambda currency: expected_error(plan, currency, shares(plan, currency, amounts[currency])))
+
+    def error(currency: Currency) -> float:
+        loss = losses[currency]
+        return expected_error(plan, currency, shares(plan, currency, loss.amount), loss.delta)
+
+    return min(losses, key=error)
 
 
 def _stated_weights(measurements: Iterable[Measurement]) -> dict[Measurement, Fraction]:
