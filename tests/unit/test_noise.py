@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import opendp.prelude as dp
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import hushmeter
@@ -209,6 +209,7 @@ KEYS = st.tuples(st.integers(0, 5), st.text(alphabet="/,é\x00a1.", max_size=3))
 
 
 @selecting
+@example({(0, "a"): 1_101, (0, "a\x00"): 1, (0, "a\x00b"): 2**40, (0, "a\x00c"): 1_101, (1, "/"): 1_101})
 @given(st.dictionaries(KEYS, st.sampled_from([1, 2, 899, 1_101, 2**40]), max_size=12))
 def test_selection_shows_what_reaches_the_threshold_in_order(
     mechanism: Mechanism, counts: dict[tuple[int, str], int]
