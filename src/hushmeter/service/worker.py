@@ -18,7 +18,7 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import Failure, HushmeterError, LeaseLost, Overloaded
+from hushmeter.errors import Failure, KeyGone, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
 from hushmeter.ingest.identity import pseudonym_of, subject_of
 from hushmeter.ingest.raw import RawReports
@@ -108,7 +108,9 @@ class IntakeWorker:
     async def validate(self, raw: RawReports) -> Outcome:
         """Answers as `submit` would, and stores nothing; as bounded as what waits for the disk."""
         if self._validating + len(raw) > limits.QUEUED_REPORTS_MAX:
-            raise Overloaded(f"{self._validating} reports wait to be judged; at most {limits.QUEUED_REPORTS_MAX} may")
+            raise Overloaded(
+                f"too much waits to be judged; at most {limits.QUEUED_REPORTS_MAX} reports may: try again soon"
+            )
 
         def judge() -> Outcome:
             now = self._segments.now_ms()
@@ -178,7 +180,7 @@ class IntakeWorker:
     # What follows runs on the intake thread alone.
 
     def _answers(self, messages: Sequence[RawReports]) -> Sequence[Outcome | Exception]:
-        """Commits messages together; where that fails through a defect, one by one, so that only its cause is refused."""
+        """Commits messages together; where a defect or a destroyed key refuses, one by one, so that only its cause is."""
         try:
             with self._meters.commit_seconds.time():
                 return self._commit(messages)
@@ -186,7 +188,8 @@ class IntakeWorker:
             # Every caller must hear of it, whatever it is.
             self._meters.failures.labels("commit").inc()
             self._log.error("commit failed", **told(error))
-            if len(messages) == 1 or isinstance(error, Failure):
+            of_all = isinstance(error, Failure) and not isinstance(error, KeyGone)
+            if len(messages) == 1 or of_all:
                 return [error] * len(messages)
         return [answer for message in messages for answer in self._answers([message])]
 
@@ -271,7 +274,8 @@ class IntakeWorker:
         try:
             self._context.store.record_decisions(stamped)
             self._follow()
-        except HushmeterError as error:
+        except Exception as error:
+            # Whatever it is, every caller must hear of it: each waits for its own receipt.
             for _, _, receipt in waiting:
                 receipt.set_exception(error)
             return
@@ -285,6 +289,15 @@ class IntakeWorker:
             self._log.warning("declared dead while paused; starting over under another name")
             self._segments.enlist()
         self._follow()
+        self._forget_old_keys()
+
+    def _forget_old_keys(self) -> None:
+        """Drops the keys of periods that take no report any more (P3)."""
+        plan, now = self._context.plan, self._segments.now_ms()
+        for start in list(self._period_keys):
+            end = plan.privacy.period.window_from(start).end_ms
+            if all(r.deadline_ms(r.span.window_of(end)) <= now for r in plan.resolutions):
+                del self._period_keys[start]
 
     def _retire(self) -> None:
         try:
