@@ -48,10 +48,6 @@ class StateConflict(Refusal):
     """Another process has done this already, or holds what it needs; the state is as that process left it."""
 
 
-class WithdrawnMeanwhile(StateConflict):
-    """Somebody withdrew consent while a window was sealed; it is to be sealed again, with that decision."""
-
-
 class Overloaded(Refusal):
     """More is waiting than may wait; nothing was taken, and the caller may try again in a moment."""
 

@@ -78,6 +78,7 @@ SEGMENT_MAX_BYTES = 64 * 2**20
 FRAME_MAX_BYTES = 64 * 2**20
 BUCKET_BITS_MAX = 10
 ROWS_PER_BUCKET_TARGET = 2**16
+ROWS_PER_UNIT_AND_WINDOW_MAX = 2**22
 
 # Liveness.
 LEASE_S = 10.0
@@ -86,8 +87,6 @@ BEAT_S = 2.0
 """A worker beats this often, and acknowledges nothing when its last beat is older than half the lease."""
 
 # Consent.
-SEALINGS_MAX = 4
-"""How often a window is sealed where withdrawals keep coming meanwhile; the last time it is published all the same."""
 DECISIONS_PER_REQUEST_MAX = 64
 TEXT_HASH_MAX_BYTES = 64
 LOCALE_MAX_LENGTH = 35

@@ -37,17 +37,8 @@ class SealingPorts:
     mechanisms: Mechanisms
 
 
-def release_window(
-    record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, *, final: bool = True
-) -> WindowState:
-    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6).
-
-    Args:
-        record: of the window.
-        ports: what is read from and written to.
-        consent: as it was when sealing began.
-        final: publish also where somebody withdrew since then; else `WithdrawnMeanwhile` is raised and nothing published.
-    """
+def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegister) -> WindowState:
+    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6)."""
     plan, window, store = ports.catalog.plan, record.window, ports.store
     period = plan.privacy.period.window_of(window.end_ms)
     charge = ports.prices.charge(window, store.spent(period.start_ms))
@@ -58,13 +49,10 @@ def release_window(
     except (SegmentLost, KeyGone, TooManyPartitions):
         store.mark_lost(window, entries_of(plan, identity, charge, None), period.start_ms, budget)
         return WindowState.LOST
-    # Whole percents: what anybody reads depends on no single report's timing (R1).
-    length = window.end_ms - window.start_ms
-    completeness = store.serving_ms(window.start_ms, window.end_ms) * 100 // length / 100
+    completeness = store.serving_ms(window.start_ms, window.end_ms) / (window.end_ms - window.start_ms)
     releases = measure(tally, charge, ports.mechanisms, plan=plan, completeness=completeness)
     entries = entries_of(plan, identity, charge, releases)
-    decided_until = None if final else consent.sequence
-    store.publish(window, releases, entries, period.start_ms, budget, carried.after(tally), decided_until)
+    store.publish(window, releases, entries, period.start_ms, budget, carried.after(tally))
     return WindowState.RELEASED
 
 

@@ -112,9 +112,6 @@ class KeyRing(Protocol):
     def destroy(self, name: str) -> None:
         """Makes the key unrecoverable; does nothing where it is gone already."""
 
-    def period_starts(self) -> tuple[int, ...]:
-        """The periods, by start, that have a key which has not been destroyed, or not wholly."""
-
 
 class IntakeLog(Protocol):
     """Durable, encrypted, append-only rows of each storage window (finest resolution).
@@ -138,7 +135,7 @@ class IntakeLog(Protocol):
         """Ends writing and returns how many frames the segment holds."""
 
     def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
-        """How many whole frames a segment holds whose owner died; a torn tail does not count, unless the key is gone."""
+        """How many whole frames a segment holds whose owner died; a torn tail does not count."""
 
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """Rewrites a closed segment of so many frames into runs by bucket, once; does nothing when that is done.
@@ -187,14 +184,11 @@ class StateStore(Protocol):
     def beats(self) -> dict[str, int]:
         """The number of beats of each worker that has not been retired."""
 
-    def retire_worker(self, worker_id: str, now_ms: int) -> None:
-        """Ends a worker that stopped in good order. Its later calls are refused."""
-
-    def declare_dead(self, worker_id: str, seen_beats: int) -> bool:
-        """Ends a worker unless it has beaten since it had so many beats; whether it did. Its later calls are refused."""
+    def retire_worker(self, worker_id: str, now_ms: int | None) -> None:
+        """Ends a worker: stopped in good order at `now_ms`, or declared dead (None). Its later calls are refused."""
 
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
-        """For how many milliseconds of `(start_ms, end_ms]` a worker served, each until a lease after its last beat."""
+        """For how many milliseconds of `(start_ms, end_ms]` at least one worker was serving."""
 
     def register_segment(self, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]) -> Registration:
         """Registers a segment before its first frame.
@@ -242,7 +236,6 @@ class StateStore(Protocol):
         period_start_ms: int,
         budget: PrivacyBudget,
         kept: Mapping[str, bytes],
-        decided_until: int | None = None,
     ) -> None:
         """SEALED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
 
@@ -253,10 +246,8 @@ class StateStore(Protocol):
             period_start_ms: the period that pays.
             budget: of one period.
             kept: by metric with bounded participation, the encrypted set of kept windows after this one.
-            decided_until: the newest decision that the window was sealed with; None to publish whatever came later.
 
         Raises:
-            WithdrawnMeanwhile: somebody withdrew after `decided_until`; nothing was published (P8).
             BudgetExhausted: the period's charges and these exceed the budget.
             StateConflict: the window is not SEALED: somebody else has published it.
         """

@@ -84,17 +84,6 @@ def test_destroying_one_key_leaves_the_others(ring):
 # The key ring in a directory.
 
 
-def test_periods_with_a_key_are_listed(ring):
-    """Periods are listed, negative ones too, while they have a key; other keys and destroyed ones are not."""
-    assert ring.period_starts() == ()
-    for name in ("deployment", "data/1", "period/20", "period/-3", "period/100"):
-        ring.get_or_create(name)
-    assert ring.period_starts() == (-3, 20, 100)
-    ring.destroy("period/20")
-    ring.destroy("period/7")
-    assert ring.period_starts() == (-3, 100)
-
-
 def test_keys_survive_the_process(directory):
     """A ring that is opened again holds the keys, and the destroyed ones stay destroyed."""
     first = DirectoryKeyRing.open(directory, MASTER)
@@ -159,17 +148,6 @@ def test_a_crash_after_the_tombstone_is_repaired(directory):
             call("data/5")
     ring.destroy("data/5")
     assert not (directory / "data" / "5.key").exists()
-
-
-@pytest.mark.parametrize("left", ["key", "abc.new"])
-def test_a_period_whose_destruction_was_cut_short_is_listed(directory, left):
-    """Until its last file is gone a period is listed, so that whoever destroys what is listed finishes the work."""
-    ring = DirectoryKeyRing.open(directory, MASTER)
-    (directory / "period" / "40.destroyed").touch()
-    (directory / "period" / f"40.{left}").touch()
-    assert ring.period_starts() == (40,)
-    ring.destroy("period/40")
-    assert ring.period_starts() == ()
 
 
 def test_the_tombstone_is_durable_before_the_key_is_touched(directory, monkeypatch):

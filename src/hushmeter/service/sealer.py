@@ -12,7 +12,7 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import InvariantError, StateConflict, WithdrawnMeanwhile
+from hushmeter.errors import StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.pipeline import release_window
@@ -45,6 +45,7 @@ class Sealer:
 
     def run(self) -> None:
         """Works until `stop` is called from another thread."""
+        self._finish_destruction()
         while not self._stopping:
             try:
                 self.run_due()
@@ -65,7 +66,6 @@ class Sealer:
         self._close_due()
         self._bury_the_dead()
         ended = self._end_ready()
-        self._destroy_period_keys()
         self._scrub()
         return ended
 
@@ -84,40 +84,33 @@ class Sealer:
                 start = window.end_ms
 
     def _bury_the_dead(self) -> None:
-        """Retires workers whose beat has stood still for a lease, and fences what they left open.
-
-        The clock is read on both sides of the beats: a pause of this process in between makes no worker look dead.
-        """
-        store, clock = self._context.store, self._context.clock
-        before = clock.monotonic_s()
+        """Retires workers whose beat has stood still for a lease, and fences what they left open."""
+        store, now = self._context.store, self._context.clock.monotonic_s()
         beats = store.beats()
-        after = clock.monotonic_s()
         self._seen_beats = {
-            worker: seen if (seen := self._seen_beats.get(worker)) and seen[0] == count else (count, after)
+            worker: seen if (seen := self._seen_beats.get(worker)) and seen[0] == count else (count, now)
             for worker, count in beats.items()
         }
-        for worker, (count, since) in self._seen_beats.items():
-            if before - since >= limits.LEASE_S and store.declare_dead(worker, count):
+        for worker, (_, since) in self._seen_beats.items():
+            if now - since >= limits.LEASE_S:
                 self._log.warning("a worker's lease ran out; fencing its segments", worker=worker)
+                store.retire_worker(worker, None)
 
     def _end_ready(self) -> int:
-        """Publishes every window whose segments are final, in the order of deadlines.
-
-        That order is the schedule's alone: while one window waits for its segments, later ones wait with it, so that no
-        report moves the order of releases and of the ledger (R1). Only a failure lets other resolutions go on.
-        """
+        """Publishes every window whose segments are final, in time order within each resolution."""
         ended, held = 0, set[str]()
-        for record in self._due():
+        for record in self._context.store.windows([WindowState.CLOSING, WindowState.SEALED]):
             if self._stopping:
                 break
             # A later window of a resolution never overtakes an earlier one (P7).
             if record.window.resolution in held:
                 continue
+            if record.state is WindowState.CLOSING and not self._segments_final(record):
+                held.add(record.window.resolution)
+                continue
+            if record.state is WindowState.CLOSING:
+                self._context.store.mark_sealed(record.window)
             try:
-                if record.state is WindowState.CLOSING:
-                    if not self._segments_final(record):
-                        break
-                    self._context.store.mark_sealed(record.window)
                 self._end(record)
             except Exception as error:
                 # Something that an operator can mend, or a defect; the window waits, and those after it.
@@ -127,11 +120,6 @@ class Sealer:
                 continue
             ended += 1
         return ended
-
-    def _due(self) -> list[WindowRecord]:
-        """The windows that have not ended, by deadline, then by end and resolution."""
-        plan, waiting = self._context.plan, self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
-        return sorted(waiting, key=lambda r: plan.resolution(r.window.resolution).deadline_ms(r.window))
 
     def _segments_final(self, record: WindowRecord) -> bool:
         """Whether every segment that may hold rows of a window is closed; a dead worker's are fenced on the way."""
@@ -150,26 +138,18 @@ class Sealer:
         return final
 
     def _end(self, record: WindowRecord) -> None:
+        sequence, decisions = self._context.store.decisions_after(self._consent.sequence)
+        self._consent.take(sequence, decisions)
         with self._meters.seal_seconds.time():
             try:
-                state = self._release(record)
+                state = release_window(record, self._ports, self._consent)
             except StateConflict as conflict:
                 self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
                 return
+        self._destroy_period_key(record.window)
         self._meters.windows.labels(state.value).inc()
         level = self._log.error if state is WindowState.LOST else self._log.info
         level("window ended", window=str(record.window), state=state.value)
-
-    def _release(self, record: WindowRecord) -> WindowState:
-        """Seals and publishes; again where somebody withdrew meanwhile, and in the end whatever came since (P8)."""
-        for attempt in range(1, limits.SEALINGS_MAX + 1):
-            sequence, decisions = self._context.store.decisions_after(self._consent.sequence)
-            self._consent.take(sequence, decisions)
-            try:
-                return release_window(record, self._ports, self._consent, final=attempt == limits.SEALINGS_MAX)
-            except WithdrawnMeanwhile:
-                self._log.info("a withdrawal came while a window was sealed", window=str(record.window))
-        raise InvariantError("the last sealing publishes")
 
     def _scrub(self) -> None:
         """Destroys key and files of every storage window over which all release windows have ended."""
@@ -183,20 +163,26 @@ class Sealer:
             context.keys.destroy(f"data/{start}")
             context.log.destroy(start)
 
-    def _destroy_period_keys(self) -> None:
-        """Destroys each period's key, and what it encrypts, once the last window of every resolution has ended (P3, P7).
+    def _finish_destruction(self) -> None:
+        """Destroys again what a sealer that was killed between publishing and destroying may have left."""
+        coarsest = self._context.plan.coarsest
+        newest = self._context.store.last_window_start(coarsest.name)
+        if newest is not None:
+            for window in (coarsest.span.window_of(newest), coarsest.span.window_from(newest)):
+                self._destroy_period_key(window)
 
-        Every key that is left is looked at each time, so that nothing outlives a failure or a kill in between.
-        """
-        plan, context = self._context.plan, self._context
-        for start in context.keys.period_starts():
-            end = plan.privacy.period.window_from(start).end_ms
-            if all(self._has_ended(r.span.window_of(end)) for r in plan.resolutions):
-                context.store.forget_kept_windows(start)
-                context.keys.destroy(f"period/{start}")
+    def _destroy_period_key(self, window: Window) -> None:
+        """Destroys a period's key, and what it encrypts, once the last window of every resolution has ended (P3, P7)."""
+        plan = self._context.plan
+        period = plan.privacy.period.window_of(window.end_ms)
+        if window.end_ms == period.end_ms and all(
+            self._has_ended(r.span.window_of(period.end_ms)) for r in plan.resolutions
+        ):
+            self._context.keys.destroy(f"period/{period.start_ms}")
+            self._context.store.forget_kept_windows(period.start_ms)
 
     def _has_ended(self, window: Window) -> bool:
-        # The newest first: a window that begins to close after this is read is later than it, and not taken for ended.
+        records = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
         newest = self._context.store.last_window_start(window.resolution)
-        waiting = {r.window for r in self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])}
+        waiting = {r.window for r in records}
         return newest is not None and window.start_ms <= newest and window not in waiting

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from hushmeter.errors import Failure, InvariantError, KeyGone, SegmentLost, ensure
+from hushmeter.errors import Failure, InvariantError, SegmentLost, ensure
 from hushmeter.model.report import ReportBatch
 from hushmeter.ports import KeyRing
 from hushmeter.storage.files import AppendFile, Disk, FileSystem, failure_of
@@ -110,7 +110,6 @@ class FileIntakeLog:
 
         A damaged frame before a whole one was acknowledged, so it counts: `compact` then finds the segment lost by name,
         where leaving it out would lose rows in silence (P1). A missing file holds 0 frames, and is lost to `compact` too.
-        Where the window's key is gone nothing can be told apart: all frames count, and `compact` finds them lost.
 
         Raises:
             KeyUnavailable: the window's key cannot be had.
@@ -123,10 +122,7 @@ class FileIntakeLog:
             return 0
         cipher: AESGCM | None = None
         for number, sealed in enumerate(frames):
-            try:
-                cipher = cipher or self._cipher(storage_start_ms)
-            except KeyGone:
-                return len(frames)
+            cipher = cipher or self._cipher(storage_start_ms)
             with contextlib.suppress(SegmentLost):
                 unseal(cipher, segment, FRAME, number, sealed)
                 count = number + 1

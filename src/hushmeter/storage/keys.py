@@ -29,7 +29,6 @@ _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _WRAPPED_BYTES = _NONCE_BYTES + _KEY_BYTES + 16
 _NAME = re.compile(r"deployment|(?:data|period)/-?\d{1,19}")
-_LIVING = re.compile(r"^-?\d{1,19}\.(?:key$|.*\.new$)")
 _KEY_FILES = ("deployment.key", "data/*.key", "period/*.key")
 _CHECK = "check"
 _CHECK_TEXT = b"hushmeter key ring, format 1".ljust(_KEY_BYTES)
@@ -127,19 +126,6 @@ class DirectoryKeyRing:
             sync_directory(path.parent)
         except OSError as error:
             raise failure_of(error, f"destroying key {name}") from None
-
-    def period_starts(self) -> tuple[int, ...]:
-        """See `KeyRing.period_starts`.
-
-        Raises:
-            KeyUnavailable: the directory cannot be read.
-        """
-        try:
-            names = [file.name for file in (self._directory / "period").iterdir()]
-        except OSError as error:
-            raise KeyUnavailable(f"{self._directory} cannot be listed ({error.strerror}); check the disk") from None
-        found = {name.split(".", 1)[0] for name in names if _LIVING.search(name)}
-        return tuple(sorted(int(start) for start in found))
 
     def _path(self, name: str) -> Path:
         return self._directory / (name if name == _CHECK else f"{name}.key")

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hushmeter.errors import StateConflict, WithdrawnMeanwhile
+from hushmeter.errors import StateConflict
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
@@ -99,13 +99,6 @@ def decisions_after(connection: sa.Connection, sequence: int) -> tuple[int, tupl
     rows = connection.execute(later.order_by(decisions.c.sequence)).all()
     newest = rows[-1].sequence if rows else _newest_decision(connection)
     return newest, tuple(Decision(*row[1:]) for row in rows)
-
-
-def ensure_no_withdrawal_after(connection: sa.Connection, sequence: int) -> None:
-    """Raises `WithdrawnMeanwhile` where consent was withdrawn after a decision (P8)."""
-    later = sa.select(decisions.c.sequence).where(decisions.c.sequence > sequence, decisions.c.given.is_(False)).limit(1)
-    if connection.scalar(later) is not None:
-        raise WithdrawnMeanwhile("consent was withdrawn while the window was sealed; seal it again with that decision")
 
 
 def releases_page(

@@ -80,15 +80,10 @@ class SqlStateStore:
         with self._database.read() as connection:
             return workers.beats(connection)
 
-    def retire_worker(self, worker_id: str, now_ms: int) -> None:
+    def retire_worker(self, worker_id: str, now_ms: int | None) -> None:
         """See `StateStore`; a worker that was declared dead and signs off afterwards is told `LeaseLost`."""
         with self._database.write() as connection:
             workers.retire_worker(connection, worker_id, now_ms)
-
-    def declare_dead(self, worker_id: str, seen_beats: int) -> bool:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            return workers.declare_dead(connection, worker_id, seen_beats)
 
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
         """See `StateStore`."""
@@ -140,13 +135,10 @@ class SqlStateStore:
         period_start_ms: int,
         budget: PrivacyBudget,
         kept: Mapping[str, bytes],
-        decided_until: int | None = None,
     ) -> None:
         """See `StateStore`."""
         rows = windows.rows_of(window, releases)
         with self._database.write() as connection:
-            if decided_until is not None:
-                records.ensure_no_withdrawal_after(connection, decided_until)
             windows.publish(connection, window, rows, entries, period_start_ms=period_start_ms, budget=budget, kept=kept)
 
     def mark_lost(self, window: Window, entries: Sequence[DraftEntry], period_start_ms: int, budget: PrivacyBudget) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hushmeter import limits
 from hushmeter.errors import LeaseLost, WindowClosed, ensure
 from hushmeter.model.time import Window
 from hushmeter.ports import Registration, SegmentRecord
@@ -33,32 +32,26 @@ def beats(connection: sa.Connection) -> dict[str, int]:
     return {row.id: row.beats for row in rows}
 
 
-def retire_worker(connection: sa.Connection, worker_id: str, now_ms: int) -> None:
-    """Ends a worker in good order; one that was declared dead may not sign off afterwards."""
+def retire_worker(connection: sa.Connection, worker_id: str, now_ms: int | None) -> None:
+    """Ends a worker; one that was declared dead was not seen since, and may not sign off afterwards."""
     alive = sa.update(workers).where(workers.c.id == worker_id, workers.c.retired.is_(False))
+    if now_ms is None:
+        connection.execute(alive.values(retired=True))
+        return
     ended = connection.execute(alive.values(retired=True, seen_at_ms=_not_before(now_ms)))
     _ensure_lease(ended.rowcount == 1, worker_id)
 
 
-def declare_dead(connection: sa.Connection, worker_id: str, seen_beats: int) -> bool:
-    """Ends a worker that has not beaten since it had so many beats; false where it has, or is not alive."""
-    silent = sa.update(workers).where(
-        workers.c.id == worker_id, workers.c.retired.is_(False), workers.c.beats == seen_beats
-    )
-    return connection.execute(silent.values(retired=True)).rowcount == 1
-
-
 def serving_ms(connection: sa.Connection, start_ms: int, end_ms: int) -> int:
-    """The length of `(start_ms, end_ms]` that is covered by workers, each until a lease after it was last seen."""
-    lease_ms = round(limits.LEASE_S * 1000)
+    """The length of `(start_ms, end_ms]` that is covered by at least one worker, from its start until it was last seen."""
     lives = connection.execute(
         sa.select(workers.c.started_at_ms, workers.c.seen_at_ms)
-        .where(workers.c.seen_at_ms > start_ms - lease_ms, workers.c.started_at_ms < end_ms)
+        .where(workers.c.seen_at_ms > start_ms, workers.c.started_at_ms < end_ms)
         .order_by(workers.c.started_at_ms)
     )
     covered, reached = 0, start_ms
     for started, seen in lives:
-        upto = min(seen + lease_ms, end_ms)
+        upto = min(seen, end_ms)
         covered += max(0, upto - max(started, reached))
         reached = max(reached, upto)
     return covered

@@ -44,11 +44,6 @@ class MemoryKeyRing:
             self._destroyed.add(name)
             self._keys.pop(name, None)
 
-    def period_starts(self) -> tuple[int, ...]:
-        """See `KeyRing.period_starts`."""
-        with self._lock:
-            return tuple(sorted(int(name.removeprefix("period/")) for name in self._keys if name.startswith("period/")))
-
     def _refuse_destroyed(self, name: str) -> None:
         if name in self._destroyed:
             raise KeyGone(f"key {name} was destroyed")
@@ -96,7 +91,10 @@ class MemoryIntakeLog:
     def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
         """See `IntakeLog.count_frames`."""
         segment = self._segments.get((storage_start_ms, segment_id))
-        return len(segment.frames) if segment else 0
+        if segment is None or not segment.frames:
+            return 0
+        self._keys.get(f"data/{storage_start_ms}")
+        return len(segment.frames)
 
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """See `IntakeLog.compact`."""
