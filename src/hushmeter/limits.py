@@ -82,6 +82,10 @@ LEASE_S = 10.0
 BEAT_S = 2.0
 """A worker beats this often, and acknowledges nothing when its last beat is older than half the lease."""
 
+# Sealing.
+SEALINGS_PER_POLL_MAX = 8
+"""How often a window is sealed again, at one poll, because of withdrawals that came while it was sealed."""
+
 # Consent.
 DECISIONS_PER_REQUEST_MAX = 64
 TEXT_HASH_MAX_BYTES = 64

@@ -38,7 +38,11 @@ class SealingPorts:
 
 
 def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegister) -> WindowState:
-    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6)."""
+    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6).
+
+    Raises:
+        ConsentWithdrawn: somebody withdrew meanwhile; nothing was published, and the window must be sealed again (P8).
+    """
     plan, window, store = ports.catalog.plan, record.window, ports.store
     period = plan.privacy.period.window_of(window.end_ms)
     charge = ports.prices.charge(window, store.spent(period.start_ms))
@@ -52,7 +56,7 @@ def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRe
     completeness = store.serving_ms(window.start_ms, window.end_ms) / (window.end_ms - window.start_ms)
     releases = measure(tally, charge, ports.mechanisms, plan=plan, completeness=completeness)
     entries = entries_of(plan, identity, charge, releases)
-    store.publish(window, releases, entries, period.start_ms, budget, carried.after(tally))
+    store.publish(window, releases, entries, period.start_ms, budget, carried.after(tally), consent)
     return WindowState.RELEASED
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
 
+from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import Charge, DraftEntry, LedgerEntry, PrivacyBudget, PrivacyLoss, Spending
 from hushmeter.model.measurement import Mechanism
@@ -236,6 +237,7 @@ class StateStore(Protocol):
         period_start_ms: int,
         budget: PrivacyBudget,
         kept: Mapping[str, bytes],
+        consent: ConsentRegister,
     ) -> None:
         """SEALED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
 
@@ -246,8 +248,10 @@ class StateStore(Protocol):
             period_start_ms: the period that pays.
             budget: of one period.
             kept: by metric with bounded participation, the encrypted set of kept windows after this one.
+            consent: what the window was sealed with.
 
         Raises:
+            ConsentWithdrawn: since then a unit took consent back that it had given before the window's end (P8).
             BudgetExhausted: the period's charges and these exceed the budget.
             StateConflict: the window is not SEALED: somebody else has published it.
         """

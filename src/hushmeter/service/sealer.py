@@ -6,13 +6,14 @@ harm: publication is guarded by the window's state and a unique key; the lock of
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import structlog
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import StateConflict
+from hushmeter.errors import ConsentWithdrawn, StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.pipeline import release_window
@@ -138,11 +139,9 @@ class Sealer:
         return final
 
     def _end(self, record: WindowRecord) -> None:
-        sequence, decisions = self._context.store.decisions_after(self._consent.sequence)
-        self._consent.take(sequence, decisions)
         with self._meters.seal_seconds.time():
             try:
-                state = release_window(record, self._ports, self._consent)
+                state = self._release(record)
             except StateConflict as conflict:
                 self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
                 return
@@ -150,6 +149,16 @@ class Sealer:
         self._meters.windows.labels(state.value).inc()
         level = self._log.error if state is WindowState.LOST else self._log.info
         level("window ended", window=str(record.window), state=state.value)
+
+    def _release(self, record: WindowRecord) -> WindowState:
+        """Seals and publishes a window, again where a withdrawal came in between: it reaches what is not released (P8)."""
+        for _ in range(limits.SEALINGS_PER_POLL_MAX):
+            self._consent.take(*self._context.store.decisions_after(self._consent.sequence))
+            with contextlib.suppress(ConsentWithdrawn):
+                return release_window(record, self._ports, self._consent)
+        raise ConsentWithdrawn(
+            f"withdrawals kept coming while window {record.window} was sealed; it waits for the next poll"
+        )
 
     def _scrub(self) -> None:
         """Destroys key and files of every storage window over which all release windows have ended."""

@@ -10,6 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, LedgerEntry, PrivacyBudget, Spending
 from hushmeter.model.release import Release
@@ -135,10 +136,12 @@ class SqlStateStore:
         period_start_ms: int,
         budget: PrivacyBudget,
         kept: Mapping[str, bytes],
+        consent: ConsentRegister,
     ) -> None:
         """See `StateStore`."""
         rows = windows.rows_of(window, releases)
         with self._database.write() as connection:
+            records.ensure_still_given(connection, window, consent)
             windows.publish(connection, window, rows, entries, period_start_ms=period_start_ms, budget=budget, kept=kept)
 
     def mark_lost(self, window: Window, entries: Sequence[DraftEntry], period_start_ms: int, budget: PrivacyBudget) -> None:
