@@ -98,21 +98,26 @@ class Sealer:
                 store.retire_worker(worker, None)
 
     def _end_ready(self) -> int:
-        """Publishes every window whose segments are final, in time order within each resolution."""
+        """Ends windows by deadline, so that the order tells nobody which of them had to wait for a late report (R1, T3)."""
         ended, held = 0, set[str]()
-        for record in self._context.store.windows([WindowState.CLOSING, WindowState.SEALED]):
+        due = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+        for record in sorted(due, key=self._turn):
             if self._stopping:
                 break
             # A later window of a resolution never overtakes an earlier one (P7).
             if record.window.resolution in held:
                 continue
-            if record.state is WindowState.CLOSING and not self._segments_final(record):
-                held.add(record.window.resolution)
-                continue
-            if record.state is WindowState.CLOSING:
-                self._context.store.mark_sealed(record.window)
             try:
+                if not self._rows_fixed(record):
+                    break
                 self._end(record)
+            except ConsentWithdrawn as withdrawn:
+                self._log.warning("window waits for the next poll", window=str(record.window), error=str(withdrawn))
+                break
+            except StateConflict as conflict:
+                held.add(record.window.resolution)
+                self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
+                continue
             except Exception as error:
                 # Something that an operator can mend, or a defect; the window waits, and those after it.
                 held.add(record.window.resolution)
@@ -121,6 +126,18 @@ class Sealer:
                 continue
             ended += 1
         return ended
+
+    def _turn(self, record: WindowRecord) -> tuple[int, str]:
+        window = record.window
+        return self._context.plan.resolution(window.resolution).deadline_ms(window), window.resolution
+
+    def _rows_fixed(self, record: WindowRecord) -> bool:
+        """Whether a window is SEALED, or is now, since its segments are final."""
+        if record.state is WindowState.CLOSING:
+            if not self._segments_final(record):
+                return False
+            self._context.store.mark_sealed(record.window)
+        return True
 
     def _segments_final(self, record: WindowRecord) -> bool:
         """Whether every segment that may hold rows of a window is closed; a dead worker's are fenced on the way."""
@@ -140,11 +157,7 @@ class Sealer:
 
     def _end(self, record: WindowRecord) -> None:
         with self._meters.seal_seconds.time():
-            try:
-                state = self._release(record)
-            except StateConflict as conflict:
-                self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
-                return
+            state = self._release(record)
         self._destroy_period_key(record.window)
         self._meters.windows.labels(state.value).inc()
         level = self._log.error if state is WindowState.LOST else self._log.info
