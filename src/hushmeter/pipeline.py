@@ -53,7 +53,8 @@ def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRe
     except (SegmentLost, KeyGone, TooManyPartitions):
         store.mark_lost(window, entries_of(plan, identity, charge, None), period.start_ms, budget)
         return WindowState.LOST
-    completeness = store.serving_ms(window.start_ms, window.end_ms) / (window.end_ms - window.start_ms)
+    # Whole hundredths: no wall-clock time can be read from it (R1).
+    completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100
     releases = measure(tally, charge, ports.mechanisms, plan=plan, completeness=completeness)
     entries = entries_of(plan, identity, charge, releases)
     store.publish(window, releases, entries, period.start_ms, budget, carried.after(tally), consent)

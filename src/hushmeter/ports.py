@@ -189,7 +189,10 @@ class StateStore(Protocol):
         """Ends a worker: stopped in good order at `now_ms`, or declared dead (None). Its later calls are refused."""
 
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
-        """For how many milliseconds of `(start_ms, end_ms]` at least one worker was serving."""
+        """For how many milliseconds of `(start_ms, end_ms]` a worker served, until a lease after it was last seen.
+
+        With the lease a window that had to wait for a worker says the same as one that had not (R1).
+        """
 
     def register_segment(self, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]) -> Registration:
         """Registers a segment before its first frame.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import (
     BudgetExhausted,
@@ -54,6 +55,8 @@ from tests.contract.state_values import (
     state_of,
     url_of,
 )
+
+LEASE_MS = int(limits.LEASE_S * 1_000)
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -140,17 +143,17 @@ class TestWorkers:
             with pytest.raises(LeaseLost):
                 call()
         assert store.segments([0]) == ()
-        assert store.serving_ms(0, 1_000) == (retired_at or 400) - 100
+        assert store.serving_ms(0, 99_000) == (retired_at or 400) - 100 + LEASE_MS
 
     def test_declared_dead_twice(self, store: StateStore) -> None:
         """Declaring an ended worker dead does nothing, so that sealer and worker may race."""
         store.start_worker("a", 100)
         store.retire_worker("a", 500)
         store.retire_worker("a", None)
-        assert store.serving_ms(0, 1_000) == 400
+        assert store.serving_ms(0, 99_000) == 400 + LEASE_MS
 
     def test_serving(self, store: StateStore) -> None:
-        """Serving time is the length of the union of lives, clipped to the window, counted once where they overlap."""
+        """Serving time is the length of the union of lives and a lease each, clipped to the window, counted once."""
         for worker, started, seen in [
             ("a", 100, 300),
             ("b", 200, 400),
@@ -158,13 +161,17 @@ class TestWorkers:
             ("c", 600, 900),
             ("d", 950, 950),
         ]:
-            store.start_worker(worker, started)
-            store.beat(worker, seen)
-        assert store.serving_ms(0, 1_000) == 300 + 300
-        assert store.serving_ms(150, 250) == 100
-        assert store.serving_ms(350, 700) == 50 + 100
-        assert store.serving_ms(400, 600) == 0
-        assert store.serving_ms(900, 2_000) == 0
+            store.start_worker(worker, started * LEASE_MS)
+            store.beat(worker, seen * LEASE_MS)
+
+        def leases(start: int, end: int) -> float:
+            return store.serving_ms(start * LEASE_MS, end * LEASE_MS) / LEASE_MS
+
+        assert leases(0, 1_000) == 301 + 301 + 1
+        assert leases(150, 250) == 100
+        assert leases(350, 700) == 51 + 100
+        assert leases(400, 600) == 1
+        assert leases(401, 600) == leases(951, 2_000) == 0
 
     def test_clock_set_back(self, store: StateStore) -> None:
         """A beat at an earlier moment than the last one takes nothing away."""
@@ -172,7 +179,7 @@ class TestWorkers:
         store.beat("a", 500)
         store.beat("a", 300)
         store.retire_worker("a", 200)
-        assert store.serving_ms(0, 1_000) == 400
+        assert store.serving_ms(0, 99_000) == 400 + LEASE_MS
 
 
 class TestSegments:

@@ -7,10 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from hushmeter import limits
 from hushmeter.errors import LeaseLost, WindowClosed, ensure
 from hushmeter.model.time import Window
 from hushmeter.ports import Registration, SegmentRecord
 from hushmeter.storage.schema import scrubbed, segments, windows, workers
+
+_LEASE_MS = int(limits.LEASE_S * 1_000)
 
 
 def start_worker(connection: sa.Connection, worker_id: str, now_ms: int) -> None:
@@ -43,15 +46,15 @@ def retire_worker(connection: sa.Connection, worker_id: str, now_ms: int | None)
 
 
 def serving_ms(connection: sa.Connection, start_ms: int, end_ms: int) -> int:
-    """The length of `(start_ms, end_ms]` that is covered by at least one worker, from its start until it was last seen."""
+    """The length of `(start_ms, end_ms]` that at least one worker's life covers, each until a lease after it was seen."""
     lives = connection.execute(
         sa.select(workers.c.started_at_ms, workers.c.seen_at_ms)
-        .where(workers.c.seen_at_ms > start_ms, workers.c.started_at_ms < end_ms)
+        .where(workers.c.seen_at_ms > start_ms - _LEASE_MS, workers.c.started_at_ms < end_ms)
         .order_by(workers.c.started_at_ms)
     )
     covered, reached = 0, start_ms
     for started, seen in lives:
-        upto = min(seen, end_ms)
+        upto = min(seen + _LEASE_MS, end_ms)
         covered += max(0, upto - max(started, reached))
         reached = max(reached, upto)
     return covered
