@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterable
 
 import structlog
 
@@ -176,14 +177,11 @@ class Sealer:
     def _scrub(self) -> None:
         """Destroys key and files of every storage window over which all release windows have ended."""
         context = self._context
-        for start in context.log.storage_windows():
-            storage = context.plan.finest.span.window_from(start)
-            over = [r.span.window_of(storage.end_ms) for r in context.plan.resolutions]
-            if not all(self._has_ended(w) for w in over):
-                continue
-            context.store.mark_scrubbed(start)
-            context.keys.destroy(f"data/{start}")
-            context.log.destroy(start)
+        starts = {context.plan.finest.span.end_of(start): start for start in context.log.storage_windows()}
+        for end_ms in self._ended(starts):
+            context.store.mark_scrubbed(starts[end_ms])
+            context.keys.destroy(f"data/{starts[end_ms]}")
+            context.log.destroy(starts[end_ms])
 
     def _finish_destruction(self) -> None:
         """Destroys again what a sealer that was killed between publishing and destroying may have left."""
@@ -197,14 +195,19 @@ class Sealer:
         """Destroys a period's key, and what it encrypts, once the last window of every resolution has ended (P3, P7)."""
         plan = self._context.plan
         period = plan.privacy.period.window_of(window.end_ms)
-        if window.end_ms == period.end_ms and all(
-            self._has_ended(r.span.window_of(period.end_ms)) for r in plan.resolutions
-        ):
+        if window.end_ms == period.end_ms and self._ended([period.end_ms]):
             self._context.keys.destroy(f"period/{period.start_ms}")
             self._context.store.forget_kept_windows(period.start_ms)
 
-    def _has_ended(self, window: Window) -> bool:
-        records = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
-        newest = self._context.store.last_window_start(window.resolution)
-        waiting = {r.window for r in records}
-        return newest is not None and window.start_ms <= newest and window not in waiting
+    def _ended(self, moments_ms: Iterable[int]) -> list[int]:
+        """Those moments whose release windows have ended at every resolution."""
+        store, resolutions = self._context.store, self._context.plan.resolutions
+        # In this order: what another sealer begins in between is newer than the newest, and has not ended.
+        newest = {r.name: store.last_window_start(r.name) for r in resolutions}
+        waiting = {r.window for r in store.windows([WindowState.CLOSING, WindowState.SEALED])}
+
+        def has_ended(window: Window) -> bool:
+            begun = newest[window.resolution]
+            return begun is not None and window.start_ms <= begun and window not in waiting
+
+        return [m for m in moments_ms if all(has_ended(r.span.window_of(m)) for r in resolutions)]
