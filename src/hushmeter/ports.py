@@ -113,6 +113,9 @@ class KeyRing(Protocol):
     def destroy(self, name: str) -> None:
         """Makes the key unrecoverable; does nothing where it is gone already."""
 
+    def periods(self) -> tuple[int, ...]:
+        """Starts of the periods whose key is there, or was not destroyed to the end, in order."""
+
 
 class IntakeLog(Protocol):
     """Durable, encrypted, append-only rows of each storage window (finest resolution).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import structlog
 
@@ -47,7 +47,6 @@ class Sealer:
 
     def run(self) -> None:
         """Works until `stop` is called from another thread."""
-        self._finish_destruction()
         while not self._stopping:
             try:
                 self.run_due()
@@ -68,7 +67,7 @@ class Sealer:
         self._close_due()
         self._bury_the_dead()
         ended = self._end_ready()
-        self._scrub()
+        self._destroy_ended()
         return ended
 
     def _close_due(self) -> None:
@@ -159,7 +158,6 @@ class Sealer:
     def _end(self, record: WindowRecord) -> None:
         with self._meters.seal_seconds.time():
             state = self._release(record)
-        self._destroy_period_key(record.window)
         self._meters.windows.labels(state.value).inc()
         level = self._log.error if state is WindowState.LOST else self._log.info
         level("window ended", window=str(record.window), state=state.value)
@@ -174,30 +172,29 @@ class Sealer:
             f"withdrawals kept coming while window {record.window} was sealed; it waits for the next poll"
         )
 
-    def _scrub(self) -> None:
-        """Destroys key and files of every storage window over which all release windows have ended."""
-        context = self._context
-        starts = {context.plan.finest.span.end_of(start): start for start in context.log.storage_windows()}
+    def _destroy_ended(self) -> None:
+        """Destroys what no window needs any more, and what an earlier attempt or another process left of it (P3, P7)."""
+        context, plan = self._context, self._context.plan
+        periods = {plan.privacy.period.end_of(start): start for start in context.keys.periods()}
+        for end_ms in self._ended(periods):
+            with self._others_go_on(f"period/{periods[end_ms]}"):
+                # The key goes last: while it is there, the next poll comes back to all of this.
+                context.store.forget_kept_windows(periods[end_ms])
+                context.keys.destroy(f"period/{periods[end_ms]}")
+        starts = {plan.finest.span.end_of(start): start for start in context.log.storage_windows()}
         for end_ms in self._ended(starts):
-            context.store.mark_scrubbed(starts[end_ms])
-            context.keys.destroy(f"data/{starts[end_ms]}")
-            context.log.destroy(starts[end_ms])
+            with self._others_go_on(f"data/{starts[end_ms]}"):
+                context.store.mark_scrubbed(starts[end_ms])
+                context.keys.destroy(f"data/{starts[end_ms]}")
+                context.log.destroy(starts[end_ms])
 
-    def _finish_destruction(self) -> None:
-        """Destroys again what a sealer that was killed between publishing and destroying may have left."""
-        coarsest = self._context.plan.coarsest
-        newest = self._context.store.last_window_start(coarsest.name)
-        if newest is not None:
-            for window in (coarsest.span.window_of(newest), coarsest.span.window_from(newest)):
-                self._destroy_period_key(window)
-
-    def _destroy_period_key(self, window: Window) -> None:
-        """Destroys a period's key, and what it encrypts, once the last window of every resolution has ended (P3, P7)."""
-        plan = self._context.plan
-        period = plan.privacy.period.window_of(window.end_ms)
-        if window.end_ms == period.end_ms and self._ended([period.end_ms]):
-            self._context.keys.destroy(f"period/{period.start_ms}")
-            self._context.store.forget_kept_windows(period.start_ms)
+    @contextlib.contextmanager
+    def _others_go_on(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._meters.failures.labels("scrub").inc()
+            self._log.error("destruction failed, will try again", key=key, **told(error))
 
     def _ended(self, moments_ms: Iterable[int]) -> list[int]:
         """Those moments whose release windows have ended at every resolution."""

@@ -44,6 +44,11 @@ class MemoryKeyRing:
             self._destroyed.add(name)
             self._keys.pop(name, None)
 
+    def periods(self) -> tuple[int, ...]:
+        """See `KeyRing.periods`."""
+        with self._lock:
+            return tuple(sorted(int(name.removeprefix("period/")) for name in self._keys if name.startswith("period/")))
+
     def _refuse_destroyed(self, name: str) -> None:
         if name in self._destroyed:
             raise KeyGone(f"key {name} was destroyed")
