@@ -139,7 +139,13 @@ class IntakeLog(Protocol):
         """Ends writing and returns how many frames the segment holds."""
 
     def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
-        """How many whole frames a segment holds whose owner died; a torn tail does not count."""
+        """How many whole frames a segment holds whose owner died; a torn tail does not count.
+
+        Where the window's key is gone it is more than none, so that `compact` says so of a segment that held anything.
+
+        Raises:
+            KeyUnavailable: the window's key is there and cannot be read.
+        """
 
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """Rewrites a closed segment of so many frames into runs by bucket, once; does nothing when that is done.

@@ -96,10 +96,7 @@ class MemoryIntakeLog:
     def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
         """See `IntakeLog.count_frames`."""
         segment = self._segments.get((storage_start_ms, segment_id))
-        if segment is None or not segment.frames:
-            return 0
-        self._keys.get(f"data/{storage_start_ms}")
-        return len(segment.frames)
+        return 0 if segment is None else len(segment.frames)
 
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """See `IntakeLog.compact`."""
