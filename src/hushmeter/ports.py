@@ -194,8 +194,11 @@ class StateStore(Protocol):
     def beats(self) -> dict[str, int]:
         """The number of beats of each worker that has not been retired."""
 
-    def retire_worker(self, worker_id: str, now_ms: int | None) -> None:
-        """Ends a worker: stopped in good order at `now_ms`, or declared dead (None). Its later calls are refused."""
+    def retire_worker(self, worker_id: str, now_ms: int) -> None:
+        """Ends a worker that stops in good order; its later calls, and this one of a worker that was ended, are refused."""
+
+    def declare_dead(self, worker_id: str, beats: int) -> bool:
+        """Ends a worker that has beaten just so often, and says whether it did; one that has beaten since lives on."""
 
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
         """For how many milliseconds of `(start_ms, end_ms]` a worker served, until a lease after it was last seen.

@@ -130,10 +130,14 @@ class TestWorkers:
 
     @pytest.mark.parametrize("retired_at", [500, None])
     def test_lease_lost(self, store: StateStore, retired_at: int | None) -> None:
-        """Whatever a retired worker calls later is refused, and its life grows no longer."""
+        """Whatever a worker calls after it ended is refused, and its life grows no longer."""
         store.start_worker("a", 100)
         store.beat("a", 400)
-        store.retire_worker("a", retired_at)
+        if retired_at is None:
+            assert store.declare_dead("a", 1)
+        else:
+            store.retire_worker("a", retired_at)
+        assert store.beats() == {}
         for call in (
             lambda: store.beat("a", 900),
             lambda: store.retire_worker("a", 900),
@@ -149,8 +153,20 @@ class TestWorkers:
         """Declaring an ended worker dead does nothing, so that sealer and worker may race."""
         store.start_worker("a", 100)
         store.retire_worker("a", 500)
-        store.retire_worker("a", None)
+        for worker in ("a", "never started"):
+            assert not store.declare_dead(worker, 0)
         assert store.serving_ms(0, 99_000) == 400 + LEASE_MS
+
+    def test_a_worker_that_beats_is_not_declared_dead(self, store: StateStore) -> None:
+        """A worker that has beaten since somebody counted its beats lives on; others are not touched."""
+        for worker in ("a", "b"):
+            store.start_worker(worker, 100)
+        store.beat("a", 200)
+        for counted in (0, 2):
+            assert not store.declare_dead("a", counted)
+        store.beat("a", 300)
+        assert store.declare_dead("a", 2)
+        assert store.beats() == {"b": 0}
 
     def test_serving(self, store: StateStore) -> None:
         """Serving time is the length of the union of lives and a lease each, clipped to the window, counted once."""

@@ -15,6 +15,7 @@ from hushmeter.ingest.raw import RawReports
 from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.ports import StateStore
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
@@ -108,6 +109,31 @@ class Hand:
                 self.segments.open(start)
             self.segments.append({start: admission.batch})
         return admission
+
+
+class WatchedStore:
+    """A state store before one of whose calls something happens.
+
+    Args:
+        store: the real one.
+        before: number of the call, from 0.
+        happens: what another process does then.
+    """
+
+    def __init__(self, store: StateStore, before: int, happens: Callable[[], object]) -> None:
+        self._store, self.before, self._happens = store, before, happens
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> object:
+        method = getattr(self._store, name)
+
+        def call(*arguments: object) -> object:
+            self.calls += 1
+            if self.calls == self.before + 1:
+                self._happens()
+            return method(*arguments)
+
+        return call
 
 
 def sums(context: Context, resolution: str) -> dict[int, int]:

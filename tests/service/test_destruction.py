@@ -13,41 +13,14 @@ import pytest
 from hushmeter.errors import Failure
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS, Window
-from hushmeter.ports import StateStore
 from hushmeter.service.context import Context
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
+from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of, sums, windows
 from tests.service.running import await_true
 
 CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 24}}")
 """With kept windows to forget."""
 DAY_DUE = H + DAY_MS + HOUR_MS
-
-
-class WatchedStore:
-    """A state store that lets something happen after one of its calls.
-
-    Args:
-        store: the real one.
-        after: number of the call, from 0.
-        happens: what another process does then.
-    """
-
-    def __init__(self, store: StateStore, after: int, happens: Callable[[], object]) -> None:
-        self._store, self._after, self._happens = store, after, happens
-        self.calls = 0
-
-    def __getattr__(self, name: str) -> object:
-        method = getattr(self._store, name)
-
-        def call(*arguments: object) -> object:
-            answer = method(*arguments)
-            self.calls += 1
-            if self.calls == self._after + 1:
-                self._happens()
-            return answer
-
-        return call
 
 
 def reported(state_dir: Path) -> tuple[Context, FakeClock]:

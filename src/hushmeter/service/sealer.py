@@ -85,17 +85,22 @@ class Sealer:
                 start = window.end_ms
 
     def _bury_the_dead(self) -> None:
-        """Retires workers whose beat has stood still for a lease, and fences what they left open."""
-        store, now = self._context.store, self._context.clock.monotonic_s()
+        """Retires workers whose beat has stood still for a lease, and fences what they left open.
+
+        The sealer itself may be paused between any two steps: a beat counts as new as it can be when it is first seen, and
+        its age is that of the moment before it was seen again.
+        """
+        store, clock = self._context.store, self._context.clock
+        before = clock.monotonic_s()
         beats = store.beats()
+        after = clock.monotonic_s()
         self._seen_beats = {
-            worker: seen if (seen := self._seen_beats.get(worker)) and seen[0] == count else (count, now)
+            worker: seen if (seen := self._seen_beats.get(worker)) and seen[0] == count else (count, after)
             for worker, count in beats.items()
         }
-        for worker, (_, since) in self._seen_beats.items():
-            if now - since >= limits.LEASE_S:
+        for worker, (count, since) in self._seen_beats.items():
+            if before - since >= limits.LEASE_S and store.declare_dead(worker, count):
                 self._log.warning("a worker's lease ran out; fencing its segments", worker=worker)
-                store.retire_worker(worker, None)
 
     def _end_ready(self) -> int:
         """Ends windows by deadline, so that the order tells nobody which of them had to wait for a late report (R1, T3)."""

@@ -81,10 +81,15 @@ class SqlStateStore:
         with self._database.read() as connection:
             return workers.beats(connection)
 
-    def retire_worker(self, worker_id: str, now_ms: int | None) -> None:
+    def retire_worker(self, worker_id: str, now_ms: int) -> None:
         """See `StateStore`; a worker that was declared dead and signs off afterwards is told `LeaseLost`."""
         with self._database.write() as connection:
             workers.retire_worker(connection, worker_id, now_ms)
+
+    def declare_dead(self, worker_id: str, beats: int) -> bool:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            return workers.declare_dead(connection, worker_id, beats)
 
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
         """See `StateStore`."""

@@ -35,14 +35,17 @@ def beats(connection: sa.Connection) -> dict[str, int]:
     return {row.id: row.beats for row in rows}
 
 
-def retire_worker(connection: sa.Connection, worker_id: str, now_ms: int | None) -> None:
-    """Ends a worker; one that was declared dead was not seen since, and may not sign off afterwards."""
+def retire_worker(connection: sa.Connection, worker_id: str, now_ms: int) -> None:
+    """Ends a worker that stops in good order; one that was declared dead may not sign off afterwards."""
     alive = sa.update(workers).where(workers.c.id == worker_id, workers.c.retired.is_(False))
-    if now_ms is None:
-        connection.execute(alive.values(retired=True))
-        return
     ended = connection.execute(alive.values(retired=True, seen_at_ms=_not_before(now_ms)))
     _ensure_lease(ended.rowcount == 1, worker_id)
+
+
+def declare_dead(connection: sa.Connection, worker_id: str, beats: int) -> bool:
+    """Ends a worker whose beats are still so many; it was not seen since."""
+    silent = sa.and_(workers.c.id == worker_id, workers.c.retired.is_(False), workers.c.beats == beats)
+    return connection.execute(sa.update(workers).where(silent).values(retired=True)).rowcount == 1
 
 
 def serving_ms(connection: sa.Connection, start_ms: int, end_ms: int) -> int:
