@@ -251,6 +251,14 @@ class IntakeWorker:
             self._period_keys[period_start_ms] = key
         return key
 
+    def _forget_period_keys(self) -> None:
+        """Forgets the keys of periods that take no report any more: a key that the ring destroys must live nowhere (P3)."""
+        plan, now = self._context.plan, self._segments.now_ms()
+        for start in list(self._period_keys):
+            end = plan.privacy.period.end_of(start)
+            if all(r.deadline_ms(r.span.window_of(end)) <= now for r in plan.resolutions):
+                del self._period_keys[start]
+
     def _follow(self) -> bool:
         """Takes in decisions that other processes recorded; true if there were any."""
         sequence, decisions = self._context.store.decisions_after(self._register.sequence)
@@ -279,6 +287,7 @@ class IntakeWorker:
             receipt.set_result((self._register.states(self._door.subject(unit)), now))
 
     def _tick(self) -> None:
+        self._forget_period_keys()
         try:
             self._segments.tick()
         except LeaseLost:
