@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hushmeter.model.consent import Decision
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
-from hushmeter.ports import KeyRing
+from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.context import Context
 from hushmeter.service.meters import Meters
 from hushmeter.service.worker import IntakeWorker
@@ -85,3 +86,48 @@ def test_period_keys_leave_memory_when_their_period_takes_no_report(tmp_path: Pa
             assert (await worker.submit(late)).accepted == 0
 
     asyncio.run(run())
+
+
+class StallingStore:
+    """A state store that records decisions when it is let, and fails at the second attempt in a way that nobody foresaw."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self._attempts = 0
+        self.asked, self.may_go_on = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def record_decisions(self, decisions: Sequence[Decision]) -> int:
+        self.asked.set()
+        assert self.may_go_on.wait(30)
+        self._attempts += 1
+        if self._attempts == 2:
+            raise ValueError("a defect")
+        return self._store.record_decisions(decisions)
+
+
+def test_a_defect_while_decisions_are_recorded_stops_nobody_else(tmp_path: Path) -> None:
+    """All callers whose decisions were recorded together hear of the defect; earlier and later ones are answered."""
+    context = opened(tmp_path, FakeClock(H))
+    store = StallingStore(context.store)
+    context = dataclasses.replace(context, store=store)  # type: ignore[arg-type]
+    answers: list[object] = []
+
+    async def run() -> None:
+        async with working(context) as worker:
+            first = asyncio.create_task(worker.decide(b"first", YES))
+            await asyncio.to_thread(store.asked.wait, 30)
+            together = [asyncio.create_task(worker.decide(b"%d" % n, YES)) for n in range(3)]
+            await asyncio.sleep(0)
+            store.may_go_on.set()
+            answers.append(await first)
+            answers.extend(await asyncio.gather(*together, return_exceptions=True))
+            answers.append(await worker.decide(b"last", YES))
+
+    # A worker whose event loop is blocked must fail this test, and not stop the suite.
+    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert [type(answer) for answer in answers] == [tuple, ValueError, ValueError, ValueError, tuple]

@@ -18,7 +18,7 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import Failure, HushmeterError, LeaseLost, Overloaded
+from hushmeter.errors import Failure, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
 from hushmeter.ingest.identity import pseudonym_of, subject_of
 from hushmeter.ingest.raw import RawReports
@@ -270,16 +270,17 @@ class IntakeWorker:
         waiting, self._decisions = self._decisions, []
         if not waiting:
             return
-        now = self._segments.now_ms()
-        stamped = [
-            Decision(self._door.subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
-            for unit, decisions, _ in waiting
-            for d in decisions
-        ]
         try:
+            now = self._segments.now_ms()
+            stamped = [
+                Decision(self._door.subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
+                for unit, decisions, _ in waiting
+                for d in decisions
+            ]
             self._context.store.record_decisions(stamped)
             self._follow()
-        except HushmeterError as error:
+        except Exception as error:
+            # Every caller must hear of it, whatever it is.
             for _, _, receipt in waiting:
                 receipt.set_exception(error)
             return
