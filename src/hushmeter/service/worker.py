@@ -254,6 +254,14 @@ class IntakeWorker:
             self._period_keys[period_start_ms] = key
         return key
 
+    def _forget_period_keys(self) -> None:
+        """Forgets the keys of periods that take no report any more: a key that the ring destroys must live nowhere (P3)."""
+        plan, now = self._context.plan, self._segments.now_ms()
+        for start in list(self._period_keys):
+            end = plan.privacy.period.end_of(start)
+            if all(r.deadline_ms(r.span.window_of(end)) <= now for r in plan.resolutions):
+                del self._period_keys[start]
+
     def _follow(self) -> bool:
         """Takes in decisions that other processes recorded; true if there were any."""
         sequence, decisions = self._context.store.decisions_after(self._register.sequence)
@@ -265,13 +273,13 @@ class IntakeWorker:
         waiting, self._decisions = self._decisions, []
         if not waiting:
             return
-        now = self._segments.now_ms()
-        stamped = [
-            Decision(self._door.subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
-            for unit, decisions, _ in waiting
-            for d in decisions
-        ]
         try:
+            now = self._segments.now_ms()
+            stamped = [
+                Decision(self._door.subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
+                for unit, decisions, _ in waiting
+                for d in decisions
+            ]
             self._context.store.record_decisions(stamped)
             self._follow()
         except Exception as error:
@@ -283,21 +291,13 @@ class IntakeWorker:
             receipt.set_result((self._register.states(self._door.subject(unit)), now))
 
     def _tick(self) -> None:
+        self._forget_period_keys()
         try:
             self._segments.tick()
         except LeaseLost:
             self._log.warning("declared dead while paused; starting over under another name")
             self._segments.enlist()
         self._follow()
-        self._forget_old_keys()
-
-    def _forget_old_keys(self) -> None:
-        """Drops the keys of periods that take no report any more (P3)."""
-        plan, now = self._context.plan, self._segments.now_ms()
-        for start in list(self._period_keys):
-            end = plan.privacy.period.window_from(start).end_ms
-            if all(r.deadline_ms(r.span.window_of(end)) <= now for r in plan.resolutions):
-                del self._period_keys[start]
 
     def _retire(self) -> None:
         try:

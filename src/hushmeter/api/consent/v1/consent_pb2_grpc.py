@@ -53,7 +53,7 @@ class ConsentServiceServicer:
 
     def SetConsent(self, request, context):
         """Records decisions. They bind from the moment the answer arrives: every release whose sealing begins later is without a
-        unit that withdrew. Where a withdrawal comes while a window is sealed, it is sealed again, up to three times.
+        unit that withdrew. Where a withdrawal comes while a window is sealed, it is sealed again, up to seven times.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
