@@ -20,6 +20,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.service.harness import H, agree, finish, hour_of, read, serving
 from tests.service.running import Running
 
+DECLARED = ["joins", "setup", "drift", "crashed", "theme", "short_lived"]
 HOURS = 73
 """Of the first three days and an hour: what `service` has released at 1h."""
 
@@ -62,7 +63,7 @@ def raw_query(service: Running, **fields: object) -> list[object]:
 def test_what_can_be_asked_is_listed(service: Running) -> None:
     """The listing names every metric of the plan with its views, resolutions and statistics, and each has an answer."""
     listed = service.analyst.metrics()
-    assert [m.name for m in listed.metrics] == ["joins", "setup", "drift", "crashed", "theme", "short_lived"]
+    assert [m.name for m in listed.metrics] == [*DECLARED, "participants"]
     assert list(listed.metrics[3].purposes) == ["tuning", "research"]
     assert listed.metrics[1].kind == "distribution"
     assert listed.metrics[1].unit == "ms"
@@ -231,7 +232,7 @@ def test_each_release_states_what_it_cost(service: Running) -> None:
     for entry in ledger_of(service):
         f = entry.fields
         key = (f["metric"], tuple(f["view"]), f["resolution"], f["window_start_ms"])  # type: ignore[arg-type]
-        charged[key] = charged.get(key, Fraction(0)) + Fraction(str(f["rho"]))
+        charged[key] = charged.get(key, Fraction(0)) + Fraction(str(f["loss"]))
     told = set()
     for metric in service.analyst.metrics().metrics:
         for view, resolution in itertools.product(metric.views, metric.resolutions):
@@ -254,7 +255,7 @@ def test_the_ledger_that_is_served_holds(service: Running) -> None:
     assert summary.head_hash == entries[-1].entry_hash
     assert [e.sequence for e in service.analyst.ledger(len(entries) - 2)] == [len(entries) - i for i in (2, 1, 0)]
     assert list(service.analyst.ledger(len(entries) + 1)) == []
-    altered = replace(entries[7], content=entries[7].content.replace('"rho":"', '"rho":"1'))
+    altered = replace(entries[7], content=entries[7].content.replace('"loss":"', '"loss":"1'))
     with pytest.raises(LedgerBroken, match="entry 8 was altered"):
         verify_chain([*entries[:7], altered, *entries[8:]])
     with pytest.raises(LedgerBroken, match="entry 8 is missing"):
@@ -297,13 +298,14 @@ def test_a_whole_period_spends_no_more_than_its_budget(service: Running) -> None
     verify_budget(summary, budget)
     of_week = [e.fields for e in entries if e.fields["period_start_ms"] == H]
     unspent = {"1h": 168, "1d": 7}
+    spent = summary.by_period[H].amount
     for resolution, windows in unspent.items():
         short = [f for f in of_week if (f["metric"], f["resolution"]) == ("short_lived", resolution)]
         paid = {f["window_start_ms"] for f in short}
-        price = sum(Fraction(str(f["rho"])) for f in short if f["window_start_ms"] == H)
-        summary.rho_by_period[H] += price * (windows - len(paid))  # type: ignore[index]
+        price = sum(Fraction(str(f["loss"])) for f in short if f["window_start_ms"] == H)
+        spent += price * (windows - len(paid))
         assert 0 < len(paid) < windows
-    assert summary.rho_by_period[H] == budget.rho
+    assert spent == budget.loss.amount
     rows = service.analyst.releases("drift", resolution="1h", end=H + 7 * DAY_MS).to_pylist()
     assert [hour_of(r) for r in rows] == list(range(7 * 24))
     assert {e["mechanism"] for e in of_week} == {"discrete_gaussian"}

@@ -355,7 +355,7 @@ def test_a_lost_segment_is_charged_and_told(tmp_path: Path, harm: Callable[[Path
         for entry in service.context.store.ledger():
             f = entry.fields
             of_window, start = prices[str(f["resolution"])], int(str(f["window_start_ms"]))
-            of_window[start] = of_window.get(start, Fraction(0)) + Fraction(str(f["rho"]))
+            of_window[start] = of_window.get(start, Fraction(0)) + Fraction(str(f["loss"]))
             assert (f["mechanism"] == "lost") == (start == H)
         assert len(set(prices["1h"].values())) == 1
         assert sum(prices["1d"].values()) > 0
@@ -403,7 +403,7 @@ def test_the_border_of_a_period_is_one_of_windows(tmp_path: Path) -> None:
         service.advance_to(H + WEEK_MS + DAY_MS + HOUR_MS)
         assert read(service, "joins", "sum", "1h") == {(7 * 24 - 1,): 1, (7 * 24,): 10}
         assert read(service, "joins", "sum", "1d") == {(6 * 24,): 1, (7 * 24,): 10}
-        spent = verify_chain(service.context.store.ledger()).rho_by_period
+        spent = verify_chain(service.context.store.ledger()).by_period
         assert sorted(spent) == [H, H + WEEK_MS]
 
 

@@ -101,10 +101,11 @@ class AnalystClient:
             roll_up_time: add all windows up, where that is lawful.
 
         Returns:
-            Columns metric, resolution, window_start, window_end, one a dimension of the view, statistic, component, value,
-            noise_std, interval_low, interval_high, unit, selected, consistent_value, consistent_std, consistent_low,
-            consistent_high, consistent_as_of (null where no identity between views is exact), rho, epsilon, delta,
-            completeness, plan_version, release_id, rolled_up_from, max_windows.
+            Columns metric, resolution, window_start, window_end, one a dimension of the view (`by_metric` where a dimension
+            is called as another column is, such as that of `capped`), statistic, component, value, noise_std, interval_low,
+            interval_high, unit, selected, consistent_value, consistent_std, consistent_low, consistent_high,
+            consistent_as_of (null where no identity between views is exact), rho, epsilon, delta, completeness,
+            plan_version, release_id, rolled_up_from, max_windows.
 
         Raises:
             grpc.RpcError: the question is refused; its details say what to ask instead.
@@ -166,10 +167,21 @@ def table_of(releases: Iterable[Release]) -> pa.Table:
             )
             for e in release.estimates
         )
-    fields = [*_FIXED, *((name, pa.dictionary(pa.int32(), pa.string())) for name in dimensions), *_NUMBERS]
+    fields = [*_FIXED, *((name, pa.dictionary(pa.int32(), pa.string())) for name in _columns_of(dimensions)), *_NUMBERS]
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(fields)
     arrays = [_array(values, kind) for values, (_, kind) in zip(columns, fields, strict=True)]
     return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _columns_of(dimensions: Sequence[str]) -> list[str]:
+    """The names of dimensions' columns: `by_NAME` where another column has that name already."""
+    names = [name for name, _ in (*_FIXED, *_NUMBERS)]
+    for dimension in dimensions:
+        column = dimension
+        while column in names:
+            column = f"by_{column}"
+        names.append(column)
+    return names[len(_FIXED) + len(_NUMBERS) :]
 
 
 def _agreement(estimate: Estimate) -> tuple[object, ...]:

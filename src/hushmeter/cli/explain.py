@@ -22,8 +22,9 @@ from hushmeter.model.plan import Plan
 from hushmeter.model.time import iso
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.check import PlanReport, check_plan
+from hushmeter.plan.objective import USEFUL_ERROR
 from hushmeter.plan.reading import parse_plan
-from hushmeter.query.prediction import USEFUL_ERROR, Prediction, predict
+from hushmeter.query.prediction import Prediction, predict
 from hushmeter.service.founding import budget_of, read_plan_file
 
 _BARS_MAX = 60

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import grpc
 import typer
 
+from hushmeter.cli import printing
 from hushmeter.errors import QueryRefused
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _ONLY_IN_DATA = frozenset(
     {"metric", "resolution", "window_end", "plan_version", "rolled_up_from", "rho", "delta", "release_id", "completeness"}
     | {"max_windows", "consistent_value", "consistent_std", "consistent_low", "consistent_high", "consistent_as_of"}
 )
+_ALWAYS = frozenset({"window_start", "statistic", "value", "noise_std", "interval_low", "interval_high", "epsilon"})
+"""Columns that are printed also where all of their cells are zero; others are left out where they say nothing."""
 _HEADINGS = {"window_start": "window", "noise_std": "std", "interval_low": "low", "interval_high": "high"}
 
 
@@ -104,7 +107,12 @@ def _print(table: pa.Table, out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = [name for name in table.column_names if name not in _ONLY_IN_DATA]
+    empty = {None, False, ""}
+    shown = [
+        name
+        for name in table.column_names
+        if name not in _ONLY_IN_DATA and (name in _ALWAYS or not empty.issuperset(table.column(name).unique().to_pylist()))
+    ]
     printed = Table(box=box.SIMPLE)
     for name in shown:
         numeric = table.schema.field(name).type == "double"
@@ -112,8 +120,7 @@ def _print(table: pa.Table, out: Path | None) -> None:
     for row in table.select(shown).to_pylist():
         printed.add_row(*(_cell(row[name]) for name in shown))
     if out is None:
-        console = Console()
-        console.print(printed)
+        printing.console().print(printed)
     else:
         with out.open("w", encoding="utf-8") as file:
             Console(file=file, width=200).print(printed)
@@ -127,7 +134,6 @@ def _cell(value: object) -> str:
 
 def _list_metrics(client: object) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from hushmeter.analyst import AnalystClient
@@ -143,7 +149,7 @@ def _list_metrics(client: object) -> None:
         table.add_row(
             m.name, m.kind, views, ", ".join(m.resolutions), ", ".join(m.statistics), m.unit, ", ".join(m.purposes)
         )
-    console = Console()
+    console = printing.console()
     console.print(table)
     b = answer.budget
     console.print(

@@ -19,12 +19,10 @@ from hushmeter.model.plan import Kind, Metric, Plan, Statistic
 from hushmeter.model.release import NoisyVector
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.plan.measurements import derivation
-from hushmeter.plan.shares import expected_units
+from hushmeter.plan.objective import USEFUL_ERROR, expected_units
 from hushmeter.query.estimates import estimate
 from hushmeter.query.sums import Sums
 
-USEFUL_ERROR = 0.1
-"""A partition counts as useful where the standard error is at most this share of the value."""
 _CLAMPED = 0.05
 """Share of units that bounding alters, of a typical fleet."""
 
@@ -133,7 +131,7 @@ def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
     each: dict[MeasurementName, float | list[float]] = {
         MeasurementName.UNITS: 1,
         MeasurementName.EVENTS: m.bound / 2,
-        MeasurementName.SUM: (bounds.low + bounds.high) / 2 or m.bound / 2,
+        MeasurementName.SUM: (bounds.low + bounds.high) * bounds.max_events / 4 or m.bound / 2,
         MeasurementName.UNIT_MEAN: 0,
         MeasurementName.EVENT_SUM: 0,
         # Values spread evenly over the range have the mean square R^2 / 3 of 2x - l - u.
@@ -164,15 +162,17 @@ def _unit(metric: Metric, statistic: Statistic) -> str:
 
 def _advice(metric: Metric, m: Measurement, statistic: Statistic) -> str:
     """One change that would halve the error; noise grows with the bound and with the root of l0, and falls with units."""
-    fourfold = "or give the metric four times the weight"
+    if metric.kind is Kind.BUILT_IN:
+        return "twice the units"
+    otherwise = "or weight x 4"
     if m.l0 >= 4:
-        return f"lower max_partitions from {m.l0} to {m.l0 // 4}, {fourfold}"
+        return f"max_partitions {m.l0 // 4} instead of {m.l0}, {otherwise}"
     bounds = metric.bounds[m.resolution]
     by_range = {Statistic.SUM, Statistic.MEAN, Statistic.VARIANCE, Statistic.RATIO, Statistic.NUMERATOR}
-    if metric.kind is not Kind.BUILT_IN and statistic in by_range and bounds.width > 1:
-        return f"make the range half as wide if values allow it, {fourfold}"
+    if statistic in by_range and bounds.width > 1:
+        return f"half the range, {otherwise}"
     if m.bound > 1 and bounds.max_events >= 2 and statistic in {Statistic.EVENTS, Statistic.DENOMINATOR}:
-        return f"lower the most events from {bounds.max_events} to {bounds.max_events // 2}, {fourfold}"
+        return f"max_events {bounds.max_events // 2} instead of {bounds.max_events}, {otherwise}"
     if m.view:
-        return f"drop a dimension of the view, or twice as many units, {fourfold}"
-    return f"twice as many units, {fourfold}"
+        return f"a dimension less, {otherwise}"
+    return f"twice the units, {otherwise}"

@@ -75,7 +75,7 @@ def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
         Currency.ZCDP: PrivacyLoss(mechanisms.zcdp_budget(epsilon, conversion), halved),
         Currency.PURE: PrivacyLoss(Fraction(epsilon), 2 * halved),
     }
-    currency = choose_currency(plan, {c: loss.amount for c, loss in losses.items()})
+    currency = choose_currency(plan, losses)
     return PrivacyBudget(epsilon, delta, currency, losses[currency])
 
 
