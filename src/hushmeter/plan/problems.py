@@ -28,6 +28,3 @@ class Problems:
         """Raises `PlanError` where there is any."""
         if self._lines:
             raise PlanError("the plan is not valid:\n  " + "\n  ".join(self._lines))
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
