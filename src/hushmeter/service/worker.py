@@ -18,7 +18,7 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import Failure, LeaseLost, Overloaded
+from hushmeter.errors import Failure, KeyGone, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
 from hushmeter.ingest.identity import pseudonym_of, subject_of
 from hushmeter.ingest.raw import RawReports
@@ -178,7 +178,10 @@ class IntakeWorker:
     # What follows runs on the intake thread alone.
 
     def _answers(self, messages: Sequence[RawReports]) -> Sequence[Outcome | Exception]:
-        """Commits messages together; where that fails through a defect, one by one, so that only its cause is refused."""
+        """Commits messages together; where one of them may be why that fails, one by one, so that it alone is refused.
+
+        The disk fails all alike; a defect, or an hour whose key is gone, is a matter of some.
+        """
         try:
             with self._meters.commit_seconds.time():
                 return self._commit(messages)
@@ -186,7 +189,7 @@ class IntakeWorker:
             # Every caller must hear of it, whatever it is.
             self._meters.failures.labels("commit").inc()
             self._log.error("commit failed", **told(error))
-            if len(messages) == 1 or isinstance(error, Failure):
+            if len(messages) == 1 or (isinstance(error, Failure) and not isinstance(error, KeyGone)):
                 return [error] * len(messages)
         return [answer for message in messages for answer in self._answers([message])]
 
