@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hushmeter.errors import KeyGone
+import pytest
+
+from hushmeter import limits
+from hushmeter.errors import KeyGone, Overloaded
 from hushmeter.model.consent import Decision
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.ports import KeyRing, StateStore
@@ -156,3 +159,22 @@ def test_an_hour_without_its_key_refuses_its_own_messages_alone(tmp_path: Path) 
     assert isinstance(gone, KeyGone)
     assert isinstance(after, Outcome)
     assert before.accepted == after.accepted == 1
+
+
+def test_a_refusal_to_judge_tells_nothing_of_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many reports of others wait to be judged, whoever is refused reads the same words (R1)."""
+    context = opened(tmp_path, FakeClock(H))
+    monkeypatch.setattr(limits, "QUEUED_REPORTS_MAX", 10)
+
+    async def run() -> set[str]:
+        texts = set()
+        async with working(context) as worker:
+            for waiting in (1, 7):
+                many, more = (reports(context, ["u"] * n, H) for n in (waiting, 10))
+                judged, refused = await asyncio.gather(worker.validate(many), worker.validate(more), return_exceptions=True)
+                assert isinstance(judged, Outcome)
+                assert isinstance(refused, Overloaded)
+                texts.add(str(refused))
+        return texts
+
+    assert len(asyncio.run(run())) == 1

@@ -108,7 +108,7 @@ class IntakeWorker:
     async def validate(self, raw: RawReports) -> Outcome:
         """Answers as `submit` would, and stores nothing; as bounded as what waits for the disk."""
         if self._validating + len(raw) > limits.QUEUED_REPORTS_MAX:
-            raise Overloaded(f"{self._validating} reports wait to be judged; at most {limits.QUEUED_REPORTS_MAX} may")
+            raise Overloaded(f"too many reports wait to be judged; at most {limits.QUEUED_REPORTS_MAX} may")
 
         def judge() -> Outcome:
             now = self._segments.now_ms()
