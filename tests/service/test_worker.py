@@ -9,11 +9,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from hushmeter import limits
+from hushmeter.errors import KeyGone, Overloaded
 from hushmeter.model.consent import Decision
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.context import Context
 from hushmeter.service.meters import Meters
+from hushmeter.service.queue import Outcome
 from hushmeter.service.worker import IntakeWorker
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, opened, reports
@@ -131,3 +136,45 @@ def test_a_defect_while_decisions_are_recorded_stops_nobody_else(tmp_path: Path)
     thread.start()
     thread.join(30)
     assert [type(answer) for answer in answers] == [tuple, ValueError, ValueError, ValueError, tuple]
+
+
+def test_an_hour_without_its_key_refuses_its_own_messages_alone(tmp_path: Path) -> None:
+    """Of messages that are committed together, those for an hour whose key is gone are refused, and the others taken."""
+    clock = FakeClock(H)
+    context = opened(tmp_path, clock)
+
+    async def run() -> list[object]:
+        async with working(context) as worker:
+            await worker.decide(b"u", YES)
+            clock.set(H + 30 * MINUTE_MS)
+            assert (await worker.submit(reports(context, ["u"], clock.now_ms()))).accepted == 1
+            context.keys.destroy(f"data/{H}")
+            clock.set(H + 90 * MINUTE_MS)
+            ends = [H + 90 * MINUTE_MS, H + 20 * MINUTE_MS, H + 80 * MINUTE_MS]
+            messages = [reports(context, ["u"], end) for end in ends]
+            return await asyncio.gather(*(worker.submit(m) for m in messages), return_exceptions=True)
+
+    before, gone, after = asyncio.run(run())
+    assert isinstance(before, Outcome)
+    assert isinstance(gone, KeyGone)
+    assert isinstance(after, Outcome)
+    assert before.accepted == after.accepted == 1
+
+
+def test_a_refusal_to_judge_tells_nothing_of_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many reports of others wait to be judged, whoever is refused reads the same words (R1)."""
+    context = opened(tmp_path, FakeClock(H))
+    monkeypatch.setattr(limits, "QUEUED_REPORTS_MAX", 10)
+
+    async def run() -> set[str]:
+        texts = set()
+        async with working(context) as worker:
+            for waiting in (1, 7):
+                many, more = (reports(context, ["u"] * n, H) for n in (waiting, 10))
+                judged, refused = await asyncio.gather(worker.validate(many), worker.validate(more), return_exceptions=True)
+                assert isinstance(judged, Outcome)
+                assert isinstance(refused, Overloaded)
+                texts.add(str(refused))
+        return texts
+
+    assert len(asyncio.run(run())) == 1

@@ -71,8 +71,8 @@ class IntakeQueue:
             or self._tokens + len(raw.tokens) > limits.QUEUED_TOKENS_MAX
         ):
             raise Overloaded(
-                f"too much waits for the disk; at most {limits.QUEUED_REPORTS_MAX} reports with "
-                f"{limits.QUEUED_POINTS_MAX} points and {limits.QUEUED_TOKENS_MAX} tokens may: try again in a moment"
+                f"too much waits for the disk; at most {limits.QUEUED_REPORTS_MAX} reports with {limits.QUEUED_POINTS_MAX} "
+                f"points and {limits.QUEUED_TOKENS_MAX} tokens may: try again in a moment"
             )
         pending = Pending(raw, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)

@@ -108,9 +108,7 @@ class IntakeWorker:
     async def validate(self, raw: RawReports) -> Outcome:
         """Answers as `submit` would, and stores nothing; as bounded as what waits for the disk."""
         if self._validating + len(raw) > limits.QUEUED_REPORTS_MAX:
-            raise Overloaded(
-                f"too much waits to be judged; at most {limits.QUEUED_REPORTS_MAX} reports may: try again soon"
-            )
+            raise Overloaded(f"too many reports wait to be judged; at most {limits.QUEUED_REPORTS_MAX} may: try again soon")
 
         def judge() -> Outcome:
             now = self._segments.now_ms()
@@ -180,7 +178,10 @@ class IntakeWorker:
     # What follows runs on the intake thread alone.
 
     def _answers(self, messages: Sequence[RawReports]) -> Sequence[Outcome | Exception]:
-        """Commits messages together; where a defect or a destroyed key refuses, one by one, so that only its cause is."""
+        """Commits messages together; where one of them may be why that fails, one by one, so that it alone is refused.
+
+        The disk fails all alike; a defect, or an hour whose key is gone, is a matter of some.
+        """
         try:
             with self._meters.commit_seconds.time():
                 return self._commit(messages)
@@ -188,8 +189,7 @@ class IntakeWorker:
             # Every caller must hear of it, whatever it is.
             self._meters.failures.labels("commit").inc()
             self._log.error("commit failed", **told(error))
-            of_all = isinstance(error, Failure) and not isinstance(error, KeyGone)
-            if len(messages) == 1 or of_all:
+            if len(messages) == 1 or (isinstance(error, Failure) and not isinstance(error, KeyGone)):
                 return [error] * len(messages)
         return [answer for message in messages for answer in self._answers([message])]
 
