@@ -11,6 +11,7 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError
@@ -140,7 +141,7 @@ def print_predictions(console: Console, priced: Priced, predictions: Sequence[Pr
     table.add_column("to halve the error")
     for p in predictions:
         view = f" by {', '.join(p.view)}" if p.view else ""
-        noise = f"{p.noise_std:,.3g}{' ' + p.unit if p.unit else ''}"
+        noise = Text(f"{p.noise_std:,.3g}{' ' + p.unit if p.unit else ''}")
         useful = f"{p.smallest_partition:,} units"
         colour = "red" if p.warning else "default"
         error = f"[{colour}]{_percent(p.relative_error)}[/]"

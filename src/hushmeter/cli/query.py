@@ -106,6 +106,7 @@ def _print(table: pa.Table, out: Path | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     empty = {None, False, ""}
     shown = [
@@ -118,7 +119,7 @@ def _print(table: pa.Table, out: Path | None) -> None:
         numeric = table.schema.field(name).type == "double"
         printed.add_column(_HEADINGS.get(name, name), justify="right" if numeric else "left", no_wrap=True)
     for row in table.select(shown).to_pylist():
-        printed.add_row(*(_cell(row[name]) for name in shown))
+        printed.add_row(*(Text(_cell(row[name])) for name in shown))
     if out is None:
         printing.console().print(printed)
     else:
@@ -135,6 +136,7 @@ def _cell(value: object) -> str:
 def _list_metrics(client: object) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     from hushmeter.analyst import AnalystClient
 
@@ -147,7 +149,7 @@ def _list_metrics(client: object) -> None:
     for m in answer.metrics:
         views = "\n".join(_view(v.dimensions, v.private_partitions, v.expected_hidden_share) for v in m.views)
         table.add_row(
-            m.name, m.kind, views, ", ".join(m.resolutions), ", ".join(m.statistics), m.unit, ", ".join(m.purposes)
+            m.name, m.kind, views, ", ".join(m.resolutions), ", ".join(m.statistics), Text(m.unit), ", ".join(m.purposes)
         )
     console = printing.console()
     console.print(table)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hushmeter.model.ledger import MeasurementCharge, PrivacyBudget
-from hushmeter.model.measurement import FIXED_POINT, Measurement, MeasurementName
+from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import Kind, Metric, Plan, Statistic
 from hushmeter.model.release import NoisyVector
 from hushmeter.plan.expectation import hidden_share
@@ -120,7 +120,7 @@ def _predict(
         smallest_partition=max(1, math.ceil(units * relative / USEFUL_ERROR)),
         share=share,
         hidden_share=hidden_share(plan, selecting[0]) if selecting else 0.0,
-        advice=_advice(metric, first, statistic),
+        advice=_advice(metric, used[0], statistic),
     )
 
 
@@ -128,10 +128,11 @@ def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
     """What a typical partition's vector would be, with the noise that it would have."""
     m = charge.measurement
     bounds = metric.bounds[m.resolution]
+    events = 1 if metric.kind is Kind.COUNTER else bounds.max_events / 2
     each: dict[MeasurementName, float | list[float]] = {
         MeasurementName.UNITS: 1,
         MeasurementName.EVENTS: m.bound / 2,
-        MeasurementName.SUM: (bounds.low + bounds.high) * bounds.max_events / 4 or m.bound / 2,
+        MeasurementName.SUM: events * (bounds.low + bounds.high) / 2 or m.bound / 2,
         MeasurementName.UNIT_MEAN: 0,
         MeasurementName.EVENT_SUM: 0,
         # Values spread evenly over the range have the mean square R^2 / 3 of 2x - l - u.
@@ -160,19 +161,25 @@ def _unit(metric: Metric, statistic: Statistic) -> str:
     return metric.unit if statistic in in_units else ""
 
 
-def _advice(metric: Metric, m: Measurement, statistic: Statistic) -> str:
-    """One change that would halve the error; noise grows with the bound and with the root of l0, and falls with units."""
+def _advice(metric: Metric, charge: MeasurementCharge, statistic: Statistic) -> str:
+    """One change that would halve the error.
+
+    Noise grows with the bound, and errors fall with units; Gaussian noise goes with the roots of l0 and of the budget,
+    Laplace noise with both themselves.
+    """
     if metric.kind is Kind.BUILT_IN:
         return "twice the units"
-    otherwise = "or weight x 4"
-    if m.l0 >= 4:
-        return f"max_partitions {m.l0 // 4} instead of {m.l0}, {otherwise}"
+    m, factor = charge.measurement, 2 if charge.mechanism.laplace else 4
+    otherwise = f"or weight x {factor}"
+    if m.l0 >= factor:
+        return f"max_partitions {m.l0 // factor} instead of {m.l0}, {otherwise}"
     bounds = metric.bounds[m.resolution]
     by_range = {Statistic.SUM, Statistic.MEAN, Statistic.VARIANCE, Statistic.RATIO, Statistic.NUMERATOR}
     if statistic in by_range and bounds.width > 1:
         return f"half the range, {otherwise}"
     if m.bound > 1 and bounds.max_events >= 2 and statistic in {Statistic.EVENTS, Statistic.DENOMINATOR}:
-        return f"max_events {bounds.max_events // 2} instead of {bounds.max_events}, {otherwise}"
+        limit = "max_denominator" if metric.kind is Kind.RATIO else "max_events"
+        return f"{limit} {bounds.max_events // 2} instead of {bounds.max_events}, {otherwise}"
     if m.view:
         return f"a dimension less, {otherwise}"
     return f"twice the units, {otherwise}"
