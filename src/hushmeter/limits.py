@@ -86,6 +86,10 @@ LEASE_S = 10.0
 BEAT_S = 2.0
 """A worker beats this often, and acknowledges nothing when its last beat is older than half the lease."""
 
+# Sealing.
+SEALINGS_MAX = 8
+"""How often a window is sealed where withdrawals keep coming meanwhile; the last time it is published all the same."""
+
 # Consent.
 DECISIONS_PER_REQUEST_MAX = 64
 TEXT_HASH_MAX_BYTES = 64

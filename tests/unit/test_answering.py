@@ -360,7 +360,7 @@ def test_views_with_shared_bounding_agree() -> None:
     told = {view: answered(ask("talk", view=view), releases) for view in PLAN.metric("talk").views}
     ((_, raw),) = of(releases, "talk", ())
     assert told[()].estimates[2].values.tolist() != [[350.0]], "there is noise"
-    assert told[()].estimates[1].values[0, 0] == pytest.approx(raw.vectors[MeasurementName.WEIGHTS].values.sum() / 2**16)
+    assert told[()].estimates[1].values[0, 0] == pytest.approx(raw.vectors[MeasurementName.EVENTS].values.sum())
     additive = {Statistic.EVENTS, Statistic.SUM, Statistic.HISTOGRAM, Statistic.MEAN, Statistic.VARIANCE}
     for answer_ in told.values():
         assert set(answer_.agreeing) == additive
