@@ -15,7 +15,7 @@ import numpy as np
 
 from hushmeter.model.ledger import MeasurementCharge, PrivacyBudget
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
-from hushmeter.model.plan import Kind, Metric, Plan, Statistic
+from hushmeter.model.plan import Kind, Metric, Plan, Statistic, Weighting
 from hushmeter.model.release import NoisyVector
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.plan.measurements import derivation
@@ -129,6 +129,7 @@ def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
     m = charge.measurement
     bounds = metric.bounds[m.resolution]
     events = 1 if metric.kind is Kind.COUNTER else bounds.max_events / 2
+    weight = events if metric.weighting is Weighting.EVENT else 1
     each: dict[MeasurementName, float | list[float]] = {
         MeasurementName.UNITS: 1,
         MeasurementName.EVENTS: m.bound / 2,
@@ -136,8 +137,8 @@ def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
         MeasurementName.UNIT_MEAN: 0,
         MeasurementName.EVENT_SUM: 0,
         # Values spread evenly over the range have the mean square R^2 / 3 of 2x - l - u.
-        MeasurementName.SQUARES: -m.bound / 3,
-        MeasurementName.WEIGHTS: m.bound / m.columns / (2 if m.bound > FIXED_POINT else 1),
+        MeasurementName.SQUARES: -(bounds.width**2) * weight / 3,
+        MeasurementName.WEIGHTS: FIXED_POINT * weight / m.columns,
         MeasurementName.CLAMPED: [_CLAMPED, 1 - _CLAMPED],
         MeasurementName.CAPPED: [0.5, 0.5],
     }
@@ -164,8 +165,8 @@ def _unit(metric: Metric, statistic: Statistic) -> str:
 def _advice(metric: Metric, charge: MeasurementCharge, statistic: Statistic) -> str:
     """One change that would halve the error.
 
-    Noise grows with the bound and errors fall with units; Gaussian noise goes with the roots of l0 and of the budget, Laplace
-    noise with both themselves.
+    Noise grows with the bound, and errors fall with units; Gaussian noise goes with the roots of l0 and of the budget,
+    Laplace noise with both themselves.
     """
     if metric.kind is Kind.BUILT_IN:
         return "twice the units"
