@@ -3,16 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
 OUT ?= demo-out
+RESULTS ?= benchmarks/out
 ARGS ?=
 
-.PHONY: demo test check lint types architecture protos-fresh protos lock clean
+.PHONY: demo test bench check lint types architecture protos-fresh protos lock clean
 
 demo: $(READY)
 	$(BIN)/hushmeter demo --out $(OUT) $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# The peers are needed here alone, so they have a lock of their own.
+bench: $(PEERS)
+	$(BIN)/python -m benchmarks.utility --json $(RESULTS)/utility.json $(ARGS)
 
 check: lint types architecture protos-fresh
 
@@ -41,6 +47,8 @@ protos: $(READY)
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group check --group build --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+	$(BIN)/uv pip compile --group bench --constraint requirements.lock --universal --no-build \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o benchmarks/requirements.lock
 
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,5 +56,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+$(PEERS): $(READY) benchmarks/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo-out
+	rm -rf $(VENV) build dist demo-out benchmarks/out

@@ -17,10 +17,12 @@ import opendp.prelude as dp
 
 from benchmarks.engines.common import QUANTILES, Answers, Float, Task
 from benchmarks.workloads import Events
+from hushmeter.model.measurement import Mechanism
 from hushmeter.noise.opendp import OpenDPMechanisms
 
 dp.enable_features("contrib")
 
+_Select = Callable[[dict[str, int]], dict[str, int]]
 _NEEDS = {
     "units": ("units",),
     "sum": ("sum",),
@@ -120,3 +122,36 @@ def quantiles_of(e: Events, bins: Float) -> Float:
         if curve[-1] > 0:
             found[row] = [np.interp(q * curve[-1], curve, e.borders) for q in QUANTILES]
     return found
+
+
+def opendp_private_runs(task: Task) -> Iterator[Answers]:
+    """Endless runs of a task for units of private partitions: each day's counts through the threshold mechanism.
+
+    Epsilon and delta of each day are the whole's divided by the number of days; the threshold is the smallest that OpenDP's
+    map allows, Laplace or Gaussian noise whichever leads to the smaller one.
+    """
+    e, epsilon, delta = task.events, task.epsilon / task.days, task.delta / task.days
+    mechanisms = OpenDPMechanisms()
+    # Half of delta converts rho, the other half is for the threshold; Laplace noise needs it for the threshold only.
+    rho = mechanisms.zcdp_budget(epsilon, delta / 2)
+    gaussian = _threshold_run(Mechanism.GAUSSIAN_THRESHOLD, math.sqrt(e.l0 / (2 * float(rho))), e.l0, delta / 2)
+    laplace = _threshold_run(Mechanism.LAPLACE_THRESHOLD, e.l0 / epsilon, e.l0, delta)
+    _, draw = min((gaussian, laplace), key=lambda run: run[0])
+    exact = [_bounded(e.on(day))["units"][:, 0].astype(int).tolist() for day in range(task.days)]
+    while True:
+        units = np.full((task.days, e.partition_count, 1), np.nan)
+        for day, counts in enumerate(exact):
+            for name, noisy in draw({str(i): count for i, count in enumerate(counts) if count}).items():
+                units[day, int(name), 0] = noisy
+        yield {"units": units}
+
+
+def _threshold_run(
+    mechanism: Mechanism, scale: float, l0: int, delta: float
+) -> tuple[int, Callable[[object], dict[str, int]]]:
+    threshold = OpenDPMechanisms().threshold(mechanism, scale=scale, l0=l0, delta=Fraction(delta))
+    domain = dp.map_domain(dp.atom_domain(T=str), dp.atom_domain(T="i64"))
+    distance = dp.absolute_distance(T="f64")
+    if mechanism.laplace:
+        return threshold, dp.m.make_laplace_threshold(domain, dp.l01inf_distance(distance), scale, threshold)
+    return threshold, dp.m.make_gaussian_threshold(domain, dp.l02inf_distance(distance), scale, threshold)

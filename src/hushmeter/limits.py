@@ -63,6 +63,10 @@ RANGE_MAX = 2**31
 """Largest absolute value of a metric's range, in resolution steps."""
 EVENTS_PER_UNIT_MAX = 2**14
 """Largest `max_events`."""
+SQUARES_EVENTS_MAX = 2**20
+"""Events of one unit and partition beyond which sums of squares are scaled down before they are centered."""
+SQUARES_VALUE_MAX = 2**19
+"""Distance from zero, in steps, of values whose variance is released; `16 SQUARES_EVENTS_MAX` of its squares fit int64."""
 UNITS_MAX = 2**27
 """Units that one window may hold; `plan check` proves that no sum of theirs leaves int64 (P6)."""
 WINDOWS_PER_PERIOD_MAX = 2_000
@@ -81,6 +85,10 @@ LEASE_S = 10.0
 """A worker whose beat has not moved for this long is declared dead by the sealer."""
 BEAT_S = 2.0
 """A worker beats this often, and acknowledges nothing when its last beat is older than half the lease."""
+
+# Sealing.
+SEALINGS_MAX = 8
+"""How often a window is sealed where withdrawals keep coming meanwhile; the last time it is published all the same."""
 
 # Consent.
 DECISIONS_PER_REQUEST_MAX = 64

@@ -37,8 +37,20 @@ class SealingPorts:
     mechanisms: Mechanisms
 
 
-def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegister) -> WindowState:
-    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6)."""
+def release_window(
+    record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, *, last: bool = False
+) -> WindowState:
+    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6).
+
+    Args:
+        record: of the window.
+        ports: what is read from and written to.
+        consent: as it was when sealing began.
+        last: publish also where somebody withdrew meanwhile.
+
+    Raises:
+        ConsentWithdrawn: somebody withdrew meanwhile; nothing was published, and the window must be sealed again (P8).
+    """
     plan, window, store = ports.catalog.plan, record.window, ports.store
     period = plan.privacy.period.window_of(window.end_ms)
     charge = ports.prices.charge(window, store.spent(period.start_ms))
@@ -49,10 +61,11 @@ def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRe
     except (SegmentLost, KeyGone, TooManyPartitions):
         store.mark_lost(window, entries_of(plan, identity, charge, None), period.start_ms, budget)
         return WindowState.LOST
-    completeness = store.serving_ms(window.start_ms, window.end_ms) / (window.end_ms - window.start_ms)
+    # Whole hundredths: no wall-clock time can be read from it (R1).
+    completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100
     releases = measure(tally, charge, ports.mechanisms, plan=plan, completeness=completeness)
     entries = entries_of(plan, identity, charge, releases)
-    store.publish(window, releases, entries, period.start_ms, budget, carried.after(tally))
+    store.publish(window, releases, entries, period.start_ms, budget, carried.after(tally), None if last else consent)
     return WindowState.RELEASED
 
 

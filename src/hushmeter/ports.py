@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
 
+from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import Charge, DraftEntry, LedgerEntry, PrivacyBudget, PrivacyLoss, Spending
 from hushmeter.model.measurement import Mechanism
@@ -112,6 +113,9 @@ class KeyRing(Protocol):
     def destroy(self, name: str) -> None:
         """Makes the key unrecoverable; does nothing where it is gone already."""
 
+    def periods(self) -> tuple[int, ...]:
+        """Starts of the periods whose key is there, or was not destroyed to the end, in order."""
+
 
 class IntakeLog(Protocol):
     """Durable, encrypted, append-only rows of each storage window (finest resolution).
@@ -135,7 +139,13 @@ class IntakeLog(Protocol):
         """Ends writing and returns how many frames the segment holds."""
 
     def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
-        """How many whole frames a segment holds whose owner died; a torn tail does not count."""
+        """How many whole frames a segment holds whose owner died; a torn tail does not count.
+
+        Where the window's key is gone it is more than none, so that `compact` says so of a segment that held anything.
+
+        Raises:
+            KeyUnavailable: the window's key is there and cannot be read.
+        """
 
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """Rewrites a closed segment of so many frames into runs by bucket, once; does nothing when that is done.
@@ -184,11 +194,17 @@ class StateStore(Protocol):
     def beats(self) -> dict[str, int]:
         """The number of beats of each worker that has not been retired."""
 
-    def retire_worker(self, worker_id: str, now_ms: int | None) -> None:
-        """Ends a worker: stopped in good order at `now_ms`, or declared dead (None). Its later calls are refused."""
+    def retire_worker(self, worker_id: str, now_ms: int) -> None:
+        """Ends a worker that stops in good order; its later calls, and this one of a worker that was ended, are refused."""
+
+    def declare_dead(self, worker_id: str, beats: int) -> bool:
+        """Ends a worker that has beaten just so often, and says whether it did; one that has beaten since lives on."""
 
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
-        """For how many milliseconds of `(start_ms, end_ms]` at least one worker was serving."""
+        """For how many milliseconds of `(start_ms, end_ms]` a worker served, until a lease after it was last seen.
+
+        With the lease a window that had to wait for a worker says the same as one that had not (R1).
+        """
 
     def register_segment(self, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]) -> Registration:
         """Registers a segment before its first frame.
@@ -236,6 +252,7 @@ class StateStore(Protocol):
         period_start_ms: int,
         budget: PrivacyBudget,
         kept: Mapping[str, bytes],
+        consent: ConsentRegister | None,
     ) -> None:
         """SEALED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
 
@@ -246,8 +263,10 @@ class StateStore(Protocol):
             period_start_ms: the period that pays.
             budget: of one period.
             kept: by metric with bounded participation, the encrypted set of kept windows after this one.
+            consent: what the window was sealed with; None to publish whatever was decided since.
 
         Raises:
+            ConsentWithdrawn: since then a unit took consent back that it had given before the window's end (P8).
             BudgetExhausted: the period's charges and these exceed the budget.
             StateConflict: the window is not SEALED: somebody else has published it.
         """

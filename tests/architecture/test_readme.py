@@ -43,7 +43,7 @@ def test_the_tour_works(tmp_path: Path) -> None:
     assert run("plan", "init", "plan.yaml", cwd=tmp_path).returncode == 0
     checked = run("plan", "check", "plan.yaml", cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
-    for line in ("epsilon    4.000", "epsilon    5.848", "epsilon   10.862", "epsilon   41.717"):
+    for line in ("epsilon    4.000", "epsilon    5.841", "epsilon   10.823", "epsilon   41.269"):
         assert line in checked.stdout
         assert line in README
     target = f"127.0.0.1:{free_port()}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hushmeter.consent.register import ConsentRegister
 from hushmeter.ledger.accountant import period_loss
 from hushmeter.model.ledger import DraftEntry, PrivacyBudget, PrivacyLoss, Spending, canonical_json
 from hushmeter.model.measurement import Currency, MeasurementName, Mechanism
@@ -21,6 +22,8 @@ RHO = Fraction(1, 3)
 BUDGET = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1)))
 SELECTING = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1), Fraction(1e-8) / 2))
 """With half of delta for private partitions (C5)."""
+NOBODY = ConsentRegister(())
+"""No unit has decided anything."""
 ENDED = (WindowState.RELEASED, WindowState.LOST)
 ALL_BEGUN = (WindowState.CLOSING, WindowState.SEALED, *ENDED)
 DEPLOYMENT = Deployment(
@@ -111,7 +114,7 @@ def publish(
 ) -> None:
     """Publishes one release of a window, with two entries of half the cost each."""
     entries = [entry(rho / 2, note, period_start_ms=period_start_ms) for note in (window.start_ms, "second")]
-    store.publish(window, [release(window)], entries, period_start_ms, BUDGET, kept or {})
+    store.publish(window, [release(window)], entries, period_start_ms, BUDGET, kept or {}, NOBODY)
 
 
 def lose(store: StateStore, window: Window, rho: Fraction = RHO) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hushmeter import limits
-from hushmeter.errors import Failure, InvariantError, KeyUnavailable, SegmentLost, StorageFull
+from hushmeter.errors import Failure, InvariantError, KeyGone, KeyUnavailable, SegmentLost, StorageFull
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.testing.disk import FaultyDisk, PowerCut
@@ -241,13 +241,24 @@ def test_without_its_key_a_window_is_neither_written_nor_read(log, keys):
     fresh = log.create(START)
     for call in (
         lambda: log.append(START, fresh, rows_of(1, 3)),
-        lambda: log.count_frames(START, closed),
         lambda: log.compact(START, closed, 1),
         lambda: log.read(START, [compacted], 0, 0),
         lambda: log.bucket_bits(START, [compacted]),
     ):
         with pytest.raises(KeyUnavailable, match="destroyed"):
             call()
+
+
+def test_a_dead_owners_segment_is_lost_with_its_key(log, keys):
+    """What held rows still counts frames once the key is gone, and is told to be lost; what held none counts none."""
+    left, empty = log.create(START), log.create(START)
+    log.append(START, left, rows_of(2, 1))
+    keys.destroy(f"data/{START}")
+    frames = log.count_frames(START, left)
+    assert frames > 0
+    assert log.count_frames(START, empty) == 0
+    with pytest.raises(KeyGone, match="destroyed"):
+        log.compact(START, left, frames)
 
 
 def test_only_an_open_segment_takes_rows(log):

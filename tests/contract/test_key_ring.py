@@ -84,6 +84,17 @@ def test_destroying_one_key_leaves_the_others(ring):
 # The key ring in a directory.
 
 
+def test_periods_are_listed_until_their_key_is_destroyed(ring):
+    """Of all keys only those of periods are listed, in order, and none that was destroyed or never made."""
+    assert ring.periods() == ()
+    for name in ("deployment", "data/7", "period/30", "period/-4", "period/5"):
+        ring.get_or_create(name)
+    assert ring.periods() == (-4, 5, 30)
+    ring.destroy("period/5")
+    ring.destroy("period/6")
+    assert ring.periods() == (-4, 30)
+
+
 def test_keys_survive_the_process(directory):
     """A ring that is opened again holds the keys, and the destroyed ones stay destroyed."""
     first = DirectoryKeyRing.open(directory, MASTER)
@@ -148,6 +159,19 @@ def test_a_crash_after_the_tombstone_is_repaired(directory):
             call("data/5")
     ring.destroy("data/5")
     assert not (directory / "data" / "5.key").exists()
+
+
+@pytest.mark.parametrize("left", ["0.key", "0.abc.new"])
+def test_a_period_is_listed_while_anything_of_its_key_is_left(directory, left):
+    """A crash after the tombstone leaves a period in the list, and destroying its key again takes it out."""
+    ring = DirectoryKeyRing(directory, MASTER)
+    ring.get_or_create("period/0")
+    wrapped = (directory / "period" / "0.key").read_bytes()
+    ring.destroy("period/0")
+    (directory / "period" / left).write_bytes(wrapped)
+    assert ring.periods() == (0,)
+    ring.destroy("period/0")
+    assert ring.periods() == ()
 
 
 def test_the_tombstone_is_durable_before_the_key_is_touched(directory, monkeypatch):

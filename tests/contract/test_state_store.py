@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from hushmeter import limits
+from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import (
     BudgetExhausted,
+    ConsentWithdrawn,
     InvariantError,
     LeaseLost,
     StateConflict,
@@ -36,6 +39,7 @@ from tests.contract.state_values import (
     BLOCKS,
     BUDGET,
     DEPLOYMENT,
+    NOBODY,
     RHO,
     SELECTING,
     cost,
@@ -51,6 +55,8 @@ from tests.contract.state_values import (
     state_of,
     url_of,
 )
+
+LEASE_MS = int(limits.LEASE_S * 1_000)
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -124,10 +130,14 @@ class TestWorkers:
 
     @pytest.mark.parametrize("retired_at", [500, None])
     def test_lease_lost(self, store: StateStore, retired_at: int | None) -> None:
-        """Whatever a retired worker calls later is refused, and its life grows no longer."""
+        """Whatever a worker calls after it ended is refused, and its life grows no longer."""
         store.start_worker("a", 100)
         store.beat("a", 400)
-        store.retire_worker("a", retired_at)
+        if retired_at is None:
+            assert store.declare_dead("a", 1)
+        else:
+            store.retire_worker("a", retired_at)
+        assert store.beats() == {}
         for call in (
             lambda: store.beat("a", 900),
             lambda: store.retire_worker("a", 900),
@@ -137,17 +147,29 @@ class TestWorkers:
             with pytest.raises(LeaseLost):
                 call()
         assert store.segments([0]) == ()
-        assert store.serving_ms(0, 1_000) == (retired_at or 400) - 100
+        assert store.serving_ms(0, 99_000) == (retired_at or 400) - 100 + LEASE_MS
 
     def test_declared_dead_twice(self, store: StateStore) -> None:
         """Declaring an ended worker dead does nothing, so that sealer and worker may race."""
         store.start_worker("a", 100)
         store.retire_worker("a", 500)
-        store.retire_worker("a", None)
-        assert store.serving_ms(0, 1_000) == 400
+        for worker in ("a", "never started"):
+            assert not store.declare_dead(worker, 0)
+        assert store.serving_ms(0, 99_000) == 400 + LEASE_MS
+
+    def test_a_worker_that_beats_is_not_declared_dead(self, store: StateStore) -> None:
+        """A worker that has beaten since somebody counted its beats lives on; others are not touched."""
+        for worker in ("a", "b"):
+            store.start_worker(worker, 100)
+        store.beat("a", 200)
+        for counted in (0, 2):
+            assert not store.declare_dead("a", counted)
+        store.beat("a", 300)
+        assert store.declare_dead("a", 2)
+        assert store.beats() == {"b": 0}
 
     def test_serving(self, store: StateStore) -> None:
-        """Serving time is the length of the union of lives, clipped to the window, counted once where they overlap."""
+        """Serving time is the length of the union of lives and a lease each, clipped to the window, counted once."""
         for worker, started, seen in [
             ("a", 100, 300),
             ("b", 200, 400),
@@ -155,13 +177,17 @@ class TestWorkers:
             ("c", 600, 900),
             ("d", 950, 950),
         ]:
-            store.start_worker(worker, started)
-            store.beat(worker, seen)
-        assert store.serving_ms(0, 1_000) == 300 + 300
-        assert store.serving_ms(150, 250) == 100
-        assert store.serving_ms(350, 700) == 50 + 100
-        assert store.serving_ms(400, 600) == 0
-        assert store.serving_ms(900, 2_000) == 0
+            store.start_worker(worker, started * LEASE_MS)
+            store.beat(worker, seen * LEASE_MS)
+
+        def leases(start: int, end: int) -> float:
+            return store.serving_ms(start * LEASE_MS, end * LEASE_MS) / LEASE_MS
+
+        assert leases(0, 1_000) == 301 + 301 + 1
+        assert leases(150, 250) == 100
+        assert leases(350, 700) == 51 + 100
+        assert leases(400, 600) == 1
+        assert leases(401, 600) == leases(951, 2_000) == 0
 
     def test_clock_set_back(self, store: StateStore) -> None:
         """A beat at an earlier moment than the last one takes nothing away."""
@@ -169,7 +195,7 @@ class TestWorkers:
         store.beat("a", 500)
         store.beat("a", 300)
         store.retire_worker("a", 200)
-        assert store.serving_ms(0, 1_000) == 400
+        assert store.serving_ms(0, 99_000) == 400 + LEASE_MS
 
 
 class TestSegments:
@@ -354,7 +380,7 @@ class TestPublishing:
         seal(store, hour(0))
         made = selected(hour(0))
         delta = Fraction(1, 10**9)
-        store.publish(hour(0), [made], [entry(RHO, delta=delta)], 0, SELECTING, {})
+        store.publish(hour(0), [made], [entry(RHO, delta=delta)], 0, SELECTING, {}, NOBODY)
         ((_, found),) = store.releases("calls", ("app_version",), "1h", 0, HOUR_MS)
         assert found.keys == made.keys
         assert found.key == made.key
@@ -366,7 +392,7 @@ class TestPublishing:
     def test_window_without_metrics(self, store: StateStore) -> None:
         """A window that releases nothing costs nothing and ends all the same."""
         seal(store, hour(0))
-        store.publish(hour(0), [], [], 0, BUDGET, {})
+        store.publish(hour(0), [], [], 0, BUDGET, {}, NOBODY)
         assert state_of(store, hour(0)) is WindowState.RELEASED
         assert list(store.ledger()) == []
 
@@ -418,9 +444,9 @@ class TestPublishing:
         for number in range(3):
             seal(store, hour(number))
             entries = [entry(Fraction(1, 10), number), entry(Fraction(1, 20), number, measurement="sum", cap=2)]
-            store.publish(hour(number), [], entries, 0, BUDGET, {})
+            store.publish(hour(number), [], entries, 0, BUDGET, {}, NOBODY)
         seal(store, day(0))
-        store.publish(day(0), [], [entry(Fraction(1, 7))], 0, BUDGET, {})
+        store.publish(day(0), [], [entry(Fraction(1, 7))], 0, BUDGET, {}, NOBODY)
         units, sums = "call_setup/platform/1h/units", "call_setup/platform/1h/sum"
         assert set(store.spent(0)) == {
             Spending(units, 1_000, PrivacyLoss(Fraction(1, 10)), 3),
@@ -433,14 +459,14 @@ class TestPublishing:
         """Windows beyond a series' cap cost nothing more; in another series the same charge does not fit (C2, P7)."""
         for number in range(6):
             seal(store, hour(number))
-            store.publish(hour(number), [], [entry(Fraction(1, 2), number, cap=2)], 0, BUDGET, {})
+            store.publish(hour(number), [], [entry(Fraction(1, 2), number, cap=2)], 0, BUDGET, {}, NOBODY)
         assert cost(store) == BUDGET.loss.amount
         assert len(list(store.ledger())) == 6
         seal(store, hour(6))
         for more in (entry(Fraction(1, 2), cap=2, measurement="sum"), entry(Fraction(1, 2) + Fraction(1, 10**30), cap=2)):
             with pytest.raises(BudgetExhausted):
-                store.publish(hour(6), [], [more], 0, BUDGET, {})
-        store.publish(hour(6), [], [entry(Fraction(1, 2), cap=2)], 0, BUDGET, {})
+                store.publish(hour(6), [], [more], 0, BUDGET, {}, NOBODY)
+        store.publish(hour(6), [], [entry(Fraction(1, 2), cap=2)], 0, BUDGET, {}, NOBODY)
 
     def test_delta_is_exact(self, store: StateStore) -> None:
         """Partition selection spends its share of delta to the last; a little more is refused and changes nothing (C5)."""
@@ -448,13 +474,13 @@ class TestPublishing:
         for number in range(4):
             seal(store, hour(number))
             if number < 3:
-                store.publish(hour(number), [], [entry(Fraction(1, 10), delta=share)], 0, SELECTING, {})
+                store.publish(hour(number), [], [entry(Fraction(1, 10), delta=share)], 0, SELECTING, {}, NOBODY)
         before = everything(store, hour(3))
         for spending in (entry(Fraction(1, 10), delta=Fraction(1, 10**60)), entry(Fraction(1, 10**9), delta=share)):
             with pytest.raises(BudgetExhausted, match=r"1h 1970-01-01T03:00:00Z .* and delta "):
-                store.publish(hour(3), [release(hour(3))], [spending], 0, SELECTING, {"call_setup": b"new"})
+                store.publish(hour(3), [release(hour(3))], [spending], 0, SELECTING, {"call_setup": b"new"}, NOBODY)
             assert everything(store, hour(3)) == before
-        store.publish(hour(3), [], [entry(Fraction(1, 10))], 0, SELECTING, {})
+        store.publish(hour(3), [], [entry(Fraction(1, 10))], 0, SELECTING, {}, NOBODY)
 
     def test_entries_say_what_they_spend(self, store: StateStore) -> None:
         """An entry whose content states another spending than its draft, or none, is a defect and changes nothing."""
@@ -474,7 +500,7 @@ class TestPublishing:
         for draft in [*drafts, free]:
             for entries in ([draft], [honest, draft], [draft, honest]):
                 with pytest.raises(InvariantError, match="does not say what it spends"):
-                    store.publish(hour(0), [release(hour(0))], entries, 0, SELECTING, {"call_setup": b"new"})
+                    store.publish(hour(0), [release(hour(0))], entries, 0, SELECTING, {"call_setup": b"new"}, NOBODY)
                 assert everything(store, hour(0)) == before
         with pytest.raises(InvariantError, match="does not say what it spends"):
             store.mark_lost(hour(0), [drafts[0]], 0, SELECTING)
@@ -485,7 +511,7 @@ class TestPublishing:
         seal(store, hour(0))
         before = everything(store, hour(0))
         with pytest.raises(InvariantError, match="period"):
-            store.publish(hour(0), [release(hour(0))], [entry(RHO, period_start_ms=WEEK_MS)], 0, BUDGET, {})
+            store.publish(hour(0), [release(hour(0))], [entry(RHO, period_start_ms=WEEK_MS)], 0, BUDGET, {}, NOBODY)
         assert everything(store, hour(0)) == before
 
     def test_releases_of_another_window(self, store: StateStore) -> None:
@@ -493,7 +519,7 @@ class TestPublishing:
         seal(store, hour(0))
         before = everything(store, hour(0))
         with pytest.raises(InvariantError, match="is not of window"):
-            store.publish(hour(0), [release(hour(1))], [entry(RHO)], 0, BUDGET, {})
+            store.publish(hour(0), [release(hour(1))], [entry(RHO)], 0, BUDGET, {}, NOBODY)
         assert everything(store, hour(0)) == before
 
     def test_drawn_once(self, store: StateStore) -> None:
@@ -502,10 +528,10 @@ class TestPublishing:
         before = everything(store, hour(0))
         twice = [release(hour(0)), release(hour(0), "other"), release(hour(0))]
         with pytest.raises(StateConflict):
-            store.publish(hour(0), twice, [entry(RHO)], 0, BUDGET, {"call_setup": b"new"})
+            store.publish(hour(0), twice, [entry(RHO)], 0, BUDGET, {"call_setup": b"new"}, NOBODY)
         assert everything(store, hour(0)) == before
         other_views = [release(hour(0)), release(hour(0), view=()), release(hour(0), "other")]
-        store.publish(hour(0), other_views, [entry(RHO)], 0, BUDGET, {})
+        store.publish(hour(0), other_views, [entry(RHO)], 0, BUDGET, {}, NOBODY)
 
     @pytest.mark.parametrize(
         "moment",
@@ -541,6 +567,42 @@ class TestPublishing:
         publish(store, hour(1), kept={"call_setup": b"new"})
         assert len(list(store.ledger())) == 4
         assert everything(store, hour(1))[-1] == b"new"
+
+    def test_withdrawn_meanwhile(self, store: StateStore) -> None:
+        """A publication is refused whole if consent from before the window's end was taken back since sealing (P8)."""
+        given = [Decision(bytes([n]) * 16, "tuning", True, HOUR_MS - 1 + n) for n in range(2)]
+        store.record_decisions(given)
+        sealed_with, up_to_date = ConsentRegister(("tuning",)), ConsentRegister(("tuning",))
+        sealed_with.take(*store.decisions_after(0))
+        store.record_decisions([Decision(bytes(16), "tuning", False, 3 * HOUR_MS)])
+        up_to_date.take(*store.decisions_after(0))
+        seal(store, hour(0))
+        before = everything(store, hour(0))
+        with pytest.raises(ConsentWithdrawn, match="1h 1970-01-01T00:00:00Z"):
+            store.publish(hour(0), [release(hour(0))], [entry(RHO)], 0, BUDGET, {"call_setup": b"new"}, sealed_with)
+        assert everything(store, hour(0)) == before
+        store.publish(hour(0), [release(hour(0))], [entry(RHO)], 0, BUDGET, {"call_setup": b"new"}, up_to_date)
+        assert state_of(store, hour(0)) is WindowState.RELEASED
+
+    @pytest.mark.parametrize(
+        "later",
+        [
+            Decision(bytes(16), "tuning", True, HOUR_MS),
+            Decision(bytes([1]) * 16, "tuning", False, 2 * HOUR_MS),
+            Decision(bytes([2]) * 16, "tuning", False, 2 * HOUR_MS),
+            Decision(bytes(16), "research", False, 2 * HOUR_MS),
+        ],
+        ids=["given", "given after the window", "never given", "another purpose"],
+    )
+    def test_decisions_that_take_nothing_back(self, store: StateStore, later: Decision) -> None:
+        """A later decision that takes nothing out of the window does not hold its publication up."""
+        store.record_decisions([Decision(bytes([n]) * 16, "tuning", True, HOUR_MS - 1 + n) for n in range(2)])
+        consent = ConsentRegister(("tuning", "research"))
+        consent.take(*store.decisions_after(0))
+        seal(store, hour(0))
+        store.record_decisions([later])
+        store.publish(hour(0), [release(hour(0))], [entry(RHO)], 0, BUDGET, {}, consent)
+        assert state_of(store, hour(0)) is WindowState.RELEASED
 
     def test_threads_race(self, store: StateStore) -> None:
         """Of threads that publish the same window exactly one wins, and it is charged once."""
@@ -610,9 +672,9 @@ class TestKeptWindows:
         with pytest.raises(StateConflict):
             publish(store, hour(0), kept=new)
         with pytest.raises(StateConflict):
-            store.publish(hour(1), [release(hour(1))] * 2, [entry(RHO)], 0, BUDGET, new)
+            store.publish(hour(1), [release(hour(1))] * 2, [entry(RHO)], 0, BUDGET, new, NOBODY)
         with pytest.raises(InvariantError):
-            store.publish(hour(1), [release(hour(0))], [entry(RHO)], 0, BUDGET, new)
+            store.publish(hour(1), [release(hour(0))], [entry(RHO)], 0, BUDGET, new, NOBODY)
         assert everything(store, hour(1)) == before
         assert store.kept_windows("calls", "1h", 0) is None
 
@@ -664,7 +726,7 @@ class TestReading:
         for number in range(7):
             seal(store, hour(number))
             made = [release(hour(number)), release(hour(number), view=()), release(hour(number), "other")]
-            store.publish(hour(number), made, [entry(Fraction(1, 10))], 0, BUDGET, {})
+            store.publish(hour(number), made, [entry(Fraction(1, 10))], 0, BUDGET, {}, NOBODY)
         seal(store, day(0))
         publish(store, day(0), rho=Fraction(1, 10))
 

@@ -3,250 +3,311 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from hushmeter.model.consent import ConsentTable
-from hushmeter.model.measurement import FIXED_POINT, MeasurementName
-from hushmeter.model.plan import ContributionBounds, Kind, Metric, Weighting
+from hushmeter.model.measurement import MeasurementName
+from hushmeter.model.plan import Metric, Plan, Weighting
+from hushmeter.model.release import PrivateKey
 from hushmeter.model.report import ReportBatch
-from hushmeter.model.tally import VectorKey
+from hushmeter.model.tally import VectorKey, ViewKey
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.plan.measurements import columns_of, names_of
+from hushmeter.sealing.seal import Participation
+from tests.oracle.contribution import Contribution, Rules, wrapped
+from tests.oracle.rows import GOLDEN, WORD, Row, Unit, belongs, deduplicated, mix, rows_of, token_mark
 
-WORD = 2**64
-GOLDEN = 0x9E3779B97F4A7C15
-COUNT_CAP = 2**40 - 1
-Unit = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One report."""
-
-    unit: Unit
-    report_id: Unit
-    received_at_ms: int
-    start_ms: int
-    end_ms: int
-    plan_version: int
-    points: tuple[tuple[int, int], ...]
+View = tuple[str, ...]
+Digit = int | bytes
+"""A value's number in a closed dimension, or the token of an open one."""
+Place = tuple[Digit, ...]
+"""A partition of a view: one digit a dimension."""
+Partition = int | PrivateKey
+Cells = dict[Partition, list[int]]
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Where the oracle can be made wrong on purpose, to see whether the tests notice."""
+@dataclass
+class Sealed:
+    """What a tally says, by partition: of a closed view every one, of an open view those that some unit keeps."""
 
-    same_report: Callable[[Row], object] = field(default=lambda row: (row.unit, row.report_id))
-    extra_partitions: int = 0
-    clamps: bool = True
-    rounds_up: bool = False
-
-
-def rows_of(batch: ReportBatch) -> Iterator[Row]:
-    """The reports of a batch, one by one."""
-    for i in range(len(batch)):
-        first, last = int(batch.offsets[i]), int(batch.offsets[i + 1])
-        points = zip(batch.series[first:last].tolist(), batch.values[first:last].tolist(), strict=True)
-        yield Row(
-            (int(batch.pseudonyms[i, 0]), int(batch.pseudonyms[i, 1])),
-            (int(batch.report_ids[i, 0]), int(batch.report_ids[i, 1])),
-            int(batch.received_at_ms[i]),
-            int(batch.interval_start_ms[i]),
-            int(batch.interval_end_ms[i]),
-            int(batch.plan_versions[i]),
-            tuple(points),
-        )
+    vectors: dict[VectorKey, Cells] = field(default_factory=dict)
+    keys: dict[ViewKey, tuple[PrivateKey, ...]] = field(default_factory=dict)
+    kept: dict[str, list[Unit]] = field(default_factory=dict)
 
 
 def oracle_seal(
-    batch: ReportBatch, window: Window, *, catalog: Catalog, consent: ConsentTable, salt: bytes, rules: Rules | None = None
-) -> dict[VectorKey, list[list[int]]]:
-    """What `hushmeter.sealing.seal.seal` must return, as nested lists."""
-    rules = rules or Rules()
-    plan = catalog.plan
-    tally = {
-        VectorKey(m.name, view, name): [[0] * columns_of(m, name) for _ in range(m.view_partitions(view))]
-        for m in plan.metrics_in(window)
-        for view in m.views
-        for name in names_of(m)
-    }
-    rows = _deduplicated(
-        [r for r in rows_of(batch) if _belongs(r, window, plan.resolution(window.resolution).deadline_ms(window))], rules
-    )
-    since = {
+    batch: ReportBatch,
+    window: Window,
+    *,
+    catalog: Catalog,
+    consent: ConsentTable,
+    salt: bytes,
+    participation: Mapping[str, Participation],
+    rules: Rules | None = None,
+) -> Sealed:
+    """What `hushmeter.sealing.seal.seal` must return."""
+    return _Oracle(catalog, window, _since(consent), salt, participation, rules or Rules()).sealed(batch)
+
+
+def _since(consent: ConsentTable) -> dict[Unit, dict[str, int]]:
+    return {
         (int(hi), int(lo)): dict(zip(consent.purposes, granted.tolist(), strict=True))
         for (hi, lo), granted in zip(consent.pseudonyms.tolist(), consent.given_since_ms, strict=True)
     }
-    for index, metric in enumerate(plan.metrics):
-        if metric not in plan.metrics_in(window):
-            continue
-        first = catalog.first_series(index)
-        totals = _totals(rows, metric, first, since)
-        for view in metric.views:
-            for unit, partitions in _projected(totals, metric, view).items():
-                chosen = _bounded(unit, partitions, metric, view, window, salt, rules)
-                for partition in chosen:
-                    for name in names_of(metric):
-                        vector = contribution(name, metric, metric.bounds[window.resolution], partitions[partition], rules)
-                        cells = tally[VectorKey(metric.name, view, name)][partition]
-                        for column, value in enumerate(vector):
-                            cells[column] += value
-    return tally
 
 
-def _belongs(row: Row, window: Window, deadline_ms: int) -> bool:
-    """T2: the interval ends in the window, is no longer than it, and arrived before the deadline."""
-    return (
-        window.start_ms < row.end_ms <= window.end_ms
-        and row.end_ms - row.start_ms <= window.end_ms - window.start_ms
-        and row.received_at_ms < deadline_ms
-    )
+def _places(metric: Metric, view: View) -> list[Place]:
+    """All partitions of a closed view, in the order of their numbers."""
+    places: list[Place] = [()]
+    for dimension in metric.view_dimensions(view):
+        places = [(*place, digit) for place in places for digit in range(len(dimension.values))]
+    return places
 
 
-def _deduplicated(rows: list[Row], rules: Rules) -> list[Row]:
-    """P2: one row a (pseudonym, report_id), the one with the smallest content hash."""
-    kept: dict[object, Row] = {}
-    for row in rows:
-        key = rules.same_report(row)
-        if key not in kept or content_hash(row) < content_hash(kept[key]):
-            kept[key] = row
-    return list(kept.values())
-
-
-def mix(x: int) -> int:
-    """The SplitMix64 finaliser."""
-    x %= WORD
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % WORD
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % WORD
-    return x ^ (x >> 31)
-
-
-def content_hash(row: Row) -> int:
-    """A function of what the report says alone."""
-    total = 0
-    for place, (series, value) in enumerate(row.points):
-        total += mix(mix(series + GOLDEN * (place + 1)) ^ (value % WORD))
-    return mix(total + mix(row.start_ms) * 3 + mix(row.end_ms) * 5 + mix(row.plan_version) * 7)
-
-
-def _totals(
-    rows: list[Row], metric: Metric, first: int, since: dict[Unit, dict[str, int]]
-) -> dict[Unit, dict[int, list[int]]]:
-    """Consented totals (P8) by unit and full partition."""
-    totals: dict[Unit, dict[int, list[int]]] = defaultdict(dict)
-    size = len(metric.components)
-    for row in rows:
-        granted = since.get(row.unit)
-        if granted is None or any(granted[p] > row.start_ms for p in metric.purposes):
-            continue
-        for series, value in row.points:
-            place = series - first
-            if 0 <= place < metric.series_count:
-                cell = totals[row.unit].setdefault(place // size, [0] * size)
-                cell[place % size] += value
-    return totals
-
-
-def _digits(metric: Metric, partition: int) -> dict[str, int]:
-    digits = {}
-    for dimension in reversed(metric.dimensions):
-        partition, digits[dimension.name] = divmod(partition, len(dimension.values))
-    return digits
-
-
-def _number(metric: Metric, names: list[str], digits: dict[str, int]) -> int:
+def _number(sizes: Sequence[int], digits: Sequence[int]) -> int:
     number = 0
-    for name in names:
-        number = number * len(metric.dimension(name).values) + digits[name]
+    for size, digit in zip(sizes, digits, strict=True):
+        number = number * size + digit
     return number
 
 
-def _projected(
-    totals: dict[Unit, dict[int, list[int]]], metric: Metric, view: tuple[str, ...]
-) -> dict[Unit, dict[int, list[int]]]:
-    """P4: project first, then bound."""
-    projected: dict[Unit, dict[int, list[int]]] = {}
-    for unit, cells in totals.items():
-        own = projected.setdefault(unit, {})
-        for partition, values in cells.items():
-            number = _number(metric, list(view), _digits(metric, partition))
-            own[number] = [a + b for a, b in zip(own.get(number, [0] * len(values)), values, strict=True)]
-    return projected
+def _split(metric: Metric, view: View, place: Place, *, per_unit_only: bool = False) -> tuple[int, bytes | None]:
+    """The number of a partition among the closed dimensions of a view, and its token if the view is open."""
+    sizes, digits, token = [], [], None
+    for dimension, digit in zip(metric.view_dimensions(view), place, strict=True):
+        if per_unit_only and not dimension.per_unit:
+            continue
+        if isinstance(digit, bytes):
+            token = digit
+        else:
+            sizes.append(len(dimension.values))
+            digits.append(digit)
+    return _number(sizes, digits), token
 
 
-def _bounded(
-    unit: Unit,
-    partitions: dict[int, list[int]],
-    metric: Metric,
-    view: tuple[str, ...],
-    window: Window,
-    salt: bytes,
-    rules: Rules,
-) -> list[int]:
-    """P4: one combination of unit-scoped values, and of its partitions the first l0, in the unit's keyed order."""
-    s0, s1 = int.from_bytes(salt[:8], "big"), int.from_bytes(salt[8:], "big")
-    base = (mix(unit[0] ^ s0) + mix(unit[1] ^ s1)) % WORD
-    scoped = [d.name for d in metric.view_dimensions(view) if d.per_unit]
-
-    def scope(partition: int) -> int:
-        rest, digits = partition, {}
-        for dimension in reversed(metric.view_dimensions(view)):
-            rest, digits[dimension.name] = divmod(rest, len(dimension.values))
-        return _number(metric, scoped, digits)
-
-    def scope_order(partition: int) -> tuple[int, int]:
-        c = scope(partition)
-        return mix(base ^ mix(c + GOLDEN)), c
-
-    first_scope = min(scope_order(p) for p in partitions)
-    same = [p for p in partitions if scope_order(p) == first_scope]
-    same.sort(key=lambda p: (mix(base + mix(p + 1)), p))
-    return same[: metric.l0(view, window.resolution) + rules.extra_partitions]
+def _name(metric: Metric, view: View, place: Place) -> Partition:
+    number, token = _split(metric, view, place)
+    return number if token is None else (number, token.decode())
 
 
-def contribution(
-    name: MeasurementName, metric: Metric, bounds: ContributionBounds, totals: list[int], rules: Rules
-) -> list[int]:
-    """One row of the calibration table."""
-    low, high, most = bounds.low, bounds.high, bounds.max_events
-
-    def clamp(value: int, least: int, greatest: int) -> int:
-        return max(least, min(value, greatest)) if rules.clamps else value
-
-    # No honest unit comes near the cap: one point counts to 2^20. It keeps the core's products in int64.
-    counts = [min(max(0, v), COUNT_CAP) for v in (totals[:-1] if metric.kind is Kind.DISTRIBUTION else totals)]
-    n = sum(counts)
-    total = totals[-1]
-    match name:
-        case MeasurementName.UNITS:
-            return [1]
-        case MeasurementName.EVENTS:
-            return [min(n, most)]
-        case MeasurementName.SUM:
-            return [clamp(total, low, high)]
-        case MeasurementName.UNIT_MEAN if metric.kind is Kind.COUNTER:
-            return [2 * clamp(total, low, high) - low - high]
-        case MeasurementName.UNIT_MEAN:
-            return [2 * clamp(total // n, low, high) - low - high if n else 0]
-        case MeasurementName.EVENT_SUM:
-            kept = min(n, most)
-            if n > most:
-                total = (1 if total > 0 else -1) * (abs(total) * most // n)
-            return [2 * clamp(total, kept * low, kept * high) - kept * (low + high)]
-        case MeasurementName.WEIGHTS:
-            return _weights(metric, counts, most, rules)
+def _merged(cells: Mapping[Place, list[int]], finer: View, coarser: View) -> dict[Place, list[int]]:
+    """The partitions of a coarser view, as sums of a finer one's."""
+    merged: dict[Place, list[int]] = {}
+    for place, totals in cells.items():
+        digits = tuple(digit for name, digit in zip(finer, place, strict=True) if name in coarser)
+        before = merged.get(digits, [0] * len(totals))
+        merged[digits] = [wrapped(a + b) for a, b in zip(before, totals, strict=True)]
+    return merged
 
 
-def _weights(metric: Metric, counts: list[int], most: int, rules: Rules) -> list[int]:
-    n = sum(counts)
-    if metric.kind is Kind.FLAG and metric.weighting is Weighting.UNIT:
-        return [FIXED_POINT if counts[0] else 0, FIXED_POINT if not counts[0] and counts[1] else 0]
-    if n == 0:
-        return [0] * len(counts)
-    factor = Fraction(1, n) if metric.weighting is Weighting.UNIT else min(Fraction(1), Fraction(most, n))
-    exact = [FIXED_POINT * h * factor for h in counts]
-    # P6: floored toward zero; rounding up or to nearest would break the bound.
-    return [-(-e.numerator // e.denominator) if rules.rounds_up else e.numerator // e.denominator for e in exact]
+def _adds_up(metric: Metric, name: MeasurementName) -> bool:
+    """Whether what a unit adds to a coarser partition is what it adds to the finer ones, whatever it sent (E2)."""
+    if name in {MeasurementName.SUM, MeasurementName.EVENTS, MeasurementName.EVENT_SUM}:
+        return True
+    if all(bounds.max_partitions == 1 for bounds in metric.bounds.values()):
+        return True
+    by_event = name in {MeasurementName.WEIGHTS, MeasurementName.SQUARES}
+    return by_event and metric.weighting is Weighting.EVENT
+
+
+@dataclass
+class _Oracle:
+    catalog: Catalog
+    window: Window
+    since: dict[Unit, dict[str, int]]
+    salt: bytes
+    participation: Mapping[str, Participation]
+    rules: Rules
+
+    @property
+    def plan(self) -> Plan:
+        return self.catalog.plan
+
+    def sealed(self, batch: ReportBatch) -> Sealed:
+        tally, window = self._nothing(), self.window
+        deadline = self.plan.resolution(window.resolution).deadline_ms(window)
+        rows = deduplicated((r for r in rows_of(batch) if belongs(r, window, deadline)), self.rules.same_report)
+        self._count_participants(rows, tally)
+        for index, metric in enumerate(self.plan.metrics):
+            if metric not in self.plan.metrics_in(window):
+                continue
+            units = self._totals(rows, metric, self.catalog.first_series(index))
+            self._bound_participation(metric, units, tally)
+            if self.rules.tokens_of_all is not None:
+                _cut_tokens(units, self.rules.tokens_of_all)
+            for unit, cells in units.items():
+                if metric.shared_bounding:
+                    self._add_shared(unit, cells, metric, tally)
+                else:
+                    self._add_views(unit, cells, metric, tally)
+        for metric_name, view in tally.keys:
+            tally.keys[metric_name, view] = tuple(
+                sorted(tally.vectors[VectorKey(metric_name, view, MeasurementName.UNITS)])  # type: ignore[arg-type]
+            )
+        return tally
+
+    def _nothing(self) -> Sealed:
+        """T3: every public partition is there, also without any unit."""
+        tally, resolution = Sealed(), self.window.resolution
+        for metric in self.plan.metrics_in(self.window):
+            for view in metric.views:
+                is_open = any(d.open for d in metric.view_dimensions(view))
+                if is_open:
+                    tally.keys[metric.name, view] = ()
+                for name in names_of(metric, view):
+                    zeros = [] if is_open else [_name(metric, view, place) for place in _places(metric, view)]
+                    columns = columns_of(metric, name)
+                    tally.vectors[VectorKey(metric.name, view, name)] = {p: [0] * columns for p in zeros}
+        for metric in self.plan.metrics:
+            if resolution in metric.bounds and metric.bounds[resolution].max_windows:
+                tally.kept[metric.name] = []
+        return tally
+
+    def _count_participants(self, rows: list[Row], tally: Sealed) -> None:
+        """Units that sent a report and allowed a purpose before its interval began."""
+        cells = tally.vectors.get(VectorKey("participants", ("purpose",), MeasurementName.UNITS))
+        for number, purpose in enumerate(self.plan.purpose_names):
+            if cells is not None:
+                cells[number] = [len({r.unit for r in rows if self._allows(r, purpose)})]
+
+    def _allows(self, row: Row, purpose: str) -> bool:
+        granted = self.since.get(row.unit)
+        return granted is not None and granted[purpose] <= row.start_ms
+
+    def _totals(self, rows: list[Row], metric: Metric, first: int) -> dict[Unit, dict[Place, list[int]]]:
+        """Consented totals (P8) by unit and full partition; a point of an open metric is nowhere without a token."""
+        units: dict[Unit, dict[Place, list[int]]] = defaultdict(dict)
+        size = len(metric.components)
+        for row in rows:
+            if not all(self._allows(row, purpose) for purpose in metric.purposes):
+                continue
+            for series, value, token in row.points:
+                if not 0 <= series - first < metric.series_count:
+                    continue
+                partition, component = divmod(series - first, size)
+                place = _full_place(metric, partition, token)
+                # The unit has been in the window, even where its point counts nowhere.
+                cells = units[row.unit]
+                if place is not None:
+                    cells.setdefault(place, [0] * size)
+                    cells[place][component] = wrapped(cells[place][component] + value)
+        return units
+
+    def _bound_participation(self, metric: Metric, units: dict[Unit, dict[Place, list[int]]], tally: Sealed) -> None:
+        """P7: a unit is kept iff fewer than max_windows earlier windows kept it."""
+        most = metric.bounds[self.window.resolution].max_windows
+        if most is None:
+            return
+        carried = self.participation[metric.name]
+        earlier: dict[Unit, int] = {}
+        for (hi, lo), words in zip(carried.earlier.pseudonyms.tolist(), carried.earlier.windows.tolist(), strict=True):
+            windows = {64 * j + i for j, word in enumerate(words) for i in range(64) if word >> i & 1}
+            earlier[hi, lo] = len([w for w in windows if w < carried.index])
+        kept = [u for u in units if earlier.get(u, 0) < most + self.rules.extra_windows]
+        tally.kept[metric.name] = sorted(kept)
+        capped = self.plan.metric("capped")
+        row = capped.dimension("metric").values.index(metric.name)
+        tally.vectors[VectorKey("capped", ("metric",), MeasurementName.CAPPED)][row] = [len(units) - len(kept), len(kept)]
+        for unit in set(units) - set(kept):
+            del units[unit]
+
+    def _add_views(self, unit: Unit, cells: dict[Place, list[int]], metric: Metric, tally: Sealed) -> None:
+        """P4: project first, then bound."""
+        everything = tuple(d.name for d in metric.dimensions)
+        for view in metric.views:
+            own = _merged(cells, everything, view)
+            chosen = self._bounded(unit, list(own), metric, view)
+            for place in chosen:
+                self._add(tally, metric, view, place, own[place], names_of(metric, view), dropped=len(chosen) < len(own))
+
+    def _add_shared(self, unit: Unit, cells: dict[Place, list[int]], metric: Metric, tally: Sealed) -> None:
+        """E2: bound the finest rows once; what adds up is added up from them, the rest is counted anew."""
+        everything = tuple(d.name for d in metric.dimensions)
+        rows = {place: cells[place] for place in self._bounded(unit, list(cells), metric, everything)}
+        dropped = len(rows) < len(cells)
+        for view in metric.views:
+            adding = [name for name in names_of(metric, view) if _adds_up(metric, name)]
+            for place, totals in rows.items():
+                (coarse,) = _merged({place: totals}, everything, view)
+                self._add(tally, metric, view, coarse, totals, adding, dropped=dropped)
+            anew = [name for name in names_of(metric, view) if not _adds_up(metric, name)]
+            for place, totals in _merged(rows, everything, view).items():
+                self._add(tally, metric, view, place, totals, anew, dropped=dropped)
+
+    def _add(
+        self,
+        tally: Sealed,
+        metric: Metric,
+        view: View,
+        place: Place,
+        totals: list[int],
+        names: Sequence[MeasurementName],
+        *,
+        dropped: bool,
+    ) -> None:
+        partition = _name(metric, view, place)
+        has = Contribution(metric, metric.bounds[self.window.resolution], totals, dropped, self.rules)
+        for name in names:
+            cells = tally.vectors[VectorKey(metric.name, view, name)]
+            before = cells.get(partition, [0] * columns_of(metric, name))
+            cells[partition] = [a + b for a, b in zip(before, has.vector(name), strict=True)]
+
+    def _bounded(self, unit: Unit, places: list[Place], metric: Metric, view: View) -> list[Place]:
+        """P4: one combination of unit-scoped values, and of its partitions the first l0, in the unit's keyed order."""
+        if not places:
+            return []
+        base = sum(mix(half ^ int.from_bytes(part, "big")) for half, part in zip(unit, _halves(self.salt), strict=True))
+
+        def scope(place: Place) -> tuple[int, int, bytes]:
+            number, token = _split(metric, view, place, per_unit_only=True)
+            mark = mix(number + GOLDEN)
+            if token is not None:
+                mark = mix(mark + token_mark(token, self.salt))
+            return mix(base % WORD ^ mark), number, token or b""
+
+        def order(place: Place) -> tuple[int, int, bytes]:
+            number, token = _split(metric, view, place)
+            mark = mix(number + 1)
+            if token is not None:
+                mark = mix(mark + token_mark(token, self.salt))
+            return mix(base + mark), number, token or b""
+
+        first = min(map(scope, places))
+        same = [place for place in places if self.rules.many_scopes or scope(place) == first]
+        return sorted(same, key=order)[: self._l0(metric, view) + self.rules.extra_partitions]
+
+    def _l0(self, metric: Metric, view: View) -> int:
+        """P4: max_partitions, or as many as one combination of unit-scoped values has."""
+        most, partitions = metric.bounds[self.window.resolution].max_partitions, 1
+        for dimension in metric.view_dimensions(view):
+            if not dimension.per_unit:
+                partitions *= most if dimension.open else len(dimension.values)
+        return min(most, partitions)
+
+
+def _halves(salt: bytes) -> tuple[bytes, bytes]:
+    return salt[:8], salt[8:]
+
+
+def _full_place(metric: Metric, partition: int, token: bytes | None) -> Place | None:
+    """One digit a dimension, the last one fastest; None where an open dimension has no token."""
+    digits: list[Digit] = []
+    for dimension in reversed(metric.dimensions):
+        if dimension.open is None:
+            partition, digit = divmod(partition, len(dimension.values))
+            digits.append(digit)
+        elif token is None:
+            return None
+        else:
+            digits.append(token)
+    return tuple(reversed(digits))
+
+
+def _cut_tokens(units: dict[Unit, dict[Place, list[int]]], most: int) -> None:
+    """The wrong rule that P1 forbids: whose tokens count depends on what other units sent."""
+    tokens = sorted({digit for cells in units.values() for place in cells for digit in place if isinstance(digit, bytes)})
+    for cells in units.values():
+        for place in [p for p in cells if any(digit in tokens[most:] for digit in p)]:
+            del cells[place]

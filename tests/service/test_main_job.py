@@ -99,6 +99,7 @@ def test_raw_rows_and_keys_die_with_the_last_window(tmp_path: Path) -> None:
             service.context.keys.get(f"data/{H}")
         assert service.context.keys.get(f"period/{H}")
         service.advance_to(H + 10 * DAY_MS)
+        await_true(lambda: H not in service.context.keys.periods())
         with pytest.raises(KeyGone):
             service.context.keys.get(f"period/{H}")
     for path in state.rglob("*"):

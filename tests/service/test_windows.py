@@ -398,6 +398,7 @@ def test_the_border_of_a_period_is_one_of_windows(tmp_path: Path) -> None:
         service.advance_to(H + WEEK_MS + 10 * MINUTE_MS)
         service.advance_to(H + WEEK_MS + HOUR_MS)
         assert read(service, "joins", "sum", "1d") == {(6 * 24,): 1}
+        await_true(lambda: service.context.keys.periods() == (H + WEEK_MS,))
         with pytest.raises(KeyGone):
             service.context.keys.get(f"period/{H}")
         service.advance_to(H + WEEK_MS + DAY_MS + HOUR_MS)

@@ -14,7 +14,7 @@ from hushmeter.model.plan import Dimension, Plan
 from hushmeter.plan.catalog import Catalog, SeriesBlock, assign_blocks, signature_of
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
-from tests.strategies import plans
+from tests.unit.any_plans import any_plans
 
 PLAN = parse_plan(plan_template(dt.date(2026, 3, 2)), dt.date(2026, 3, 2))
 CHANGES = st.lists(st.tuples(st.integers(0, len(PLAN.metrics) - 1), st.integers(1, 4)), max_size=8)
@@ -71,7 +71,7 @@ def test_numbers_begin_behind_what_is_recorded(recorded: tuple[SeriesBlock, ...]
     assert blocks[len(recorded)].first == 1 + sum(b.size for b in recorded)
 
 
-@given(plans(), CHANGES)
+@given(any_plans(), CHANGES)
 def test_series_are_located_as_a_loop_would(plan: Plan, changes: list[tuple[int, int]]) -> None:
     """`locate` finds each number's metric and place, also between blocks of older plans, and -1 where there is none."""
     blocks = assign_blocks(plan)
@@ -87,7 +87,7 @@ def test_series_are_located_as_a_loop_would(plan: Plan, changes: list[tuple[int,
     assert set(metrics.tolist()) - {-1} <= set(range(len(plan.metrics)))
 
 
-@given(plans())
+@given(any_plans())
 def test_each_number_of_a_plan_leads_back_to_itself(plan: Plan) -> None:
     """A metric's first number plus a place is located as that metric and that place."""
     catalog = Catalog.of(plan, assign_blocks(plan))

@@ -3,58 +3,256 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import opendp.prelude as dp
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import hushmeter
 from hushmeter.errors import InvariantError
+from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.measurement import Mechanism, sqrt_up
+from hushmeter.model.time import Int64
 from hushmeter.noise.opendp import OpenDPMechanisms
 
 MECHANISMS = OpenDPMechanisms()
+ENOUGH = PrivacyLoss(Fraction(10**6), Fraction(99, 100))
+GAUSSIAN, LAPLACE = Mechanism.DISCRETE_GAUSSIAN, Mechanism.DISCRETE_LAPLACE
+families = pytest.mark.parametrize("mechanism", [GAUSSIAN, LAPLACE])
+selecting = pytest.mark.parametrize("mechanism", [Mechanism.GAUSSIAN_THRESHOLD, Mechanism.LAPLACE_THRESHOLD])
+SCALES = st.floats(1e-3, 1e6)
 
 
-class Untouchable(np.ndarray):
-    """An array that fails the test when anybody looks at it."""
+class Untouchable:
+    """Something secret that fails the test when anybody looks at it."""
 
-    def __array_finalize__(self, other: object) -> None:
-        if isinstance(other, Untouchable):
-            pytest.fail("values were touched")
+    def __getattribute__(self, name: str) -> object:
+        pytest.fail(f"values were touched: {name}")
 
 
+def secret() -> Any:
+    return Untouchable()
+
+
+@families
 @pytest.mark.parametrize(
-    ("scale", "sensitivity", "rho"),
+    ("scale", "sensitivity", "amount", "told"),
     [
-        (0.0, 1.0, Fraction(1)),
-        (-1.0, 1.0, Fraction(1)),
-        (math.inf, 1.0, Fraction(1)),
-        (math.nan, 1.0, Fraction(1)),
-        (1.0, 0.0, Fraction(1)),
-        (1.0, math.inf, Fraction(1)),
-        (1.0, math.nan, Fraction(1)),
-        (1.0, 1.0, Fraction(49, 100)),
-        (1.0, 1.0, Fraction(0)),
+        (0.0, 1.0, Fraction(1), "scale must be positive and finite, got 0.0"),
+        (-1.0, 1.0, Fraction(1), "scale must be positive and finite, got -1.0"),
+        (math.inf, 1.0, Fraction(1), "scale must be positive and finite, got inf"),
+        (math.nan, 1.0, Fraction(1), "scale must be positive and finite, got nan"),
+        (1.0, 0.0, Fraction(1), "sensitivity must be positive and finite, got 0.0"),
+        (1.0, -2.0, Fraction(1), "sensitivity must be positive and finite, got -2.0"),
+        (1.0, math.inf, Fraction(1), "sensitivity must be positive and finite, got inf"),
+        (1.0, math.nan, Fraction(1), "sensitivity must be positive and finite, got nan"),
+        (1.0, 1.0, Fraction(49, 100), r"costs (0.5|1.0)\d*, 0.49 may be spent"),
+        (1.0, 1.0, Fraction(0), r"costs (0.5|1.0)\d*, 0.0 may be spent"),
+        (1e-300, 1e300, Fraction(10**6), r"costs inf, 1000000.0 may be spent"),
+        (5e-324, 1.0, Fraction(10**6), r"costs inf, 1000000.0 may be spent"),
     ],
 )
 def test_what_would_not_be_private_is_refused_before_values_are_read(
-    scale: float, sensitivity: float, rho: Fraction
+    mechanism: Mechanism, scale: float, sensitivity: float, amount: Fraction, told: str
 ) -> None:
     """A scale or sensitivity that is not positive and finite, or a price beyond the charge, touches no value."""
-    values = np.zeros((2, 2), np.int64).view(Untouchable)
-    with pytest.raises(InvariantError):
-        MECHANISMS.gaussian(values, scale=scale, l2_sensitivity=sensitivity, rho=rho)
+    with pytest.raises(InvariantError, match=told):
+        MECHANISMS.add_noise(secret(), mechanism=mechanism, scale=scale, sensitivity=sensitivity, loss=PrivacyLoss(amount))
 
 
-def test_values_survive_at_the_edges_of_int64() -> None:
+@selecting
+@pytest.mark.parametrize(
+    ("scale", "threshold", "l0", "told"),
+    [
+        (0.0, 20, 1, "scale must be positive and finite, got 0.0"),
+        (-1.0, 20, 1, "scale must be positive and finite, got -1.0"),
+        (math.inf, 20, 1, "scale must be positive and finite, got inf"),
+        (math.nan, 20, 1, "scale must be positive and finite, got nan"),
+        (1.0, 1, 1, "threshold must be above what one unit adds, 1, got 1"),
+        (1.0, 0, 1, "threshold must be above what one unit adds, 1, got 0"),
+        (1.0, -5, 1, "threshold must be above what one unit adds, 1, got -5"),
+        (1.0, 2**53, 1, "threshold must be above what one unit adds, 1, got 9007199254740992"),
+        (1.0, 20, 0, "in at least one partition, got 0"),
+        (1.0, 20, -1, "in at least one partition, got -1"),
+        (5e-324, 20, 1, r"costs inf and delta .*, 1.0 and 1e-06 may be spent"),
+        (1.0, 20, 9, r"costs (4.5|9.0)\d* and delta .*, 1.0 and 1e-06 may be spent"),
+        (1.0, 5, 1, r"and delta 0.0\d*, 1.0 and 1e-06 may be spent"),
+    ],
+)
+def test_what_would_not_hide_a_unit_is_refused_before_counts_are_read(
+    mechanism: Mechanism, scale: float, threshold: int, l0: int, told: str
+) -> None:
+    """A bad scale, a threshold that one unit reaches, or a price in amount or delta beyond the charge touches no count."""
+    loss = PrivacyLoss(Fraction(1), Fraction(1e-6))
+    with pytest.raises(InvariantError, match=told):
+        MECHANISMS.select(secret(), mechanism=mechanism, scale=scale, threshold=threshold, l0=l0, loss=loss)
+
+
+@families
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((2, 2)),
+        np.zeros((2, 2), np.int32),
+        np.zeros((2, 2), np.uint64),
+        np.zeros(2, np.int64),
+        np.zeros((1, 1, 1), int),
+    ],
+    ids=lambda v: f"{v.dtype}[{v.ndim}]",
+)
+def test_noise_is_added_to_tables_of_integers_alone(mechanism: Mechanism, values: Int64) -> None:
+    """Floats, narrow or unsigned integers and other shapes are refused: nothing is rounded or wrapped on the way."""
+    with pytest.raises(InvariantError, match=r"values are int64\[partitions, columns\]"):
+        MECHANISMS.add_noise(values, mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
+
+
+def test_each_mechanism_runs_through_its_own_door() -> None:
+    """Vectors cannot be released through selection, nor private partitions without it, nor have a threshold without it."""
+    for mechanism in (Mechanism.GAUSSIAN_THRESHOLD, Mechanism.LAPLACE_THRESHOLD):
+        with pytest.raises(InvariantError, match="selects partitions; `select` runs it"):
+            MECHANISMS.add_noise(secret(), mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
+    for mechanism in (GAUSSIAN, LAPLACE):
+        with pytest.raises(InvariantError, match="does not select partitions; `add_noise` runs it"):
+            MECHANISMS.select(secret(), mechanism=mechanism, scale=5.0, threshold=50, l0=1, loss=ENOUGH)
+
+
+@families
+def test_values_survive_at_the_edges_of_int64(mechanism: Mechanism) -> None:
     """Shape and type stay, results are read-only, and values near the ends of int64 saturate instead of wrapping."""
     values = np.array([[np.iinfo(np.int64).max, np.iinfo(np.int64).min, 0]], np.int64)
-    noisy = MECHANISMS.gaussian(values, scale=5.0, l2_sensitivity=1.0, rho=Fraction(1))
+    noisy = MECHANISMS.add_noise(values, mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
     assert noisy.values.shape == (1, 3)
     assert noisy.values.dtype == np.int64
     assert not noisy.values.flags.writeable
     assert noisy.values[0, 0] > 2**62
     assert noisy.values[0, 1] < -(2**62)
-    assert noisy.rho == pytest.approx(1 / 50)
+    assert noisy.loss == pytest.approx(1 / 50 if mechanism is GAUSSIAN else 1 / 5)
+    assert (noisy.mechanism, noisy.scale, noisy.delta, noisy.threshold) == (mechanism, 5.0, 0.0, None)
+
+
+@families
+def test_no_partitions_give_no_rows(mechanism: Mechanism) -> None:
+    """A table without rows comes back without rows, at the same price."""
+    none = MECHANISMS.add_noise(np.zeros((0, 3), np.int64), mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
+    one = MECHANISMS.add_noise(np.zeros((1, 3), np.int64), mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
+    assert none.values.shape == (0, 3)
+    assert none.loss == one.loss
+
+
+def exact_loss(mechanism: Mechanism, sensitivity: Fraction, scale: float) -> Fraction:
+    """(sensitivity / sigma)^2 / 2 of a Gaussian, sensitivity / b of a Laplace."""
+    ratio = sensitivity / Fraction(scale)
+    return ratio if mechanism.laplace else ratio**2 / 2
+
+
+@families
+@given(SCALES, st.floats(1e-3, 1e6))
+def test_the_recorded_loss_is_the_map_s_and_covers_the_formula(
+    mechanism: Mechanism, scale: float, sensitivity: float
+) -> None:
+    """What is recorded is OpenDP's own map, at least the exact formula; a charge a hair below the map is refused."""
+    space = dp.vector_domain(dp.atom_domain(T="i64"))
+    made = (
+        dp.m.make_laplace(space, dp.l1_distance(T="f64"), scale)
+        if mechanism.laplace
+        else dp.m.make_gaussian(space, dp.l2_distance(T="f64"), scale)
+    )
+    mapped = Fraction(made.map(sensitivity))
+    values = np.zeros((1, 1), np.int64)
+    noisy = MECHANISMS.add_noise(
+        values, mechanism=mechanism, scale=scale, sensitivity=sensitivity, loss=PrivacyLoss(mapped)
+    )
+    assert Fraction(noisy.loss) == mapped >= exact_loss(mechanism, Fraction(sensitivity), scale)
+    less = PrivacyLoss(mapped * (1 - Fraction(1, 2**60)))
+    with pytest.raises(InvariantError, match="may be spent"):
+        MECHANISMS.add_noise(secret(), mechanism=mechanism, scale=scale, sensitivity=sensitivity, loss=less)
+
+
+def opendp_selection(mechanism: Mechanism, scale: float, threshold: int) -> Any:
+    """OpenDP's own mechanism, with releases from `threshold` on and a map of what lies above it."""
+    domain = dp.map_domain(dp.atom_domain(T=str), dp.atom_domain(T="i64"))
+    distance = dp.absolute_distance(T="f64")
+    if mechanism.laplace:
+        return dp.m.make_laplace_threshold(domain, dp.l01inf_distance(distance), scale, threshold)
+    return dp.m.make_gaussian_threshold(domain, dp.l02inf_distance(distance), scale, threshold)
+
+
+@selecting
+@given(st.floats(0.3, 200), st.integers(1, 60), st.floats(1e-12, 1e-3))
+def test_the_recorded_delta_is_the_map_s_of_a_threshold_one_lower(
+    mechanism: Mechanism, scale: float, l0: int, delta: float
+) -> None:
+    """Amount and delta are OpenDP's map of `threshold - 1`, because a count that equals the threshold is shown."""
+    allowed = Fraction(delta)
+    threshold = MECHANISMS.threshold(mechanism, scale=scale, l0=l0, delta=allowed)
+    norm = float(l0) if mechanism.laplace else sqrt_up(l0)
+    amount, mapped = (Fraction(f) for f in opendp_selection(mechanism, scale, threshold - 1).map((l0, norm, 1.0)))
+    exact = PrivacyLoss(amount, mapped)
+    found = MECHANISMS.select({}, mechanism=mechanism, scale=scale, threshold=threshold, l0=l0, loss=exact).units
+    assert (Fraction(found.loss), Fraction(found.delta)) == (amount, mapped)
+    assert amount >= exact_loss(mechanism, Fraction(norm), scale)
+    assert mapped <= allowed, "the threshold keeps what it was asked to keep"
+    assert mapped >= Fraction(opendp_selection(mechanism, scale, threshold).map((l0, norm, 1.0))[1])
+    if threshold > 2:
+        lower = opendp_selection(mechanism, scale, threshold - 2).map((l0, norm, 1.0))[1]
+        assert Fraction(lower) > allowed, "and is the smallest that does"
+    hair = 1 - Fraction(1, 2**60)
+    for less in (PrivacyLoss(amount * hair, mapped), PrivacyLoss(amount, mapped * hair), PrivacyLoss(amount)):
+        with pytest.raises(InvariantError, match="may be spent"):
+            MECHANISMS.select(secret(), mechanism=mechanism, scale=scale, threshold=threshold, l0=l0, loss=less)
+
+
+KEYS = st.tuples(st.integers(0, 5), st.text(alphabet="/,é\x00a1.", max_size=3))
+
+
+@selecting
+@example({(0, "a"): 1_101, (0, "a\x00"): 1, (0, "a\x00b"): 2**40, (0, "a\x00c"): 1_101, (1, "/"): 1_101})
+@given(st.dictionaries(KEYS, st.sampled_from([1, 2, 899, 1_101, 2**40]), max_size=12))
+def test_selection_shows_what_reaches_the_threshold_in_order(
+    mechanism: Mechanism, counts: dict[tuple[int, str], int]
+) -> None:
+    """Counts far above the threshold are shown, far below it never, sorted, each with its own noisy count.
+
+    Noise beyond 100 has a probability below 1e-40 at scale 1.
+    """
+    found = MECHANISMS.select(counts, mechanism=mechanism, scale=1.0, threshold=1_000, l0=1, loss=ENOUGH)
+    assert list(found.keys) == sorted(key for key, count in counts.items() if count > 1_000)
+    assert found.units.values.shape == (len(found.keys), 1)
+    assert not found.units.values.flags.writeable
+    for key, (noisy,) in zip(found.keys, found.units.values.tolist(), strict=True):
+        assert abs(noisy - counts[key]) <= 100
+    assert found.units.threshold == 1_000
+
+
+@selecting
+@pytest.mark.parametrize("count", [0, -3])
+def test_partitions_of_nobody_cannot_be_selected(mechanism: Mechanism, count: int) -> None:
+    """A private partition without a unit is a defect: that it is known at all would tell."""
+    with pytest.raises(InvariantError, match="holds at least one unit"):
+        MECHANISMS.select({(0, "a"): count}, mechanism=mechanism, scale=1.0, threshold=50, l0=1, loss=ENOUGH)
+
+
+@selecting
+def test_a_delta_that_no_threshold_keeps_is_refused(mechanism: Mechanism) -> None:
+    """Noise too wide for any threshold, and deltas that are none, are refused with what was asked."""
+    with pytest.raises(InvariantError, match=r"no threshold keeps delta 1e-09 at scale 1e\+300"):
+        MECHANISMS.threshold(mechanism, scale=1e300, l0=1, delta=Fraction(1, 10**9))
+    for delta in (Fraction(0), Fraction(1), Fraction(-1)):
+        with pytest.raises(InvariantError, match=f"not a delta: {float(delta)}"):
+            MECHANISMS.threshold(mechanism, scale=1.0, l0=1, delta=delta)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "delta"),
+    [(0.0, 1e-8), (-1.0, 1e-8), (math.inf, 1e-8), (math.nan, 1e-8), (1.0, 0.0), (1.0, 1.0), (1.0, math.nan)],
+)
+def test_what_is_no_budget_is_refused(epsilon: float, delta: float) -> None:
+    """Epsilon and delta are checked before anything is converted."""
+    with pytest.raises(InvariantError, match=f"not a budget: epsilon {epsilon}, delta {delta}"):
+        MECHANISMS.zcdp_budget(epsilon, delta)
 
 
 def test_the_budget_of_the_promise() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import itertools
 import re
@@ -12,27 +11,13 @@ import yaml
 
 from hushmeter import limits
 from hushmeter.errors import PlanError
-from hushmeter.model.plan import Kind, Statistic
+from hushmeter.model.measurement import Currency
+from hushmeter.model.plan import ContributionBounds, Kind, OpenValues, Statistic
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.schema import plan_json_schema
-from hushmeter.plan.template import plan_template
+from tests.unit.plan_files import CODEC, RATIO, TEMPLATE, TODAY, M, edited
 
-TODAY = dt.date(2026, 3, 2)
-TEMPLATE = plan_template(TODAY)
-M = ("metrics", "call_setup")
-
-
-def edited(path: tuple[str | int, ...], value: Any) -> str:
-    """The template with one field changed; `...` removes it."""
-    plan = copy.deepcopy(yaml.safe_load(TEMPLATE))
-    place = plan
-    for step in path[:-1]:
-        place = place[step]
-    if value is ...:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = value
-    return yaml.safe_dump(plan, sort_keys=False)
+S = Statistic
 
 
 def test_the_template_is_valid() -> None:
@@ -40,117 +25,14 @@ def test_the_template_is_valid() -> None:
     plan = parse_plan(TEMPLATE, TODAY)
     metric = plan.metric("call_setup")
     assert metric.kind is Kind.DISTRIBUTION
-    assert metric.statistics == (Statistic.UNITS, Statistic.MEAN, Statistic.HISTOGRAM)
+    assert metric.statistics == (S.UNITS, S.MEAN, S.HISTOGRAM, S.QUANTILES, S.CLAMPED)
+    assert metric.quantiles == (Decimal("0.5"), Decimal("0.9"), Decimal("0.99"))
+    assert metric.dimension("app_version").open == OpenValues("[0-9]+([.][0-9]+)*", 16, 20)
     assert metric.bounds["1d"].max_events == 50
     assert plan.metric("calls").bounds["1d"].high == 60
     assert plan.metric("calls").bounds["1h"].high == 20
     assert plan.privacy.delta == Decimal("1e-8")
     assert [r.name for r in plan.resolutions] == ["1h", "1d"]
-
-
-BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
-    (("plan",), "Has Spaces", "plan:", "small letters"),
-    (("version",), 0, "version:", "greater than or equal to 1"),
-    (("version",), ..., "version:", "is missing"),
-    (("privacy", "period"), "2d", "privacy.period:", "'1d', '1w' or '1mo'"),
-    (("privacy", "epsilon"), 0, "privacy.epsilon:", "greater than 0"),
-    (("privacy", "epsilon"), "four", "privacy.epsilon:", "four"),
-    (("privacy", "delta"), 0.5, "privacy.delta:", "less than 0.001"),
-    (("privacy", "currency"), "pure", "privacy.currency:", "not available yet"),
-    (("privacy", "epsilonn"), 4, "privacy.epsilonn:", "did you mean epsilon"),
-    (("resolutions", "7h"), {"lateness": "1m"}, "resolutions.7h:", "divide"),
-    (("resolutions", "1w"), {"lateness": "soon"}, "resolutions.1w:", "10m or 48h"),
-    (("resolutions", "1mo"), {"lateness": "1d"}, "resolutions.1mo:", "no longer than the protection period"),
-    (("resolutions", "1m"), {"lateness": "1m"}, "resolutions.1m:", "10080 windows a period; at most 2000"),
-    (("resolutions", "1x"), {"lateness": "1m"}, "resolutions.1x:", "such as 15m, 1h"),
-    (("resolutions", "1h", "lateness"), "60d", "resolutions.1h.lateness:", "at most 30d"),
-    (("resolutions", "1h", "lateness"), "20d", "resolutions.1h.lateness:", "must not close after"),
-    (("purposes",), {}, "purposes:", "at least 1"),
-    ((*M, "category"), "customer_content", "metrics.call_setup.category:", "customer content is never collected"),
-    ((*M, "category"), "gossip", "metrics.call_setup.category:", "product_usage"),
-    ((*M, "purposes"), ["ads"], "metrics.call_setup.purposes:", "declared under purposes: model_tuning"),
-    ((*M, "purposes"), [], "metrics.call_setup.purposes:", "at least 1"),
-    ((*M, "owner"), ..., "metrics.call_setup.owner:", "is missing"),
-    ((*M, "expires"), dt.date(2026, 3, 1), "metrics.call_setup.expires:", "a day from 2026-03-02"),
-    ((*M, "expires"), dt.date(2027, 3, 4), "metrics.call_setup.expires:", "to 2027-03-03"),
-    ((*M, "kind"), "gauge", "metrics.call_setup.kind:", "'counter', 'distribution', 'flag' or 'choice'"),
-    ((*M, "unit"), "", "metrics.call_setup.unit:", "needs the unit"),
-    ((*M, "resolution"), 0, "metrics.call_setup.resolution:", "greater than 0"),
-    ((*M, "edges"), [100, 50], "metrics.call_setup.edges:", "must increase"),
-    ((*M, "edges"), [100.5], "metrics.call_setup.edges:", "whole multiple of the resolution"),
-    ((*M, "edges"), [], "metrics.call_setup.edges:", "at least one edge"),
-    ((*M, "options"), ["a", "b"], "metrics.call_setup.options:", "has no options"),
-    (("metrics", "codec", "options"), ["opus"], "metrics.codec.options:", "at least two"),
-    (("metrics", "codec", "options"), ["opus", True], "metrics.codec.options.1:", "quote it"),
-    ((*M, "dimensions", "platform", "values"), ["ios", "ios"], "platform.values:", "each value once"),
-    ((*M, "dimensions", "version"), {"open": True}, "dimensions.version.pattern:", "pattern and max_length"),
-    ((*M, "dimensions", "version"), {}, "dimensions.version:", "the closed list, or open: true"),
-    ((*M, "dimensions", "version"), {"open": True, "values": ["a"]}, "dimensions.version.values:", "keep one of the two"),
-    (
-        (*M, "dimensions", "version"),
-        {"open": True, "pattern": "(", "max_length": 8},
-        "dimensions.version.pattern:",
-        "not a regular expression",
-    ),
-    ((*M, "dimensions", "platform"), {"values": ["a"], "pattern": "a"}, "platform.pattern:", "open dimensions alone"),
-    ((*M, "views"), [["country"]], "metrics.call_setup.views:", "dimensions of the metric: platform"),
-    ((*M, "views"), [["platform"], ["platform"]], "metrics.call_setup.views:", "each view once"),
-    ((*M, "at"), ["1y"], "metrics.call_setup.at:", "1h, 1d"),
-    ((*M, "per_unit", "range"), [5, 5], "per_unit.range:", "smallest first"),
-    ((*M, "per_unit", "range"), ..., "per_unit.range:", "needs the range"),
-    ((*M, "per_unit", "range"), [0, 2**33], "per_unit.range:", "within 2147483648"),
-    ((*M, "per_unit", "max_events"), 10**6, "per_unit.max_events:", "16384"),
-    ((*M, "per_unit", "max_partitions"), 0, "per_unit.max_partitions:", "greater than or equal to 1"),
-    ((*M, "per_unit", "max_windows"), {"1d": 3}, "max_windows.1d:", "not available yet"),
-    ((*M, "per_unit", "by_resolution"), {"1y": {}}, "per_unit.by_resolution:", "1h, 1d"),
-    ((*M, "weighting"), "votes", "metrics.call_setup.weighting:", "'unit' or 'event'"),
-    (("metrics", "calls", "weighting"), "event", "metrics.calls.weighting:", "leave weighting out"),
-    ((*M, "statistics"), ["rate"], "metrics.call_setup.statistics:", "units, events, sum, mean, histogram"),
-    ((*M, "statistics"), [{"quantiles": [0.5]}], "metrics.call_setup.statistics:", "not available yet"),
-    ((*M, "statistics"), ["mean", "mean"], "metrics.call_setup.statistics:", "each statistic once"),
-    ((*M, "weight"), -1, "metrics.call_setup.weight:", "greater than 0"),
-    (("metrics", "Calls"), {}, "metrics.Calls", "Calls"),
-    (("privacy",), None, "privacy:", "must be a mapping"),
-    (("privacy", "epsilon"), "4", "privacy.epsilon:", "must be a number, without quotes (got '4')"),
-    (("privacy", "epsilon"), True, "privacy.epsilon:", "must be a number"),
-    (("version",), 1.5, "version:", "must be a whole number"),
-    (("metrix",), {}, "metrix:", "did you mean metrics?"),
-    ((*M, "edge"), [1], "metrics.call_setup.edge:", "did you mean edges?"),
-    ((*M, "epsilon"), 1, "metrics.call_setup.epsilon:", "the fields are description, owner"),
-    ((*M, "per_unit", "max_event"), 1, "metrics.call_setup.per_unit.max_event:", "did you mean max_events?"),
-    ((*M, "expires"), "2026-08-01", "metrics.call_setup.expires:", "must be a day such as 2027-06-30, without quotes"),
-    ((*M, "views"), [None], "metrics.call_setup.views.0:", "must be a list"),
-    ((*M, "statistics"), [True], "metrics.call_setup.statistics.0:", "must be text; quote it (got True)"),
-    ((*M, "statistics"), ["variance"], "metrics.call_setup.statistics:", "not available yet"),
-    ((*M, "statistics"), [{"top_k": 3}], "metrics.call_setup.statistics:", "not available yet"),
-    ((*M, "dimensions", "platform", "values"), [1, "a"], "platform.values.0:", "quote it (got 1)"),
-    ((*M, "dimensions", "platform", "values"), ["a\x85b"], "platform.values.0:", "none of them a slash or a control"),
-    ((*M, "dimensions", "platform", "values"), ["a\n"], "platform.values.0:", "none of them a slash or a control"),
-    (("metrics", "a-b"), {}, "metrics.a-b:", "small letters, digits and _"),
-    (("metrics", "codec\n"), {}, "metrics.'codec\\n':", "small letters, digits and _"),
-]
-
-
-@pytest.mark.parametrize(("path", "value", "where", "allowed"), BAD, ids=lambda v: str(v)[:40])
-def test_what_is_wrong_is_told_with_path_and_what_is_allowed(
-    path: tuple[str | int, ...], value: Any, where: str, allowed: str
-) -> None:
-    """Each mistake is told with its path in the file and what is allowed."""
-    with pytest.raises(PlanError) as caught:
-        parse_plan(edited(path, value), TODAY)
-    lines = [line for line in str(caught.value).splitlines() if where in line]
-    assert lines, f"{where} is not in: {caught.value}"
-    assert any(allowed in line for line in lines), f"{allowed!r} is not in: {lines}"
-
-
-def test_all_mistakes_are_told_at_once() -> None:
-    """Two mistakes in two metrics make two lines."""
-    plan = yaml.safe_load(edited((*M, "unit"), ""))
-    plan["metrics"]["codec"]["options"] = ["opus"]
-    with pytest.raises(PlanError) as caught:
-        parse_plan(yaml.safe_dump(plan), TODAY)
-    assert "call_setup.unit" in str(caught.value)
-    assert "codec.options" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +98,6 @@ def test_aliases_stand_for_no_more_than_a_file_may_hold(levels: int) -> None:
 
 
 NAMES = [f"n{i}" for i in range(1001)]
-CODEC = yaml.safe_load(TEMPLATE)["metrics"]["codec"]
 SIX = {name: {"values": ["a"]} for name in NAMES[:6]}
 VIEWS = [list(view) for length in range(7) for view in itertools.combinations(SIX, length)]
 LENGTHS = ["15m", "30m", "1h", "2h", "4h", "8h", "1d", "1w", "12h"]
@@ -239,16 +120,31 @@ LIMITS: list[tuple[tuple[str | int, ...], Any, Any]] = [
     ((*M, "expires"), dt.date(2027, 3, 3), dt.date(2027, 3, 4)),
     ((*M, "expires"), dt.date(2026, 3, 2), dt.date(2026, 3, 1)),
     ((*M, "unit"), "m" * limits.NAME_MAX_LENGTH, "m" * (limits.NAME_MAX_LENGTH + 1)),
-    ((*M, "edges"), list(range(256)), list(range(257))),
-    ((*M, "edges"), [limits.RANGE_MAX], [limits.RANGE_MAX + 1]),
-    ((*M, "edges"), [-limits.RANGE_MAX], [-limits.RANGE_MAX - 1]),
+    ((*M, "edges"), list(range(1, 257)), list(range(1, 258))),
+    ((*M, "edges"), [1, 10000], [1, 10001]),
+    ((*M, "edges"), [1], [0]),
+    ((*M, "statistics"), [{"quantiles": [1e-9]}], [{"quantiles": [0]}]),
+    ((*M, "statistics"), [{"quantiles": [0.999999]}], [{"quantiles": [1]}]),
+    (
+        (*M, "statistics"),
+        [{"quantiles": [i / 100 for i in range(1, 33)]}],
+        [{"quantiles": [i / 100 for i in range(1, 34)]}],
+    ),
+    (("metrics", "codec", "statistics"), [{"top_k": 1}], [{"top_k": 0}]),
+    (("metrics", "codec", "statistics"), [{"top_k": 3}], [{"top_k": 4}]),
     ((*M, "weight"), 1000, 1000.5),
     ((*M, "weight"), "1e-30", "1e-31"),
     ((*M, "per_unit", "range"), [0, limits.RANGE_MAX], [0, limits.RANGE_MAX + 1]),
-    ((*M, "per_unit", "range"), [-limits.RANGE_MAX, 0], [-limits.RANGE_MAX - 1, 0]),
+    (("metrics", "calls", "per_unit", "range"), [-limits.RANGE_MAX, 0], [-limits.RANGE_MAX - 1, 0]),
+    (("metrics", "calls", "per_unit", "range"), [5, 6], [5, 5]),
     ((*M, "per_unit", "max_events"), limits.EVENTS_PER_UNIT_MAX, limits.EVENTS_PER_UNIT_MAX + 1),
     ((*M, "per_unit", "max_partitions"), limits.PARTITIONS_PER_METRIC_MAX, limits.PARTITIONS_PER_METRIC_MAX + 1),
-    ((*M, "per_unit", "max_windows"), {"1d": 7}, {"1d": 6}),
+    ((*M, "per_unit", "max_windows"), {"1d": 7}, {"1d": 8}),
+    ((*M, "per_unit", "max_windows"), {"1d": 1}, {"1d": 0}),
+    ((*M, "dimensions", "app_version", "max_length"), limits.TOKEN_MAX_LENGTH, limits.TOKEN_MAX_LENGTH + 1),
+    ((*M, "dimensions", "app_version", "expected_values"), limits.TOKENS_PER_WINDOW_MAX, limits.TOKENS_PER_WINDOW_MAX + 1),
+    ((*M, "dimensions", "app_version", "pattern"), "a" * limits.TEXT_MAX_LENGTH, "a" * (limits.TEXT_MAX_LENGTH + 1)),
+    (("resolutions", "1h", "lateness"), "71h", "72h"),
     ((*M, "dimensions", "platform", "values"), ["v" * 64], ["v" * 65]),
     (
         (*M, "dimensions", "platform", "values"),
@@ -278,6 +174,18 @@ def test_limits_hold_on_both_sides(path: tuple[str | int, ...], most: Any, more:
     assert parse_plan(edited(path, most), TODAY).metrics
     with pytest.raises(PlanError, match=re.escape(".".join(map(str, path)))):
         parse_plan(edited(path, more), TODAY)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_edges_lie_where_a_range_may_be(sign: int) -> None:
+    """A histogram's edges reach up to the largest range on either side of zero, and not beyond."""
+    plan = yaml.safe_load(edited((*M, "statistics"), ["histogram"]))
+    metric = plan["metrics"]["call_setup"]
+    metric["edges"] = [sign * limits.RANGE_MAX]
+    assert parse_plan(yaml.safe_dump(plan), TODAY).metric("call_setup").edges == (sign * limits.RANGE_MAX,)
+    metric["edges"] = [sign * (limits.RANGE_MAX + 1)]
+    with pytest.raises(PlanError, match=rf"edges: within 2147483648 steps of zero \(got -?{limits.RANGE_MAX + 1}\)"):
+        parse_plan(yaml.safe_dump(plan), TODAY)
 
 
 def test_a_file_may_be_as_large_as_its_limit() -> None:
@@ -325,3 +233,33 @@ def test_the_schema_describes_every_field() -> None:
     assert metric["properties"]["resolution"]["type"] == "number"
     assert metric["properties"]["resolution"]["default"] == 1
     assert '"string"' not in str(schema["$defs"]["PrivacyFile"]["properties"]["epsilon"])
+
+
+def test_what_the_service_counts_by_itself_belongs_to_a_plan() -> None:
+    """Participants are counted unless the plan says otherwise; capped shares where a metric bounds its windows."""
+    assert [m.name for m in parse_plan(TEMPLATE, TODAY).built_in] == ["participants"]
+    assert parse_plan(edited(("privacy", "participants"), value=False), TODAY).built_in == ()
+    participants, capped = parse_plan(edited((*M, "per_unit", "max_windows"), {"1d": 3}), TODAY).built_in
+    assert (participants.name, participants.at, participants.dimensions[0].values) == (
+        *("participants", ("1h", "1d")),
+        ("model_tuning",),
+    )
+    assert (capped.name, capped.at, capped.dimensions[0].values) == ("capped", ("1d",), ("call_setup",))
+
+
+def test_what_a_metric_asks_for_is_read() -> None:
+    """Quantiles are sorted, top_k counts, shared bounding, a ratio's denominators and other bounds at a resolution hold."""
+    quantiles = parse_plan(edited((*M, "statistics"), [{"quantiles": [0.9, 0.5]}]), TODAY).metric("call_setup")
+    assert quantiles.quantiles == (Decimal("0.5"), Decimal("0.9"))
+    assert parse_plan(edited(("metrics", "codec", "statistics"), [{"top_k": 2}]), TODAY).metric("codec").top_k == 2
+    assert parse_plan(edited(("metrics", "calls", "bounding"), "shared"), TODAY).metric("calls").shared_bounding
+    ratio = parse_plan(edited(("metrics", "codec"), RATIO), TODAY).metric("codec")
+    assert ratio.bounds == {"1d": ContributionBounds(1, 0, 9, 5)}
+    special = {"1d": {"max_events": 7, "max_partitions": 3, "range": [-5, 5000]}}
+    special_at = parse_plan(edited((*M, "per_unit", "by_resolution"), special), TODAY).metric("call_setup")
+    assert special_at.bounds == {"1d": ContributionBounds(3, -5, 5000, 7)}
+    capped = parse_plan(edited((*M, "per_unit", "max_windows"), {"1d": 3}), TODAY).metric("call_setup")
+    assert capped.bounds == {"1d": ContributionBounds(2, 0, 10_000, 50, 3)}
+    for currency, meant in (("auto", None), ("zcdp", Currency.ZCDP), ("pure", Currency.PURE)):
+        assert parse_plan(edited(("privacy", "currency"), currency), TODAY).privacy.currency is meant
+    assert not parse_plan(edited(("privacy", "weights"), "stated"), TODAY).privacy.auto_weights

@@ -51,6 +51,22 @@ def test_the_queue_holds_its_bound_and_no_more(
     asyncio.run(fill())
 
 
+def test_a_refusal_tells_nothing_of_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of others waits, whoever is refused reads the same words (R1)."""
+    for name in ("QUEUED_REPORTS_MAX", "QUEUED_POINTS_MAX", "QUEUED_TOKENS_MAX"):
+        monkeypatch.setattr(limits, name, 1_000)
+
+    async def refusal(reports: int, points: int, tokens: int) -> str:
+        queue = IntakeQueue()
+        queue.put(message(reports, points, tokens))
+        with pytest.raises(Overloaded) as refused:
+            queue.put(message(1_000, 1_000, 1_000))
+        return str(refused.value)
+
+    texts = {asyncio.run(refusal(*sizes)) for sizes in [(1, 1, 1), (137, 411, 0), (1_000, 1_000, 1_000)]}
+    assert len(texts) == 1
+
+
 @pytest.mark.parametrize("name", ["GROUP_COMMIT_REPORTS_MAX", "GROUP_COMMIT_POINTS_MAX"])
 def test_groups_are_bounded_and_in_order(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A group ends with the message that reaches its bound; a message is never split; order is kept."""

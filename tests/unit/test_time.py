@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hushmeter.errors import InvariantError
 from hushmeter.model.states import WINDOW_TRANSITIONS, WindowEvent, WindowState, transition
-from hushmeter.model.time import DAY_MS, HOUR_MS, Span, iso, parse_duration_ms
+from hushmeter.model.time import DAY_MS, HOUR_MS, Span, duration_text, iso, parse_duration_ms
 
 SPANS = [Span.parse(s) for s in ("1s", "15m", "1h", "6h", "1d", "1w", "1mo")]
 MOMENTS = st.integers(0, 4_102_444_800_000)
@@ -117,6 +117,14 @@ def test_durations() -> None:
     """Lateness may be nothing, and is never a month."""
     assert parse_duration_ms("0") == 0
     assert parse_duration_ms("48h") == 2 * DAY_MS
+    assert [duration_text(ms) for ms in (0, 1, 1_000, 90_000, HOUR_MS, 48 * HOUR_MS)] == [
+        "0d",
+        "1ms",
+        "1s",
+        "90s",
+        "1h",
+        "2d",
+    ]
     with pytest.raises(ValueError, match="10m or 48h"):
         parse_duration_ms("1mo")
 

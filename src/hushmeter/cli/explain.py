@@ -11,6 +11,7 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError
@@ -22,8 +23,9 @@ from hushmeter.model.plan import Plan
 from hushmeter.model.time import iso
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.check import PlanReport, check_plan
+from hushmeter.plan.objective import USEFUL_ERROR
 from hushmeter.plan.reading import parse_plan
-from hushmeter.query.prediction import USEFUL_ERROR, Prediction, predict
+from hushmeter.query.prediction import Prediction, predict
 from hushmeter.service.founding import budget_of, read_plan_file
 
 _BARS_MAX = 60
@@ -139,7 +141,7 @@ def print_predictions(console: Console, priced: Priced, predictions: Sequence[Pr
     table.add_column("to halve the error")
     for p in predictions:
         view = f" by {', '.join(p.view)}" if p.view else ""
-        noise = f"{p.noise_std:,.3g}{' ' + p.unit if p.unit else ''}"
+        noise = Text(f"{p.noise_std:,.3g}{' ' + p.unit if p.unit else ''}")
         useful = f"{p.smallest_partition:,} units"
         colour = "red" if p.warning else "default"
         error = f"[{colour}]{_percent(p.relative_error)}[/]"

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from hushmeter.cli import printing
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.ports import StateStore
@@ -26,7 +27,6 @@ def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: 
     from collections import deque
 
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     entries = _entries(state_dir, target)
@@ -53,7 +53,7 @@ def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: 
             f"{float(str(f['scale'])):,.1f}",
             f"{float(Fraction(str(f['loss']))):.3g} {f['currency']}",
         )
-    Console().print(table)
+    printing.console().print(table)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from hushmeter.cli import printing
+
 app = typer.Typer(help="Write and check telemetry plans.", no_args_is_help=True)
 
 
@@ -65,7 +67,7 @@ def check(
     if json_output:
         typer.echo(json.dumps(summary | ({} if changed is None else {"changes": changed}), indent=2))
         return
-    console = Console()
+    console = printing.console()
     unit, budget = priced.plan.privacy.unit, priced.budget
     console.print(f"[bold green]The plan holds.[/] One {unit}'s whole record costs at most:")
     for span, (epsilon, delta) in priced.costs.items():
@@ -97,7 +99,7 @@ def explain(
         summary = {"plan": priced.plan.name, "units": priced.plan.privacy.expected_units}
         typer.echo(json.dumps(summary | {"releases": [row_of(p) for p in predictions]}, indent=2))
     else:
-        print_predictions(Console(), priced, predictions)
+        print_predictions(printing.console(), priced, predictions)
     if chart is not None:
         draw(predictions, chart, f"{priced.plan.name}: expected errors with {priced.plan.privacy.expected_units:,} units")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import grpc
 import typer
 
+from hushmeter.cli import printing
 from hushmeter.errors import QueryRefused
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _ONLY_IN_DATA = frozenset(
     {"metric", "resolution", "window_end", "plan_version", "rolled_up_from", "rho", "delta", "release_id", "completeness"}
     | {"max_windows", "consistent_value", "consistent_std", "consistent_low", "consistent_high", "consistent_as_of"}
 )
+_ALWAYS = frozenset({"window_start", "statistic", "value", "noise_std", "interval_low", "interval_high", "epsilon"})
+"""Columns that are printed also where all of their cells are zero; others are left out where they say nothing."""
 _HEADINGS = {"window_start": "window", "noise_std": "std", "interval_low": "low", "interval_high": "high"}
 
 
@@ -103,17 +106,22 @@ def _print(table: pa.Table, out: Path | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    shown = [name for name in table.column_names if name not in _ONLY_IN_DATA]
+    empty = {None, False, ""}
+    shown = [
+        name
+        for name in table.column_names
+        if name not in _ONLY_IN_DATA and (name in _ALWAYS or not empty.issuperset(table.column(name).unique().to_pylist()))
+    ]
     printed = Table(box=box.SIMPLE)
     for name in shown:
         numeric = table.schema.field(name).type == "double"
         printed.add_column(_HEADINGS.get(name, name), justify="right" if numeric else "left", no_wrap=True)
     for row in table.select(shown).to_pylist():
-        printed.add_row(*(_cell(row[name]) for name in shown))
+        printed.add_row(*(Text(_cell(row[name])) for name in shown))
     if out is None:
-        console = Console()
-        console.print(printed)
+        printing.console().print(printed)
     else:
         with out.open("w", encoding="utf-8") as file:
             Console(file=file, width=200).print(printed)
@@ -127,8 +135,8 @@ def _cell(value: object) -> str:
 
 def _list_metrics(client: object) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from hushmeter.analyst import AnalystClient
 
@@ -141,9 +149,9 @@ def _list_metrics(client: object) -> None:
     for m in answer.metrics:
         views = "\n".join(_view(v.dimensions, v.private_partitions, v.expected_hidden_share) for v in m.views)
         table.add_row(
-            m.name, m.kind, views, ", ".join(m.resolutions), ", ".join(m.statistics), m.unit, ", ".join(m.purposes)
+            m.name, m.kind, views, ", ".join(m.resolutions), ", ".join(m.statistics), Text(m.unit), ", ".join(m.purposes)
         )
-    console = Console()
+    console = printing.console()
     console.print(table)
     b = answer.budget
     console.print(

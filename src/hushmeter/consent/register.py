@@ -34,6 +34,13 @@ class ConsentRegister:
             self._since[decision.subject] = tuple(states.get(p, PurposeState()).given_since_ms for p in self.purposes)
         self.sequence = max(self.sequence, sequence)
 
+    def loses(self, later: Iterable[Decision], before_ms: int) -> bool:
+        """Whether later decisions take consent back that was given before a moment: what was sealed may hold that unit."""
+        return any(
+            not d.given and self._states.get(d.subject, {}).get(d.purpose, PurposeState()).given_since_ms < before_ms
+            for d in later
+        )
+
     def states(self, subject: bytes) -> dict[str, PurposeState]:
         """Where a unit stands on each of the plan's purposes."""
         states = self._states.get(subject, {})

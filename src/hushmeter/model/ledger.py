@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from hushmeter.errors import ensure
-from hushmeter.model.measurement import Currency, Measurement, Mechanism
+from hushmeter.model.measurement import Currency, Measurement, Mechanism, float_down
 
 GENESIS = bytes(32)
 """The previous hash of the first entry."""
@@ -48,7 +48,7 @@ class PrivacyBudget:
     """What one unit's whole record of one period may cost.
 
     Attributes:
-        epsilon, delta: as the plan states them.
+        epsilon, delta: as the plan states them, or the nearest floats below.
         currency: how losses add up (C1).
         loss: what may be spent; its amount, at `conversion_delta`, implies epsilon, and its delta is what private
             partitions may spend (C5).
@@ -66,9 +66,7 @@ class PrivacyBudget:
     @property
     def conversion_delta(self) -> float:
         """The delta that is left for the conversion of rho to epsilon, rounded down."""
-        left = Fraction(self.delta) - self.loss.delta
-        near = float(left)
-        return near if Fraction(near) <= left else math.nextafter(near, 0.0)
+        return float_down(Fraction(self.delta) - self.loss.delta)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,3 +160,9 @@ def float_up(n: int | Fraction) -> float:
     """A number as a float, rounded up."""
     near = float(n)
     return near if Fraction(near) >= n else math.nextafter(near, math.inf)
+
+
+def float_down(n: int | Fraction) -> float:
+    """A number as a float, rounded down."""
+    near = float(n)
+    return near if Fraction(near) <= n else math.nextafter(near, -math.inf)

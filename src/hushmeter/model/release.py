@@ -79,7 +79,7 @@ class Release:
     Attributes:
         window_end_ms: end of the window.
         published_at_ms: the scheduled time (R1), never the wall clock's.
-        completeness: share of the window that the service was serving, 0 to 1.
+        completeness: share of the window that the service was serving, 0 to 1, rounded down to whole hundredths.
         vectors: by row of the calibration table.
         keys: of an open view the partitions that were selected, the rows of the vectors, sorted (R1); None where all
             partitions are public.

@@ -60,18 +60,31 @@ class Tally:
         for key, vector in self.vectors.items():
             view = (key.metric, key.view)
             if view not in merged:
-                vectors[key] = vector + other.vectors[key]
+                vectors[key] = _saturating(vector, other.vectors[key])
                 continue
             keys, mine, theirs = merged[view]
-            vectors[key] = np.zeros((len(keys), vector.shape[1]), np.int64)
-            vectors[key][mine] += vector
-            vectors[key][theirs] += other.vectors[key]
+            first, second = (np.zeros((len(keys), vector.shape[1]), np.int64) for _ in range(2))
+            first[mine], second[theirs] = vector, other.vectors[key]
+            vectors[key] = _saturating(first, second)
         kept = {metric: np.concatenate((units, other.kept[metric])) for metric, units in self.kept.items()}
         return Tally(self.window, vectors, {view: keys for view, (keys, _, _) in merged.items()}, kept)
 
     def __repr__(self) -> str:
         """Says which window it is of and no number: a tally must not reach a log by accident (R2)."""
         return f"Tally({self.window}, {len(self.vectors)} secret vectors)"
+
+
+def _saturating(a: Int64, b: Int64) -> Int64:
+    """The sum, or the end of int64 that it passes.
+
+    Privacy:
+        One unit could move a sum that wraps around from one end of int64 to the other, whatever its bound; this one moves
+        by no more than the unit adds, however many units others pretend to be (P6).
+    """
+    total = a + b
+    wrapped = ((a ^ total) & (b ^ total)) < 0
+    ends = np.iinfo(np.int64)
+    return np.where(wrapped, np.where(a < 0, ends.min, ends.max), total)
 
 
 def _merged(

@@ -38,6 +38,13 @@ def parse_duration_ms(text: str) -> int:
     return int(match[1]) * _UNITS_MS[match[2]]
 
 
+def duration_text(duration_ms: int) -> str:
+    """A duration as it is written in the plan, in the largest unit that it is a whole number of: the inverse of reading."""
+    units = [(size, unit) for unit, size in _UNITS_MS.items() if unit != "w" and duration_ms % size == 0]
+    size, unit = max(units, default=(1, "ms"))
+    return f"{duration_ms // size}{unit}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """A length that tiles time from a fixed anchor: so many milliseconds, or one calendar month.

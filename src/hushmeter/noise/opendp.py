@@ -113,7 +113,7 @@ class OpenDPMechanisms:
             f"selection costs {amount} and delta {delta}, {float(loss.amount)} and {float(loss.delta)} may be spent",
         )
         ensure(all(count >= 1 for count in counts.values()), "a private partition holds at least one unit")
-        names = {f"{public}/{token}": count for (public, token), count in counts.items()}
+        names = {_name_of(key): count for key, count in counts.items()}
         released = _selection(mechanism, scale, threshold)(names) if names else {}
         found = sorted((_key_of(name), int(noisy)) for name, noisy in released.items())
         values = np.array([noisy for _, noisy in found], np.int64).reshape(len(found), 1)
@@ -172,9 +172,15 @@ class OpenDPMechanisms:
         return float(_profile().map(distance).epsilon(delta))
 
 
+def _name_of(key: PrivateKey) -> str:
+    """A name for OpenDP, which ends strings at their first NUL: two tokens would become one partition."""
+    public, token = key
+    return f"{public}/{token.encode().hex()}"
+
+
 def _key_of(name: str) -> PrivateKey:
     public, _, token = name.partition("/")
-    return int(public), token
+    return int(public), bytes.fromhex(token).decode()
 
 
 @functools.lru_cache(maxsize=4096)

@@ -10,7 +10,7 @@ from hushmeter import limits
 from hushmeter.errors import ensure
 from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.measurement import Measurement
-from hushmeter.model.plan import Plan
+from hushmeter.model.plan import Kind, Plan, Statistic
 from hushmeter.plan.problems import Problems
 from hushmeter.plan.shares import shares
 
@@ -46,14 +46,17 @@ def check_plan(plan: Plan, budget: PrivacyBudget) -> PlanReport:
     divided = shares(plan, budget.currency, budget.loss.amount)
     spent = sum((share * m.windows for m, share in divided.items()), Fraction(0))
     ensure(spent == budget.loss.amount, f"one period's releases cost {spent} instead of {budget.loss.amount}")
-    _check_integers(divided)
+    _check_integers(plan, divided)
     windows = {m: plan.resolution(m.resolution).span.most_in(plan.privacy.period) for m in divided}
     keys = {(m.metric, m.view, m.resolution): windows[m] for m in divided}
     return PlanReport(divided, sum(keys.values()), sum(windows.values()))
 
 
-def _check_integers(measurements: Iterable[Measurement]) -> None:
-    """No sum of `limits.UNITS_MAX` units leaves int64 (P6); views of a metric share its bounds, so each is told once."""
+def _check_integers(plan: Plan, measurements: Iterable[Measurement]) -> None:
+    """No sum of `limits.UNITS_MAX` units leaves int64 (P6); views of a metric share its bounds, so each is told once.
+
+    Neither does what one unit's squares are centered with: values far from zero have large ones, however narrow the range.
+    """
     problems = Problems()
     seen = dict.fromkeys((m.metric, m.resolution, m.name, m.bound * m.together) for m in measurements)
     for metric, resolution, name, bound in seen:
@@ -64,5 +67,14 @@ def _check_integers(measurements: Iterable[Measurement]) -> None:
                 product,
                 f"at {resolution}, {limits.UNITS_MAX} units times {bound} a unit ({name}) must stay below 2^62; "
                 "lower max_events or the range, or take a coarser step of values",
+            )
+    for spread in (m for m in plan.metrics if m.kind is Kind.DISTRIBUTION and Statistic.VARIANCE in m.statistics):
+        farthest = max(max(abs(b.low), abs(b.high)) for b in spread.bounds.values())
+        if farthest > limits.SQUARES_VALUE_MAX:
+            problems.add(
+                f"metrics.{spread.name}.per_unit.range",
+                farthest,
+                f"a variance needs values within {limits.SQUARES_VALUE_MAX} steps of zero; take a coarser step of values, "
+                "or record their distance from a typical value",
             )
     problems.raise_any()

@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 
 from hushmeter.model.ledger import MeasurementCharge
+from hushmeter.model.measurement import Measurement
 from hushmeter.model.plan import Plan
 
 
 def hidden_share(plan: Plan, charge: MeasurementCharge) -> float:
+    """The share of units that is expected to be in private partitions that stay hidden, of a release at its price."""
+    if charge.threshold is None:
+        return 0.0
+    return hidden_below(plan, charge.measurement, charge.threshold, math.sqrt(charge.mechanism.variance(charge.scale)))
+
+
+def hidden_below(plan: Plan, m: Measurement, threshold: float, std: float) -> float:
     """The share of units that is expected to be in private partitions that stay hidden.
 
     `expected_units` are taken to spread over `expected_values` tokens by Zipf's law with exponent 1, which short tokens
@@ -16,7 +24,9 @@ def hidden_share(plan: Plan, charge: MeasurementCharge) -> float:
 
     Args:
         plan: the plan.
-        charge: of a measurement that selects.
+        m: a measurement that selects.
+        threshold: smallest noisy count that is released.
+        std: of the noise in that count.
 
     Returns:
         0 to 1; 0 where all partitions are public.
@@ -24,16 +34,14 @@ def hidden_share(plan: Plan, charge: MeasurementCharge) -> float:
     References:
         L. Adamic, B. Huberman: Zipf's law and the Internet (2002).
     """
-    m = charge.measurement
     opened = plan.metric(m.metric).open_dimension(m.view)
-    if charge.threshold is None or opened is None or opened.open is None:
+    if opened is None or opened.open is None:
         return 0.0
     harmonic = [1 / rank for rank in range(1, opened.open.expected + 1)]
     whole = math.fsum(harmonic)
-    std = math.sqrt(charge.mechanism.variance(charge.scale))
     per_public = plan.privacy.expected_units / m.partitions
     shares = [weight / whole for weight in harmonic]
-    return math.fsum(share * _below(charge.threshold - per_public * share, std) for share in shares)
+    return math.fsum(share * _below(threshold - per_public * share, std) for share in shares)
 
 
 def _below(distance: float, std: float) -> float:

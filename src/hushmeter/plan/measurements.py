@@ -20,10 +20,12 @@ def derivation(metric: Metric, statistic: Statistic) -> tuple[MeasurementName, .
 
     - counter: units; sum; mean = units' mean total, `(l+u)/2 + S/2N` with S from `unit_mean` and N from `units`.
     - distribution and ratio: mean (or ratio) as above, or with S from `event_sum` and N from `events` where events are
-      weighted; sum (or numerator) `N(l+u)/2 + S/2` of events; events of a ratio are its denominator.
+      weighted; events of a ratio are its denominator.
+    - sum (or numerator) of these: `N(l+u)/2 + S/2` where `event_sum` or `events` is made for another statistic anyway,
+      which at the best division of a zCDP budget is no noisier than `sum` alone; else `sum`, the clamped total itself.
     - variance: as the mean, with `squares`.
     - flag and choice: rate, histogram and top-k from `weights`; quantiles from the bins.
-    - events come from the bins' sum where an event-weighted histogram is released anyway.
+    - events of a flag or choice come from the bins' sum where it is released and weighs events.
     """
     mean, events = _mean_source(metric), _events_source(metric)
     sources: dict[Statistic, tuple[MeasurementName, ...]] = {
@@ -35,8 +37,8 @@ def derivation(metric: Metric, statistic: Statistic) -> tuple[MeasurementName, .
         Statistic.TOP_K: (_M.WEIGHTS,),
         Statistic.RATE: (_M.CAPPED if metric.kind is Kind.BUILT_IN else _M.WEIGHTS,),
         Statistic.CLAMPED: (_M.CLAMPED,),
-        Statistic.SUM: (_M.SUM,) if metric.kind is Kind.COUNTER else (_M.EVENT_SUM, events),
-        Statistic.NUMERATOR: (_M.EVENT_SUM, events),
+        Statistic.SUM: _sum_source(metric),
+        Statistic.NUMERATOR: _sum_source(metric),
         Statistic.MEAN: mean,
         Statistic.RATIO: mean,
         Statistic.VARIANCE: (_M.SQUARES, *mean),
@@ -50,10 +52,26 @@ def _mean_source(metric: Metric) -> tuple[MeasurementName, ...]:
     return (_M.EVENT_SUM, _events_source(metric))
 
 
+def _sum_source(metric: Metric) -> tuple[MeasurementName, ...]:
+    """Where the sum of values comes from: the clamped total, unless what it can be put together from is there anyway."""
+    if metric.kind is Kind.COUNTER:
+        return (_M.SUM,)
+    events = _events_source(metric)
+    counted = events is _M.EVENTS and {Statistic.EVENTS, Statistic.DENOMINATOR}.intersection(metric.statistics)
+    averaged = {Statistic.MEAN, Statistic.RATIO, Statistic.VARIANCE}.intersection(metric.statistics)
+    if counted or (averaged and metric.weighting is Weighting.EVENT):
+        return (_M.EVENT_SUM, events)
+    return (_M.SUM,)
+
+
 def _events_source(metric: Metric) -> MeasurementName:
-    """Where the number of events comes from: the weighted bins if they are released and weigh events, else its own."""
+    """Where the number of events comes from: a flag's or choice's bins if they weigh events, else its own measurement.
+
+    The sum of a distribution's bins would do as well, but has the noise of all of them.
+    """
     from_bins = {Statistic.HISTOGRAM, Statistic.RATE, Statistic.QUANTILES, Statistic.TOP_K}
-    if metric.weighting is Weighting.EVENT and from_bins.intersection(metric.statistics):
+    binned = metric.kind in {Kind.FLAG, Kind.CHOICE}
+    if binned and metric.weighting is Weighting.EVENT and from_bins.intersection(metric.statistics):
         return _M.WEIGHTS
     return _M.EVENTS
 
@@ -87,7 +105,7 @@ def bound_of(metric: Metric, name: MeasurementName, bounds: ContributionBounds) 
     bound = {
         _M.UNITS: 1,
         _M.EVENTS: most,
-        _M.SUM: max(abs(bounds.low), abs(bounds.high)),
+        _M.SUM: max(abs(bounds.low), abs(bounds.high)) * (1 if metric.kind is Kind.COUNTER else most),
         _M.UNIT_MEAN: width * unit_mean_steps(metric),
         _M.EVENT_SUM: most * width,
         _M.WEIGHTS: FIXED_POINT * (1 if per_unit else most),
@@ -148,11 +166,14 @@ def is_additive(metric: Metric, name: MeasurementName) -> bool:
 
 
 def _reach(metric: Metric, view: tuple[str, ...], resolution: str, name: MeasurementName) -> tuple[int, int]:
-    """How many partitions one unit can touch, and how many rows of one unit can fall into one partition of the view."""
+    """How many partitions one unit can touch, and how many rows of one unit can fall into one partition of the view.
+
+    The rows that a unit keeps share its unit-scoped values (P4), so that they differ in the other dimensions.
+    """
     l0 = metric.l0(view, resolution)
     if not (metric.shared_bounding and is_additive(metric, name)):
         return l0, 1
     everything = tuple(d.name for d in metric.dimensions)
     rows = metric.l0(everything, resolution)
-    folded = math.prod(d.size for d in metric.dimensions if d.name not in view)
+    folded = math.prod(d.size for d in metric.dimensions if d.name not in view and not d.per_unit)
     return rows, min(rows, folded)

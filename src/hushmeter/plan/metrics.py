@@ -84,7 +84,8 @@ class _Builder:
         statistics = tuple(asked)
         bounds = self._bounds(kind, at)
         self._check_needs(kind, statistics, edges, bounds)
-        if self._own:
+        # Where nothing is left to release at, the resolutions themselves are malformed, which is told there.
+        if self._own or not at:
             return None
         metric_at = tuple(r.name for r in self._resolutions if r.name in at)
         return Metric(
@@ -191,9 +192,9 @@ class _Builder:
     def _edges(self, kind: Kind) -> tuple[int, ...]:
         edges = [self._steps("edges", e) for e in self._file.edges]
         if edges and kind is not Kind.DISTRIBUTION:
-            self._add("edges", [str(e) for e in self._file.edges], f"a {kind} has no edges; leave them out")
+            self._add("edges", _listed(self._file.edges), f"a {kind} has no edges; leave them out")
         if any(a >= b for a, b in itertools.pairwise(edges)):
-            self._add("edges", [str(e) for e in self._file.edges], "edges must increase")
+            self._add("edges", _listed(self._file.edges), "edges must increase")
         return tuple(edges)
 
     def _check_options(self, kind: Kind) -> None:
@@ -233,7 +234,7 @@ class _Builder:
         if not 1 <= len(set(quantiles)) == len(listed) <= most:
             self._add(
                 "statistics.quantiles",
-                "none" if numbers is None else numbers if not isinstance(numbers, list) else [str(q) for q in numbers],
+                "none" if numbers is None else numbers if not isinstance(numbers, list) else _listed(numbers),
                 f"a list of 1 to {most} different numbers between 0 and 1, both excluded, such as [0.5, 0.9]",
             )
         return tuple(sorted(quantiles))
@@ -306,15 +307,18 @@ class _Builder:
             asked = [Decimal(0), self._file.resolution]
         low, high = (self._steps(path, value) for value in asked)
         if not -limits.RANGE_MAX <= low < high <= limits.RANGE_MAX:
-            shown = [str(v) for v in asked]
-            self._add(path, shown, f"[smallest, largest], smallest first, within {limits.RANGE_MAX} steps of zero")
+            self._add(path, _listed(asked), f"[smallest, largest], smallest first, within {limits.RANGE_MAX} steps of zero")
             return None
         most = special.max_partitions or common.max_partitions or 1
         events = special.max_events or common.max_events or 1
         denominator = special.max_denominator or common.max_denominator
         if kind is Kind.RATIO:
-            if denominator is None or special.max_events or common.max_events:
-                self._add("per_unit.max_denominator", denominator, "a ratio needs it, and has no max_events")
+            named = special.max_events or common.max_events
+            if named is not None:
+                self._add("per_unit.max_events", named, "a ratio has no max_events; write max_denominator alone")
+            if denominator is None:
+                words = f"a ratio needs the largest denominator of one unit, 1 to {limits.RANGE_MAX}"
+                self._add("per_unit.max_denominator", "none", words)
                 return None
             events = denominator
         elif denominator is not None:
@@ -327,3 +331,8 @@ class _Builder:
         if steps.denominator != 1:
             self._add(path, value, f"must be a whole multiple of the resolution, {self._file.resolution}")
         return int(steps)
+
+
+def _listed(numbers: Sequence[object]) -> str:
+    """Numbers as a plan file has them."""
+    return f"[{', '.join(map(str, numbers))}]"

@@ -12,7 +12,7 @@ class Problems:
         self._lines: list[str] = []
 
     def add(self, path: str, value: object, allowed: str) -> None:
-        """Adds one problem.
+        """Adds one problem, unless it has been told already, for example of another resolution.
 
         Args:
             path: in the file, with dots.
@@ -20,12 +20,11 @@ class Problems:
             allowed: what may stand there, or what to do.
         """
         shown = str(value)
-        self._lines.append(f"{path}: {allowed} (got {shown if len(shown) <= 80 else shown[:77] + '...'})")
+        line = f"{path}: {allowed} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"
+        if line not in self._lines:
+            self._lines.append(line)
 
     def raise_any(self) -> None:
         """Raises `PlanError` where there is any."""
         if self._lines:
             raise PlanError("the plan is not valid:\n  " + "\n  ".join(self._lines))
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)

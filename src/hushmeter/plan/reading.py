@@ -11,10 +11,10 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -23,11 +23,13 @@ from hushmeter import limits
 from hushmeter.errors import PlanError
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Plan, Privacy, Purpose
-from hushmeter.model.time import Resolution, Span, parse_duration_ms
+from hushmeter.model.time import Resolution, Span, duration_text, parse_duration_ms
 from hushmeter.plan.built_in import built_in_metrics
 from hushmeter.plan.file import PlanFile
 from hushmeter.plan.metrics import build_metric
 from hushmeter.plan.problems import Problems
+
+_T = TypeVar("_T")
 
 
 def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
@@ -269,15 +271,23 @@ def _lawful_fields(location: Sequence[Any]) -> str:
 def _resolutions(file: PlanFile, problems: Problems) -> list[Resolution]:
     resolutions = []
     for name, resolution in file.resolutions.items():
-        try:
-            span, lateness = Span.parse(name), parse_duration_ms(resolution.lateness)
-        except ValueError as error:
-            problems.add(f"resolutions.{name}", name, str(error))
-            continue
-        if lateness > limits.LATENESS_MAX_MS:
-            problems.add(f"resolutions.{name}.lateness", resolution.lateness, "at most 30d")
-        resolutions.append(Resolution(span, lateness))
+        path = f"resolutions.{name}"
+        span = _told(Span.parse, path, name, problems)
+        lateness = _told(parse_duration_ms, f"{path}.lateness", resolution.lateness, problems)
+        if lateness is not None and lateness > limits.LATENESS_MAX_MS:
+            problems.add(f"{path}.lateness", resolution.lateness, f"at most {duration_text(limits.LATENESS_MAX_MS)}")
+        if span is not None and lateness is not None:
+            resolutions.append(Resolution(span, lateness))
     return sorted(resolutions, key=lambda r: r.span)
+
+
+def _told(read: Callable[[str], _T], path: str, text: str, problems: Problems) -> _T | None:
+    """What a text means; None, and a problem more, where it means nothing."""
+    try:
+        return read(text)
+    except ValueError as error:
+        problems.add(path, text, str(error))
+        return None
 
 
 def _check_nesting(resolutions: Sequence[Resolution], period: Span, problems: Problems) -> None:
@@ -296,11 +306,13 @@ def _check_nesting(resolutions: Sequence[Resolution], period: Span, problems: Pr
             problems.add(f"resolutions.{coarser.name}", coarser.name, f"is as long as {finer.name}; keep one")
         elif not finer.span.divides(coarser.span):
             problems.add(f"resolutions.{finer.name}", finer.name, f"must divide the next coarser one, {coarser.name}")
-        if finer.lateness_ms > coarser.lateness_ms + coarser.span.length_ms - finer.span.length_ms:
+        most = coarser.lateness_ms + coarser.span.length_ms - finer.span.length_ms
+        if finer.lateness_ms > most:
             problems.add(
                 f"resolutions.{finer.name}.lateness",
-                f"{finer.lateness_ms} ms",
-                f"a window of {finer.name} must not close after the window of {coarser.name} that holds it",
+                duration_text(finer.lateness_ms),
+                f"at most {duration_text(most)}: the first window of {finer.name} in one of {coarser.name} must not close "
+                "after it",
             )
 
 

@@ -1,53 +1,44 @@
 """How a period's budget is divided among its measurements, and in which currency it is spent (C1).
 
 Shares are relative weights, exact fractions that add up to the whole budget. `stated` gives every measurement its metric's
-weight. `auto` makes the plan's expected error smallest: the sum over measurements of `w log(1 + a x^-p)`, where x is what
-one window may cost, `a x^-p` the expected relative error (p = 1/2 for zCDP's rho, 1 for pure epsilon) and w the metric's
-weight. The logarithm is the error itself where errors are small, and keeps what is hopeless at any price, such as a
-partition of three units, from eating the budget of what is not. The sum is convex; with k windows in a period, Lagrange's
-condition under `sum k x = total` is `w p a / (x^(p+1) + a x) = lambda k`, solved by bisection in x and in lambda.
+weight. `auto` makes the plan's expected error smallest: the sum over statistics of `w log(1 + e / u)`, where w is the
+metric's weight, e the expected relative error, `e^2 = sum over measurements of (a x^-p)^2` with x what one window may cost
+(p = 1/2 for zCDP's rho, 1 for pure epsilon; see `hushmeter.plan.objective`), and u the error at which a number starts to be
+useful. The logarithm is the error itself where errors are small, so that there is little to gain from what is accurate
+already; where they are large it counts ratios of errors, so that what is hopeless at any price, such as a partition of
+three units, does not eat the budget of what is not. In `y = log x` the sum is convex, a softplus of a log-sum-exp, and so
+is what a period costs, `sum k exp(y)` with k windows in it. Lagrange's condition is that `k x` is proportional to `-dF/dy`,
+which a damped fixed point iteration finds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-from hushmeter.errors import ensure
-from hushmeter.model.measurement import Currency, Measurement, MeasurementName
+from hushmeter.errors import InvariantError, ensure
+from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.measurement import Currency, Measurement
 from hushmeter.model.plan import Plan
+from hushmeter.plan.expectation import hidden_below
 from hushmeter.plan.measurements import measurements_of
+from hushmeter.plan.objective import USEFUL_ERROR, goals
 
 Float = npt.NDArray[np.float64]
 
-_BISECTIONS = 80
+_ITERATIONS = 10_000
+_CLOSE = 1e-9
 _OCTAVES = 24
 _STEPS_PER_OCTAVE = 16
 """Automatic weights are rounded to so many steps an octave, so that they are the same whatever computes the logarithms, and
 are at least 2^-24 of the largest."""
-_TYPICAL = 0.5
-"""What a unit typically contributes, as a share of what it may."""
 _POWER = {Currency.ZCDP: 0.5, Currency.PURE: 1.0}
-
-
-def expected_units(plan: Plan, m: Measurement) -> float:
-    """How many units the plan's author expects in one partition and window: all of them, spread evenly."""
-    if m.metric in {b.name for b in plan.built_in}:
-        return float(plan.privacy.expected_units)
-    opened = plan.metric(m.metric).open_dimension(m.view)
-    tokens = opened.open.expected if opened is not None and opened.open is not None else 1
-    return plan.privacy.expected_units / (m.partitions * tokens)
-
-
-def expected_signal(plan: Plan, m: Measurement) -> float:
-    """The typical size of one cell, in the vector's steps, at `expected_units`."""
-    if m.name in {MeasurementName.UNITS, MeasurementName.CLAMPED, MeasurementName.CAPPED}:
-        return expected_units(plan, m)
-    return expected_units(plan, m) * m.bound * _TYPICAL / m.columns
 
 
 def noise_std(m: Measurement, currency: Currency, amount: float) -> float:
@@ -74,24 +65,53 @@ def shares(plan: Plan, currency: Currency, total: Fraction) -> dict[Measurement,
     return {m: total * weights[m] / whole for m in measurements}
 
 
-def expected_error(plan: Plan, currency: Currency, divided: Mapping[Measurement, Fraction]) -> float:
-    """The mean of log(1 + expected relative error) over the measurements, weighed as the plan weighs them."""
-    weighed = [
-        (float(m.weight), noise_std(m, currency, float(share)) / expected_signal(plan, m)) for m, share in divided.items()
-    ]
-    return math.fsum(w * math.log1p(error) for w, error in weighed) / math.fsum(w for w, _ in weighed)
+def expected_error(plan: Plan, currency: Currency, divided: Mapping[Measurement, Fraction], delta: Fraction) -> float:
+    """The mean of `log(1 + e / u)` over the statistics, weighed as the plan weighs them.
+
+    Units in private partitions that are expected to stay hidden count as an error of their whole share.
+
+    Args:
+        plan: the plan.
+        currency: of the shares.
+        divided: what one window of each measurement may cost.
+        delta: of one period, for the selection of private partitions; 0 where there are none.
+    """
+    selecting = sum(m.windows for m in divided if m.selects)
+    weighed = []
+    for goal in goals(plan, divided):
+        stds = [(m, size, noise_std(m, currency, float(divided[m]))) for m, size in goal.parts]
+        error = math.hypot(*(size * std for _, size, std in stds))
+        hidden = [
+            hidden_below(plan, m, _typical_threshold(m, currency, std, float(delta) / selecting), std)
+            for m, _, std in stds
+            if m.selects
+        ]
+        weighed.append((goal.weight, error + max(hidden, default=0.0)))
+    return math.fsum(w * math.log1p(error / USEFUL_ERROR) for w, error in weighed) / math.fsum(w for w, _ in weighed)
 
 
-def choose_currency(plan: Plan, amounts: Mapping[Currency, Fraction]) -> Currency:
+def _typical_threshold(m: Measurement, currency: Currency, std: float, delta: float) -> float:
+    """About the threshold of a selection, by the tail of the noise of continuous values."""
+    if currency is Currency.PURE:
+        return 1 + std / math.sqrt(2) * math.log(m.l0 / (2 * delta))
+    return 1 + std * -NormalDist().inv_cdf(delta / m.l0)
+
+
+def choose_currency(plan: Plan, losses: Mapping[Currency, PrivacyLoss]) -> Currency:
     """The plan's currency, or the one with the smaller expected error (C1).
 
     Args:
         plan: the plan.
-        amounts: what a period may cost in each currency.
+        losses: what a period may cost in each currency.
     """
     if plan.privacy.currency is not None:
         return plan.privacy.currency
-    return min(amounts, key=lambda currency: expected_error(plan, currency, shares(plan, currency, amounts[currency])))
+
+    def error(currency: Currency) -> float:
+        loss = losses[currency]
+        return expected_error(plan, currency, shares(plan, currency, loss.amount), loss.delta)
+
+    return min(losses, key=error)
 
 
 def _stated_weights(measurements: Iterable[Measurement]) -> dict[Measurement, Fraction]:
@@ -101,12 +121,16 @@ def _stated_weights(measurements: Iterable[Measurement]) -> dict[Measurement, Fr
 def _auto_weights(plan: Plan, currency: Currency, measurements: Sequence[Measurement]) -> dict[Measurement, Fraction]:
     """The weights whose expected error is smallest, for a total of 1; errors scale, so the total is folded into them."""
     total = float(plan.privacy.epsilon) if currency is Currency.PURE else _typical_rho(plan)
-    stated = np.array([float(m.weight) for m in measurements])
-    windows = np.array([float(m.windows) for m in measurements])
-    error = np.array([noise_std(m, currency, total) / expected_signal(plan, m) for m in measurements])
-    ensure(bool(np.isfinite(error).all()), "a plan's expected errors are finite")
-    best = _smallest(stated, error, windows, _POWER[currency])
-    steps = np.rint(np.log2(best / best.max()) * _STEPS_PER_OCTAVE) / _STEPS_PER_OCTAVE
+    place = {m: i for i, m in enumerate(measurements)}
+    asked = list(goals(plan, measurements))
+    parts = [
+        (i, place[m], (size * noise_std(m, currency, total)) ** 2) for i, goal in enumerate(asked) for m, size in goal.parts
+    ]
+    rows, columns, squares = (np.array(column) for column in zip(*parts, strict=True))
+    ensure(bool(np.isfinite(squares).all()), "a plan's expected errors are finite")
+    made_of = _MadeOf(np.array([goal.weight for goal in asked]), rows, columns, squares)
+    best = _smallest(made_of, np.array([float(m.windows) for m in measurements]), _POWER[currency])
+    steps = np.rint((best - best.max()) / math.log(2) * _STEPS_PER_OCTAVE) / _STEPS_PER_OCTAVE
     rounded = [round(2.0 ** (_OCTAVES + max(step, -_OCTAVES))) for step in steps.tolist()]
     return {m: Fraction(weight, 2**_OCTAVES) for m, weight in zip(measurements, rounded, strict=True)}
 
@@ -117,28 +141,43 @@ def _typical_rho(plan: Plan) -> float:
     return (math.sqrt(float(plan.privacy.epsilon) + log) - math.sqrt(log)) ** 2
 
 
-def _smallest(weight: Float, error: Float, windows: Float, power: float) -> Float:
-    """What one window of each measurement gets of a total of 1, so that the sum of `w log(1 + e x^-p)` is smallest.
+@dataclass(frozen=True, slots=True)
+class _MadeOf:
+    """Which measurements each statistic is made of.
 
-    Args:
-        weight: float64[n], w.
-        error: float64[n], e: the relative error at x = 1.
-        windows: float64[n], k.
-        power: p.
+    Attributes:
+        weight: float64[goals].
+        rows, columns: int64[parts], the goal and the measurement of each part.
+        squares: float64[parts], the part's squared relative error at a share of 1.
     """
 
-    def shares_at(price: float) -> Float:
-        """The x of each with `w p e / (x^(p+1) + e x) = price k`; the left side falls from infinity to 0."""
-        low, high = np.zeros(len(weight)), np.ones(len(weight))
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            worth = weight * power * error / (middle ** (power + 1) + error * middle) > price * windows
-            low, high = np.where(worth, middle, low), np.where(worth, high, middle)
-        return (low + high) / 2
+    weight: Float
+    rows: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int64]
+    squares: Float
 
-    low, high = -100.0, 100.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        dear = float((shares_at(math.exp(middle)) * windows).sum()) <= 1
-        low, high = (low, middle) if dear else (middle, high)
-    return shares_at(math.exp(high))
+    def slopes(self, logs: Float, power: float) -> Float:
+        """float64[measurements], by how much the sum of `w log(1 + e / u)` falls with the logarithm of each share."""
+        parts = self.squares * np.exp(-2 * power * logs[self.columns])
+        squared = np.bincount(self.rows, parts, len(self.weight))
+        each = power * self.weight / (squared + USEFUL_ERROR * np.sqrt(squared))
+        falling: Float = np.bincount(self.columns, each[self.rows] * parts, len(logs)).astype(np.float64)
+        return falling
+
+
+def _smallest(made_of: _MadeOf, windows: Float, power: float) -> Float:
+    """Logarithms of what a window of each measurement gets of a total of 1, so that the weighed error is smallest.
+
+    Every step goes `1 / (1 + p)` of the way to where the condition would hold for the present slopes: where errors are
+    small and of one measurement each, that is the solution itself.
+    """
+    logs: Float = -np.log(windows * len(windows))
+    for _ in range(_ITERATIONS):
+        slopes = made_of.slopes(logs, power)
+        target = np.log(slopes / (windows * slopes.sum()))
+        moved: Float = logs + (target - logs) / (1 + power)
+        moved -= np.log((windows * np.exp(moved)).sum())
+        if float(np.abs(moved - logs).max()) < _CLOSE:
+            return moved
+        logs = moved
+    raise InvariantError(f"auto weights did not settle within {_ITERATIONS} steps")

@@ -14,17 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from hushmeter.model.ledger import MeasurementCharge, PrivacyBudget
-from hushmeter.model.measurement import FIXED_POINT, Measurement, MeasurementName
-from hushmeter.model.plan import Kind, Metric, Plan, Statistic
+from hushmeter.model.measurement import FIXED_POINT, MeasurementName
+from hushmeter.model.plan import Kind, Metric, Plan, Statistic, Weighting
 from hushmeter.model.release import NoisyVector
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.plan.measurements import derivation
-from hushmeter.plan.shares import expected_units
+from hushmeter.plan.objective import USEFUL_ERROR, expected_units
 from hushmeter.query.estimates import estimate
 from hushmeter.query.sums import Sums
 
-USEFUL_ERROR = 0.1
-"""A partition counts as useful where the standard error is at most this share of the value."""
 _CLAMPED = 0.05
 """Share of units that bounding alters, of a typical fleet."""
 
@@ -122,7 +120,7 @@ def _predict(
         smallest_partition=max(1, math.ceil(units * relative / USEFUL_ERROR)),
         share=share,
         hidden_share=hidden_share(plan, selecting[0]) if selecting else 0.0,
-        advice=_advice(metric, first, statistic),
+        advice=_advice(metric, used[0], statistic),
     )
 
 
@@ -130,15 +128,17 @@ def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
     """What a typical partition's vector would be, with the noise that it would have."""
     m = charge.measurement
     bounds = metric.bounds[m.resolution]
+    events = 1 if metric.kind is Kind.COUNTER else bounds.max_events / 2
+    weight = events if metric.weighting is Weighting.EVENT else 1
     each: dict[MeasurementName, float | list[float]] = {
         MeasurementName.UNITS: 1,
         MeasurementName.EVENTS: m.bound / 2,
-        MeasurementName.SUM: (bounds.low + bounds.high) / 2 or m.bound / 2,
+        MeasurementName.SUM: events * (bounds.low + bounds.high) / 2 or m.bound / 2,
         MeasurementName.UNIT_MEAN: 0,
         MeasurementName.EVENT_SUM: 0,
         # Values spread evenly over the range have the mean square R^2 / 3 of 2x - l - u.
-        MeasurementName.SQUARES: -m.bound / 3,
-        MeasurementName.WEIGHTS: m.bound / m.columns / (2 if m.bound > FIXED_POINT else 1),
+        MeasurementName.SQUARES: -(bounds.width**2) * weight / 3,
+        MeasurementName.WEIGHTS: FIXED_POINT * weight / m.columns,
         MeasurementName.CLAMPED: [_CLAMPED, 1 - _CLAMPED],
         MeasurementName.CAPPED: [0.5, 0.5],
     }
@@ -162,17 +162,25 @@ def _unit(metric: Metric, statistic: Statistic) -> str:
     return metric.unit if statistic in in_units else ""
 
 
-def _advice(metric: Metric, m: Measurement, statistic: Statistic) -> str:
-    """One change that would halve the error; noise grows with the bound and with the root of l0, and falls with units."""
-    fourfold = "or give the metric four times the weight"
-    if m.l0 >= 4:
-        return f"lower max_partitions from {m.l0} to {m.l0 // 4}, {fourfold}"
+def _advice(metric: Metric, charge: MeasurementCharge, statistic: Statistic) -> str:
+    """One change that would halve the error.
+
+    Noise grows with the bound, and errors fall with units; Gaussian noise goes with the roots of l0 and of the budget,
+    Laplace noise with both themselves.
+    """
+    if metric.kind is Kind.BUILT_IN:
+        return "twice the units"
+    m, factor = charge.measurement, 2 if charge.mechanism.laplace else 4
+    otherwise = f"or weight x {factor}"
+    if m.l0 >= factor:
+        return f"max_partitions {m.l0 // factor} instead of {m.l0}, {otherwise}"
     bounds = metric.bounds[m.resolution]
     by_range = {Statistic.SUM, Statistic.MEAN, Statistic.VARIANCE, Statistic.RATIO, Statistic.NUMERATOR}
-    if metric.kind is not Kind.BUILT_IN and statistic in by_range and bounds.width > 1:
-        return f"make the range half as wide if values allow it, {fourfold}"
+    if statistic in by_range and bounds.width > 1:
+        return f"half the range, {otherwise}"
     if m.bound > 1 and bounds.max_events >= 2 and statistic in {Statistic.EVENTS, Statistic.DENOMINATOR}:
-        return f"lower the most events from {bounds.max_events} to {bounds.max_events // 2}, {fourfold}"
+        limit = "max_denominator" if metric.kind is Kind.RATIO else "max_events"
+        return f"{limit} {bounds.max_events // 2} instead of {bounds.max_events}, {otherwise}"
     if m.view:
-        return f"drop a dimension of the view, or twice as many units, {fourfold}"
-    return f"twice as many units, {fourfold}"
+        return f"a dimension less, {otherwise}"
+    return f"twice the units, {otherwise}"

@@ -1,7 +1,7 @@
 """A fast 64-bit mixer for orders and content hashes inside sealing.
 
 It need not resist anybody: any order that is a function of the unit's own data and the window's key is sound (P4), and a
-unit that finds a collision moves its own rows alone (P2). Tokens, which every unit can choose, are marked with a keyed hash.
+unit that finds a collision moves its own rows alone (P2). Tokens, which anybody can choose, are marked with a keyed hash.
 
 References:
     G. Steele, D. Lea, C. Flood: Fast Splittable Pseudorandom Number Generators (2014), the SplitMix64 finaliser.

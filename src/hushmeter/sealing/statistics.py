@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hushmeter import limits
 from hushmeter.errors import ensure
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import ContributionBounds, Kind, Metric, Weighting
@@ -20,7 +21,7 @@ from hushmeter.plan.measurements import names_of, unit_mean_steps
 _COUNT_CAP = 2**40 - 1
 """Own-data cap of one component's count, so that products with F and max_events stay in int64."""
 _TOTAL_CAP = 2**62
-_SQUARES_EVENTS_MAX = 2**20
+_INT64_MAX = 2**63 - 1
 
 
 def contribution(name: MeasurementName, metric: Metric, bounds: ContributionBounds, totals: Int64, dropped: Bool) -> Int64:
@@ -63,8 +64,12 @@ def _ones(_metric: Metric, _bounds: ContributionBounds, totals: Int64) -> Int64:
     return np.ones(len(totals), np.int64)
 
 
-def _clamped_total(_metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
-    return np.clip(totals, bounds.low, bounds.high)
+def _clamped_total(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
+    """A counter's total, clamped; of events the total of at most max_events."""
+    if metric.kind is not Kind.COUNTER:
+        return _kept_total(metric, bounds, totals)[0]
+    clamped: Int64 = np.clip(totals, bounds.low, bounds.high)
+    return clamped
 
 
 def _capped_events(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
@@ -102,16 +107,36 @@ def _unit_mean(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int
 
 
 def _event_sum(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
-    """2s' - n'(l + u): the sum of at most max_events events, scaled down toward zero where there were more, centered."""
-    low, high, most = bounds.low, bounds.high, bounds.max_events
-    events, total = _events(metric, totals), totals[:, metric.count_components]
-    kept = np.minimum(events, most)
-    whole, rest = np.divmod(np.abs(total), np.maximum(events, 1))
-    # A mean beyond any range ends at the range's end below; capping it first keeps the product in int64.
-    scaled = np.minimum(whole, 2**32) * most + rest * most // np.maximum(events, 1)
-    total = np.where(events > most, np.sign(total) * scaled, total)
-    centered: Int64 = 2 * np.clip(total, kept * low, kept * high) - kept * (low + high)
+    """2s' - n'(l + u): the total of at most max_events events, centered."""
+    total, kept = _kept_total(metric, bounds, totals)
+    centered: Int64 = 2 * total - kept * (bounds.low + bounds.high)
     return centered
+
+
+def _kept_total(metric: Metric, bounds: ContributionBounds, totals: Int64) -> tuple[Int64, Int64]:
+    """The total of at most max_events events, scaled down toward zero where there were more, clamped; and how many."""
+    low, high, most = bounds.low, bounds.high, bounds.max_events
+    # The least int64 has no magnitude, so the next one stands for it.
+    events, total = _events(metric, totals), np.maximum(totals[:, metric.count_components], -_INT64_MAX)
+    kept = np.minimum(events, most)
+    total = np.where(events > most, np.sign(total) * _scaled(np.abs(total), most, events), total)
+    return np.clip(total, kept * low, kept * high), kept
+
+
+def _scaled(values: Int64, most: int, events: Int64) -> Int64:
+    """The floor of values * most / events, with no product beyond int64 where there are more than `most` events.
+
+    Args:
+        values: int64, not negative.
+        most: `max_events`, at most 2^31; where it is above 2^16 there are fewer than 2^47 events.
+        events: int64, of the same shape or a column beside it.
+    """
+    some = np.maximum(events, 1)
+    whole, rest = np.divmod(values, some)
+    upper, lower = divmod(most, 2**16)
+    part, left = np.divmod(rest * upper, some)
+    scaled: Int64 = whole * most + part * 2**16 + (left * 2**16 + rest * lower) // some
+    return scaled
 
 
 def _weights(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
@@ -122,13 +147,11 @@ def _weights(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64
         sides: Int64 = FIXED_POINT * np.column_stack((true, ~true & (counts[:, 1] > 0))).astype(np.int64)
         return sides
     events = counts.sum(axis=1, keepdims=True)
-    some = np.maximum(events, 1)
     if metric.weighting is Weighting.UNIT:
-        shares: Int64 = FIXED_POINT * counts // some
+        shares: Int64 = FIXED_POINT * counts // np.maximum(events, 1)
         return shares
     most = bounds.max_events
-    whole, rest = np.divmod(FIXED_POINT * counts, some)
-    return np.where(events <= most, FIXED_POINT * counts, whole * most + rest * most // some)
+    return np.where(events <= most, FIXED_POINT * counts, _scaled(FIXED_POINT * counts, most, events))
 
 
 def _squares(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64:
@@ -142,23 +165,21 @@ def _squares(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64
         return whole_units
     events, total, squares = _events(metric, totals), totals[:, -2], totals[:, -1]
     # So many events are scaled down, so that products stay in int64: an own-data rule like any other (P1).
-    shift = np.maximum(0, np.ceil(np.log2(np.maximum(events, 1) / _SQUARES_EVENTS_MAX))).astype(np.int64)
+    shift = np.maximum(0, np.ceil(np.log2(np.maximum(events, 1) / limits.SQUARES_EVENTS_MAX))).astype(np.int64)
     events, total, squares = events >> shift, total >> shift, squares >> shift
     total = np.clip(total, events * low, events * high)
     squares = np.clip(squares, 0, events * max(low**2, high**2))
     centered = np.clip(4 * squares - 4 * (low + high) * total + events * (low + high) ** 2, 0, events * widest)
-    some = np.maximum(events, 1)
     if not per_event(metric):
-        return np.where(events > 0, 2 * (centered // some) - widest, 0)
+        return np.where(events > 0, 2 * (centered // np.maximum(events, 1)) - widest, 0)
     most = bounds.max_events
     kept = np.minimum(events, most)
-    whole, rest = np.divmod(centered, some)
-    scaled = np.where(events > most, whole * most + rest * most // some, centered)
+    scaled = np.where(events > most, _scaled(centered, most, events), centered)
     of_events: Int64 = 2 * np.clip(scaled, 0, kept * widest) - kept * widest
     return of_events
 
 
-_COUNTS_EVENTS = {MeasurementName.EVENTS, MeasurementName.EVENT_SUM}
+_COUNTS_EVENTS = {MeasurementName.EVENTS, MeasurementName.EVENT_SUM, MeasurementName.SUM}
 _ROWS: dict[MeasurementName, Callable[[Metric, ContributionBounds, Int64], Int64]] = {
     MeasurementName.UNITS: _ones,
     MeasurementName.EVENTS: _capped_events,

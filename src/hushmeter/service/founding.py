@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hushmeter.errors import ConfigError, PlanError
 from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
-from hushmeter.model.measurement import Currency
+from hushmeter.model.measurement import Currency, float_down
 from hushmeter.model.plan import Plan
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
@@ -65,9 +65,9 @@ def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
     """The period's budget in the plan's currency, which is chosen here where the plan leaves it open (C1).
 
     Private partitions, where the plan has any, may spend half of delta, the conversion of rho the other half; pure losses
-    need no conversion, and leave all of it to the partitions (C5).
+    need no conversion, and leave all of it to the partitions (C5). Epsilon and delta never exceed what the plan says.
     """
-    epsilon, delta = float(plan.privacy.epsilon), float(plan.privacy.delta)
+    epsilon, delta = (float_down(Fraction(stated)) for stated in (plan.privacy.epsilon, plan.privacy.delta))
     selecting = any(m.open_dimension(view) for m in plan.metrics for view in m.views)
     halved = Fraction(delta) / 2 if selecting else Fraction(0)
     conversion = delta / 2 if selecting else delta
@@ -75,7 +75,7 @@ def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
         Currency.ZCDP: PrivacyLoss(mechanisms.zcdp_budget(epsilon, conversion), halved),
         Currency.PURE: PrivacyLoss(Fraction(epsilon), 2 * halved),
     }
-    currency = choose_currency(plan, {c: loss.amount for c, loss in losses.items()})
+    currency = choose_currency(plan, losses)
     return PrivacyBudget(epsilon, delta, currency, losses[currency])
 
 

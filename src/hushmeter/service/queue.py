@@ -63,7 +63,7 @@ class IntakeQueue:
         """Adds a message.
 
         Raises:
-            Overloaded: more reports, points or tokens would wait than may.
+            Overloaded: more reports, points or tokens would wait than may; how many do is about others, and not said (R1).
         """
         if (
             self._reports + len(raw) > limits.QUEUED_REPORTS_MAX
@@ -71,9 +71,8 @@ class IntakeQueue:
             or self._tokens + len(raw.tokens) > limits.QUEUED_TOKENS_MAX
         ):
             raise Overloaded(
-                f"{self._reports} reports with {self._points} points and {self._tokens} tokens wait for the disk; at most "
-                f"{limits.QUEUED_REPORTS_MAX} with {limits.QUEUED_POINTS_MAX} and {limits.QUEUED_TOKENS_MAX} may: "
-                "try again in a moment"
+                f"too much waits for the disk; at most {limits.QUEUED_REPORTS_MAX} reports with {limits.QUEUED_POINTS_MAX} "
+                f"points and {limits.QUEUED_TOKENS_MAX} tokens may: try again in a moment"
             )
         pending = Pending(raw, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)

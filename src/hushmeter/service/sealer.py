@@ -6,13 +6,15 @@ harm: publication is guarded by the window's state and a unique key; the lock of
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterable, Iterator
 
 import structlog
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import StateConflict
+from hushmeter.errors import ConsentWithdrawn, StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.pipeline import release_window
@@ -45,7 +47,6 @@ class Sealer:
 
     def run(self) -> None:
         """Works until `stop` is called from another thread."""
-        self._finish_destruction()
         while not self._stopping:
             try:
                 self.run_due()
@@ -66,7 +67,7 @@ class Sealer:
         self._close_due()
         self._bury_the_dead()
         ended = self._end_ready()
-        self._scrub()
+        self._destroy_ended()
         return ended
 
     def _close_due(self) -> None:
@@ -84,34 +85,41 @@ class Sealer:
                 start = window.end_ms
 
     def _bury_the_dead(self) -> None:
-        """Retires workers whose beat has stood still for a lease, and fences what they left open."""
-        store, now = self._context.store, self._context.clock.monotonic_s()
+        """Retires workers whose beat has stood still for a lease, and fences what they left open.
+
+        The sealer itself may be paused between any two steps: a beat counts as new as it can be when it is first seen, and
+        its age is that of the moment before it was seen again.
+        """
+        store, clock = self._context.store, self._context.clock
+        before = clock.monotonic_s()
         beats = store.beats()
+        after = clock.monotonic_s()
         self._seen_beats = {
-            worker: seen if (seen := self._seen_beats.get(worker)) and seen[0] == count else (count, now)
+            worker: seen if (seen := self._seen_beats.get(worker)) and seen[0] == count else (count, after)
             for worker, count in beats.items()
         }
-        for worker, (_, since) in self._seen_beats.items():
-            if now - since >= limits.LEASE_S:
+        for worker, (count, since) in self._seen_beats.items():
+            if before - since >= limits.LEASE_S and store.declare_dead(worker, count):
                 self._log.warning("a worker's lease ran out; fencing its segments", worker=worker)
-                store.retire_worker(worker, None)
 
     def _end_ready(self) -> int:
-        """Publishes every window whose segments are final, in time order within each resolution."""
+        """Ends windows by deadline, so that the order tells nobody which of them had to wait for a late report (R1, T3)."""
         ended, held = 0, set[str]()
-        for record in self._context.store.windows([WindowState.CLOSING, WindowState.SEALED]):
+        due = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+        for record in sorted(due, key=self._turn):
             if self._stopping:
                 break
             # A later window of a resolution never overtakes an earlier one (P7).
             if record.window.resolution in held:
                 continue
-            if record.state is WindowState.CLOSING and not self._segments_final(record):
-                held.add(record.window.resolution)
-                continue
-            if record.state is WindowState.CLOSING:
-                self._context.store.mark_sealed(record.window)
             try:
+                if not self._rows_fixed(record):
+                    break
                 self._end(record)
+            except StateConflict as conflict:
+                held.add(record.window.resolution)
+                self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
+                continue
             except Exception as error:
                 # Something that an operator can mend, or a defect; the window waits, and those after it.
                 held.add(record.window.resolution)
@@ -120,6 +128,18 @@ class Sealer:
                 continue
             ended += 1
         return ended
+
+    def _turn(self, record: WindowRecord) -> tuple[int, str]:
+        window = record.window
+        return self._context.plan.resolution(window.resolution).deadline_ms(window), window.resolution
+
+    def _rows_fixed(self, record: WindowRecord) -> bool:
+        """Whether a window is SEALED, or is now, since its segments are final."""
+        if record.state is WindowState.CLOSING:
+            if not self._segments_final(record):
+                return False
+            self._context.store.mark_sealed(record.window)
+        return True
 
     def _segments_final(self, record: WindowRecord) -> bool:
         """Whether every segment that may hold rows of a window is closed; a dead worker's are fenced on the way."""
@@ -138,51 +158,59 @@ class Sealer:
         return final
 
     def _end(self, record: WindowRecord) -> None:
-        sequence, decisions = self._context.store.decisions_after(self._consent.sequence)
-        self._consent.take(sequence, decisions)
         with self._meters.seal_seconds.time():
-            try:
-                state = release_window(record, self._ports, self._consent)
-            except StateConflict as conflict:
-                self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
-                return
-        self._destroy_period_key(record.window)
+            state = self._release(record)
         self._meters.windows.labels(state.value).inc()
         level = self._log.error if state is WindowState.LOST else self._log.info
         level("window ended", window=str(record.window), state=state.value)
 
-    def _scrub(self) -> None:
-        """Destroys key and files of every storage window over which all release windows have ended."""
-        context = self._context
-        for start in context.log.storage_windows():
-            storage = context.plan.finest.span.window_from(start)
-            over = [r.span.window_of(storage.end_ms) for r in context.plan.resolutions]
-            if not all(self._has_ended(w) for w in over):
-                continue
-            context.store.mark_scrubbed(start)
-            context.keys.destroy(f"data/{start}")
-            context.log.destroy(start)
+    def _release(self, record: WindowRecord) -> WindowState:
+        """Seals and publishes a window, again where a withdrawal came in between (P8).
 
-    def _finish_destruction(self) -> None:
-        """Destroys again what a sealer that was killed between publishing and destroying may have left."""
-        coarsest = self._context.plan.coarsest
-        newest = self._context.store.last_window_start(coarsest.name)
-        if newest is not None:
-            for window in (coarsest.span.window_of(newest), coarsest.span.window_from(newest)):
-                self._destroy_period_key(window)
+        The last sealing is published whatever came during it: else whoever can withdraw could hold all releases up.
+        """
+        for attempt in range(1, limits.SEALINGS_MAX):
+            self._consent.take(*self._context.store.decisions_after(self._consent.sequence))
+            try:
+                return release_window(record, self._ports, self._consent)
+            except ConsentWithdrawn:
+                self._log.info("withdrawals came while a window was sealed", window=str(record.window), attempt=attempt)
+        self._consent.take(*self._context.store.decisions_after(self._consent.sequence))
+        return release_window(record, self._ports, self._consent, last=True)
 
-    def _destroy_period_key(self, window: Window) -> None:
-        """Destroys a period's key, and what it encrypts, once the last window of every resolution has ended (P3, P7)."""
-        plan = self._context.plan
-        period = plan.privacy.period.window_of(window.end_ms)
-        if window.end_ms == period.end_ms and all(
-            self._has_ended(r.span.window_of(period.end_ms)) for r in plan.resolutions
-        ):
-            self._context.keys.destroy(f"period/{period.start_ms}")
-            self._context.store.forget_kept_windows(period.start_ms)
+    def _destroy_ended(self) -> None:
+        """Destroys what no window needs any more, and what an earlier attempt or another process left of it (P3, P7)."""
+        context, plan = self._context, self._context.plan
+        periods = {plan.privacy.period.end_of(start): start for start in context.keys.periods()}
+        for end_ms in self._ended(periods):
+            with self._others_go_on(f"period/{periods[end_ms]}"):
+                # The key goes last: while it is there, the next poll comes back to all of this.
+                context.store.forget_kept_windows(periods[end_ms])
+                context.keys.destroy(f"period/{periods[end_ms]}")
+        starts = {plan.finest.span.end_of(start): start for start in context.log.storage_windows()}
+        for end_ms in self._ended(starts):
+            with self._others_go_on(f"data/{starts[end_ms]}"):
+                context.store.mark_scrubbed(starts[end_ms])
+                context.keys.destroy(f"data/{starts[end_ms]}")
+                context.log.destroy(starts[end_ms])
 
-    def _has_ended(self, window: Window) -> bool:
-        records = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
-        newest = self._context.store.last_window_start(window.resolution)
-        waiting = {r.window for r in records}
-        return newest is not None and window.start_ms <= newest and window not in waiting
+    @contextlib.contextmanager
+    def _others_go_on(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._meters.failures.labels("scrub").inc()
+            self._log.error("destruction failed, will try again", key=key, **told(error))
+
+    def _ended(self, moments_ms: Iterable[int]) -> list[int]:
+        """Those moments whose release windows have ended at every resolution."""
+        store, resolutions = self._context.store, self._context.plan.resolutions
+        # In this order: what another sealer begins in between is newer than the newest, and has not ended.
+        newest = {r.name: store.last_window_start(r.name) for r in resolutions}
+        waiting = {r.window for r in store.windows([WindowState.CLOSING, WindowState.SEALED])}
+
+        def has_ended(window: Window) -> bool:
+            begun = newest[window.resolution]
+            return begun is not None and window.start_ms <= begun and window not in waiting
+
+        return [m for m in moments_ms if all(has_ended(r.span.window_of(m)) for r in resolutions)]

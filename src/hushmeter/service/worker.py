@@ -18,7 +18,7 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import Failure, HushmeterError, LeaseLost, Overloaded
+from hushmeter.errors import Failure, KeyGone, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
 from hushmeter.ingest.identity import pseudonym_of, subject_of
 from hushmeter.ingest.raw import RawReports
@@ -108,7 +108,7 @@ class IntakeWorker:
     async def validate(self, raw: RawReports) -> Outcome:
         """Answers as `submit` would, and stores nothing; as bounded as what waits for the disk."""
         if self._validating + len(raw) > limits.QUEUED_REPORTS_MAX:
-            raise Overloaded(f"{self._validating} reports wait to be judged; at most {limits.QUEUED_REPORTS_MAX} may")
+            raise Overloaded(f"too many reports wait to be judged; at most {limits.QUEUED_REPORTS_MAX} may: try again soon")
 
         def judge() -> Outcome:
             now = self._segments.now_ms()
@@ -178,7 +178,10 @@ class IntakeWorker:
     # What follows runs on the intake thread alone.
 
     def _answers(self, messages: Sequence[RawReports]) -> Sequence[Outcome | Exception]:
-        """Commits messages together; where that fails through a defect, one by one, so that only its cause is refused."""
+        """Commits messages together; where one of them may be why that fails, one by one, so that it alone is refused.
+
+        The disk fails all alike; a defect, or an hour whose key is gone, is a matter of some.
+        """
         try:
             with self._meters.commit_seconds.time():
                 return self._commit(messages)
@@ -186,7 +189,7 @@ class IntakeWorker:
             # Every caller must hear of it, whatever it is.
             self._meters.failures.labels("commit").inc()
             self._log.error("commit failed", **told(error))
-            if len(messages) == 1 or isinstance(error, Failure):
+            if len(messages) == 1 or (isinstance(error, Failure) and not isinstance(error, KeyGone)):
                 return [error] * len(messages)
         return [answer for message in messages for answer in self._answers([message])]
 
@@ -251,6 +254,14 @@ class IntakeWorker:
             self._period_keys[period_start_ms] = key
         return key
 
+    def _forget_period_keys(self) -> None:
+        """Forgets the keys of periods that take no report any more: a key that the ring destroys must live nowhere (P3)."""
+        plan, now = self._context.plan, self._segments.now_ms()
+        for start in list(self._period_keys):
+            end = plan.privacy.period.end_of(start)
+            if all(r.deadline_ms(r.span.window_of(end)) <= now for r in plan.resolutions):
+                del self._period_keys[start]
+
     def _follow(self) -> bool:
         """Takes in decisions that other processes recorded; true if there were any."""
         sequence, decisions = self._context.store.decisions_after(self._register.sequence)
@@ -262,16 +273,17 @@ class IntakeWorker:
         waiting, self._decisions = self._decisions, []
         if not waiting:
             return
-        now = self._segments.now_ms()
-        stamped = [
-            Decision(self._door.subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
-            for unit, decisions, _ in waiting
-            for d in decisions
-        ]
         try:
+            now = self._segments.now_ms()
+            stamped = [
+                Decision(self._door.subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
+                for unit, decisions, _ in waiting
+                for d in decisions
+            ]
             self._context.store.record_decisions(stamped)
             self._follow()
-        except HushmeterError as error:
+        except Exception as error:
+            # Whatever it is, every caller must hear of it: each waits for its own receipt.
             for _, _, receipt in waiting:
                 receipt.set_exception(error)
             return
@@ -279,6 +291,7 @@ class IntakeWorker:
             receipt.set_result((self._register.states(self._door.subject(unit)), now))
 
     def _tick(self) -> None:
+        self._forget_period_keys()
         try:
             self._segments.tick()
         except LeaseLost:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from hushmeter.errors import Failure, InvariantError, SegmentLost, ensure
+from hushmeter.errors import Failure, InvariantError, KeyGone, SegmentLost, ensure
 from hushmeter.model.report import ReportBatch
 from hushmeter.ports import KeyRing
 from hushmeter.storage.files import AppendFile, Disk, FileSystem, failure_of
@@ -109,10 +109,11 @@ class FileIntakeLog:
         """How many frames a dead owner's segment holds, up to the last whole one; see `IntakeLog.count_frames`.
 
         A damaged frame before a whole one was acknowledged, so it counts: `compact` then finds the segment lost by name,
-        where leaving it out would lose rows in silence (P1). A missing file holds 0 frames, and is lost to `compact` too.
+        where leaving it out would lose rows in silence (P1). For the same reason all frames count where the key is gone. A
+        missing file holds 0 frames, and is lost to `compact` too.
 
         Raises:
-            KeyUnavailable: the window's key cannot be had.
+            KeyUnavailable: the window's key cannot be read.
             Failure: the disk refused.
         """
         segment, count = self._segment(storage_start_ms, segment_id), 0
@@ -120,9 +121,13 @@ class FileIntakeLog:
             frames = self._sealed_frames(segment)
         except SegmentLost:
             return 0
-        cipher: AESGCM | None = None
+        if not frames:
+            return 0
+        try:
+            cipher = self._cipher(storage_start_ms)
+        except KeyGone:
+            return len(frames)
         for number, sealed in enumerate(frames):
-            cipher = cipher or self._cipher(storage_start_ms)
             with contextlib.suppress(SegmentLost):
                 unseal(cipher, segment, FRAME, number, sealed)
                 count = number + 1

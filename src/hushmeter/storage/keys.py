@@ -30,6 +30,7 @@ _NONCE_BYTES = 12
 _WRAPPED_BYTES = _NONCE_BYTES + _KEY_BYTES + 16
 _NAME = re.compile(r"deployment|(?:data|period)/-?\d{1,19}")
 _KEY_FILES = ("deployment.key", "data/*.key", "period/*.key")
+_PERIOD_FILE = re.compile(r"(-?\d{1,19})\.(?:key|.*\.new)")
 _CHECK = "check"
 _CHECK_TEXT = b"hushmeter key ring, format 1".ljust(_KEY_BYTES)
 _MASTER_KEY_FILE_MAX_BYTES = 256
@@ -126,6 +127,19 @@ class DirectoryKeyRing:
             sync_directory(path.parent)
         except OSError as error:
             raise failure_of(error, f"destroying key {name}") from None
+
+    def periods(self) -> tuple[int, ...]:
+        """Starts of the periods that have a key file, or a temporary one of a process that died; see `KeyRing.periods`.
+
+        Raises:
+            Failure: the directory cannot be read.
+        """
+        directory = self._directory / "period"
+        try:
+            found = [_PERIOD_FILE.fullmatch(path.name) for path in directory.iterdir()]
+        except OSError as error:
+            raise failure_of(error, f"listing the keys in {directory}") from None
+        return tuple(sorted({int(match[1]) for match in found if match}))
 
     def _path(self, name: str) -> Path:
         return self._directory / (name if name == _CHECK else f"{name}.key")

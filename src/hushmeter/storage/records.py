@@ -8,11 +8,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hushmeter.errors import StateConflict
+from hushmeter.consent.register import ConsentRegister
+from hushmeter.errors import ConsentWithdrawn, StateConflict
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.model.release import Release, ReleaseKey
+from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
 from hushmeter.ports import Deployment
 from hushmeter.storage import schema
@@ -99,6 +101,24 @@ def decisions_after(connection: sa.Connection, sequence: int) -> tuple[int, tupl
     rows = connection.execute(later.order_by(decisions.c.sequence)).all()
     newest = rows[-1].sequence if rows else _newest_decision(connection)
     return newest, tuple(Decision(*row[1:]) for row in rows)
+
+
+def ensure_still_given(connection: sa.Connection, window: Window, consent: ConsentRegister) -> None:
+    """No unit of a window has taken consent back since it was sealed with `consent` (P8).
+
+    Args:
+        connection: inside the writing transaction that publishes: no decision can come between.
+        window: that is published.
+        consent: what it was sealed with.
+
+    Raises:
+        ConsentWithdrawn: one may have.
+    """
+    _, later = decisions_after(connection, consent.sequence)
+    if consent.loses(later, window.end_ms):
+        raise ConsentWithdrawn(
+            f"consent was withdrawn while window {window} was sealed; it must be sealed again without it"
+        )
 
 
 def releases_page(

@@ -10,6 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, LedgerEntry, PrivacyBudget, Spending
 from hushmeter.model.release import Release
@@ -80,10 +81,15 @@ class SqlStateStore:
         with self._database.read() as connection:
             return workers.beats(connection)
 
-    def retire_worker(self, worker_id: str, now_ms: int | None) -> None:
+    def retire_worker(self, worker_id: str, now_ms: int) -> None:
         """See `StateStore`; a worker that was declared dead and signs off afterwards is told `LeaseLost`."""
         with self._database.write() as connection:
             workers.retire_worker(connection, worker_id, now_ms)
+
+    def declare_dead(self, worker_id: str, beats: int) -> bool:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            return workers.declare_dead(connection, worker_id, beats)
 
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
         """See `StateStore`."""
@@ -135,10 +141,13 @@ class SqlStateStore:
         period_start_ms: int,
         budget: PrivacyBudget,
         kept: Mapping[str, bytes],
+        consent: ConsentRegister | None,
     ) -> None:
         """See `StateStore`."""
         rows = windows.rows_of(window, releases)
         with self._database.write() as connection:
+            if consent is not None:
+                records.ensure_still_given(connection, window, consent)
             windows.publish(connection, window, rows, entries, period_start_ms=period_start_ms, budget=budget, kept=kept)
 
     def mark_lost(self, window: Window, entries: Sequence[DraftEntry], period_start_ms: int, budget: PrivacyBudget) -> None:

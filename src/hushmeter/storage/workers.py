@@ -7,10 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from hushmeter import limits
 from hushmeter.errors import LeaseLost, WindowClosed, ensure
 from hushmeter.model.time import Window
 from hushmeter.ports import Registration, SegmentRecord
 from hushmeter.storage.schema import scrubbed, segments, windows, workers
+
+_LEASE_MS = int(limits.LEASE_S * 1_000)
 
 
 def start_worker(connection: sa.Connection, worker_id: str, now_ms: int) -> None:
@@ -32,26 +35,29 @@ def beats(connection: sa.Connection) -> dict[str, int]:
     return {row.id: row.beats for row in rows}
 
 
-def retire_worker(connection: sa.Connection, worker_id: str, now_ms: int | None) -> None:
-    """Ends a worker; one that was declared dead was not seen since, and may not sign off afterwards."""
+def retire_worker(connection: sa.Connection, worker_id: str, now_ms: int) -> None:
+    """Ends a worker that stops in good order; one that was declared dead may not sign off afterwards."""
     alive = sa.update(workers).where(workers.c.id == worker_id, workers.c.retired.is_(False))
-    if now_ms is None:
-        connection.execute(alive.values(retired=True))
-        return
     ended = connection.execute(alive.values(retired=True, seen_at_ms=_not_before(now_ms)))
     _ensure_lease(ended.rowcount == 1, worker_id)
 
 
+def declare_dead(connection: sa.Connection, worker_id: str, beats: int) -> bool:
+    """Ends a worker whose beats are still so many; it was not seen since."""
+    silent = sa.and_(workers.c.id == worker_id, workers.c.retired.is_(False), workers.c.beats == beats)
+    return connection.execute(sa.update(workers).where(silent).values(retired=True)).rowcount == 1
+
+
 def serving_ms(connection: sa.Connection, start_ms: int, end_ms: int) -> int:
-    """The length of `(start_ms, end_ms]` that is covered by at least one worker, from its start until it was last seen."""
+    """The length of `(start_ms, end_ms]` that at least one worker's life covers, each until a lease after it was seen."""
     lives = connection.execute(
         sa.select(workers.c.started_at_ms, workers.c.seen_at_ms)
-        .where(workers.c.seen_at_ms > start_ms, workers.c.started_at_ms < end_ms)
+        .where(workers.c.seen_at_ms > start_ms - _LEASE_MS, workers.c.started_at_ms < end_ms)
         .order_by(workers.c.started_at_ms)
     )
     covered, reached = 0, start_ms
     for started, seen in lives:
-        upto = min(seen, end_ms)
+        upto = min(seen + _LEASE_MS, end_ms)
         covered += max(0, upto - max(started, reached))
         reached = max(reached, upto)
     return covered

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +41,8 @@ class FaultyDisk:
     """
 
     def __init__(self, room_bytes: int | None = None) -> None:
-        self.room_bytes = room_bytes
+        self._room = room_bytes
+        self._room_lock = threading.Lock()
         self.cut_at_step: int | None = None
         self.eager_removals = False
         self.done: list[str] = []
@@ -49,6 +51,21 @@ class FaultyDisk:
         self._errors: dict[str, list[int]] = {}
         self._contents: list[_Content] = []
         self._undo: list[tuple[Path, Callable[[], object]]] = []
+
+    @property
+    def room_bytes(self) -> int | None:
+        """How much may still be written."""
+        return self._room
+
+    @room_bytes.setter
+    def room_bytes(self, room: int | None) -> None:
+        with self._room_lock:
+            self._room = room
+
+    def _give_back(self, freed: int) -> None:
+        with self._room_lock:
+            if self._room is not None:
+                self._room += freed
 
     @property
     def steps(self) -> int:
@@ -153,11 +170,10 @@ class FaultyDisk:
             self.cut_power(keep_bytes=len(data))
             raise PowerCut
         self._step("write")
-        if self.room_bytes is None:
-            file.write(data)
-            return
-        fits = data[: self.room_bytes]
-        self.room_bytes -= len(fits)
+        with self._room_lock:
+            fits = data if self._room is None else data[: self._room]
+            if self._room is not None:
+                self._room -= len(fits)
         file.write(fits)
         if len(fits) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -179,8 +195,7 @@ class _FaultyFile:
 
     def truncate(self, size: int) -> None:
         self._disk._step("truncate")
-        if self._disk.room_bytes is not None:
-            self._disk.room_bytes += self._content.path.stat().st_size - size
+        self._disk._give_back(self._content.path.stat().st_size - size)
         self._file.truncate(size)
         self._content.durable = min(self._content.durable, size)
 

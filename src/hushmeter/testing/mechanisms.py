@@ -10,7 +10,7 @@ import numpy as np
 
 from hushmeter.errors import ensure
 from hushmeter.model.ledger import PrivacyLoss
-from hushmeter.model.measurement import Mechanism
+from hushmeter.model.measurement import Mechanism, float_down
 from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64
 
@@ -28,7 +28,7 @@ class ExactMechanisms:
     ) -> NoisyVector:
         """Adds `noise`; the price is the one that is asked for."""
         ensure(0 < scale < math.inf and 0 < sensitivity < math.inf, "scale and sensitivity are positive")
-        return NoisyVector(values + self.noise(values.shape, mechanism, scale), mechanism, scale, _down(loss.amount))
+        return NoisyVector(values + self.noise(values.shape, mechanism, scale), mechanism, scale, float_down(loss.amount))
 
     def select(
         self,
@@ -45,7 +45,7 @@ class ExactMechanisms:
         noisy = np.array(list(counts.values()), np.int64) + self.noise((len(counts),), mechanism, scale)
         found = sorted((key, n) for key, n in zip(counts, noisy.tolist(), strict=True) if n >= threshold)
         values = np.array([n for _, n in found], np.int64).reshape(len(found), 1)
-        vector = NoisyVector(values, mechanism, scale, _down(loss.amount), _down(loss.delta), threshold)
+        vector = NoisyVector(values, mechanism, scale, float_down(loss.amount), float_down(loss.delta), threshold)
         return Selection(tuple(key for key, _ in found), vector)
 
     def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
@@ -77,8 +77,3 @@ class SeededMechanisms(ExactMechanisms):
         """Rounded Gaussian or Laplace noise."""
         draw = self._generator.laplace if mechanism.laplace else self._generator.normal
         return np.rint(draw(0, scale, shape)).astype(np.int64)
-
-
-def _down(price: Fraction) -> float:
-    near = float(price)
-    return near if Fraction(near) <= price else math.nextafter(near, 0.0)

@@ -44,6 +44,11 @@ class MemoryKeyRing:
             self._destroyed.add(name)
             self._keys.pop(name, None)
 
+    def periods(self) -> tuple[int, ...]:
+        """See `KeyRing.periods`."""
+        with self._lock:
+            return tuple(sorted(int(name.removeprefix("period/")) for name in self._keys if name.startswith("period/")))
+
     def _refuse_destroyed(self, name: str) -> None:
         if name in self._destroyed:
             raise KeyGone(f"key {name} was destroyed")
@@ -91,10 +96,7 @@ class MemoryIntakeLog:
     def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
         """See `IntakeLog.count_frames`."""
         segment = self._segments.get((storage_start_ms, segment_id))
-        if segment is None or not segment.frames:
-            return 0
-        self._keys.get(f"data/{storage_start_ms}")
-        return len(segment.frames)
+        return 0 if segment is None else len(segment.frames)
 
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """See `IntakeLog.compact`."""

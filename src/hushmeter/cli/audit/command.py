@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from hushmeter.cli import printing
 from hushmeter.cli.audit.evidence import FAMILYWISE_ALPHA, Evidence
 from hushmeter.cli.audit.period import audit_period
 from hushmeter.cli.audit.sensitivity import audit_sensitivity
@@ -34,7 +35,7 @@ def run_audit(path: Path, *, quick: bool) -> int:
         0, or 1 where anything that was shown exceeds its claim or a check failed.
     """
     configure_logs("console", quiet=True)
-    console = Console()
+    console = printing.console()
     if not console.is_terminal:
         console.width = _LOG_WIDTH
     found = []

@@ -237,7 +237,7 @@ ROWS = (
     _Row("sum of a counter", "counted", _SLOT, "sum", _linear(("sum", ""), 3 * _B, 10)),
     _Row("mean of a counter", "counted", _SLOT, "unit_mean", _centered(3, 14, per_unit=True)),
     _Row("variance of a counter", "counted", _SLOT, "squares", _squares(3, 14, 14**2, per_unit=True)),
-    _Row("events, from an event-weighted histogram", "timed", _SLOT, "weights", _linear(("events", ""), _B, 3)),
+    _Row("events, beside a histogram by events", "timed", _SLOT, "events", _linear(("events", ""), _B, 3)),
     _Row("histogram, by events", "timed", _SLOT, "weights", _linear(("histogram", "> 50"), 0, 3)),
     _Row("sum of events", "timed", _SLOT, "event_sum", _centered(50, 300, per_unit=False)),
     _Row("variance, by events", "timed", _SLOT, "squares", _squares(50, 100, 3 * 100**2, per_unit=False)),

@@ -14,12 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import pyarrow as pa
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hushmeter.analyst import AnalystClient
 from hushmeter.api.ingest.v1.ingest_pb2 import Acknowledgement
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
+from hushmeter.cli import printing
 from hushmeter.cli.demo.flights import DAYS, PURPOSE, START_MS, Flight, Year, load_year, refuses, reports_of, withdraws
 from hushmeter.cli.demo.results import Results, write_results
 from hushmeter.cli.demo.truth import Truth
@@ -60,7 +60,7 @@ class Tallying:
 
 def run_demo(out: Path, keep: Path | None) -> int:
     """Runs the main job and writes `summary.json`, `releases.parquet` and `chart.png`; returns the exit status."""
-    console = Console()
+    console = printing.console()
     if not console.is_terminal:
         console.width = _LOG_WIDTH
     configure_logs("console", quiet=True)

@@ -52,7 +52,8 @@ class ConsentServiceServicer:
     """
 
     def SetConsent(self, request, context):
-        """Records decisions. They bind from the moment the answer arrives; a withdrawal reaches everything not yet released.
+        """Records decisions. They bind from the moment the answer arrives: every release whose sealing begins later is without a
+        unit that withdrew. Where a withdrawal comes while a window is sealed, it is sealed again, up to seven times.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,150 @@
+"""A deployment whose worker and sealer take every step only when the test says so, on one thread, without noise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hushmeter.consent.register import ConsentRegister
+from hushmeter.ingest.admission import Admission, Door, admit
+from hushmeter.ingest.identity import pseudonym_of, subject_of
+from hushmeter.ingest.raw import RawReports
+from hushmeter.model.consent import Decision
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.ports import StateStore
+from hushmeter.service.config import Config
+from hushmeter.service.context import Context
+from hushmeter.service.founding import open_context
+from hushmeter.service.meters import Meters
+from hushmeter.service.sealer import Sealer
+from hushmeter.service.segments import OpenSegments
+from hushmeter.testing.clock import FakeClock
+from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.service.running import FOUNDED_MS
+
+H = FOUNDED_MS
+
+PLAN = """
+plan: steps
+version: 1
+privacy: {unit: device, period: 1w, epsilon: 4, delta: 1e-8, expected_units: 100}
+resolutions: {1h: {lateness: 10m}, 1d: {lateness: 1h}}
+purposes: {tuning: Tune models.}
+metrics:
+  starts:
+    description: Starts.
+    owner: test@example.com
+    expires: 2026-12-31
+    category: product_usage
+    purposes: [tuning]
+    kind: counter
+    per_unit: {range: [0, 100]}
+    statistics: [units, sum]
+"""
+
+
+def opened(state_dir: Path, clock: FakeClock, plan: str = PLAN) -> Context:
+    """Founds or opens a deployment."""
+    return open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), plan)
+
+
+def sealer_of(context: Context) -> Sealer:
+    """A sealer that works when its `run_due` is called."""
+    return Sealer(context, Meters())
+
+
+def reports(context: Context, units: Sequence[str], end_ms: int, value: int = 1) -> RawReports:
+    """One report of so many starts of each unit, of the minute before a moment."""
+    n = len(units)
+    return RawReports(
+        [os.urandom(16) for _ in units],
+        [unit.encode() for unit in units],
+        np.full(n, end_ms - MINUTE_MS),
+        np.full(n, end_ms),
+        np.full(n, context.plan.version),
+        {},
+        np.arange(n + 1),
+        np.full(n, context.catalog.first_series(0), np.uint32),
+        np.full(n, value),
+    )
+
+
+class Hand:
+    """One worker's open segments, and the door before them.
+
+    Args:
+        context: the deployment.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.segments = OpenSegments(context)
+        self.segments.enlist()
+        self._register = ConsentRegister(context.plan.purpose_names)
+        key, period_key = context.keys.get_or_create("deployment"), context.keys.get_or_create
+        self.subject: Callable[[str], bytes] = lambda unit: subject_of(key, unit.encode())
+        self._door = Door(
+            context.columns,
+            context.first_starts,
+            lambda unit: subject_of(key, unit),
+            self._register.given_since,
+            lambda period, subject: pseudonym_of(period_key(f"period/{period}"), subject),
+        )
+
+    def decide(self, *units: str, given: bool = True) -> None:
+        """Records that units give consent, or withdraw it."""
+        now = self.segments.now_ms()
+        self._context.store.record_decisions([Decision(self.subject(u), "tuning", given, now) for u in units])
+
+    def send(self, unit: str, end_ms: int, value: int = 1) -> Admission:
+        """Takes one report in, as a group commit does."""
+        self._register.take(*self._context.store.decisions_after(self._register.sequence))
+        admission = admit(reports(self._context, [unit], end_ms, value), self._door, now := self.segments.now_ms())
+        for start in admission.storage_starts.tolist():
+            if not self.segments.takes(start, now):
+                self.segments.open(start)
+            self.segments.append({start: admission.batch})
+        return admission
+
+
+class WatchedStore:
+    """A state store before one of whose calls something happens.
+
+    Args:
+        store: the real one.
+        before: number of the call, from 0.
+        happens: what another process does then.
+    """
+
+    def __init__(self, store: StateStore, before: int, happens: Callable[[], object]) -> None:
+        self._store, self.before, self._happens = store, before, happens
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> object:
+        method = getattr(self._store, name)
+
+        def call(*arguments: object) -> object:
+            self.calls += 1
+            if self.calls == self.before + 1:
+                self._happens()
+            return method(*arguments)
+
+        return call
+
+
+def sums(context: Context, resolution: str) -> dict[int, int]:
+    """The released sums of starts, by window start in hours since the foundation; zeros left out."""
+    found = {}
+    for _, release in context.store.releases("starts", (), resolution, 0, 2**61):
+        (total,) = (v.values.item() for name, v in release.vectors.items() if name == "sum")
+        found[(release.key.window_start_ms - H) // HOUR_MS] = total
+    return {hour: total for hour, total in found.items() if total}
+
+
+def windows(context: Context, *states: WindowState) -> list[tuple[str, int]]:
+    """Windows in some states, as (resolution, hours since the foundation)."""
+    return [(r.window.resolution, (r.window.start_ms - H) // HOUR_MS) for r in context.store.windows(states)]

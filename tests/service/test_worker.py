@@ -1,0 +1,180 @@
+"""One worker without sockets: what it keeps in memory, and what one caller's trouble means to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from hushmeter import limits
+from hushmeter.errors import KeyGone, Overloaded
+from hushmeter.model.consent import Decision
+from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
+from hushmeter.ports import KeyRing, StateStore
+from hushmeter.service.context import Context
+from hushmeter.service.meters import Meters
+from hushmeter.service.queue import Outcome
+from hushmeter.service.worker import IntakeWorker
+from hushmeter.testing.clock import FakeClock
+from tests.service.by_hand import H, opened, reports
+
+YES = [Decision(bytes(16), "tuning", True, 0)]
+
+
+@asynccontextmanager
+async def working(context: Context) -> AsyncIterator[IntakeWorker]:
+    """A worker that has started, and stops in good order."""
+    worker = IntakeWorker(context, Meters())
+    await worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+
+
+async def reached(worker: IntakeWorker, condition: Callable[[], bool]) -> bool:
+    """Whether something comes true within so many turns of the worker's thread."""
+    for _ in range(1_000):
+        if condition():
+            return True
+        await worker.consent_of(b"nobody")
+    return False
+
+
+class TellingRing:
+    """A key ring that knows which of the period keys that it gave out somebody still holds."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+        self.held: list[str] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._keys, name)
+
+    def get_or_create(self, name: str) -> bytes:
+        held = self.held
+
+        class Key(bytes):
+            def __del__(self) -> None:
+                held.remove(name)
+
+        held.append(name)
+        return Key(self._keys.get_or_create(name))
+
+
+def test_period_keys_leave_memory_when_their_period_takes_no_report(tmp_path: Path) -> None:
+    """A worker holds a period's key until the last deadline of its windows, and nowhere a moment longer (P3)."""
+    clock = FakeClock(H)
+    keys = TellingRing(opened(tmp_path, clock).keys)
+    context = dataclasses.replace(opened(tmp_path, clock), keys=keys)  # type: ignore[arg-type]
+    first, second = f"period/{H}", f"period/{H + WEEK_MS}"
+
+    async def run() -> None:
+        async with working(context) as worker:
+            await worker.decide(b"u", YES)
+            for now in (H + 30 * MINUTE_MS, H + WEEK_MS + 30 * MINUTE_MS):
+                clock.set(now)
+                assert (await worker.submit(reports(context, ["u"], now))).accepted == 1
+            assert keys.held.count(first) == keys.held.count(second) == 1
+            clock.set(H + WEEK_MS + HOUR_MS - 1)
+            late = reports(context, ["u"], H + WEEK_MS - HOUR_MS)
+            assert (await worker.submit(late)).accepted == 1
+            assert keys.held.count(first) == 1
+            clock.set(H + WEEK_MS + HOUR_MS)
+            assert await reached(worker, lambda: first not in keys.held)
+            assert keys.held.count(second) == 1
+            assert (await worker.submit(late)).accepted == 0
+
+    asyncio.run(run())
+
+
+class StallingStore:
+    """A state store that records decisions when it is let, and fails at the second attempt in a way that nobody foresaw."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self._attempts = 0
+        self.asked, self.may_go_on = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def record_decisions(self, decisions: Sequence[Decision]) -> int:
+        self.asked.set()
+        assert self.may_go_on.wait(30)
+        self._attempts += 1
+        if self._attempts == 2:
+            raise ValueError("a defect")
+        return self._store.record_decisions(decisions)
+
+
+def test_a_defect_while_decisions_are_recorded_stops_nobody_else(tmp_path: Path) -> None:
+    """All callers whose decisions were recorded together hear of the defect; earlier and later ones are answered."""
+    context = opened(tmp_path, FakeClock(H))
+    store = StallingStore(context.store)
+    context = dataclasses.replace(context, store=store)  # type: ignore[arg-type]
+    answers: list[object] = []
+
+    async def run() -> None:
+        async with working(context) as worker:
+            first = asyncio.create_task(worker.decide(b"first", YES))
+            await asyncio.to_thread(store.asked.wait, 30)
+            together = [asyncio.create_task(worker.decide(b"%d" % n, YES)) for n in range(3)]
+            await asyncio.sleep(0)
+            store.may_go_on.set()
+            answers.append(await first)
+            answers.extend(await asyncio.gather(*together, return_exceptions=True))
+            answers.append(await worker.decide(b"last", YES))
+
+    # A worker whose event loop is blocked must fail this test, and not stop the suite.
+    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert [type(answer) for answer in answers] == [tuple, ValueError, ValueError, ValueError, tuple]
+
+
+def test_an_hour_without_its_key_refuses_its_own_messages_alone(tmp_path: Path) -> None:
+    """Of messages that are committed together, those for an hour whose key is gone are refused, and the others taken."""
+    clock = FakeClock(H)
+    context = opened(tmp_path, clock)
+
+    async def run() -> list[object]:
+        async with working(context) as worker:
+            await worker.decide(b"u", YES)
+            clock.set(H + 30 * MINUTE_MS)
+            assert (await worker.submit(reports(context, ["u"], clock.now_ms()))).accepted == 1
+            context.keys.destroy(f"data/{H}")
+            clock.set(H + 90 * MINUTE_MS)
+            ends = [H + 90 * MINUTE_MS, H + 20 * MINUTE_MS, H + 80 * MINUTE_MS]
+            messages = [reports(context, ["u"], end) for end in ends]
+            return await asyncio.gather(*(worker.submit(m) for m in messages), return_exceptions=True)
+
+    before, gone, after = asyncio.run(run())
+    assert isinstance(before, Outcome)
+    assert isinstance(gone, KeyGone)
+    assert isinstance(after, Outcome)
+    assert before.accepted == after.accepted == 1
+
+
+def test_a_refusal_to_judge_tells_nothing_of_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many reports of others wait to be judged, whoever is refused reads the same words (R1)."""
+    context = opened(tmp_path, FakeClock(H))
+    monkeypatch.setattr(limits, "QUEUED_REPORTS_MAX", 10)
+
+    async def run() -> set[str]:
+        texts = set()
+        async with working(context) as worker:
+            for waiting in (1, 7):
+                many, more = (reports(context, ["u"] * n, H) for n in (waiting, 10))
+                judged, refused = await asyncio.gather(worker.validate(many), worker.validate(more), return_exceptions=True)
+                assert isinstance(judged, Outcome)
+                assert isinstance(refused, Overloaded)
+                texts.add(str(refused))
+        return texts
+
+    assert len(asyncio.run(run())) == 1
