@@ -419,7 +419,8 @@ def test_views_agree_within_their_own_window_and_plan_version() -> None:
         (ask("calls", filters={"platform": ("ios",)}), "only dimensions of the view"),
         (ask("calls", view=("platform",), filters={"platform": ("amiga",)}), "its values are ios, android"),
         (ask("calls", roll_up_time=True, statistics=("units",)), "the same unit may be in many of them"),
-        (ask("calls", roll_up_time=True, statistics=("sum", "units")), "ask for resolution 1h, which measures it"),
+        (ask("calls", resolution="1h", roll_up_time=True, statistics=("sum", "units")), "ask for resolution 1d, which"),
+        (ask("calls", roll_up_time=True, statistics=("sum", "units")), "Of calls, sum can$"),
         (ask("balance", roll_up_time=True), "none of its statistics can$"),
         (ask("call_setup", roll_up_time=True), "none of its statistics can"),
         (ask("talk", roll_up_time=True, statistics=("mean",)), "Of talk, events, sum, histogram can"),
@@ -439,8 +440,11 @@ def test_private_partitions_do_not_roll_up() -> None:
     setup = PLAN.metric("call_setup")
     opened = dataclasses.replace(calls, dimensions=setup.dimensions, views=(("version",),))
     plan = dataclasses.replace(PLAN, metrics=(opened,))
-    with pytest.raises(QueryRefused, match=r"calls by \[version\] cannot be added up over time.*coarser resolution"):
-        check_question(plan, ask("calls", view=("version",), roll_up_time=True))
+    question = ask("calls", view=("version",), roll_up_time=True)
+    with pytest.raises(QueryRefused, match=r"calls by \[version\] cannot be added up over time.*counts select$"):
+        check_question(plan, question)
+    with pytest.raises(QueryRefused, match="counts select; ask for resolution 1d, which measures it"):
+        check_question(plan, dataclasses.replace(question, resolution="1h"))
 
 
 def test_views_are_not_added_up() -> None:
