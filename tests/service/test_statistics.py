@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.ports import Mechanisms
+from hushmeter.testing.mechanisms import ExactMechanisms, SeededMechanisms
 from tests.service.running import FOUNDED_MS, Running, running
 
 H = FOUNDED_MS
@@ -54,24 +59,48 @@ metrics:
     views: [[]]
     per_unit: {}
     statistics: [{top_k: 2}, rate]
+  waits:
+    <<: *common
+    unit: s
+    resolution: 0.5
+    edges: []
+    dimensions: {}
+    views: [[]]
+    per_unit: {range: [0, 10], max_events: 2}
+    statistics: [events, sum, clamped]
   starts:
     <<: *common
     kind: counter
     unit: ""
     edges: []
-    at: [1h]
+    at: [1h, 1d]
     dimensions: {platform: {values: [ios, web]}, net: {values: [wifi, wire]}}
     views: [[], [platform], [platform, net]]
     bounding: shared
     per_unit: {range: [0, 10], max_partitions: 2, max_windows: {1h: 2}}
-    statistics: [units, sum, variance]
+    statistics: [units, sum, variance, clamped]
 """
+
+_UNITS = {"mean": "{}", "sum": "{}", "quantiles": "{}", "ratio": "{}", "numerator": "{}", "variance": "{}^2"}
+"""Of the statistics that have a unit, how it is made of the metric's."""
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with _day(tmp_path_factory.mktemp("statistics") / "state", ExactMechanisms()) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with _day(tmp_path_factory.mktemp("noisy") / "state", SeededMechanisms(20_261_123)) as service:
+        yield service
+
+
+@contextmanager
+def _day(state: Path, mechanisms: Mechanisms) -> Iterator[Running]:
     """Three units report in three hours of a day; the third allows research too."""
-    with running(tmp_path_factory.mktemp("statistics") / "state", plan=PLAN) as service:
+    with running(state, plan=PLAN, mechanisms=mechanisms) as service:
         service.consent("a", "b", tuning=True)
         service.consent("c", tuning=True, research=True)
         for hour in range(3):
@@ -88,6 +117,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                     recorder.relate("stalls", 30, 60)
                     recorder.relate("stalls", 600, 20 if unit == "c" else 40)
                     recorder.choose("codec", "lyra" if unit == "c" else "opus")
+                    for _ in range(3 if unit == "b" else 1):
+                        recorder.observe("waits", 6)
                 reports.append(recorder.report(end - MINUTE_MS, end))
             assert service.client.submit([r for r in reports if r]).accepted == 3
         service.advance_to(H + DAY_MS + 2 * HOUR_MS)
@@ -164,6 +195,66 @@ def test_capped_share_is_told(service: Running) -> None:
     """The third hour has no unit left that may count: the built-in metric says so, and releases are marked."""
     assert values(service, "capped", "rate", ("metric",), "1h")[:3] == [0, 0, 1]
     assert {r["max_windows"] for r in rows(service, "starts", (), "1h", "sum")} == {2}
+
+
+def test_clamping_is_told(service: Running) -> None:
+    """The share of units that bounding altered is told: totals above the range, events beyond the most, and no others."""
+    assert values(service, "waits", "events") == [4]
+    assert values(service, "waits", "sum") == [24], "of three waits of 6 s two count"
+    assert values(service, "waits", "clamped") == [pytest.approx(1 / 3)]
+    assert values(service, "starts", "clamped", ("platform", "net"), "1h")[:4] == [0, 0, 0, 0]
+    assert values(service, "starts", "clamped", ("platform", "net")) == [0, 1, 0, 1], "3 x 3 is in the range, 3 x 4 is not"
+    assert values(service, "starts", "sum", ("platform", "net")) == [18, 20, 9, 10]
+    row = rows(service, "waits", (), "1d", "clamped")[0]
+    assert 0 <= row["interval_low"] < 1 / 3 < row["interval_high"] <= 1  # type: ignore[operator]
+
+
+def test_hours_that_count_do_not_bound_days(service: Running) -> None:
+    """A bound on the hours that one unit is in leaves its day whole, and the day is not marked."""
+    assert values(service, "starts", "sum") == [57], "three hours of 3 by wifi, and of 4 by wire but at most 10"
+    assert {r["max_windows"] for r in rows(service, "starts", (), "1d", "sum")} == {0}
+
+
+def _every_row(service: Running) -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Every estimate of every metric, with the metric's unit and the resolution that was asked for."""
+    for metric in service.analyst.metrics().metrics:
+        for view in metric.views:
+            for resolution in metric.resolutions:
+                for row in service.analyst.releases(metric.name, view.dimensions, resolution=resolution).to_pylist():
+                    yield metric.unit, resolution, row
+
+
+def test_every_estimate_says_what_it_is(service: Running, noisy: Running) -> None:
+    """Each row has its unit, its resolution with a window of that length, and noise; no metric or statistic is without."""
+    for served in (service, noisy):
+        told = set()
+        for unit, resolution, row in _every_row(served):
+            assert row["unit"] == (_UNITS.get(str(row["statistic"]), "").format(unit) if unit else "")
+            length = row["window_end"] - row["window_start"]  # type: ignore[operator]
+            assert (row["resolution"], length.total_seconds()) == (resolution, {"1h": 3_600, "1d": 86_400}[resolution])
+            assert 0 < float(str(row["noise_std"])) < math.inf
+            told.add(((row.get("by_metric") and "capped") or row["metric"], resolution, row["statistic"]))
+        listed = {(m.name, r, s) for m in served.analyst.metrics().metrics for r in m.resolutions for s in m.statistics}
+        assert told == listed
+
+
+def test_every_estimate_lies_in_its_interval(service: Running, noisy: Running) -> None:
+    """Intervals hold their estimates; where noise took one out of what is possible, they end where it left (E3)."""
+    outside = 0
+    for served in (service, noisy):
+        for _, _, row in _every_row(served):
+            for value, low, high in (
+                ("value", "interval_low", "interval_high"),
+                ("consistent_value", "consistent_low", "consistent_high"),
+            ):
+                if row[value] is None:
+                    continue
+                estimate, lowest, highest = (float(str(row[name])) for name in (value, low, high))
+                assert 0 <= lowest <= max(estimate, 0) <= highest
+                assert row["statistic"] not in {"rate", "clamped"} or highest <= 1
+                outside += estimate < 0
+                assert served is noisy or estimate >= 0
+    assert outside > 0, "without negative estimates the rule would not have been tried"
 
 
 def test_participants_are_counted_by_purpose(service: Running) -> None:
