@@ -247,7 +247,8 @@ def test_each_release_states_what_it_cost(service: Running) -> None:
             for r in service.analyst.releases(metric.name, view.dimensions, resolution=resolution).to_pylist():
                 key = (metric.name, tuple(view.dimensions), resolution, H + hour_of(r) * HOUR_MS)
                 assert r["rho"] == pytest.approx(float(charged[key]), rel=1e-9)
-                assert r["delta"] == 1e-8
+                assert r["delta"] == pytest.approx(1e-8, rel=1e-15)
+                assert Fraction(r["delta"]) <= Fraction("1e-8"), "never above what the plan says"
                 assert 0 < r["rho"] < r["epsilon"] < 4
                 assert r["interval_low"] <= r["value"] <= r["interval_high"]
                 told.add(key)
