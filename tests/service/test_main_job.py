@@ -13,7 +13,7 @@ from hushmeter.errors import ConfigError, KeyGone, StateConflict
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.sdk import Recorder
 from hushmeter.service.config import Config
 from hushmeter.service.founding import open_context
@@ -21,14 +21,18 @@ from hushmeter.service.meters import Meters
 from hushmeter.service.sealer import Sealer
 from hushmeter.service.supervisor import hold_lock, hold_port
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.running import FOUNDED_MS, await_true, running
+from tests.service.running import FOUNDED_MS, PLAN, await_true, running
 
 H = FOUNDED_MS
+QUICK_PLAN = PLAN.replace("lateness: 48h", "lateness: 1h")
+"""Days end sooner, so that fewer hours are to be sealed before one is released."""
+ENDED = H + DAY_MS + HOUR_MS
+"""The deadline of the first day, by the quick plan."""
 
 
 def test_one_report_becomes_releases_of_every_statistic(tmp_path: Path) -> None:
     """What the SDK records of one unit is what is released of it, in its hour and its day."""
-    with running(tmp_path / "state") as service:
+    with running(tmp_path / "state", plan=QUICK_PLAN) as service:
         service.consent("u", model_tuning=True, research=True)
         recorder = service.client.recorder("u")
         recorder.count("starts", 3, platform="ios")
@@ -40,7 +44,7 @@ def test_one_report_becomes_releases_of_every_statistic(tmp_path: Path) -> None:
         report = recorder.report(H, H + 30 * MINUTE_MS)
         assert report is not None
         assert service.client.submit([report]).accepted == 1
-        service.advance_to(H + 4 * DAY_MS)
+        service.advance_to(ENDED)
         for resolution in ("1h", "1d"):
 
             def first(metric: str, statistic: str, resolution: str = resolution) -> list[float]:
@@ -57,13 +61,13 @@ def test_one_report_becomes_releases_of_every_statistic(tmp_path: Path) -> None:
 
 def test_a_report_six_hours_late_misses_its_hour_and_is_in_its_day(tmp_path: Path) -> None:
     """A late report is told which resolution it missed, is absent there, and counts in the other (T2)."""
-    with running(tmp_path / "state") as service:
+    with running(tmp_path / "state", plan=QUICK_PLAN) as service:
         service.consent("u", "v")
         service.advance_to(H + 7 * HOUR_MS)
         late = service.client.submit([service.starts("u", H + HOUR_MS, 5), service.starts("v", H + 7 * HOUR_MS, 2)])
         assert late.accepted == 2
         assert [(m.resolution, list(m.indices)) for m in late.missed] == [("1h", [0])]
-        service.advance_to(H + 4 * DAY_MS)
+        service.advance_to(ENDED)
         assert service.sums("1h") == {6: 2.0}
         assert service.sums("1d") == {0: 7.0}
 
@@ -85,7 +89,7 @@ def test_every_window_is_released_once_at_its_deadline(tmp_path: Path) -> None:
 def test_raw_rows_and_keys_die_with_the_last_window(tmp_path: Path) -> None:
     """After the day is released its segments are gone and their keys destroyed; before, they are there and unreadable."""
     state = tmp_path / "state"
-    with running(state) as service:
+    with running(state, plan=QUICK_PLAN) as service:
         service.consent("a-very-visible-unit")
         service.clock.advance_to(H + 10 * MINUTE_MS)
         service.client.submit([service.starts("a-very-visible-unit", H + 10 * MINUTE_MS)])
@@ -93,12 +97,12 @@ def test_raw_rows_and_keys_die_with_the_last_window(tmp_path: Path) -> None:
         stored = [p for p in (state / "log").rglob("*") if p.is_file()]
         assert stored
         assert service.context.keys.get(f"data/{H}")
-        service.advance_to(H + 3 * DAY_MS + HOUR_MS)
+        service.advance_to(ENDED)
         await_true(lambda: not any(p.is_file() for p in (state / "log").rglob("*")))
         with pytest.raises(KeyGone):
             service.context.keys.get(f"data/{H}")
         assert service.context.keys.get(f"period/{H}")
-        service.advance_to(H + 10 * DAY_MS)
+        service.advance_to(H + WEEK_MS + HOUR_MS)
         await_true(lambda: H not in service.context.keys.periods())
         with pytest.raises(KeyGone):
             service.context.keys.get(f"period/{H}")
@@ -110,20 +114,20 @@ def test_raw_rows_and_keys_die_with_the_last_window(tmp_path: Path) -> None:
 def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
     """A service that is stopped in mid-window counts everything once; windows that fell due meanwhile are released."""
     state = tmp_path / "state"
-    with running(state) as service:
+    with running(state, plan=QUICK_PLAN) as service:
         service.consent("u", "v")
         service.clock.advance_to(H + 20 * MINUTE_MS)
         kept = service.starts("u", H + 20 * MINUTE_MS, 2)
         service.client.submit([kept])
         clock = service.clock
     clock.advance_to(H + 50 * MINUTE_MS)
-    with running(state, clock=clock) as service:
+    with running(state, clock=clock, plan=QUICK_PLAN) as service:
         service.client.submit([kept, service.starts("v", H + 50 * MINUTE_MS, 4)])
     clock.advance_to(H + 5 * HOUR_MS)
-    with running(state, clock=clock) as service:
+    with running(state, clock=clock, plan=QUICK_PLAN) as service:
         service.advance_to(H + 5 * HOUR_MS)
         assert service.sums("1h") == {0: 6.0}
-        service.advance_to(H + 4 * DAY_MS)
+        service.advance_to(ENDED)
         assert service.sums("1d") == {0: 6.0}
         row = service.analyst.releases("starts", resolution="1h", statistics=["sum"]).to_pylist()[1]
         assert row["completeness"] == 0.0
@@ -131,7 +135,7 @@ def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_consent_is_enforced_at_the_door_and_at_sealing(tmp_path: Path) -> None:
     """Without consent nothing is stored; a withdrawal reaches what is not yet released; a new grant brings nothing back."""
-    with running(tmp_path / "state") as service:
+    with running(tmp_path / "state", plan=QUICK_PLAN) as service:
         service.consent("u", "v", "w")
         service.clock.advance_to(H + 10 * MINUTE_MS)
         reports = [service.starts(unit, H + 10 * MINUTE_MS, 10) for unit in ("u", "v", "w", "never")]
@@ -143,7 +147,7 @@ def test_consent_is_enforced_at_the_door_and_at_sealing(tmp_path: Path) -> None:
         service.consent("w", model_tuning=False)
         service.clock.advance_to(H + 3 * HOUR_MS)
         service.consent("w", model_tuning=True)
-        service.advance_to(H + 4 * DAY_MS)
+        service.advance_to(ENDED)
         assert service.sums("1d") == {0: 10.0}
 
 
@@ -163,14 +167,14 @@ def test_duplicates_count_once_across_connections(tmp_path: Path) -> None:
     """A report that is sent again, in the same message, later, or over another connection, counts once (P2)."""
     from hushmeter.sdk import IngestClient
 
-    with running(tmp_path / "state") as service:
+    with running(tmp_path / "state", plan=QUICK_PLAN) as service:
         service.consent("u")
         service.clock.advance_to(H + 10 * MINUTE_MS)
         report = service.starts("u", H + 10 * MINUTE_MS, 7)
         assert service.client.submit([report, report]).accepted == 2
         with IngestClient(service.target) as other:
             assert other.submit([report]).accepted == 1
-        service.advance_to(H + 4 * DAY_MS)
+        service.advance_to(ENDED)
         assert service.sums("1h") == {0: 7.0}
         assert service.sums("1d") == {0: 7.0}
 
@@ -195,18 +199,18 @@ def test_a_window_whose_segment_is_gone_is_lost_by_name(tmp_path: Path) -> None:
 
 def test_two_sealers_release_each_window_once(tmp_path: Path) -> None:
     """Two sealers on one state do no harm: each window has one release, and the ledger holds."""
-    with running(tmp_path / "state") as service:
+    with running(tmp_path / "state", plan=QUICK_PLAN) as service:
         service.consent("u")
         service.clock.advance_to(H + 10 * MINUTE_MS)
         service.client.submit([service.starts("u", H + 10 * MINUTE_MS, 3)])
         second = Sealer(service.context, Meters())
         thread = threading.Thread(target=second.run)
         thread.start()
-        service.advance_to(H + 4 * DAY_MS)
+        service.advance_to(ENDED)
         second.stop()
         thread.join()
         rows = service.analyst.releases("starts", resolution="1h", statistics=["sum"]).to_pylist()
-        assert [int(r["window_start"].timestamp() * 1000) for r in rows] == [H + i * HOUR_MS for i in range(4 * 24 - 1)]
+        assert [int(r["window_start"].timestamp() * 1000) for r in rows] == [H + i * HOUR_MS for i in range(24)]
         assert service.sums("1h") == {0: 3.0}
         verify_budget(verify_chain(service.context.store.ledger()), service.context.deployment.budget)
 
@@ -246,7 +250,7 @@ def test_a_wrong_master_key_is_refused(tmp_path: Path) -> None:
 
 def test_another_plan_is_refused(tmp_path: Path) -> None:
     """A state is served with the plan that it was founded with; without any plan a new state is not founded."""
-    from tests.service.running import PLAN, ReplayClock
+    from tests.service.running import ReplayClock
 
     with pytest.raises(ConfigError, match="no plan was given"):
         open_context(Config(state_dir=tmp_path / "new"), ReplayClock(H), ExactMechanisms())
@@ -269,11 +273,11 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None
 
     state = tmp_path / "state"
     disk = FaultyDisk()
-    with running(state) as service:
+    with running(state, plan=QUICK_PLAN) as service:
         clock = service.clock
         context = service.context
     log = FileIntakeLog(state / "log", context.keys, context.deployment.deployment_id, files=disk)
-    with running(state, clock=clock, parts={"log": log}) as service:
+    with running(state, clock=clock, parts={"log": log}, plan=QUICK_PLAN) as service:
         service.consent("u", "v")
         clock.advance_to(H + 10 * MINUTE_MS)
         assert service.client.submit([service.starts("u", H + 10 * MINUTE_MS, 2)]).accepted == 1
@@ -288,7 +292,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None
         assert any(detail.Is(RetryInfo.DESCRIPTOR) for detail in status.details)
         disk.room_bytes = None
         assert service.client.submit([report]).accepted == 1
-        service.advance_to(H + 4 * DAY_MS)
+        service.advance_to(ENDED)
         assert service.sums("1h") == {0: 7.0}
         assert service.sums("1d") == {0: 7.0}
 
@@ -332,7 +336,7 @@ def test_a_late_report_does_not_hold_up_the_hour_it_missed(tmp_path: Path) -> No
 
     Found by the tests of bad input: the hour then waited until the day's deadline.
     """
-    with running(tmp_path / "state") as service:
+    with running(tmp_path / "state", plan=QUICK_PLAN) as service:
         service.consent("u")
         store = service.context.store
         # The sealer sleeps between polls; here it is held back until the worker has registered its segment.
@@ -345,5 +349,5 @@ def test_a_late_report_does_not_hold_up_the_hour_it_missed(tmp_path: Path) -> No
         registered.set()
         service.advance_to(H + HOUR_MS + 15 * MINUTE_MS)
         assert service.analyst.releases("starts", resolution="1h", statistics=["sum"]).num_rows == 1
-        service.advance_to(H + 4 * DAY_MS)
+        service.advance_to(ENDED)
         assert service.sums("1d") == {0: 3.0}
