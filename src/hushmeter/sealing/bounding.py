@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hushmeter.model.plan import Metric
-from hushmeter.model.report import UInt64
+from hushmeter.model.report import Bool, UInt64
 from hushmeter.model.time import Int64
 from hushmeter.sealing.mixing import mix, partition_marks, partition_order, scope_marks, scope_order
+from hushmeter.sealing.radix import first_of_runs, sorted_by
 
 
 def view_numbers(metric: Metric, view: tuple[str, ...], *, scope_only: bool = False) -> Int64:
@@ -112,13 +113,45 @@ def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) ->
         One unit is in at most `l0` pairs; other units' rows have no say (P1).
     """
     counts = np.bincount(units, minlength=len(bases))
-    scopes = grid.scopes[partitions]
-    if (counts <= l0).all() and (scopes == 0).all():
+    if (counts <= l0).all() and not grid.scopes.any():
         return np.arange(len(units))
-    own, marks, scope_mark = bases[units], grid.marks[partitions], grid.scope_marks[partitions]
-    order = np.lexsort((partitions, partition_order(own, marks), scopes, scope_order(own, scope_mark), units))
-    first = (np.cumsum(counts) - counts)[units[order]]
-    rank = np.arange(len(order)) - first
-    same_scope = scopes[order] == scopes[order[first]]
-    chosen: Int64 = order[(rank < l0) & same_scope]
+    inside = _of_first_scope(units, partitions, grid, bases, counts)
+    if inside is not None:
+        counts = np.bincount(units[inside], minlength=len(bases))
+    over = (counts > l0)[units]
+    safe = np.flatnonzero(~over if inside is None else ~over & inside)
+    crowded = np.flatnonzero(over if inside is None else over & inside)
+    return np.concatenate((safe, crowded[_first(units[crowded], partitions[crowded], grid, bases, l0)]))
+
+
+def _of_first_scope(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, counts: Int64) -> Bool | None:
+    """Which pairs are of the one combination of unit-scoped values that their unit keeps; None for all of them."""
+    scopes = grid.scopes[partitions]
+    if not scopes.any():
+        return None
+    starts = (np.cumsum(counts) - counts)[counts > 0]
+    order = scope_order(bases[units], grid.scope_marks[partitions])
+    smallest = np.repeat(np.minimum.reduceat(order, starts), counts[counts > 0])
+    # Of two combinations with one hash the lower number counts, which no other unit has a say in.
+    candidates = np.where(order == smallest, scopes, np.iinfo(np.int64).max)
+    chosen: Bool = candidates == np.repeat(np.minimum.reduceat(candidates, starts), counts[counts > 0])
+    return chosen
+
+
+def _first(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) -> Int64:
+    """The first `l0` pairs of each unit in its keyed order, where every unit has more; units rise."""
+    order = partition_order(bases[units], grid.marks[partitions])
+    digits = (order >> np.uint64(48)).astype(np.int64)
+    place = sorted_by(units, digits, 0xFFFF)
+    first = first_of_runs(units)
+    starts = np.flatnonzero(first)
+    rank = np.arange(len(units)) - np.repeat(starts, np.diff(np.append(starts, len(units))))
+    # Where the digits of the last that is kept and of the next are the same, only whole hashes can tell.
+    border = place[starts + l0 - 1], place[starts + l0]
+    tied = digits[border[0]] == digits[border[1]]
+    if tied.any():
+        unsure = np.repeat(tied, np.diff(np.append(starts, len(units))))
+        where = np.flatnonzero(unsure)
+        place[where] = where[np.lexsort((partitions[where], order[where], units[where]))]
+    chosen: Int64 = place[rank < l0]
     return chosen

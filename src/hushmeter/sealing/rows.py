@@ -7,7 +7,8 @@ import numpy as np
 from hushmeter.model.consent import NEVER, ConsentTable
 from hushmeter.model.report import Bool, ReportBatch, UInt64
 from hushmeter.model.time import Int64, Window
-from hushmeter.sealing.mixing import content_hashes
+from hushmeter.sealing.mixing import content_hashes, mix
+from hushmeter.sealing.radix import first_of_runs
 
 
 def assigned(rows: ReportBatch, window: Window, deadline_ms: int) -> Int64:
@@ -27,42 +28,66 @@ def assigned(rows: ReportBatch, window: Window, deadline_ms: int) -> Int64:
     return np.flatnonzero(inside & in_time & fits)
 
 
-def deduplicated(rows: ReportBatch) -> ReportBatch:
+def deduplicated(rows: ReportBatch, chosen: Int64) -> Int64:
     """One row for each (pseudonym, report_id), sorted by pseudonym (P2, P3).
 
     Of duplicates with different contents the one with the smallest content hash is kept, whatever the order of arrival.
 
     Args:
-        rows: of one window.
+        rows: the rows.
+        chosen: int64[k], indices of those that belong to the window.
 
     Returns:
-        The kept rows, units in rising order of their whole 16-byte pseudonyms.
+        int64[j], indices of the kept rows, units in rising order of their whole 16-byte pseudonyms.
     """
-    units, ids = rows.pseudonyms, rows.report_ids
-    order = np.lexsort((ids[:, 1], ids[:, 0], units[:, 1], units[:, 0]))
-    first = _changes(np.column_stack((units, ids))[order])
-    if not first.all():
-        repeated = ~first
-        repeated[:-1] |= ~first[1:]
-        suspects = order[repeated]
-        hashes = np.zeros(len(rows), np.uint64)
-        hashes[suspects] = content_hashes(rows.take(suspects))
-        order = np.lexsort((hashes, ids[:, 1], ids[:, 0], units[:, 1], units[:, 0]))
-        order = order[first]
-    return rows.take(order)
+    units, ids = rows.pseudonyms[chosen], rows.report_ids[chosen]
+    order = np.argsort(units[:, 0])
+    high, low = units[order, 0], units[order, 1]
+    if ((high[1:] == high[:-1]) & (low[1:] != low[:-1])).any():
+        order = np.lexsort((units[:, 1], units[:, 0]))
+    suspects = order[_may_repeat(mix(units[order, 1]) ^ ids[order, 0])]
+    if len(suspects):
+        kept = np.ones(len(chosen), np.bool_)
+        kept[_repeated(rows, chosen, suspects)] = False
+        order = order[kept[order]]
+    return chosen[order]
 
 
-def unit_numbers(rows: ReportBatch) -> tuple[Int64, UInt64]:
-    """Numbers the units of rows that are sorted by pseudonym.
+def _may_repeat(keys: UInt64) -> Bool:
+    """bool[n]: true for every key that another one equals, and for few others: those that share a slot with another."""
+    bits = max(4, (8 * len(keys)).bit_length())
+    slots = (mix(keys) >> np.uint64(64 - bits)).astype(np.int64)
+    last = np.zeros(1 << bits, np.int32)
+    places = np.arange(len(keys), dtype=np.int32)
+    last[slots] = places
+    beaten = last[slots] != places
+    shared = np.zeros(1 << bits, np.bool_)
+    shared[slots[beaten]] = True
+    found: Bool = shared[slots]
+    return found
+
+
+def _repeated(rows: ReportBatch, chosen: Int64, suspects: Int64) -> Int64:
+    """Those of some rows that are not the first of their report, by content hash; indices into `chosen`."""
+    taken = rows.take(chosen[suspects])
+    units, ids = taken.pseudonyms, taken.report_ids
+    hashes = content_hashes(taken)
+    order = np.lexsort((hashes, ids[:, 1], ids[:, 0], units[:, 1], units[:, 0]))
+    again: Int64 = suspects[order[~_changes(np.column_stack((units, ids))[order])]]
+    return again
+
+
+def unit_numbers(pseudonyms: UInt64) -> tuple[Int64, UInt64]:
+    """Numbers the units of sorted pseudonyms.
 
     Args:
-        rows: n rows, sorted by pseudonym.
+        pseudonyms: uint64[n, 2], sorted.
 
     Returns:
         int64[n], each row's unit from 0 on; uint64[u, 2], the units' pseudonyms.
     """
-    first = _changes(rows.pseudonyms)
-    return np.cumsum(first) - 1, rows.pseudonyms[first]
+    first = _changes(pseudonyms)
+    return np.cumsum(first) - 1, pseudonyms[first]
 
 
 def given_since(units: UInt64, consent: ConsentTable) -> Int64:
@@ -113,6 +138,4 @@ def _before(high: UInt64, low: UInt64, place: Int64, units: UInt64) -> Bool:
 
 def _changes(keys: UInt64) -> Bool:
     """bool[n]: whether each row of sorted uint64[n, k] differs from the one before it; the first one does."""
-    changes = np.ones(len(keys), np.bool_)
-    np.any(keys[1:] != keys[:-1], axis=1, out=changes[1:])
-    return changes
+    return first_of_runs(*keys.T)

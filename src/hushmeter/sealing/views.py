@@ -14,6 +14,7 @@ from hushmeter.model.time import Int64, Window
 from hushmeter.plan.built_in import CAPPED, capped_metrics
 from hushmeter.plan.measurements import columns_of, is_additive, names_of
 from hushmeter.sealing.bounding import Grid, kept, private_grid, public_grid, view_numbers
+from hushmeter.sealing.radix import first_of_runs, sorted_by
 from hushmeter.sealing.statistics import contribution
 
 
@@ -22,7 +23,8 @@ class Points:
     """The points of one metric that may count.
 
     Attributes:
-        units, partitions, components, values, tokens: int64[m]; tokens are 0 or 1 + index in the dictionary.
+        units, partitions, components, values, tokens: int64[m], units rising; tokens are 0 or 1 + index in the dictionary;
+            components are None where a metric has one.
         bases: uint64[u], the units' keyed orders.
         dictionary: the tokens.
         marks: uint64[t + 1], what tells them apart in a keyed order.
@@ -30,7 +32,7 @@ class Points:
 
     units: Int64
     partitions: Int64
-    components: Int64
+    components: Int64 | None
     values: Int64
     tokens: Int64
     bases: UInt64
@@ -106,15 +108,27 @@ def _bounded(metric: Metric, grid: Grid, l0: int, numbers: Int64, points: Points
         numbers: int64[m], index of each point's partition in the grid.
         points: m points.
     """
-    size = max(1, len(grid))
-    pairs, pair_of = np.unique(points.units * size + numbers, return_inverse=True)
-    totals = np.zeros((len(pairs), len(metric.components)), np.int64)
-    np.add.at(totals, (pair_of, points.components), points.values)
-    units, partitions = np.divmod(pairs, size)
+    order = sorted_by(points.units, numbers, max(0, len(grid) - 1))
+    units, partitions = points.units[order], numbers[order]
+    first = first_of_runs(units, partitions)
+    starts = np.flatnonzero(first)
+    totals = _totals(len(metric.components), np.cumsum(first) - 1, len(starts), points, order)
+    units, partitions = units[starts], partitions[starts]
     chosen = kept(units, partitions, grid, points.bases, l0)
+    if len(chosen) == len(units):
+        return _Cells(units, partitions, totals, np.zeros(len(units), np.bool_))
     had = np.bincount(units, minlength=len(points.bases))
     keeps = np.bincount(units[chosen], minlength=len(points.bases))
     return _Cells(units[chosen], partitions[chosen], totals[chosen], (keeps < had)[units[chosen]])
+
+
+def _totals(components: int, pair_of: Int64, pairs: int, points: Points, order: Int64) -> Int64:
+    """int64[pairs, components], the points' values added up; `pair_of` numbers them in `order`."""
+    totals = np.zeros((pairs, components), np.int64)
+    if points.components is not None:
+        pair_of = pair_of * components + points.components[order]
+    np.add.at(totals.reshape(-1), pair_of, points.values[order])
+    return totals
 
 
 def _add_open(sums: Sums, metric: Metric, view: tuple[str, ...], resolution: str, points: Points) -> None:
