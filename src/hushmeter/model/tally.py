@@ -55,7 +55,7 @@ class Tally:
         ensure(
             self.keys.keys() == other.keys.keys() and self.kept.keys() == other.kept.keys(), "tallies of different plans"
         )
-        merged = {view: _merged(keys, other.keys[view]) for view, keys in self.keys.items()}
+        merged = {view: merged_keys(keys, other.keys[view]) for view, keys in self.keys.items()}
         vectors = {}
         for key, vector in self.vectors.items():
             view = (key.metric, key.view)
@@ -87,7 +87,7 @@ def _saturating(a: Int64, b: Int64) -> Int64:
     return np.where(wrapped, np.where(a < 0, ends.min, ends.max), total)
 
 
-def _merged(
+def merged_keys(
     first: tuple[PrivateKey, ...], second: tuple[PrivateKey, ...]
 ) -> tuple[tuple[PrivateKey, ...], list[int], list[int]]:
     """The union of two rising lists of keys, and where each of both stands in it."""

@@ -1,16 +1,22 @@
-"""Which partitions of a view each unit keeps (P4): its own rows decide, in a keyed order of the window."""
+"""Which partitions of a view each unit keeps (P4): its own points decide, in a keyed order of the window."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from hushmeter.model.plan import Metric
-from hushmeter.model.report import Bool, UInt64
+from hushmeter.model.report import Bool, Float64, UInt64
 from hushmeter.model.time import Int64
 from hushmeter.sealing.mixing import mix, partition_marks, partition_order, scope_marks, scope_order
-from hushmeter.sealing.radix import first_of_runs, sorted_by
+from hushmeter.sealing.radix import DIGIT_BITS, first_of_runs, sorted_by
+
+_SPARE = 2
+"""A unit's points are first cut down to about so many times the partitions that it keeps, at most."""
+_GRIDS_MAX = 64
 
 
 def view_numbers(metric: Metric, view: tuple[str, ...], *, scope_only: bool = False) -> Int64:
@@ -22,14 +28,19 @@ def view_numbers(metric: Metric, view: tuple[str, ...], *, scope_only: bool = Fa
         scope_only: number by the view's unit-scoped dimensions alone.
 
     Returns:
-        int64[metric.partitions], mixed radix of the view's dimensions, the last one fastest.
+        int64[metric.partitions], mixed radix of the view's dimensions, the last one fastest; read-only.
     """
+    return _mixed_radix(tuple((d.size, d.name in view and (d.per_unit or not scope_only)) for d in metric.dimensions))
+
+
+@lru_cache(_GRIDS_MAX)
+def _mixed_radix(dimensions: tuple[tuple[int, bool], ...]) -> Int64:
+    """Numbers by those dimensions alone that count, of (size, whether it counts)."""
     numbers = np.zeros(1, np.int64)
-    for dimension in metric.dimensions:
-        size = dimension.size
-        counted = dimension.name in view and (dimension.per_unit or not scope_only)
+    for size, counted in dimensions:
         digits = np.arange(size) if counted else np.zeros(size, np.int64)
         numbers = (numbers[:, None] * (size if counted else 1) + digits).ravel()
+    numbers.flags.writeable = False
     return numbers
 
 
@@ -39,35 +50,59 @@ class Grid:
 
     Attributes:
         marks: uint64[g], what tells the partitions apart in a keyed order.
-        scopes: int64[g], number of each partition's combination of unit-scoped values.
-        scope_marks: uint64[g], what tells those apart.
-        public: int64[g], number of each partition's public partition in the view.
-        tokens: int64[g], number of each partition's token in the dictionary, 0 where all are public.
+        scopes: int64[g], number of each partition's combination of unit-scoped values; None where there is one alone.
+        scope_marks: uint64[g], what tells those apart; or None.
     """
 
     marks: UInt64
-    scopes: Int64
-    scope_marks: UInt64
-    public: Int64
-    tokens: Int64
+    scopes: Int64 | None
+    scope_marks: UInt64 | None
 
     def __len__(self) -> int:
         return len(self.marks)
 
 
 def public_grid(metric: Metric, view: tuple[str, ...]) -> Grid:
-    """All partitions of a view without an open dimension, in the order of their numbers."""
-    size = metric.view_partitions(view)
-    scopes = np.zeros(size, np.int64)
-    scopes[view_numbers(metric, view)] = view_numbers(metric, view, scope_only=True)
-    numbers = np.arange(size)
-    return Grid(partition_marks(numbers), scopes, scope_marks(scopes), numbers, np.zeros(size, np.int64))
+    """All partitions of a view without an open dimension, in the order of their numbers; read-only."""
+    return _public_grid(tuple((d.size, d.per_unit) for d in metric.view_dimensions(view)))
 
 
-def private_grid(
+@lru_cache(_GRIDS_MAX)
+def _public_grid(dimensions: tuple[tuple[int, bool], ...]) -> Grid:
+    """The grid of dimensions, of (size, whether a unit has one value alone)."""
+    marks = partition_marks(np.arange(math.prod(size for size, _ in dimensions)))
+    marks.flags.writeable = False
+    scopes = _mixed_radix(dimensions)
+    if not scopes.any():
+        return Grid(marks, None, None)
+    of_scopes = scope_marks(scopes)
+    of_scopes.flags.writeable = False
+    return Grid(marks, scopes, of_scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivatePartitions:
+    """The private partitions that some points fall into, in the order of public number and token's bytes.
+
+    Attributes:
+        public: int64[g], number of each one's public partition in the view.
+        tokens: int64[g], number of each one's token in the dictionary.
+        grid: of them.
+        numbers: int64[m], which of them each point falls into.
+    """
+
+    public: Int64
+    tokens: Int64
+    grid: Grid
+    numbers: Int64
+
+
+def private_partitions(
     metric: Metric, view: tuple[str, ...], partitions: Int64, tokens: Int64, marks: UInt64
-) -> tuple[Grid, Int64]:
-    """The partitions of an open view that some points fall into, and which of them each point does.
+) -> PrivatePartitions:
+    """The partitions of an open view that some points fall into.
+
+    Their order is one that other units' tokens have no say in, even where two have one mark (P1).
 
     Args:
         metric: whose view.
@@ -75,83 +110,167 @@ def private_grid(
         partitions: int64[m], full partition number of each point.
         tokens: int64[m], token number of each point; numbers rise as the bytes of tokens do.
         marks: uint64[t + 1], see `token_marks`.
-
-    Returns:
-        The grid, and int64[m]. Partitions are in the order of public number and token's bytes, so that even two with one
-        mark stand in an order that other units' tokens have no say in (P1).
     """
     public = view_numbers(metric, view)[partitions]
     pairs, place = np.unique(public * len(marks) + tokens, return_inverse=True)
     public, token = np.divmod(pairs, len(marks))
-    scope_of = np.zeros(metric.view_partitions(view), np.int64)
-    scope_of[view_numbers(metric, view)] = view_numbers(metric, view, scope_only=True)
-    scopes, scope_mark = scope_of[public], scope_marks(scope_of[public])
+    of_view = _mixed_radix(tuple((d.size, d.per_unit) for d in metric.view_dimensions(view)))
+    scopes, scope_mark = of_view[public], scope_marks(of_view[public])
     opened = metric.open_dimension(view)
     if opened is not None and opened.per_unit:
         scopes = scopes * len(marks) + token
         scope_mark = mix(scope_mark + marks[token])
-    return Grid(mix(partition_marks(public) + marks[token]), scopes, scope_mark, public, token), place
+    scoped = any(d.per_unit for d in metric.view_dimensions(view))
+    order = mix(partition_marks(public) + marks[token])
+    grid = Grid(order, scopes if scoped else None, scope_mark if scoped else None)
+    return PrivatePartitions(public, token, grid, place)
 
 
-def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) -> Int64:
-    """The (unit, partition) pairs that count, after bounding.
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What counts of some points: k (unit, partition) pairs, by unit and in its keyed order, and the points in each.
 
-    A unit keeps one combination of unit-scoped values, the first in its keyed order, and of the partitions with it the
-    first `l0`.
+    Attributes:
+        units, partitions: int64[k], no pair twice.
+        lengths: int64[k], how many points each has, at least one.
+        points: int64[j], indices of the points, pair by pair.
+        dropped: bool[u], of which units something was left out.
+    """
+
+    units: Int64
+    partitions: Int64
+    lengths: Int64
+    points: Int64
+    dropped: Bool
+
+
+def kept(counts: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) -> Kept:
+    """The pairs that count: of a unit's unit-scoped values the first combination in its keyed order, of the partitions
+    with that combination the first `l0`.
 
     Args:
-        units: int64[k], rising.
-        partitions: int64[k], indices into the grid; pairs are unique.
+        counts: int64[u], how many points each unit has; points are sorted by unit.
+        partitions: int64[m], indices into the grid, one a point.
         grid: the partitions.
         bases: uint64[u], each unit's order (see `unit_bases`).
         l0: how many partitions one unit keeps.
 
-    Returns:
-        int64[j], indices of the kept pairs, in no order that matters.
-
     Privacy:
-        One unit is in at most `l0` pairs; other units' rows have no say (P1).
+        One unit is in at most `l0` pairs; other units' points have no say (P1).
     """
-    counts = np.bincount(units, minlength=len(bases))
-    if (counts <= l0).all() and not grid.scopes.any():
-        return np.arange(len(units))
-    inside = _of_first_scope(units, partitions, grid, bases, counts)
-    if inside is not None:
-        counts = np.bincount(units[inside], minlength=len(bases))
-    over = (counts > l0)[units]
-    safe = np.flatnonzero(~over if inside is None else ~over & inside)
-    crowded = np.flatnonzero(over if inside is None else over & inside)
-    return np.concatenate((safe, crowded[_first(units[crowded], partitions[crowded], grid, bases, l0)]))
+    inside, scoped = None, counts
+    if grid.scopes is not None and grid.scope_marks is not None:
+        inside = _of_first_scope(counts, grid.scopes[partitions], grid.scope_marks[partitions], bases)
+        partitions, scoped = partitions[inside], counts_of(inside, counts)
+    order = partition_order(np.repeat(bases, scoped), grid.marks[partitions])
+    # Sorting is what costs. A limit that leaves a unit more than it keeps spares it for the rest of its points; a unit
+    # that is left with too few has all of them sorted. Either way it keeps the first of all.
+    share = np.minimum(1.0, _SPARE * l0 / np.maximum(scoped, 1))
+    limited = share < 1.0
+    pairs = _first_pairs(_below(order, scoped, share), scoped, share, order, partitions, l0)
+    short = limited & (pairs.had < l0)
+    if short.any():
+        everything = np.flatnonzero(np.repeat(short, scoped))
+        whole = _first_pairs(everything, scoped, np.ones(len(share)), order, partitions, l0)
+        pairs = pairs.replaced(short, whole)
+    points = pairs.points if inside is None else inside[pairs.points]
+    dropped = (scoped < counts) | (pairs.had > l0) | (pairs.sorted < scoped)
+    return Kept(pairs.units, pairs.partitions, pairs.lengths, points, dropped)
 
 
-def _of_first_scope(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, counts: Int64) -> Bool | None:
-    """Which pairs are of the one combination of unit-scoped values that their unit keeps; None for all of them."""
-    scopes = grid.scopes[partitions]
-    if not scopes.any():
-        return None
-    starts = (np.cumsum(counts) - counts)[counts > 0]
-    order = scope_order(bases[units], grid.scope_marks[partitions])
-    smallest = np.repeat(np.minimum.reduceat(order, starts), counts[counts > 0])
+def _of_first_scope(counts: Int64, scopes: Int64, marks: UInt64, bases: UInt64) -> Int64:
+    """Which points are of the one combination of unit-scoped values that their unit keeps; indices, rising."""
+    used = counts[counts > 0]
+    starts = np.cumsum(used) - used
+    order = scope_order(np.repeat(bases, counts), marks)
+    smallest = np.repeat(np.minimum.reduceat(order, starts), used) if len(starts) else order
     # Of two combinations with one hash the lower number counts, which no other unit has a say in.
     candidates = np.where(order == smallest, scopes, np.iinfo(np.int64).max)
-    chosen: Bool = candidates == np.repeat(np.minimum.reduceat(candidates, starts), counts[counts > 0])
-    return chosen
+    lowest = np.repeat(np.minimum.reduceat(candidates, starts), used) if len(starts) else candidates
+    return np.flatnonzero(candidates == lowest)
 
 
-def _first(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) -> Int64:
-    """The first `l0` pairs of each unit in its keyed order, where every unit has more; units rise."""
-    order = partition_order(bases[units], grid.marks[partitions])
-    digits = (order >> np.uint64(48)).astype(np.int64)
-    place = sorted_by(units, digits, 0xFFFF)
-    first = first_of_runs(units)
-    starts = np.flatnonzero(first)
-    rank = np.arange(len(units)) - np.repeat(starts, np.diff(np.append(starts, len(units))))
-    # Where the digits of the last that is kept and of the next are the same, only whole hashes can tell.
-    border = place[starts + l0 - 1], place[starts + l0]
-    tied = digits[border[0]] == digits[border[1]]
-    if tied.any():
-        unsure = np.repeat(tied, np.diff(np.append(starts, len(units))))
-        where = np.flatnonzero(unsure)
-        place[where] = where[np.lexsort((partitions[where], order[where], units[where]))]
-    chosen: Int64 = place[rank < l0]
-    return chosen
+def counts_of(chosen: Int64, counts: Int64) -> Int64:
+    """How many of each unit's points are among some, int64[u]; indices rise, points are sorted by unit."""
+    return np.diff(np.searchsorted(chosen, np.cumsum(counts)), prepend=0)
+
+
+def _below(order: UInt64, counts: Int64, share: Float64) -> Int64:
+    """The points in the first share of their unit's order, as indices."""
+    limits = np.full(len(share), np.iinfo(np.uint64).max)
+    limits[share < 1.0] = np.ldexp(share[share < 1.0], 64).astype(np.uint64)
+    return np.flatnonzero(order <= np.repeat(limits, counts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The first pairs among those points that were sorted.
+
+    Attributes:
+        units, partitions, lengths, points: see `Kept`.
+        had: int64[u], how many pairs each unit had among them.
+        sorted: int64[u], of how many points.
+    """
+
+    units: Int64
+    partitions: Int64
+    lengths: Int64
+    points: Int64
+    had: Int64
+    sorted: Int64
+
+    def replaced(self, units: Bool, other: _Pairs) -> _Pairs:
+        """The same with other pairs for some units."""
+        mine = ~units[self.units]
+        return _Pairs(
+            np.concatenate((self.units[mine], other.units)),
+            np.concatenate((self.partitions[mine], other.partitions)),
+            np.concatenate((self.lengths[mine], other.lengths)),
+            np.concatenate((self.points[np.repeat(mine, self.lengths)], other.points)),
+            np.where(units, other.had, self.had),
+            np.where(units, other.sorted, self.sorted),
+        )
+
+
+def _first_pairs(points: Int64, counts: Int64, share: Float64, order: UInt64, partitions: Int64, l0: int) -> _Pairs:
+    """Sorts some points by unit and keyed order, and takes each unit's first `l0` pairs.
+
+    Args:
+        points: int64[j], indices of the points, rising.
+        counts: int64[u], how many points each unit has in all.
+        share: float64[u], no point of a unit is beyond this share of the order.
+        order, partitions: uint64[m], int64[m], of all points.
+        l0: how many pairs a unit keeps.
+    """
+    counted = counts_of(points, counts)
+    units = np.repeat(np.arange(len(counts)), counted)
+    near, partitions = order[points], partitions[points]
+    # The first 16 bits that can differ within a unit.
+    leading = np.repeat(np.floor(-np.log2(share)).astype(np.uint64), counted)
+    digits = (near << leading) >> np.uint64(64 - DIGIT_BITS)
+    place = sorted_by((units, (len(counts) - 1).bit_length()), (digits, DIGIT_BITS))
+    runs = first_of_runs(units, digits[place])
+    changes = first_of_runs(partitions[place])
+    if (changes & ~runs).any():
+        _order_ties(place, runs, near, partitions)
+        changes = first_of_runs(partitions[place])
+    starts = np.flatnonzero(runs | changes)
+    lengths = np.diff(starts, append=len(place))
+    of_pairs = units[starts]
+    had = np.bincount(of_pairs, minlength=len(counts))
+    first = np.arange(len(starts)) - np.repeat(np.cumsum(had) - had, had) < l0
+    if not first.all():
+        place = place[np.repeat(first, lengths)]
+        starts, lengths, of_pairs = starts[first], lengths[first], of_pairs[first]
+    named = partitions[place[np.cumsum(lengths) - lengths]]
+    return _Pairs(of_pairs, named, lengths, points[place], had, counted)
+
+
+def _order_ties(place: Int64, runs: Bool, order: UInt64, partitions: Int64) -> None:
+    """Sorts runs of equal digits where they hold several partitions, in place, by whole hashes and then by number."""
+    run = np.cumsum(runs) - 1
+    mixed = np.zeros(len(place), np.bool_)
+    mixed[run[first_of_runs(partitions[place]) & ~runs]] = True
+    where = np.flatnonzero(mixed[run])
+    tied = place[where]
+    place[where] = tied[np.lexsort((partitions[tied], order[tied], run[where]))]

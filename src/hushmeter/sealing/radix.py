@@ -8,34 +8,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from hushmeter.model.report import Bool
+from hushmeter.model.report import Bool, UInt64
 from hushmeter.model.time import Int64
 
-_DIGIT = 1 << 16
+DIGIT_BITS = 16
 
 
-def sorted_by(units: Int64, keys: Int64, largest: int) -> Int64:
-    """The order by unit, and within a unit by key; equal ones stay as they are.
+def sorted_by(*keys: tuple[UInt64 | Int64, int]) -> Int64:
+    """The order by several keys, the first one most significant; equal rows stay as they are.
 
     Args:
-        units: int64[m], rising, from 0 on.
-        keys: int64[m], from 0 to `largest`.
-        largest: at most 2^32 - 1.
+        keys: at least one column, [m], each with its number of bits: its values are from 0 to 2^bits - 1.
 
     Returns:
         int64[m], indices.
     """
-    order = np.argsort((keys & (_DIGIT - 1)).astype(np.uint16), kind="stable")
-    if largest >= _DIGIT:
-        order = order[np.argsort((keys >> 16).astype(np.uint16)[order], kind="stable")]
-    most = int(units[-1]) if len(units) else 0
-    order = order[np.argsort((units & (_DIGIT - 1)).astype(np.uint16)[order], kind="stable")]
-    if most >= _DIGIT:
-        order = order[np.argsort((units >> 16).astype(np.uint16)[order], kind="stable")]
+    digits = [
+        (key >> key.dtype.type(shift) if shift else key).astype(np.uint16)
+        for key, bits in reversed(keys)
+        for shift in range(0, max(bits, 1), DIGIT_BITS)
+    ]
+    order: Int64 = np.argsort(digits[0], kind="stable")
+    for digit in digits[1:]:
+        order = order[np.argsort(digit[order], kind="stable")]
     return order
 
 
-def first_of_runs(*columns: Int64) -> Bool:
+def first_of_runs(*columns: UInt64 | Int64) -> Bool:
     """bool[m]: whether each row of sorted columns differs from the one before it; the first one does."""
     first = np.ones(len(columns[0]), np.bool_)
     if len(first):

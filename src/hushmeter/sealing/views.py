@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Metric, Plan
 from hushmeter.model.release import PrivateKey
 from hushmeter.model.report import Bool, UInt64
-from hushmeter.model.tally import VectorKey, ViewKey
+from hushmeter.model.tally import Tally, VectorKey, ViewKey, merged_keys
 from hushmeter.model.time import Int64, Window
 from hushmeter.plan.built_in import CAPPED, capped_metrics
 from hushmeter.plan.measurements import columns_of, is_additive, names_of
-from hushmeter.sealing.bounding import Grid, kept, private_grid, public_grid, view_numbers
-from hushmeter.sealing.radix import first_of_runs, sorted_by
+from hushmeter.sealing.bounding import Grid, kept, private_partitions, public_grid, view_numbers
 from hushmeter.sealing.statistics import contribution
 
 
@@ -23,18 +24,19 @@ class Points:
     """The points of one metric that may count.
 
     Attributes:
-        units, partitions, components, values, tokens: int64[m], units rising; tokens are 0 or 1 + index in the dictionary;
-            components are None where a metric has one.
+        counts: int64[u], how many points each unit has; points are sorted by unit.
+        partitions, components, values, tokens: int64[m]; components are None where a metric has one, tokens where it has no
+            open dimension, else 1 + index in the dictionary.
         bases: uint64[u], the units' keyed orders.
         dictionary: the tokens.
         marks: uint64[t + 1], what tells them apart in a keyed order.
     """
 
-    units: Int64
+    counts: Int64
     partitions: Int64
     components: Int64 | None
     values: Int64
-    tokens: Int64
+    tokens: Int64 | None
     bases: UInt64
     dictionary: tuple[bytes, ...]
     marks: UInt64
@@ -65,6 +67,7 @@ class Sums:
     """
 
     def __init__(self, plan: Plan, window: Window) -> None:
+        self.window = window
         self.vectors: dict[VectorKey, Int64] = {}
         self.keys: dict[ViewKey, tuple[PrivateKey, ...]] = {}
         none = np.zeros((0, 2), np.uint64)
@@ -81,6 +84,22 @@ class Sums:
                     vector = np.zeros((rows, columns_of(metric, name)), np.int64)
                     self.vectors[VectorKey(metric.name, view, name)] = vector
 
+    def add_private(
+        self, metric: str, view: tuple[str, ...], keys: tuple[PrivateKey, ...], added: Mapping[MeasurementName, Int64]
+    ) -> None:
+        """Adds vectors of an open view, with a row for each of some private partitions, which rise."""
+        merged, rows, their_rows = merged_keys(self.keys[metric, view], keys)
+        self.keys[metric, view] = merged
+        for name, vector in added.items():
+            total = np.zeros((len(merged), vector.shape[1]), np.int64)
+            total[rows] = self.vectors[VectorKey(metric, view, name)]
+            total[their_rows] += vector
+            self.vectors[VectorKey(metric, view, name)] = total
+
+    def tally(self) -> Tally:
+        """What was added so far."""
+        return Tally(self.window, self.vectors, self.keys, self.kept)
+
 
 def add_views(sums: Sums, metric: Metric, resolution: str, points: Points) -> None:
     """Adds one metric's points to all its views."""
@@ -91,15 +110,23 @@ def add_views(sums: Sums, metric: Metric, resolution: str, points: Points) -> No
         if metric.open_dimension(view):
             _add_open(sums, metric, view, resolution, points)
             continue
-        numbers = view_numbers(metric, view)[points.partitions]
+        whole = len(view) == len(metric.dimensions)
+        numbers = points.partitions if whole else view_numbers(metric, view)[points.partitions]
         cells = _bounded(metric, public_grid(metric, view), metric.l0(view, resolution), numbers, points)
         for name in names_of(metric, view):
             added = contribution(name, metric, metric.bounds[resolution], cells.totals, cells.dropped)
-            np.add.at(sums.vectors[VectorKey(metric.name, view, name)], cells.partitions, added)
+            _add(sums.vectors[VectorKey(metric.name, view, name)], cells.partitions, added)
+
+
+def _add(vector: Int64, rows: Int64, added: Int64) -> None:
+    """Adds int64[k, columns] to some rows of a vector, which may be named several times."""
+    columns = vector.shape[1]
+    cells = rows if columns == 1 else (rows[:, None] * columns + np.arange(columns)).ravel()
+    np.add.at(vector.reshape(-1), cells, added.ravel())
 
 
 def _bounded(metric: Metric, grid: Grid, l0: int, numbers: Int64, points: Points) -> _Cells:
-    """Adds points up by unit and partition, and keeps of each unit the partitions that count.
+    """Keeps of each unit the partitions that count, and adds its points up by partition.
 
     Args:
         metric: whose points.
@@ -108,45 +135,34 @@ def _bounded(metric: Metric, grid: Grid, l0: int, numbers: Int64, points: Points
         numbers: int64[m], index of each point's partition in the grid.
         points: m points.
     """
-    order = sorted_by(points.units, numbers, max(0, len(grid) - 1))
-    units, partitions = points.units[order], numbers[order]
-    first = first_of_runs(units, partitions)
-    starts = np.flatnonzero(first)
-    totals = _totals(len(metric.components), np.cumsum(first) - 1, len(starts), points, order)
-    units, partitions = units[starts], partitions[starts]
-    chosen = kept(units, partitions, grid, points.bases, l0)
-    if len(chosen) == len(units):
-        return _Cells(units, partitions, totals, np.zeros(len(units), np.bool_))
-    had = np.bincount(units, minlength=len(points.bases))
-    keeps = np.bincount(units[chosen], minlength=len(points.bases))
-    return _Cells(units[chosen], partitions[chosen], totals[chosen], (keeps < had)[units[chosen]])
-
-
-def _totals(components: int, pair_of: Int64, pairs: int, points: Points, order: Int64) -> Int64:
-    """int64[pairs, components], the points' values added up; `pair_of` numbers them in `order`."""
-    totals = np.zeros((pairs, components), np.int64)
+    pairs = kept(points.counts, numbers, grid, points.bases, l0)
+    columns = len(metric.components)
+    totals = np.zeros((len(pairs.units), columns), np.int64)
+    cells = np.repeat(np.arange(len(pairs.units)), pairs.lengths)
     if points.components is not None:
-        pair_of = pair_of * components + points.components[order]
-    np.add.at(totals.reshape(-1), pair_of, points.values[order])
-    return totals
+        cells = cells * columns + points.components[pairs.points]
+    np.add.at(totals.reshape(-1), cells, points.values[pairs.points])
+    return _Cells(pairs.units, pairs.partitions, totals, pairs.dropped[pairs.units])
 
 
 def _add_open(sums: Sums, metric: Metric, view: tuple[str, ...], resolution: str, points: Points) -> None:
     """An open view: a row for each private partition that some unit keeps, in the order of public number and token."""
-    grid, numbers = private_grid(metric, view, points.partitions, points.tokens, points.marks)
-    cells = _bounded(metric, grid, metric.l0(view, resolution), numbers, points)
+    tokens = points.tokens if points.tokens is not None else np.zeros(0, np.int64)
+    private = private_partitions(metric, view, points.partitions, tokens, points.marks)
+    cells = _bounded(metric, private.grid, metric.l0(view, resolution), private.numbers, points)
     used = np.unique(cells.partitions)
-    public, tokens = grid.public[used].tolist(), (grid.tokens[used] - 1).tolist()
-    keys = [(number, points.dictionary[token].decode()) for number, token in zip(public, tokens, strict=True)]
+    public, named = private.public[used].tolist(), (private.tokens[used] - 1).tolist()
+    keys = [(number, points.dictionary[token].decode()) for number, token in zip(public, named, strict=True)]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    row_of = np.zeros(len(grid), np.int64)
+    row_of = np.zeros(len(private.grid), np.int64)
     row_of[used[order]] = np.arange(len(used))
-    sums.keys[metric.name, view] = tuple(keys[i] for i in order)
+    vectors = {}
     for name in names_of(metric, view):
         vector = np.zeros((len(used), columns_of(metric, name)), np.int64)
         added = contribution(name, metric, metric.bounds[resolution], cells.totals, cells.dropped)
-        np.add.at(vector, row_of[cells.partitions], added)
-        sums.vectors[VectorKey(metric.name, view, name)] = vector
+        _add(vector, row_of[cells.partitions], added)
+        vectors[name] = vector
+    sums.add_private(metric.name, view, tuple(keys[i] for i in order), vectors)
 
 
 def _add_shared(sums: Sums, metric: Metric, resolution: str, points: Points) -> None:
@@ -160,9 +176,9 @@ def _add_shared(sums: Sums, metric: Metric, resolution: str, points: Points) -> 
         for name in names_of(metric, view):
             vector = sums.vectors[VectorKey(metric.name, view, name)]
             if is_additive(metric, name):
-                np.add.at(vector, numbers, contribution(name, metric, bounds, cells.totals, cells.dropped))
+                _add(vector, numbers, contribution(name, metric, bounds, cells.totals, cells.dropped))
             else:
-                np.add.at(vector, merged.partitions, contribution(name, metric, bounds, merged.totals, merged.dropped))
+                _add(vector, merged.partitions, contribution(name, metric, bounds, merged.totals, merged.dropped))
 
 
 def _merged(cells: _Cells, numbers: Int64, size: int) -> _Cells:
