@@ -144,13 +144,14 @@ class Kept:
     dropped: Bool
 
 
-def kept(counts: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) -> Kept:
-    """The pairs that count: of a unit's unit-scoped values the first combination in its keyed order, of the partitions
-    with that combination the first `l0`.
+def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) -> Kept:
+    """The pairs that count: of each unit one combination of unit-scoped values, and with it at most `l0` partitions.
+
+    Both are the first in the unit's keyed order.
 
     Args:
-        counts: int64[u], how many points each unit has; points are sorted by unit.
-        partitions: int64[m], indices into the grid, one a point.
+        units: int64[m], each point's unit.
+        partitions: int64[m], indices into the grid.
         grid: the partitions.
         bases: uint64[u], each unit's order (see `unit_bases`).
         l0: how many partitions one unit keeps.
@@ -158,48 +159,47 @@ def kept(counts: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) -
     Privacy:
         One unit is in at most `l0` pairs; other units' points have no say (P1).
     """
+    counts = np.bincount(units, minlength=len(bases))
     inside, scoped = None, counts
     if grid.scopes is not None and grid.scope_marks is not None:
-        inside = _of_first_scope(counts, grid.scopes[partitions], grid.scope_marks[partitions], bases)
-        partitions, scoped = partitions[inside], counts_of(inside, counts)
-    order = partition_order(np.repeat(bases, scoped), grid.marks[partitions])
+        inside = _of_first_scope(units, grid.scopes[partitions], grid.scope_marks[partitions], bases)
+        units, partitions = units[inside], partitions[inside]
+        scoped = np.bincount(units, minlength=len(bases))
+    order = partition_order(bases[units], grid.marks[partitions])
     # Sorting is what costs. A limit that leaves a unit more than it keeps spares it for the rest of its points; a unit
     # that is left with too few has all of them sorted. Either way it keeps the first of all.
     share = np.minimum(1.0, _SPARE * l0 / np.maximum(scoped, 1))
-    limited = share < 1.0
-    pairs = _first_pairs(_below(order, scoped, share), scoped, share, order, partitions, l0)
-    short = limited & (pairs.had < l0)
+    pairs = _first_pairs(_below(order, units, share), units, share, order, partitions, l0)
+    short = (share < 1.0) & (pairs.had < l0)
     if short.any():
-        everything = np.flatnonzero(np.repeat(short, scoped))
-        whole = _first_pairs(everything, scoped, np.ones(len(share)), order, partitions, l0)
-        pairs = pairs.replaced(short, whole)
+        again = np.flatnonzero(short[units])
+        pairs = pairs.replaced(short, _first_pairs(again, units, np.ones(len(share)), order, partitions, l0))
     points = pairs.points if inside is None else inside[pairs.points]
     dropped = (scoped < counts) | (pairs.had > l0) | (pairs.sorted < scoped)
     return Kept(pairs.units, pairs.partitions, pairs.lengths, points, dropped)
 
 
-def _of_first_scope(counts: Int64, scopes: Int64, marks: UInt64, bases: UInt64) -> Int64:
+def _of_first_scope(units: Int64, scopes: Int64, marks: UInt64, bases: UInt64) -> Int64:
     """Which points are of the one combination of unit-scoped values that their unit keeps; indices, rising."""
-    used = counts[counts > 0]
-    starts = np.cumsum(used) - used
-    order = scope_order(np.repeat(bases, counts), marks)
-    smallest = np.repeat(np.minimum.reduceat(order, starts), used) if len(starts) else order
+    order = scope_order(bases[units], marks)
+    smallest = np.full(len(bases), np.iinfo(np.uint64).max)
+    np.minimum.at(smallest, units, order)
     # Of two combinations with one hash the lower number counts, which no other unit has a say in.
-    candidates = np.where(order == smallest, scopes, np.iinfo(np.int64).max)
-    lowest = np.repeat(np.minimum.reduceat(candidates, starts), used) if len(starts) else candidates
-    return np.flatnonzero(candidates == lowest)
+    candidates = np.flatnonzero(order == smallest[units])
+    lowest = np.full(len(bases), np.iinfo(np.int64).max)
+    np.minimum.at(lowest, units[candidates], scopes[candidates])
+    chosen: Int64 = candidates[scopes[candidates] == lowest[units[candidates]]]
+    return chosen
 
 
-def counts_of(chosen: Int64, counts: Int64) -> Int64:
-    """How many of each unit's points are among some, int64[u]; indices rise, points are sorted by unit."""
-    return np.diff(np.searchsorted(chosen, np.cumsum(counts)), prepend=0)
-
-
-def _below(order: UInt64, counts: Int64, share: Float64) -> Int64:
+def _below(order: UInt64, units: Int64, share: Float64) -> Int64:
     """The points in the first share of their unit's order, as indices."""
+    limited = share < 1.0
+    if not limited.any():
+        return np.arange(len(units))
     limits = np.full(len(share), np.iinfo(np.uint64).max)
-    limits[share < 1.0] = np.ldexp(share[share < 1.0], 64).astype(np.uint64)
-    return np.flatnonzero(order <= np.repeat(limits, counts))
+    limits[limited] = np.ldexp(share[limited], 64).astype(np.uint64)
+    return np.flatnonzero(order <= limits[units])
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class _Pairs:
     Attributes:
         units, partitions, lengths, points: see `Kept`.
         had: int64[u], how many pairs each unit had among them.
-        sorted: int64[u], of how many points.
+        sorted: int64[u], how many of its points were sorted.
     """
 
     units: Int64
@@ -232,38 +232,39 @@ class _Pairs:
         )
 
 
-def _first_pairs(points: Int64, counts: Int64, share: Float64, order: UInt64, partitions: Int64, l0: int) -> _Pairs:
+def _first_pairs(points: Int64, units: Int64, share: Float64, order: UInt64, partitions: Int64, l0: int) -> _Pairs:
     """Sorts some points by unit and keyed order, and takes each unit's first `l0` pairs.
 
     Args:
-        points: int64[j], indices of the points, rising.
-        counts: int64[u], how many points each unit has in all.
-        share: float64[u], no point of a unit is beyond this share of the order.
-        order, partitions: uint64[m], int64[m], of all points.
+        points: int64[j], indices of the points.
+        units: int64[m], of all points.
+        share: float64[u], no point of a unit is beyond this share of its order.
+        order: uint64[m], of all points.
+        partitions: int64[m], of all points.
         l0: how many pairs a unit keeps.
     """
-    counted = counts_of(points, counts)
-    units = np.repeat(np.arange(len(counts)), counted)
-    near, partitions = order[points], partitions[points]
+    units, order, partitions = units[points], order[points], partitions[points]
     # The first 16 bits that can differ within a unit.
-    leading = np.repeat(np.floor(-np.log2(share)).astype(np.uint64), counted)
-    digits = (near << leading) >> np.uint64(64 - DIGIT_BITS)
-    place = sorted_by((units, (len(counts) - 1).bit_length()), (digits, DIGIT_BITS))
+    leading = np.floor(-np.log2(share)).astype(np.uint64)
+    digits = order << leading[units] if leading.any() else order
+    digits >>= np.uint64(64 - DIGIT_BITS)
+    place = sorted_by((units, (len(share) - 1).bit_length()), (digits, DIGIT_BITS))
+    units = units[place]
     runs = first_of_runs(units, digits[place])
     changes = first_of_runs(partitions[place])
     if (changes & ~runs).any():
-        _order_ties(place, runs, near, partitions)
+        _order_ties(place, runs, order, partitions)
         changes = first_of_runs(partitions[place])
     starts = np.flatnonzero(runs | changes)
     lengths = np.diff(starts, append=len(place))
     of_pairs = units[starts]
-    had = np.bincount(of_pairs, minlength=len(counts))
+    had = np.bincount(of_pairs, minlength=len(share))
     first = np.arange(len(starts)) - np.repeat(np.cumsum(had) - had, had) < l0
     if not first.all():
         place = place[np.repeat(first, lengths)]
-        starts, lengths, of_pairs = starts[first], lengths[first], of_pairs[first]
+        lengths, of_pairs = lengths[first], of_pairs[first]
     named = partitions[place[np.cumsum(lengths) - lengths]]
-    return _Pairs(of_pairs, named, lengths, points[place], had, counted)
+    return _Pairs(of_pairs, named, lengths, points[place], had, np.bincount(units, minlength=len(share)))
 
 
 def _order_ties(place: Int64, runs: Bool, order: UInt64, partitions: Int64) -> None:

@@ -21,6 +21,7 @@ from hushmeter.model.time import Int64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 def mix(x: UInt64) -> UInt64:
@@ -32,9 +33,15 @@ def mix(x: UInt64) -> UInt64:
     Returns:
         uint64[n].
     """
-    x = (x ^ (x >> np.uint64(30))) * _FIRST
-    x = (x ^ (x >> np.uint64(27))) * _SECOND
-    return x ^ (x >> np.uint64(31))
+    mixed = x >> _SHIFTS[0]
+    mixed ^= x
+    mixed *= _FIRST
+    shifted = mixed >> _SHIFTS[1]
+    mixed ^= shifted
+    mixed *= _SECOND
+    np.right_shift(mixed, _SHIFTS[2], out=shifted)
+    mixed ^= shifted
+    return mixed
 
 
 def content_hashes(rows: ReportBatch) -> UInt64:

@@ -62,7 +62,8 @@ def _by_unit(high: UInt64, low: UInt64, digits: UInt64) -> Int64:
     """The order by pseudonym, and within a unit by digit.
 
     Args:
-        high, low: uint64[n], halves of the pseudonyms.
+        high: uint64[n], first halves of the pseudonyms.
+        low: uint64[n], second ones.
         digits: uint64[n], of `DIGIT_BITS` bits.
     """
     if not len(high):

@@ -6,7 +6,7 @@ several sealings whose tallies are added up, is the same as sealing all rows at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,19 +17,15 @@ from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.participation import KeptWindows
 from hushmeter.model.plan import Metric, Plan
-from hushmeter.model.report import Bool, ReportBatch, UInt32, UInt64, sorted_tokens
+from hushmeter.model.report import Bool, ReportBatch, UInt64, sorted_tokens
 from hushmeter.model.tally import Tally, VectorKey
 from hushmeter.model.time import Int64, Window
 from hushmeter.plan.built_in import CAPPED, PARTICIPANTS
 from hushmeter.plan.catalog import Catalog
-from hushmeter.sealing.bounding import counts_of
 from hushmeter.sealing.mixing import token_marks, unit_bases
 from hushmeter.sealing.participation import admitted_units
 from hushmeter.sealing.rows import assigned, deduplicated, given_since, unit_numbers
-from hushmeter.sealing.views import Points, Sums, add_views
-
-_PART_POINTS = 1 << 16
-"""Points of some units that are worked on together: what is made of them fits the second-level cache."""
+from hushmeter.sealing.views import Points, Sums, Tokens, add_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +80,7 @@ class Sealing:
         self._salt = salt
         self._participation = participation or {}
         self._deadline_ms = plan.resolution(window.resolution).deadline_ms(window)
-        released = [(i, metric) for i, metric in enumerate(plan.metrics) if metric in plan.metrics_in(window)]
-        # Private partitions are gathered over all units; public ones are added up part by part.
-        self._opened = [(i, m) for i, m in released if any(d.open for d in m.dimensions)]
-        self._closed = [(i, m) for i, m in released if not any(d.open for d in m.dimensions)]
+        self._released = [(i, metric) for i, metric in enumerate(plan.metrics) if metric in plan.metrics_in(window)]
         self._done: Tally | None = None
         self._sums = Sums(plan, window)
         self._units = 0
@@ -109,20 +102,12 @@ class Sealing:
         self._make_room(len(units))
         starts, since = rows.interval_start_ms[order], given_since(units, consent)
         _count_participants(self._sums, plan, row_units, starts, since)
-        # P8: a point counts only if every purpose of its metric was allowed before its interval began, and still is.
-        allowed = {
-            purposes: since[:, [plan.purpose_names.index(p) for p in purposes]].max(axis=1)[row_units] <= starts
-            for purposes in {metric.purposes for _, metric in self._closed + self._opened}
-        }
-        some = np.flatnonzero(np.logical_or.reduce(list(allowed.values()))) if allowed else np.zeros(0, np.int64)
-        if not len(some):
-            return
-        chosen = _Rows(rows, order[some], row_units[some], units, {p: a[some] for p, a in allowed.items()})
-        if self._closed:
-            for part in chosen.parts():
-                self._add_part(chosen, part, self._closed, opened=False)
-        if self._opened:
-            self._add_part(chosen, slice(0, len(some)), self._opened, opened=True)
+        points = _Columns.of(rows, order, row_units, units)
+        for index, metric in self._released:
+            # P8: a point counts only if every purpose of its metric was allowed before its interval began, and still is.
+            purposes = [plan.purpose_names.index(purpose) for purpose in metric.purposes]
+            allowed = since[:, purposes].max(axis=1)[row_units] <= starts
+            self._add_metric(index, metric, points, order[allowed])
 
     def tally(self) -> Tally:
         """What was added; a function of the set of reports, not of their order."""
@@ -136,22 +121,43 @@ class Sealing:
             self._sums = Sums(self._catalog.plan, self._window)
         self._units += units
 
-    def _add_part(self, chosen: _Rows, rows: slice, metrics: list[tuple[int, Metric]], *, opened: bool) -> None:
-        part = _Part.of(chosen, rows, self._salt, opened=opened)
-        for index, metric in metrics:
-            series = part.series - np.uint32(self._catalog.first_series(index))
-            mine = series < metric.series_count
-            allowed = chosen.allowed[metric.purposes][rows]
-            if not allowed.all():
-                mine &= np.repeat(allowed, part.lengths)
-            if metric.name in self._sums.kept:
-                ensure(metric.name in self._participation, f"{metric.name}: which windows were kept?")
-                present = counts_of(np.flatnonzero(mine), part.counts) > 0
-                mine &= np.repeat(self._bound_participation(metric, part.units, present), part.counts)
-            if part.tokens is not None:
-                # The door refuses points without a token; a point of no private partition has no place here either.
-                mine &= part.tokens > 0
-            add_views(self._sums, metric, self._window.resolution, part.points(metric, series, mine))
+    def _add_metric(self, index: int, metric: Metric, columns: _Columns, allowed: Int64) -> None:
+        """Adds one metric's points to its views: those of allowed rows, of units that the window keeps."""
+        series = columns.rows.series - np.uint32(self._catalog.first_series(index))
+        mine = series < metric.series_count
+        mine &= columns.of_rows(allowed)
+        if metric.name in self._sums.kept:
+            ensure(metric.name in self._participation, f"{metric.name}: which windows were kept?")
+            present = np.zeros(len(columns.pseudonyms), np.bool_)
+            present[columns.units[mine]] = True
+            mine &= self._bound_participation(metric, columns.pseudonyms, present)[columns.units]
+        opened = any(d.open for d in metric.dimensions)
+        if opened:
+            # The door refuses points without a token; a point of no private partition has no place here either.
+            mine &= columns.rows.token_numbers > 0
+        chosen = np.flatnonzero(mine)
+        if not len(chosen):
+            return
+        partitions, components = series[chosen].astype(np.int64), None
+        if len(metric.components) > 1:
+            partitions, components = np.divmod(partitions, len(metric.components))
+        add_views(
+            self._sums,
+            metric,
+            self._window.resolution,
+            Points(
+                columns.units[chosen],
+                partitions,
+                components,
+                columns.rows.values[chosen],
+                unit_bases(columns.pseudonyms, self._salt),
+                self._tokens(columns.rows, chosen) if opened else None,
+            ),
+        )
+
+    def _tokens(self, rows: ReportBatch, chosen: Int64) -> Tokens:
+        dictionary, numbers = sorted_tokens(rows.tokens, rows.token_numbers)
+        return Tokens(numbers[chosen].astype(np.int64), dictionary, token_marks(dictionary, self._salt))
 
     def _bound_participation(self, metric: Metric, units: UInt64, present: Bool) -> Bool:
         """Which units the window keeps, bool[u] (P7); counts those with points of the metric that it does not, and does."""
@@ -167,96 +173,34 @@ class Sealing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows of which something may count, sorted by unit.
+class _Columns:
+    """Some units' rows as they came, and whose each point is.
 
     Attributes:
-        all: rows.
-        order: int64[n], indices into them.
-        units: int64[n], rising, indices into `pseudonyms`.
-        pseudonyms: uint64[u, 2].
-        allowed: bool[n], whether the units allow the purposes.
+        rows: all of them.
+        lengths: int64[n], how many points each row has.
+        units: int64[m], index of each point's unit in `pseudonyms`; of rows that do not count any number.
+        pseudonyms: uint64[u, 2], rising.
     """
 
-    all: ReportBatch
-    order: Int64
+    rows: ReportBatch
+    lengths: Int64
     units: Int64
     pseudonyms: UInt64
-    allowed: Mapping[tuple[str, ...], Bool]
-
-    def parts(self) -> Iterator[slice]:
-        """Cuts the rows where a unit ends, into parts of about `_PART_POINTS` points."""
-        ends = np.flatnonzero(np.append(self.units[1:] != self.units[:-1], True)) + 1
-        points = np.cumsum(self.all.offsets[self.order + 1] - self.all.offsets[self.order])[ends - 1]
-        at, before, start = 0, 0, 0
-        while at < len(ends):
-            at = max(at, min(int(np.searchsorted(points, before + _PART_POINTS)), len(ends) - 1))
-            yield slice(start, int(ends[at]))
-            start, before, at = int(ends[at]), int(points[at]), at + 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The points of some units, sorted by unit.
-
-    Attributes:
-        units, bases, counts: uint64[u, 2], uint64[u], int64[u], how many points each has.
-        lengths: int64[n], how many points each row has.
-        series, values: uint32[m], int64[m].
-        tokens: int64[m] numbers, for metrics with an open dimension.
-        dictionary, marks: of all tokens, likewise.
-    """
-
-    units: UInt64
-    bases: UInt64
-    counts: Int64
-    lengths: Int64
-    series: UInt32
-    values: Int64
-    tokens: Int64 | None
-    dictionary: tuple[bytes, ...]
-    marks: UInt64
 
     @classmethod
-    def of(cls, chosen: _Rows, part: slice, salt: bytes, *, opened: bool) -> _Part:
-        """The points of some consecutive rows, whole units each."""
-        rows, order = chosen.all, chosen.order[part]
-        starts = rows.offsets[order]
-        lengths = rows.offsets[order + 1] - starts
-        ends = np.cumsum(lengths)
-        points = np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1])
-        last = np.flatnonzero(np.append(chosen.units[part][1:] != chosen.units[part][:-1], True))
-        units = chosen.pseudonyms[chosen.units[part][last]]
-        dictionary, tokens = sorted_tokens(rows.tokens, rows.token_numbers) if opened else ((), rows.token_numbers)
-        return cls(
-            units,
-            unit_bases(units, salt),
-            np.diff(ends[last], prepend=0),
-            lengths,
-            rows.series[points],
-            rows.values[points],
-            tokens[points].astype(np.int64) if opened else None,
-            dictionary,
-            token_marks(dictionary, salt),
-        )
+    def of(cls, rows: ReportBatch, order: Int64, row_units: Int64, pseudonyms: UInt64) -> _Columns:
+        """The columns of rows of which those in `order` count, each of the unit beside it."""
+        units = np.zeros(len(rows), np.int64)
+        units[order] = row_units
+        lengths = np.diff(rows.offsets)
+        return cls(rows, lengths, np.repeat(units, lengths), pseudonyms)
 
-    def points(self, metric: Metric, series: UInt32, mine: Bool) -> Points:
-        """Those points that are of a metric and may count.
-
-        Args:
-            metric: the metric.
-            series: uint32[m], each point's place in the metric's block.
-            mine: bool[m].
-        """
-        place, values, tokens, counts = series.astype(np.int64), self.values, self.tokens, self.counts
-        if not mine.all():
-            chosen = np.flatnonzero(mine)
-            place, values, counts = place[chosen], values[chosen], counts_of(chosen, counts)
-            tokens = tokens[chosen] if tokens is not None else None
-        component = None
-        if len(metric.components) > 1:
-            place, component = np.divmod(place, len(metric.components))
-        return Points(counts, place, component, values, tokens, self.bases, self.dictionary, self.marks)
+    def of_rows(self, rows: Int64) -> Bool:
+        """bool[m]: which points are of some rows."""
+        chosen = np.zeros(len(self.rows), np.bool_)
+        chosen[rows] = True
+        return np.repeat(chosen, self.lengths)
 
 
 def _count_participants(sums: Sums, plan: Plan, row_units: Int64, row_starts: Int64, since: Int64) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hushmeter.errors import InvariantError
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Metric, Plan
 from hushmeter.model.release import PrivateKey
@@ -24,20 +25,30 @@ class Points:
     """The points of one metric that may count.
 
     Attributes:
-        counts: int64[u], how many points each unit has; points are sorted by unit.
-        partitions, components, values, tokens: int64[m]; components are None where a metric has one, tokens where it has no
-            open dimension, else 1 + index in the dictionary.
+        units, partitions, components, values: int64[m]; components are None where a metric has one.
         bases: uint64[u], the units' keyed orders.
-        dictionary: the tokens.
-        marks: uint64[t + 1], what tells them apart in a keyed order.
+        tokens: of a metric with an open dimension.
     """
 
-    counts: Int64
+    units: Int64
     partitions: Int64
     components: Int64 | None
     values: Int64
-    tokens: Int64 | None
     bases: UInt64
+    tokens: Tokens | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Each point's value of the open dimension.
+
+    Attributes:
+        numbers: int64[m], 1 + index in the dictionary.
+        dictionary: the tokens, rising.
+        marks: uint64[t + 1], what tells them apart in a keyed order.
+    """
+
+    numbers: Int64
     dictionary: tuple[bytes, ...]
     marks: UInt64
 
@@ -135,7 +146,7 @@ def _bounded(metric: Metric, grid: Grid, l0: int, numbers: Int64, points: Points
         numbers: int64[m], index of each point's partition in the grid.
         points: m points.
     """
-    pairs = kept(points.counts, numbers, grid, points.bases, l0)
+    pairs = kept(points.units, numbers, grid, points.bases, l0)
     columns = len(metric.components)
     totals = np.zeros((len(pairs.units), columns), np.int64)
     cells = np.repeat(np.arange(len(pairs.units)), pairs.lengths)
@@ -147,12 +158,14 @@ def _bounded(metric: Metric, grid: Grid, l0: int, numbers: Int64, points: Points
 
 def _add_open(sums: Sums, metric: Metric, view: tuple[str, ...], resolution: str, points: Points) -> None:
     """An open view: a row for each private partition that some unit keeps, in the order of public number and token."""
-    tokens = points.tokens if points.tokens is not None else np.zeros(0, np.int64)
-    private = private_partitions(metric, view, points.partitions, tokens, points.marks)
+    tokens = points.tokens
+    if tokens is None:
+        raise InvariantError(f"{metric.name}: points without tokens are in no private partition")
+    private = private_partitions(metric, view, points.partitions, tokens.numbers, tokens.marks)
     cells = _bounded(metric, private.grid, metric.l0(view, resolution), private.numbers, points)
     used = np.unique(cells.partitions)
     public, named = private.public[used].tolist(), (private.tokens[used] - 1).tolist()
-    keys = [(number, points.dictionary[token].decode()) for number, token in zip(public, named, strict=True)]
+    keys = [(number, tokens.dictionary[token].decode()) for number, token in zip(public, named, strict=True)]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     row_of = np.zeros(len(private.grid), np.int64)
     row_of[used[order]] = np.arange(len(used))
