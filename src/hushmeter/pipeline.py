@@ -5,23 +5,21 @@ rows -> tally -> charge -> releases -> one transaction. The tally lives and dies
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hushmeter.buckets import SealingJob, tally_of
 from hushmeter.carried import CarriedWindows
-from hushmeter.consent.register import ConsentRegister, bucket_of
+from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import KeyGone, SegmentLost, TooManyPartitions
 from hushmeter.ingest.identity import pseudonym_of, window_salt
 from hushmeter.ledger.entries import entries_of
 from hushmeter.ledger.pricing import PriceList
-from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.tally import Tally
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
-from hushmeter.ports import Deployment, IntakeLog, KeyRing, Mechanisms, SegmentRecord, StateStore, WindowRecord
+from hushmeter.ports import Deployment, IntakeLog, KeyRing, Mechanisms, StateStore, WindowRecord
 from hushmeter.release.measuring import measure
-from hushmeter.sealing.seal import empty_tally, seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,7 @@ class SealingPorts:
     keys: KeyRing
     store: StateStore
     mechanisms: Mechanisms
+    processes: int = 1
 
 
 def release_window(
@@ -72,24 +71,14 @@ def release_window(
 def tally_window(
     record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, period: Window, carried: CarriedWindows
 ) -> Tally:
-    """The exact bounded aggregates of one window, bucket by bucket; secret."""
-    plan, window, log = ports.catalog.plan, record.window, ports.log
+    """The exact bounded aggregates of one window; secret."""
+    plan, window = ports.catalog.plan, record.window
     starts = [w.start_ms for w in plan.finest.span.tiles(window)]
-    segments: dict[int, list[SegmentRecord]] = {}
-    for segment in ports.store.segments(starts, record.last_segment, window.resolution):
-        segments.setdefault(segment.storage_start_ms, []).append(segment)
-        log.compact(segment.storage_start_ms, segment.segment_id, segment.frames)
-    ids = {start: [s.segment_id for s in records] for start, records in segments.items()}
-    bits = max((log.bucket_bits(start, names) for start, names in ids.items()), default=0)
+    segments = ports.store.segments(starts, record.last_segment, window.resolution)
+    ids: dict[int, list[str]] = {}
+    for segment in segments:
+        ids.setdefault(segment.storage_start_ms, []).append(segment.segment_id)
     key = ports.keys.get_or_create(f"period/{period.start_ms}")
     table = consent.table(period.start_ms, lambda subject: pseudonym_of(key, subject))
-    tally, salt, before = empty_tally(plan, window), window_salt(key, window), carried.before()
-    for bucket in range(2**bits if ids else 0):
-        rows, given = _read(log, ids, bucket, bits), bucket_of(table, bucket, bits)
-        tally += seal(rows, window, catalog=ports.catalog, consent=given, salt=salt, participation=before)
-    return tally
-
-
-def _read(log: IntakeLog, ids: dict[int, list[str]], bucket: int, bits: int) -> ReportBatch:
-    batches: Sequence[ReportBatch] = [log.read(start, names, bucket, bits) for start, names in ids.items()]
-    return ReportBatch.concat(batches)
+    job = SealingJob(ports.log, ids, 0, window, ports.catalog, window_salt(key, window), carried.before())
+    return tally_of(job, segments, table, processes=ports.processes)

@@ -88,11 +88,8 @@ class Mechanisms(Protocol):
         """The epsilon that rho implies at delta, rounded up."""
 
 
-class KeyRing(Protocol):
-    """Keys by name, wrapped by a master key; a destroyed key never comes back.
-
-    Names: `deployment`, `data/<storage window start>`, `period/<period start>`.
-    """
+class Keys(Protocol):
+    """Keys by name: `deployment`, `data/<storage window start>`, `period/<period start>`."""
 
     def get(self, name: str) -> bytes:
         """The 32-byte key of that name.
@@ -110,6 +107,10 @@ class KeyRing(Protocol):
             KeyUnavailable: it cannot be read: permissions, damage, or another master key.
         """
 
+
+class KeyRing(Keys, Protocol):
+    """Keys that are wrapped by a master key; a destroyed one never comes back."""
+
     def destroy(self, name: str) -> None:
         """Makes the key unrecoverable; does nothing where it is gone already."""
 
@@ -121,7 +122,7 @@ class IntakeLog(Protocol):
     """Durable, encrypted, append-only rows of each storage window (finest resolution).
 
     Append side, one writer a segment: `create`, `append`, `close`. Read side, the sealer: `count_frames`, `compact`,
-    `bucket_bits`, `read`. `destroy` removes the files; the key is the KeyRing's to destroy.
+    `size_bytes`, `bucket_bits`, `read`. `destroy` removes the files; the key is the KeyRing's to destroy.
     """
 
     def create(self, storage_start_ms: int) -> str:
@@ -155,11 +156,20 @@ class IntakeLog(Protocol):
             KeyUnavailable: the window's key is gone.
         """
 
+    def size_bytes(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
+        """How much closed segments hold, about; one that is missing holds nothing."""
+
     def bucket_bits(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
-        """The finest grain k among compacted segments: they are read as 2^k buckets."""
+        """How finely compacted segments are cut, into 2^k runs by units the finest of them."""
 
     def read(self, storage_start_ms: int, segment_ids: Sequence[str], bucket: int, bits: int) -> ReportBatch:
-        """The rows of one of 2^bits buckets of units: those whose pseudonym's top `bits` bits are `bucket`."""
+        """The rows of one of 2^bits buckets of units: those whose pseudonym's top `bits` bits are `bucket`.
+
+        Any number of bits will do; up to `bucket_bits` no row is read twice.
+        """
+
+    def reader(self, starts_ms: Sequence[int]) -> IntakeLog:
+        """The same log to be sent to another process: it compacts and reads these storage windows, and has no other key."""
 
     def discard(self, storage_start_ms: int, segment_id: str) -> None:
         """Removes a segment that was created but never registered."""

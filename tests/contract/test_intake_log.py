@@ -76,8 +76,8 @@ def log(request, tmp_path, keys):
 
 @pytest.fixture
 def small_buckets(monkeypatch):
-    """Buckets of about ten rows, so that a few rows make several."""
-    monkeypatch.setattr(limits, "ROWS_PER_BUCKET_TARGET", 10)
+    """Runs of about ten rows, so that a few rows make several."""
+    monkeypatch.setattr(limits, "RUN_BYTES_TARGET", rows_of(10, 1).size_bytes)
 
 
 # Every intake log.
@@ -154,11 +154,24 @@ def test_buckets_part_the_units(log, small_buckets, finer):
         assert all(int(high) >> (64 - bits) == number for high in bucket.pseudonyms[:, 0])
 
 
-def test_the_grain_of_a_bucket_must_not_be_coarser_than_the_segments(log, small_buckets):
-    """Reading with fewer bits than a segment was cut by is a defect, and so is a bucket that does not exist."""
+@pytest.mark.parametrize("bits", range(3))
+def test_runs_are_read_together_as_coarser_buckets(log, small_buckets, bits):
+    """With fewer bits than a segment was cut by, each bucket has the rows of all its runs."""
+    batch = rows_of(70, 1)
+    segment = written(log, batch)
+    log.compact(START, segment, 1)
+    assert log.bucket_bits(START, [segment]) == 3
+    buckets = [log.read(START, [segment], bucket, bits) for bucket in range(1 << bits)]
+    assert reports_in(ReportBatch.concat(buckets)) == reports_in(batch)
+    for number, bucket in enumerate(buckets):
+        assert all(int(high) >> 64 - bits == number for high in bucket.pseudonyms[:, 0])
+
+
+def test_a_bucket_must_be_one_of_them(log, small_buckets):
+    """Reading a bucket that does not exist is a defect."""
     segment = written(log, rows_of(40, 1))
     log.compact(START, segment, 1)
-    for bucket, bits in [(0, 1), (4, 2), (-1, 2)]:
+    for bucket, bits in [(2, 1), (4, 2), (-1, 2)]:
         with pytest.raises(InvariantError):
             log.read(START, [segment], bucket, bits)
 
@@ -207,6 +220,17 @@ def test_an_empty_segment_is_no_rows(log):
     assert log.count_frames(START, segment) == 0
     log.compact(START, segment, 0)
     assert len(read_all(log, [segment])) == 0
+
+
+def test_the_size_of_segments_is_that_of_their_rows(log):
+    """More rows take more, compacted or not; a segment that is missing takes nothing."""
+    segments = [written(log, rows_of(count, 1)) for count in (0, 100, 200)]
+    none, some, more = (log.size_bytes(START, [segment]) for segment in segments)
+    assert rows_of(100, 1).size_bytes / 2 < some - none < 2 * rows_of(100, 1).size_bytes
+    assert 1.5 * (some - none) < more - none < 3 * (some - none)
+    assert log.size_bytes(START, [*segments, "a" * 32]) == none + some + more
+    log.compact(START, segments[1], 1)
+    assert some / 2 < log.size_bytes(START, segments[1:2]) < 2 * some
 
 
 @pytest.mark.parametrize("frames", [0, 1])

@@ -84,7 +84,7 @@ def test_tokens_of_rejected_reports_go_no_further() -> None:
     assert (admission.batch.tokens, admission.batch.token_numbers.tolist()) == ((b"2.0",), [1])
 
 
-TOKEN = st.text(st.sampled_from("a1.\n\x7f\u0085\u200dä") | st.characters(), max_size=6)
+TOKEN = st.text(st.sampled_from("a1.\n\x7f\u0085\u200dä") | st.characters(codec="utf-8"), max_size=6)
 
 
 @given(

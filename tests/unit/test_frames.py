@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hushmeter import limits
 from hushmeter.errors import SegmentLost
+from hushmeter.model.records import grain
 from hushmeter.model.report import ReportBatch, pruned_tokens
 from hushmeter.storage.frames import (
     FOOTER,
@@ -27,7 +27,6 @@ from hushmeter.storage.frames import (
     seal,
     unseal,
 )
-from hushmeter.storage.runs import bits_for
 from tests.batches import any_batch, said
 
 COLUMNS = (
@@ -222,9 +221,9 @@ def test_buckets_are_the_top_bits():
     assert bucket_numbers(pseudonyms, 10).tolist() == [0, 512, 1023, 256]
 
 
-def test_a_segment_is_cut_when_it_outgrows_its_buckets():
-    """The grain follows the number of rows, on both sides of each border, and stops at the finest one."""
-    target, finest = limits.ROWS_PER_BUCKET_TARGET, limits.BUCKET_BITS_MAX
-    assert [bits_for(rows) for rows in (0, 1, target, target + 1, 2 * target, 2 * target + 1)] == [0, 0, 0, 1, 1, 2]
-    assert bits_for(target << finest) == bits_for(2 * target << finest) == finest
-    assert all(a <= b for a, b in itertools.pairwise(bits_for(2**k) for k in range(40)))
+def test_a_segment_is_cut_when_it_outgrows_its_runs():
+    """The grain follows the size, on both sides of each border, and stops at the finest one."""
+    assert [grain(size, 1000, 10) for size in (0, 1, 1000, 1001, 2000, 2001, 4000, 4001)] == [0, 0, 0, 1, 1, 2, 2, 3]
+    assert grain(1000 << 10, 1000, 10) == grain(2000 << 10, 1000, 10) == 10
+    assert all(a <= b for a, b in itertools.pairwise(grain(2**k, 1000, 10) for k in range(40)))
+    assert all(size <= 1000 << grain(size, 1000, 60) for size in range(0, 20_000, 7))

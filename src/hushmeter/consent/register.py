@@ -71,9 +71,14 @@ class ConsentRegister:
 
 def bucket_of(table: ConsentTable, bucket: int, bits: int) -> ConsentTable:
     """The units of one of 2^bits buckets: those whose pseudonym's top bits are `bucket`."""
-    if bits == 0:
+    return buckets_of(table, bucket, bucket + 1, bits)
+
+
+def buckets_of(table: ConsentTable, first: int, after: int, bits: int) -> ConsentTable:
+    """The units of the buckets from `first` up to before `after`."""
+    if bits == 0 or first == after:
         return table
-    borders = np.array([bucket << (64 - bits), ((bucket + 1) << (64 - bits)) - 1], np.uint64)
-    first = int(np.searchsorted(table.pseudonyms[:, 0], borders[0], side="left"))
-    last = int(np.searchsorted(table.pseudonyms[:, 0], borders[1], side="right"))
-    return ConsentTable(table.purposes, table.pseudonyms[first:last], table.given_since_ms[first:last])
+    borders = np.array([first << (64 - bits), (after << (64 - bits)) - 1], np.uint64)
+    start = int(np.searchsorted(table.pseudonyms[:, 0], borders[0], side="left"))
+    end = int(np.searchsorted(table.pseudonyms[:, 0], borders[1], side="right"))
+    return ConsentTable(table.purposes, table.pseudonyms[start:end], table.given_since_ms[start:end])

@@ -80,3 +80,8 @@ class WindowRecord:
     window: Window
     state: WindowState
     last_segment: int
+
+
+def grain(size_bytes: int, target_bytes: int, most: int) -> int:
+    """Into 2^how many parts something is cut, so that a part is no larger than a target; 2^most at most."""
+    return min(most, max(0, -(-size_bytes // target_bytes) - 1).bit_length())

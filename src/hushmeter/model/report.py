@@ -18,6 +18,10 @@ UInt64 = npt.NDArray[np.uint64]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
+_ROW_BYTES = 2 * 16 + 4 * 8 + 4
+_POINT_BYTES = 4 + 8
+_TOKEN_POINT_BYTES = _POINT_BYTES + 4
+
 
 class RejectionReason(IntEnum):
     """Why one report was not accepted; the numbers are those of `hushmeter.api.report.v1.RejectionReason`."""
@@ -190,6 +194,11 @@ class ReportBatch:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the reports take, about: their columns, without the tokens' dictionary."""
+        return _ROW_BYTES * len(self) + (_TOKEN_POINT_BYTES if self.tokens else _POINT_BYTES) * len(self.series)
 
     @classmethod
     def empty(cls) -> ReportBatch:

@@ -99,6 +99,8 @@ class Sealing:
         ensure(consent.purposes == plan.purpose_names, "the consent table is of another plan")
         order = deduplicated(rows, assigned(rows, self._window, self._deadline_ms))
         row_units, units = unit_numbers(rows.pseudonyms[order])
+        if not len(units):
+            return
         self._make_room(len(units))
         starts, since = rows.interval_start_ms[order], given_since(units, consent)
         _count_participants(self._sums, plan, row_units, starts, since)

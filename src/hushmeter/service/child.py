@@ -42,7 +42,7 @@ def run(role: str, config: Config, clock: Clock, mechanisms: Mechanisms) -> int:
         context = open_context(config, clock, mechanisms)
         meters = Meters(multiprocess=True)
         if role == "sealer":
-            _run_sealer(Sealer(context, meters))
+            _run_sealer(Sealer(context, meters, config.sealers))
         else:
             asyncio.run(_run_worker(context, meters, config))
     except HushmeterError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hushmeter.errors import ConfigError
 
 WORKERS_MAX = 256
+
+
+def _cores() -> int:
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, WORKERS_MAX)
 
 
 class Config(BaseModel):
@@ -25,6 +30,7 @@ class Config(BaseModel):
         listen: host and port of the gRPC services.
         metrics: host and port of the operators' metrics for Prometheus; empty for none.
         workers: ingest processes.
+        sealers: processes that seal one large window side by side; as many as there are cores by default.
         log_format: how structured logs are written to standard error.
     """
 
@@ -37,6 +43,7 @@ class Config(BaseModel):
     listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")] = "127.0.0.1:50551"
     metrics: Annotated[str, Field(pattern=r"^((\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})?$")] = "127.0.0.1:9464"
     workers: Annotated[int, Field(ge=1, le=WORKERS_MAX)] = 1
+    sealers: Annotated[int, Field(ge=1, le=WORKERS_MAX)] = Field(default_factory=_cores)
     log_format: Literal["console", "json"] = "console"
 
     @property

@@ -57,6 +57,8 @@ class Context:
         prices = PriceList.of(plan, deployment.budget, mechanisms)
         return cls(deployment, plan, catalog, columns, firsts, clock, log, keys, store, mechanisms, prices)
 
-    def sealing_ports(self) -> SealingPorts:
-        """What the sealing job needs."""
-        return SealingPorts(self.deployment, self.catalog, self.prices, self.log, self.keys, self.store, self.mechanisms)
+    def sealing_ports(self, processes: int = 1) -> SealingPorts:
+        """What the sealing job needs; it may use so many processes."""
+        return SealingPorts(
+            self.deployment, self.catalog, self.prices, self.log, self.keys, self.store, self.mechanisms, processes
+        )

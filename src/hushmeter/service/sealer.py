@@ -32,12 +32,13 @@ class Sealer:
     Args:
         context: the deployment.
         meters: operators' metrics.
+        processes: how many may seal one large window side by side.
     """
 
-    def __init__(self, context: Context, meters: Meters) -> None:
+    def __init__(self, context: Context, meters: Meters, processes: int = 1) -> None:
         self._context = context
         self._meters = meters
-        self._ports = context.sealing_ports()
+        self._ports = context.sealing_ports(processes)
         self._consent = ConsentRegister(context.plan.purpose_names)
         self._seen_beats: dict[str, tuple[int, float]] = {}
         self._wake = threading.Event()

@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import Failure, InvariantError, KeyGone, SegmentLost, ensure
 from hushmeter.model.report import ReportBatch
-from hushmeter.ports import KeyRing
+from hushmeter.ports import Keys
 from hushmeter.storage.files import AppendFile, Disk, FileSystem, failure_of
 from hushmeter.storage.frames import FRAME, SegmentName, decode, sealed_frames, unseal
+from hushmeter.storage.keys import held_keys
 from hushmeter.storage.runs import Footer, read_bucket, read_footer, runs_file
 from hushmeter.storage.writing import SegmentWriter
 
@@ -41,13 +42,15 @@ class FileIntakeLog:
         files: the disk.
     """
 
-    def __init__(self, directory: Path, keys: KeyRing, deployment_id: str, files: FileSystem | None = None) -> None:
+    def __init__(self, directory: Path, keys: Keys, deployment_id: str, files: FileSystem | None = None) -> None:
         ensure(_ID.fullmatch(deployment_id), f"a deployment id is 32 hexadecimal digits, got {deployment_id!r}")
         self._directory = directory
         self._keys = keys
         self._deployment_id = deployment_id
         self._files = files or Disk()
         self._writing: dict[tuple[int, str], SegmentWriter] = {}
+        # A compacted segment never changes.
+        self._footers: dict[SegmentName, Footer] = {}
 
     # Append side.
 
@@ -157,6 +160,10 @@ class FileIntakeLog:
             raise SegmentLost(f"{segment} was compacted from {footer.frames} frames, but {frames} were closed")
         self._remove_leftovers(segment)
 
+    def size_bytes(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
+        """The size of closed segments' files; see `IntakeLog.size_bytes`."""
+        return sum(self._size_bytes(self._segment(storage_start_ms, name)) for name in segment_ids)
+
     def bucket_bits(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
         """The finest grain among compacted segments; see `IntakeLog.bucket_bits`.
 
@@ -177,11 +184,15 @@ class FileIntakeLog:
         batches = []
         for name in segment_ids:
             segment = self._segment(storage_start_ms, name)
+            footer = self._footers.get(segment) or self._footer(segment)
             cipher = self._cipher(storage_start_ms)
             with self._reading(segment, "runs") as file:
-                footer = read_footer(file, cipher, segment)
                 batches.append(read_bucket(file, cipher, segment, footer, bucket=bucket, bits=bits))
         return ReportBatch.concat(batches)
+
+    def reader(self, starts_ms: Sequence[int]) -> FileIntakeLog:
+        """The same log for another process; see `IntakeLog.reader`."""
+        return FileIntakeLog(self._directory, held_keys(self._keys, map(_key_name, starts_ms)), self._deployment_id)
 
     # Scrubbing.
 
@@ -192,6 +203,7 @@ class FileIntakeLog:
             Failure: the disk refused; the next call goes on.
         """
         directory = self._directory / str(storage_start_ms)
+        self._footers = {name: kept for name, kept in self._footers.items() if name.storage_start_ms != storage_start_ms}
         try:
             if not directory.is_dir():
                 return
@@ -225,6 +237,12 @@ class FileIntakeLog:
         if writer is None:
             raise InvariantError(f"segment {segment_id} is not open for writing here")
         return writer
+
+    def _size_bytes(self, segment: SegmentName) -> int:
+        for suffix in ("runs", "frames"):
+            with contextlib.suppress(FileNotFoundError):
+                return self._path(segment, suffix).stat().st_size
+        return 0
 
     def _abandon(self, file: AppendFile, path: Path) -> None:
         """Gets rid of a file that could not be finished, as far as the disk lets us."""
@@ -294,7 +312,8 @@ class FileIntakeLog:
     def _footer(self, segment: SegmentName) -> Footer:
         cipher = self._cipher(segment.storage_start_ms)
         with self._reading(segment, "runs") as file:
-            return read_footer(file, cipher, segment)
+            footer = self._footers[segment] = read_footer(file, cipher, segment)
+        return footer
 
 
 def _key_name(storage_start_ms: int) -> str:

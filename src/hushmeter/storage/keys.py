@@ -13,7 +13,8 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import ConfigError, KeyGone, KeyUnavailable, ensure
+from hushmeter.ports import Keys
 from hushmeter.storage.files import failure_of, sync_directory, write_durably
 
 MASTER_KEY_VARIABLE = "HUSHMETER_MASTER_KEY"
@@ -309,3 +311,31 @@ def _overwrite_and_remove(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKeys:
+    """Some keys in memory, for a process that needs no others.
+
+    Attributes:
+        keys: by name.
+    """
+
+    keys: Mapping[str, bytes]
+
+    def get(self, name: str) -> bytes:
+        """See `KeyRing.get`."""
+        if name not in self.keys:
+            raise KeyGone(f"key {name} was destroyed, or there is none")
+        return self.keys[name]
+
+    get_or_create = get
+
+
+def held_keys(ring: Keys, names: Iterable[str]) -> HeldKeys:
+    """Those of some keys that are there."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(KeyGone):
+            found[name] = ring.get(name)
+    return HeldKeys(found)

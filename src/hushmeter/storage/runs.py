@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter import limits
 from hushmeter.errors import SegmentLost, ensure
+from hushmeter.model.records import grain
 from hushmeter.model.report import ReportBatch
 from hushmeter.storage.frames import (
     FOOTER,
@@ -51,12 +52,9 @@ class Footer:
     rows: tuple[int, ...]
 
 
-def bits_for(rows: int) -> int:
-    """Into 2^how many runs a segment of so many rows is cut, for about `ROWS_PER_BUCKET_TARGET` rows in each."""
-    bits = 0
-    while bits < limits.BUCKET_BITS_MAX and rows > limits.ROWS_PER_BUCKET_TARGET << bits:
-        bits += 1
-    return bits
+def run_bits(batch: ReportBatch) -> int:
+    """Into 2^how many runs a segment is cut, for at most `RUN_BYTES_TARGET` in most of them."""
+    return grain(batch.size_bytes, limits.RUN_BYTES_TARGET, limits.BUCKET_BITS_MAX)
 
 
 def runs_file(cipher: AESGCM, segment: SegmentName, batch: ReportBatch, frames: int) -> Iterator[bytes]:
@@ -68,9 +66,9 @@ def runs_file(cipher: AESGCM, segment: SegmentName, batch: ReportBatch, frames: 
         batch: its rows, in the order of their arrival, which each run keeps.
         frames: how many frames they were read from.
     """
-    bits = bits_for(len(batch))
+    bits = run_bits(batch)
     buckets = bucket_numbers(batch.pseudonyms, bits)
-    order = np.argsort(buckets, kind="stable")
+    order = np.argsort(buckets.astype(np.uint16), kind="stable")
     rows = np.bincount(buckets, minlength=1 << bits)
     ends = np.cumsum(rows)
     part = segment.header("runs")
@@ -112,16 +110,22 @@ def read_footer(file: BinaryIO, cipher: AESGCM, segment: SegmentName) -> Footer:
 def read_bucket(
     file: BinaryIO, cipher: AESGCM, segment: SegmentName, footer: Footer, *, bucket: int, bits: int
 ) -> ReportBatch:
-    """One of 2^bits buckets of a compacted segment: a whole run, or the part of a coarser run that belongs to it.
+    """One of 2^bits buckets of a compacted segment: some runs, or the part of a coarser run that belongs to it.
 
     Raises:
-        SegmentLost: the run is damaged.
+        SegmentLost: a run is damaged.
     """
-    ensure(bits >= footer.bits, f"{segment} is cut into 2^{footer.bits} runs and cannot be read as 2^{bits} buckets")
-    run = bucket >> (bits - footer.bits)
+    if bits <= footer.bits:
+        finer = footer.bits - bits
+        return ReportBatch.concat(
+            [_read_run(file, cipher, segment, footer, run) for run in range(bucket << finer, (bucket + 1) << finer)]
+        )
+    rows = _read_run(file, cipher, segment, footer, bucket >> (bits - footer.bits))
+    return rows.take(np.flatnonzero(bucket_numbers(rows.pseudonyms, bits) == bucket))
+
+
+def _read_run(file: BinaryIO, cipher: AESGCM, segment: SegmentName, footer: Footer, run: int) -> ReportBatch:
     file.seek(footer.offsets[run])
     rows = decode(unseal(cipher, segment, RUN, run, file.read(footer.lengths[run]), bits=footer.bits))
     ensure(len(rows) == footer.rows[run], f"{segment}: run {run} does not hold as many rows as its footer says")
-    if bits == footer.bits:
-        return rows
-    return rows.take(np.flatnonzero(bucket_numbers(rows.pseudonyms, bits) == bucket))
+    return rows

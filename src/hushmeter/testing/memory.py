@@ -13,7 +13,7 @@ from hushmeter.errors import InvariantError, KeyGone, SegmentLost, ensure
 from hushmeter.model.report import ReportBatch
 from hushmeter.ports import KeyRing
 from hushmeter.storage.frames import bucket_numbers
-from hushmeter.storage.runs import bits_for
+from hushmeter.storage.runs import run_bits
 
 
 class MemoryKeyRing:
@@ -111,14 +111,22 @@ class MemoryIntakeLog:
             del segment.frames[frames:]
             segment.runs = ReportBatch.concat(segment.frames)
 
+    def size_bytes(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
+        """See `IntakeLog.size_bytes`."""
+        found = (self._segments.get((storage_start_ms, name)) for name in segment_ids)
+        return sum(segment.bytes for segment in found if segment is not None)
+
     def bucket_bits(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
         """See `IntakeLog.bucket_bits`."""
-        return max((bits_for(len(self._runs(storage_start_ms, name))) for name in segment_ids), default=0)
+        return max((run_bits(self._runs(storage_start_ms, name)) for name in segment_ids), default=0)
+
+    def reader(self, starts_ms: Sequence[int]) -> MemoryIntakeLog:
+        """See `IntakeLog.reader`; what it holds stays in this process."""
+        return self
 
     def read(self, storage_start_ms: int, segment_ids: Sequence[str], bucket: int, bits: int) -> ReportBatch:
         """See `IntakeLog.read`."""
         ensure(0 <= bits < 64 and 0 <= bucket < 1 << bits, f"there is no bucket {bucket} among 2^{bits}")
-        ensure(bits >= self.bucket_bits(storage_start_ms, segment_ids), f"2^{bits} buckets are too coarse")
         rows = ReportBatch.concat([self._runs(storage_start_ms, name) for name in segment_ids])
         return rows.take(np.flatnonzero(bucket_numbers(rows.pseudonyms, bits) == bucket))
 

@@ -1,0 +1,164 @@
+"""One window's rows, bucket by bucket, in this process or in several at once.
+
+A unit's rows are all in one bucket, so buckets may be sealed anywhere and their tallies added up (P1). Processes read rows
+from the log themselves; they are given the keys of the window's rows alone, and the tally that one hands over is sealed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import pairwise
+from operator import add
+from types import TracebackType
+from typing import Self
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from hushmeter import limits
+from hushmeter.consent.register import bucket_of, buckets_of
+from hushmeter.model.consent import ConsentTable
+from hushmeter.model.records import SegmentRecord, grain
+from hushmeter.model.report import ReportBatch
+from hushmeter.model.tally import Tally
+from hushmeter.model.time import Window
+from hushmeter.plan.catalog import Catalog
+from hushmeter.ports import IntakeLog
+from hushmeter.sealing.seal import Participation, Sealing
+
+_NONCE = bytes(12)
+"""Each tally is sealed with a key of its own."""
+_NICE = 10
+"""Ingest comes first: who waits for an acknowledgement waits, who waits for a release does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealingJob:
+    """One window's rows and everything that decides what they add up to.
+
+    Attributes:
+        log: holds the rows, compacted.
+        segments: ids by storage window.
+        bits: rows are read as 2^bits buckets.
+        window, catalog, salt, participation: see `Sealing`.
+    """
+
+    log: IntakeLog
+    segments: Mapping[int, Sequence[str]]
+    bits: int
+    window: Window
+    catalog: Catalog
+    salt: bytes
+    participation: Mapping[str, Participation]
+
+    def tally(self, buckets: range, consent: ConsentTable) -> Tally:
+        """The tally of some buckets; secret.
+
+        Args:
+            buckets: their numbers.
+            consent: of their units at least.
+
+        Raises:
+            SegmentLost, KeyUnavailable: rows cannot be read.
+            TooManyPartitions: an open view has too many.
+        """
+        sealing = Sealing(self.window, catalog=self.catalog, salt=self.salt, participation=self.participation)
+        for bucket in buckets:
+            batches = [self.log.read(start, names, bucket, self.bits) for start, names in self.segments.items()]
+            sealing.add(ReportBatch.concat(batches), bucket_of(consent, bucket, self.bits))
+        return sealing.tally()
+
+
+def tally_of(job: SealingJob, segments: Sequence[SegmentRecord], consent: ConsentTable, *, processes: int) -> Tally:
+    """The tally of a window: compacts its segments, then seals its buckets, one after another or side by side.
+
+    Args:
+        job: the window.
+        segments: its segments, all closed.
+        consent: of all units.
+        processes: how many may be used, where the window is worth it.
+
+    Raises:
+        SegmentLost, KeyUnavailable: rows cannot be read.
+        TooManyPartitions: an open view has too many.
+    """
+    size_bytes = sum(job.log.size_bytes(start, names) for start, names in job.segments.items())
+    # A segment without frames may have no key yet, which the log makes here.
+    many = [s for s in segments if s.frames] if processes > 1 and size_bytes >= limits.PARALLEL_BYTES else []
+    with Processes(processes) if many else contextlib.nullcontext() as pool:
+        if pool is not None:
+            pool.compact(job.log, many)
+        for segment in segments:
+            job.log.compact(segment.storage_start_ms, segment.segment_id, segment.frames)
+        cut = max((job.log.bucket_bits(start, names) for start, names in job.segments.items()), default=0)
+        job = replace(job, bits=grain(size_bytes, limits.BUCKET_BYTES_TARGET, cut))
+        return job.tally(range(1 << job.bits), consent) if pool is None else pool.tally(job, consent)
+
+
+class Processes:
+    """Processes that compact segments and seal buckets side by side; they start when first needed, and end at `close`.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(count, context, initializer=_begin)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def compact(self, log: IntakeLog, segments: Sequence[SegmentRecord]) -> None:
+        """Compacts segments that have a key; see `IntakeLog.compact`."""
+        reader = log.reader(sorted({s.storage_start_ms for s in segments}))
+        tasks = [self._pool.submit(reader.compact, s.storage_start_ms, s.segment_id, s.frames) for s in segments]
+        for task in tasks:
+            task.result()
+
+    def tally(self, job: SealingJob, consent: ConsentTable) -> Tally:
+        """The tally of all buckets; see `SealingJob.tally`."""
+        sent = replace(job, log=job.log.reader(sorted(job.segments)))
+        borders = [(1 << job.bits) * i // self._count for i in range(self._count + 1)]
+        keys = [AESGCM.generate_key(256) for _ in range(self._count)]
+        parts = [
+            self._pool.submit(_sealed_tally, sent, range(first, last), buckets_of(consent, first, last, job.bits), key)
+            for (first, last), key in zip(pairwise(borders), keys, strict=True)
+        ]
+        return reduce(add, (_unsealed(part.result(), key) for part, key in zip(parts, keys, strict=True)))
+
+
+def _sealed_tally(job: SealingJob, buckets: range, consent: ConsentTable, key: bytes) -> bytes:
+    return AESGCM(key).encrypt(_NONCE, pickle.dumps(job.tally(buckets, consent), pickle.HIGHEST_PROTOCOL), None)
+
+
+def _unsealed(sealed: bytes, key: bytes) -> Tally:
+    tally: Tally = pickle.loads(AESGCM(key).decrypt(_NONCE, sealed, None))  # noqa: S301 - authenticated by its key
+    return tally
+
+
+def _begin() -> None:
+    """In a new process: steps behind whoever answers callers, and ends with its parent, however that ends."""
+    os.nice(_NICE)
+    # A terminal's Ctrl-C reaches the whole group; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
