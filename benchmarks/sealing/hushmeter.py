@@ -1,28 +1,32 @@
-"""hushmeter as the pipeline seals a window: bucket by bucket through `seal`, tallies added up."""
+"""hushmeter as the pipeline seals a large window: processes that each seal some of its buckets."""
 
 from __future__ import annotations
 
 import cProfile
 import datetime as dt
 import pstats
-from dataclasses import dataclass
+from collections.abc import Sequence
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 import hushmeter
 from benchmarks.sealing.workload import HIGH, LOW, SALT, Answer, Workload
-from hushmeter.consent.register import bucket_of
+from hushmeter import limits
+from hushmeter.buckets import Processes, SealingJob
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import MeasurementName
+from hushmeter.model.records import grain
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.tally import Tally, VectorKey
 from hushmeter.model.time import DAY_MS, Window
 from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.reading import parse_plan
-from hushmeter.sealing.seal import empty_tally, seal
+from hushmeter.ports import IntakeLog
 from hushmeter.storage.frames import bucket_numbers
-from hushmeter.storage.runs import bits_for
 
 _START_MS = 1_772_409_600_000
 _WINDOW = Window("1d", _START_MS, _START_MS + DAY_MS)
@@ -48,40 +52,96 @@ metrics:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Sealer:
-    """A window as the log hands it over.
+class SharedLog:
+    """The rows of one window as the log hands them over, bucket by bucket, but in memory that processes share.
 
-    Attributes:
-        catalog: of the plan.
-        buckets: the rows, cut by pseudonym as the log cuts them.
-        consent: each bucket's.
+    Args:
+        rows: of the window.
+        bits: they are read as 2^bits buckets.
     """
 
-    catalog: Catalog
-    buckets: tuple[ReportBatch, ...]
-    consent: tuple[ConsentTable, ...]
-
-    @classmethod
-    def of(cls, workload: Workload, l0: int) -> Sealer:
-        """Prepares a workload."""
-        catalog = _catalog(workload.shape, l0)
-        rows = _rows(workload, catalog.first_series(0))
-        bits = bits_for(len(rows))
+    def __init__(self, rows: ReportBatch, bits: int) -> None:
         number = bucket_numbers(rows.pseudonyms, bits)
-        table = ConsentTable(("compare",), workload.allowed, np.zeros((len(workload.allowed), 1), np.int64))
-        return cls(
-            catalog,
-            tuple(rows.take(np.flatnonzero(number == bucket)) for bucket in range(1 << bits)),
-            tuple(bucket_of(table, bucket, bits) for bucket in range(1 << bits)),
-        )
+        cut = rows.take(np.argsort(number, kind="stable"))
+        self._borders = np.concatenate(([0], np.cumsum(np.bincount(number, minlength=1 << bits))))
+        self._bits = bits
+        columns = {name: getattr(cut, name) for name in _COLUMNS}
+        self._layout, size = list[tuple[str, tuple[int, ...], str, int]](), 0
+        for name, column in columns.items():
+            self._layout.append((name, column.shape, column.dtype.str, size))
+            size += -(-column.nbytes // 64) * 64
+        self._memory = SharedMemory(create=True, size=max(1, size))
+        for name, column in self._columns().items():
+            column[...] = columns[name]
+
+    def read(self, _start_ms: int, _segments: Sequence[str], bucket: int, bits: int) -> ReportBatch:
+        """See `IntakeLog.read`; the grain is that of the log."""
+        assert bits == self._bits
+        first, last = self._borders[bucket : bucket + 2].tolist()
+        columns = self._columns()
+        offsets = columns["offsets"][first : last + 1]
+        points = slice(int(offsets[0]), int(offsets[-1]))
+        of_rows = [columns[name][first:last] for name in _COLUMNS[:6]]
+        return ReportBatch(*of_rows, offsets - offsets[0], columns["series"][points], columns["values"][points])
+
+    def reader(self, _starts_ms: Sequence[int]) -> SharedLog:
+        """See `IntakeLog.reader`."""
+        return self
+
+    def close(self) -> None:
+        """Gives the memory back."""
+        self._memory.close()
+        self._memory.unlink()
+
+    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: np.ndarray(shape, dtype, self._memory.buf, offset) for name, shape, dtype, offset in self._layout}
+
+
+_COLUMNS = (
+    "pseudonyms",
+    "report_ids",
+    "received_at_ms",
+    "interval_start_ms",
+    "interval_end_ms",
+    "plan_versions",
+    "offsets",
+    "series",
+    "values",
+)
+
+
+class Sealer:
+    """hushmeter with one window at hand, and processes at work.
+
+    Args:
+        workload: the window.
+        l0: how many partitions of one unit are kept.
+        processes: how many seal side by side.
+    """
+
+    def __init__(self, workload: Workload, l0: int, processes: int) -> None:
+        self.catalog = _catalog(workload.shape, l0)
+        rows = _rows(workload, self.catalog.first_series(0))
+        bits = grain(rows.size_bytes, limits.BUCKET_BYTES_TARGET, limits.BUCKET_BITS_MAX)
+        self._log = SharedLog(rows, bits)
+        log = cast("IntakeLog", self._log)
+        self._job = SealingJob(log, {_WINDOW.start_ms: ("all",)}, bits, _WINDOW, self.catalog, SALT, {})
+        since = np.zeros((len(workload.allowed), 1), np.int64)
+        self._consent = ConsentTable(("compare",), workload.allowed, since)
+        self._processes = Processes(processes)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._processes.close()
+        self._log.close()
 
     def run(self) -> Tally:
         """Seals the window."""
-        tally = empty_tally(self.catalog.plan, _WINDOW)
-        for rows, consent in zip(self.buckets, self.consent, strict=True):
-            tally += seal(rows, _WINDOW, catalog=self.catalog, consent=consent, salt=SALT)
-        return tally
+        return self._processes.tally(self._job, self._consent)
+
+    def run_alone(self) -> Tally:
+        """Seals the window in this process."""
+        return self._job.everything(self._consent)
 
     def answer(self) -> Answer:
         """What it says, to be compared."""
@@ -95,7 +155,7 @@ class Sealer:
     def profile(self) -> dict[str, float]:
         """Seconds of one run by function of the package, each with what it calls outside of the package."""
         with cProfile.Profile() as profiler:
-            self.run()
+            self.run_alone()
         return _own_seconds(pstats.Stats(profiler))
 
 
@@ -103,9 +163,9 @@ def _own_seconds(stats: pstats.Stats) -> dict[str, float]:
     root = str(Path(hushmeter.__file__).parent)
     entries = stats.stats  # type: ignore[attr-defined]
     seconds: dict[tuple[str, int, str], float] = {f: row[3] for f, row in entries.items() if f[0].startswith(root)}
-    for called, (*_, callers) in entries.items():
+    for called, (*_counts, callers) in entries.items():
         if called in seconds:
-            for caller, (*_, inside) in callers.items():
+            for caller, (*_others, inside) in callers.items():
                 if caller in seconds and caller != called:
                     seconds[caller] -= inside
     named = {f"{Path(f[0]).stem}.{f[2]}": s for f, s in seconds.items()}
@@ -115,8 +175,7 @@ def _own_seconds(stats: pstats.Stats) -> dict[str, float]:
 def _catalog(shape: tuple[int, ...], l0: int) -> Catalog:
     names = [f"d{i}" for i in range(len(shape))]
     dimensions = (
-        f"{name}: {{values: [{', '.join(f'v{i}' for i in range(size))}]}}"
-        for name, size in zip(names, shape, strict=True)
+        f"{name}: {{values: [{', '.join(f'v{i}' for i in range(size))}]}}" for name, size in zip(names, shape, strict=True)
     )
     text = _PLAN.format(dimensions=", ".join(dimensions), names=", ".join(names), l0=l0, low=LOW, high=HIGH)
     plan = parse_plan(text, dt.date(2026, 3, 2))

@@ -84,9 +84,7 @@ class Answer:
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, Answer)
-            and np.array_equal(self.units, other.units)
-            and np.array_equal(self.sums, other.sums)
+            isinstance(other, Answer) and np.array_equal(self.units, other.units) and np.array_equal(self.sums, other.sums)
         )
 
     __hash__ = None  # type: ignore[assignment]

@@ -21,6 +21,7 @@ from operator import add
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter import limits
@@ -36,6 +37,7 @@ from hushmeter.sealing.seal import Participation, Sealing
 
 _NONCE = bytes(12)
 """Each tally is sealed with a key of its own."""
+_KEPT_BYTES = 31 * 2**20
 _NICE = 10
 """Ingest comes first: who waits for an acknowledgement waits, who waits for a release does not."""
 
@@ -70,11 +72,16 @@ class SealingJob:
             SegmentLost, KeyUnavailable: rows cannot be read.
             TooManyPartitions: an open view has too many.
         """
+        _keep_memory()
         sealing = Sealing(self.window, catalog=self.catalog, salt=self.salt, participation=self.participation)
         for bucket in buckets:
             batches = [self.log.read(start, names, bucket, self.bits) for start, names in self.segments.items()]
             sealing.add(ReportBatch.concat(batches), bucket_of(consent, bucket, self.bits))
         return sealing.tally()
+
+    def everything(self, consent: ConsentTable) -> Tally:
+        """The tally of all buckets; secret."""
+        return self.tally(range(1 << self.bits), consent)
 
 
 def tally_of(job: SealingJob, segments: Sequence[SegmentRecord], consent: ConsentTable, *, processes: int) -> Tally:
@@ -100,7 +107,7 @@ def tally_of(job: SealingJob, segments: Sequence[SegmentRecord], consent: Consen
             job.log.compact(segment.storage_start_ms, segment.segment_id, segment.frames)
         cut = max((job.log.bucket_bits(start, names) for start, names in job.segments.items()), default=0)
         job = replace(job, bits=grain(size_bytes, limits.BUCKET_BYTES_TARGET, cut))
-        return job.tally(range(1 << job.bits), consent) if pool is None else pool.tally(job, consent)
+        return job.everything(consent) if pool is None else pool.tally(job, consent)
 
 
 class Processes:
@@ -119,6 +126,10 @@ class Processes:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the processes, once what they have in hand is done."""
         self._pool.shutdown(cancel_futures=True)
 
     def compact(self, log: IntakeLog, segments: Sequence[SegmentRecord]) -> None:
@@ -138,6 +149,15 @@ class Processes:
             for (first, last), key in zip(pairwise(borders), keys, strict=True)
         ]
         return reduce(add, (_unsealed(part.result(), key) for part, key in zip(parts, keys, strict=True)))
+
+
+def _keep_memory() -> None:
+    """Has the C library keep freed memory for the next arrays, where it would give it back and have it zeroed again.
+
+    glibc keeps up to twice the size of the largest block that was ever mapped for itself and freed, up to 32 MiB
+    (mallopt(3), M_MMAP_THRESHOLD); elsewhere this does nothing.
+    """
+    np.empty(_KEPT_BYTES, np.uint8)
 
 
 def _sealed_tally(job: SealingJob, buckets: range, consent: ConsentTable, key: bytes) -> bytes:
