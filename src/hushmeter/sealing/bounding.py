@@ -223,10 +223,10 @@ class _Pairs:
         """The same with other pairs for some units."""
         mine = ~units[self.units]
         return _Pairs(
-            np.concatenate((self.units[mine], other.units)),
-            np.concatenate((self.partitions[mine], other.partitions)),
-            np.concatenate((self.lengths[mine], other.lengths)),
-            np.concatenate((self.points[np.repeat(mine, self.lengths)], other.points)),
+            np.concatenate((self.units.compress(mine), other.units)),
+            np.concatenate((self.partitions.compress(mine), other.partitions)),
+            np.concatenate((self.lengths.compress(mine), other.lengths)),
+            np.concatenate((self.points.compress(np.repeat(mine, self.lengths)), other.points)),
             np.where(units, other.had, self.had),
             np.where(units, other.sorted, self.sorted),
         )
@@ -247,31 +247,38 @@ def _first_pairs(points: Int64, units: Int64, share: Float64, order: UInt64, par
     # The first 16 bits that can differ within a unit.
     leading = np.floor(-np.log2(share)).astype(np.uint64)
     digits = order << leading[units] if leading.any() else order
-    digits >>= np.uint64(64 - DIGIT_BITS)
+    digits = digits >> np.uint64(64 - DIGIT_BITS)
     place = sorted_by((units, (len(share) - 1).bit_length()), (digits, DIGIT_BITS))
-    units = units[place]
-    runs = first_of_runs(units, digits[place])
-    changes = first_of_runs(partitions[place])
-    if (changes & ~runs).any():
-        _order_ties(place, runs, order, partitions)
-        changes = first_of_runs(partitions[place])
+    counts = np.bincount(units, minlength=len(share))
+    units, partitions = np.repeat(np.arange(len(share)), counts), partitions[place]
+    runs, changes = first_of_runs(units, digits[place]), first_of_runs(partitions)
+    tied = np.flatnonzero(changes & ~runs)
+    if len(tied):
+        _order_ties(tied, np.flatnonzero(runs), place, order, partitions)
+        changes = first_of_runs(partitions)
     starts = np.flatnonzero(runs | changes)
-    lengths = np.diff(starts, append=len(place))
-    of_pairs = units[starts]
+    of_pairs, lengths = units[starts], np.diff(starts, append=len(place))
     had = np.bincount(of_pairs, minlength=len(share))
     first = np.arange(len(starts)) - np.repeat(np.cumsum(had) - had, had) < l0
     if not first.all():
-        place = place[np.repeat(first, lengths)]
-        lengths, of_pairs = lengths[first], of_pairs[first]
-    named = partitions[place[np.cumsum(lengths) - lengths]]
-    return _Pairs(of_pairs, named, lengths, points[place], had, np.bincount(units, minlength=len(share)))
+        place = place.compress(np.repeat(first, lengths))
+        starts, lengths, of_pairs = starts.compress(first), lengths.compress(first), of_pairs.compress(first)
+    return _Pairs(of_pairs, partitions[starts], lengths, points[place], had, counts)
 
 
-def _order_ties(place: Int64, runs: Bool, order: UInt64, partitions: Int64) -> None:
-    """Sorts runs of equal digits where they hold several partitions, in place, by whole hashes and then by number."""
-    run = np.cumsum(runs) - 1
-    mixed = np.zeros(len(place), np.bool_)
-    mixed[run[first_of_runs(partitions[place]) & ~runs]] = True
-    where = np.flatnonzero(mixed[run])
-    tied = place[where]
-    place[where] = tied[np.lexsort((partitions[tied], order[tied], run[where]))]
+def _order_ties(tied: Int64, starts: Int64, place: Int64, order: UInt64, partitions: Int64) -> None:
+    """Sorts runs of equal digits that hold several partitions by whole hashes and then by number, in place.
+
+    Args:
+        tied: int64[t], where a run's partition is not the one before.
+        starts: int64[r], where runs begin.
+        place: int64[j], what is sorted: indices into `order`.
+        order: uint64[j], hashes.
+        partitions: int64[j], as they are sorted.
+    """
+    run = np.unique(np.searchsorted(starts, tied, side="right") - 1)
+    first, after = starts[run], np.append(starts, len(place))[run + 1]
+    where = np.repeat(first - np.cumsum(after - first) + (after - first), after - first) + np.arange((after - first).sum())
+    mixed, named = place[where], partitions[where]
+    by = np.lexsort((named, order[mixed], np.repeat(run, after - first)))
+    place[where], partitions[where] = mixed[by], named[by]
