@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -42,3 +44,47 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a ratio must reach.
+
+    Attributes:
+        path: of the ratio in a report.
+        bound: it is at least that; or at most, where `at_most`.
+    """
+
+    path: tuple[str, ...]
+    bound: float
+    at_most: bool = False
+
+    def failed(self, ratios: Mapping[str, object], leeway: float = 1.0) -> bool:
+        """Whether the ratio is beyond the bound, with so much leeway; one that is missing is."""
+        found = self.found(ratios)
+        return not (found <= self.bound * leeway if self.at_most else found >= self.bound / leeway)
+
+    def found(self, ratios: Mapping[str, object]) -> float:
+        """The ratio; NaN where the report has none."""
+        at: object = ratios
+        for key in self.path:
+            at = at.get(key) if isinstance(at, Mapping) else None
+        return float(at) if isinstance(at, int | float) else math.nan
+
+    def line(self, ratios: Mapping[str, object]) -> str:
+        """The goal and what came out, for people."""
+        sign, verdict = "<=" if self.at_most else ">=", "missed" if self.failed(ratios) else "reached"
+        return f"{' '.join(self.path):40} {self.found(ratios):10.3g}   goal {sign} {self.bound:g}   {verdict}"
+
+
+CHECK_LEEWAY = 2.0
+"""Other machines and short runs differ; what is below half of its goal has lost something."""
+
+
+def failed(goals: Iterable[Goal], ratios: Mapping[str, object]) -> int:
+    """Tells every goal; 1 where a ratio is below half of its goal, or above twice where less is better."""
+    beyond = False
+    for goal in goals:
+        print(goal.line(ratios))
+        beyond |= goal.failed(ratios, CHECK_LEEWAY)
+    return int(beyond)

@@ -81,8 +81,17 @@ class SharedLog:
         columns = self._columns()
         offsets = columns["offsets"][first : last + 1]
         points = slice(int(offsets[0]), int(offsets[-1]))
-        of_rows = [columns[name][first:last] for name in _COLUMNS[:6]]
-        return ReportBatch(*of_rows, offsets - offsets[0], columns["series"][points], columns["values"][points])
+        return ReportBatch(
+            columns["pseudonyms"][first:last],
+            columns["report_ids"][first:last],
+            columns["received_at_ms"][first:last],
+            columns["interval_start_ms"][first:last],
+            columns["interval_end_ms"][first:last],
+            columns["plan_versions"][first:last],
+            offsets - offsets[0],
+            columns["series"][points],
+            columns["values"][points],
+        )
 
     def reader(self, _starts_ms: Sequence[int]) -> SharedLog:
         """See `IntakeLog.reader`."""
@@ -116,10 +125,10 @@ class Sealer:
     Args:
         workload: the window.
         l0: how many partitions of one unit are kept.
-        processes: how many seal side by side.
+        processes: that seal side by side.
     """
 
-    def __init__(self, workload: Workload, l0: int, processes: int) -> None:
+    def __init__(self, workload: Workload, l0: int, processes: Processes) -> None:
         self.catalog = _catalog(workload.shape, l0)
         rows = _rows(workload, self.catalog.first_series(0))
         bits = grain(rows.size_bytes, limits.BUCKET_BYTES_TARGET, limits.BUCKET_BITS_MAX)
@@ -128,11 +137,10 @@ class Sealer:
         self._job = SealingJob(log, {_WINDOW.start_ms: ("all",)}, bits, _WINDOW, self.catalog, SALT, {})
         since = np.zeros((len(workload.allowed), 1), np.int64)
         self._consent = ConsentTable(("compare",), workload.allowed, since)
-        self._processes = Processes(processes)
+        self._processes = processes
 
     def close(self) -> None:
-        """Ends the processes."""
-        self._processes.close()
+        """Forgets the window."""
         self._log.close()
 
     def run(self) -> Tally:

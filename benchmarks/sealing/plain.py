@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,15 +40,25 @@ class Plain:
         np.add.at(sums, partitions, np.clip(totals, LOW, HIGH))
         return Answer(np.bincount(partitions, minlength=count), sums)
 
-    answer = run
+    def answer(self) -> Answer:
+        """What it says, to be compared."""
+        return self.run()
+
+    def forms(self) -> Mapping[str, Callable[[], object]]:
+        """The one way to write it."""
+        return {"unique and lexsort": self.run}
 
     def kept_by_unit(self) -> Int64:
         """How many units keep so many partitions, from 0 on."""
         units, _, _ = self._kept()
         return np.bincount(np.unique(units, return_counts=True)[1])
 
-    def _kept(self) -> tuple[Int64, Int64, Int64]:
-        """Unit, partition and total of each pair that is kept."""
+    def points(self) -> tuple[Int64, Int64, Int64]:
+        """Unit, partition and value of each point of a report that counts."""
+        return self._chosen()[1:]
+
+    def _chosen(self) -> tuple[UInt64, Int64, Int64, Int64]:
+        """The same, after the units' pseudonyms."""
         w = self.workload
         _, first = np.unique(np.column_stack((w.pseudonyms, w.report_ids)), axis=0, return_index=True)
         fleet, number = np.unique(w.pseudonyms, axis=0, return_inverse=True)
@@ -55,10 +66,15 @@ class Plain:
         single[first] = True
         allowed = np.isin(_words(fleet), _words(w.allowed))[number]
         chosen = (single & allowed)[self.reports]
-        keys = number[self.reports[chosen]] * w.partition_count + w.partitions[chosen]
-        pairs, place = np.unique(keys, return_inverse=True)
+        return fleet, number[self.reports[chosen]], w.partitions[chosen].astype(np.int64), w.values[chosen]
+
+    def _kept(self) -> tuple[Int64, Int64, Int64]:
+        """Unit, partition and total of each pair that is kept."""
+        w = self.workload
+        fleet, of_points, partitions, values = self._chosen()
+        pairs, place = np.unique(of_points * w.partition_count + partitions, return_inverse=True)
         totals = np.zeros(len(pairs), np.int64)
-        np.add.at(totals, place, w.values[chosen])
+        np.add.at(totals, place, values)
         units, partitions = np.divmod(pairs, w.partition_count)
         order = np.lexsort((mix(bases(fleet)[units] + mix((partitions + 1).astype(np.uint64))), units))
         rank = np.arange(len(order)) - np.searchsorted(units, units)

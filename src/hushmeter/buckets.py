@@ -19,9 +19,10 @@ from functools import reduce
 from itertools import pairwise
 from operator import add
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter import limits
@@ -30,7 +31,7 @@ from hushmeter.model.consent import ConsentTable
 from hushmeter.model.records import SegmentRecord, grain
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.tally import Tally
-from hushmeter.model.time import Window
+from hushmeter.model.time import Int64, Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import IntakeLog
 from hushmeter.sealing.seal import Participation, Sealing
@@ -141,6 +142,7 @@ class Processes:
 
     def tally(self, job: SealingJob, consent: ConsentTable) -> Tally:
         """The tally of all buckets; see `SealingJob.tally`."""
+        _keep_memory()
         sent = replace(job, log=job.log.reader(sorted(job.segments)))
         borders = [(1 << job.bits) * i // self._count for i in range(self._count + 1)]
         keys = [AESGCM.generate_key(256) for _ in range(self._count)]
@@ -161,12 +163,21 @@ def _keep_memory() -> None:
 
 
 def _sealed_tally(job: SealingJob, buckets: range, consent: ConsentTable, key: bytes) -> bytes:
-    return AESGCM(key).encrypt(_NONCE, pickle.dumps(job.tally(buckets, consent), pickle.HIGHEST_PROTOCOL), None)
+    tally = job.tally(buckets, consent)
+    narrow = replace(tally, vectors={key: _narrowed(vector) for key, vector in tally.vectors.items()})
+    return AESGCM(key).encrypt(_NONCE, pickle.dumps(narrow, pickle.HIGHEST_PROTOCOL), None)
 
 
 def _unsealed(sealed: bytes, key: bytes) -> Tally:
-    tally: Tally = pickle.loads(AESGCM(key).decrypt(_NONCE, sealed, None))  # noqa: S301 - authenticated by its key
-    return tally
+    narrow: Tally = pickle.loads(AESGCM(key).decrypt(_NONCE, sealed, None))  # noqa: S301 - authenticated by its key
+    return replace(narrow, vectors={key: vector.astype(np.int64) for key, vector in narrow.vectors.items()})
+
+
+def _narrowed(vector: Int64) -> npt.NDArray[np.signedinteger[Any]]:
+    """The same numbers in the narrowest type that holds them: less to encrypt and to carry."""
+    low, high = vector.min(initial=0), vector.max(initial=0)
+    kinds = (np.int8, np.int16, np.int32, np.int64)
+    return vector.astype(next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max))
 
 
 def _begin() -> None:

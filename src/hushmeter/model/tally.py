@@ -82,9 +82,13 @@ def _saturating(a: Int64, b: Int64) -> Int64:
         by no more than the unit adds, however many units others pretend to be (P6).
     """
     total = a + b
-    wrapped = ((a ^ total) & (b ^ total)) < 0
-    ends = np.iinfo(np.int64)
-    return np.where(wrapped, np.where(a < 0, ends.min, ends.max), total)
+    # The sign of one that has wrapped around is neither a's nor b's.
+    signs = a ^ total
+    signs &= b ^ total
+    if signs.min(initial=0) < 0:
+        ends = np.iinfo(np.int64)
+        return np.where(signs < 0, np.where(a < 0, ends.min, ends.max), total)
+    return total
 
 
 def merged_keys(
