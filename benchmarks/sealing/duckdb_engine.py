@@ -70,8 +70,8 @@ class DuckDBEngine:
     def forms(self) -> Mapping[str, Callable[[], object]]:
         """The ways to write it."""
         ways = {
-            "distinct by group, row_number": (_DISTINCT, _NUMBERED),
             "distinct by group, arg_min": (_DISTINCT, _SMALLEST),
+            "distinct by group, row_number": (_DISTINCT, _NUMBERED),
             "distinct by row_number, arg_min": (_FIRST, _SMALLEST),
         }
         return {name: partial(self._run, *way) for name, way in ways.items()}
