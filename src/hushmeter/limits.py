@@ -28,7 +28,7 @@ QUEUED_REPORTS_MAX = 200_000
 QUEUED_POINTS_MAX = 20_000_000
 """Their points, likewise: what bounds the memory that they take."""
 QUEUED_TOKENS_MAX = 1_000_000
-"""Their distinct tokens, added up over the messages that wait; each takes at most `TOKEN_MAX_BYTES`."""
+"""The entries of their tables of tokens, likewise."""
 GROUP_COMMIT_REPORTS_MAX = 20_000
 GROUP_COMMIT_POINTS_MAX = 2_000_000
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter.errors import InvariantError
-from hushmeter.ingest.raw import RawReports
+from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.model.report import ReportBatch, pruned_tokens
 from hushmeter.sealing.mixing import content_hashes
 from tests.batches import Said, any_batch, said
@@ -117,15 +117,13 @@ def test_a_column_that_cannot_be_is_refused() -> None:
 def test_raw_reports_after_one_another_keep_their_tokens() -> None:
     """Messages with tokens, without, and with some of the same ones share a dictionary when they are put together."""
 
-    def message(tokens: tuple[bytes, ...], numbers: list[int]) -> RawReports:
-        none, points = np.zeros(1, np.int64), len(numbers)
-        column = np.zeros(points, np.uint32)
-        offsets = np.array([0, points], np.int64)
-        values = column.astype(np.int64)
-        return RawReports([b""], [b""], none, none, none, {}, offsets, column, values, tokens, np.array(numbers, np.uint32))
+    def message(tokens: list[bytes], numbers: list[int]) -> SentReports:
+        of_points = [np.array(numbers, "<u4").tobytes()] if tokens else [b""]
+        series, values = [bytes(4 * len(numbers))], [bytes(8 * len(numbers))]
+        return SentReports([(b"", b"", 0, 0, 0)], series, values, of_points, {0: tokens} if tokens else {})
 
-    parts = [message((b"b", b"a"), [1, 2, 0]), message((), [0, 0]), message((b"c", b"b"), [2, 1])]
-    merged = RawReports.concat(parts)
+    parts = [message([b"b", b"a"], [1, 2, 0]), message([], [0, 0]), message([b"c", b"b"], [2, 1])]
+    merged = RawReports.of(parts)
     assert merged.tokens == (b"b", b"a", b"c")
     assert merged.token_numbers.tolist() == [1, 2, 0, 0, 0, 1, 3]
-    assert RawReports.concat(parts[1:2] * 2).token_numbers.tolist() == [0] * 4
+    assert RawReports.of(parts[1:2] * 2).token_numbers.tolist() == [0] * 4

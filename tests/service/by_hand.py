@@ -6,12 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest.admission import Admission, Door, admit
 from hushmeter.ingest.identity import pseudonym_of, subject_of
-from hushmeter.ingest.raw import RawReports
+from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
@@ -57,19 +55,14 @@ def sealer_of(context: Context) -> Sealer:
     return Sealer(context, Meters())
 
 
-def reports(context: Context, units: Sequence[str], end_ms: int, value: int = 1) -> RawReports:
+def reports(context: Context, units: Sequence[str], end_ms: int, value: int = 1) -> SentReports:
     """One report of so many starts of each unit, of the minute before a moment."""
-    n = len(units)
-    return RawReports(
-        [os.urandom(16) for _ in units],
-        [unit.encode() for unit in units],
-        np.full(n, end_ms - MINUTE_MS),
-        np.full(n, end_ms),
-        np.full(n, context.plan.version),
-        {},
-        np.arange(n + 1),
-        np.full(n, context.catalog.first_series(0), np.uint32),
-        np.full(n, value),
+    n, version = len(units), context.plan.version
+    return SentReports(
+        [(os.urandom(16), unit.encode(), end_ms - MINUTE_MS, end_ms, version) for unit in units],
+        [context.catalog.first_series(0).to_bytes(4, "little")] * n,
+        [value.to_bytes(8, "little", signed=True)] * n,
+        [b""] * n,
     )
 
 
@@ -103,7 +96,9 @@ class Hand:
     def send(self, unit: str, end_ms: int, value: int = 1) -> Admission:
         """Takes one report in, as a group commit does."""
         self._register.take(*self._context.store.decisions_after(self._register.sequence))
-        admission = admit(reports(self._context, [unit], end_ms, value), self._door, now := self.segments.now_ms())
+        admission = admit(
+            RawReports.of([reports(self._context, [unit], end_ms, value)]), self._door, now := self.segments.now_ms()
+        )
         for start in admission.storage_starts.tolist():
             if not self.segments.takes(start, now):
                 self.segments.open(start)

@@ -42,7 +42,7 @@ def decoded(*tables: tuple[list[str], list[int]]) -> RawReports:
         )
         for i, (table, numbers) in enumerate(tables)
     ]
-    return decode_reports(SubmitReportsRequest(reports=reports).SerializeToString())
+    return RawReports.of([decode_reports(SubmitReportsRequest(reports=reports).SerializeToString())])
 
 
 def named(raw: RawReports) -> list[bytes | None]:

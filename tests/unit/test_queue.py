@@ -2,31 +2,23 @@ from __future__ import annotations
 
 import asyncio
 
-import numpy as np
 import pytest
 
 from hushmeter import limits
 from hushmeter.errors import Overloaded
-from hushmeter.ingest.raw import RawReports
+from hushmeter.ingest.raw import SentReports
 from hushmeter.service.queue import IntakeQueue
 
 
-def message(reports: int, points: int, tokens: int = 0) -> RawReports:
-    """A message of so many reports, the first of which has all the points, with so many tokens in its dictionary."""
-    none = np.zeros(reports, np.int64)
-    offsets = np.array([0] + [points] * reports, np.int64)
-    return RawReports(
-        [b""] * reports,
-        [b""] * reports,
-        none,
-        none,
-        none,
-        {},
-        offsets,
-        np.zeros(points, np.uint32),
-        np.zeros(points, np.int64),
-        tuple(b"%d" % i for i in range(tokens)),
-        np.zeros(points, np.uint32),
+def message(reports: int, points: int, tokens: int = 0) -> SentReports:
+    """A message of so many reports, the first of which has all the points, and a table of so many tokens."""
+    rest = [b""] * (reports - 1)
+    return SentReports(
+        rows=[(b"", b"", 0, 0, 0)] * reports,
+        series=[bytes(4 * points), *rest],
+        values=[bytes(8 * points), *rest],
+        numbers=[b"", *rest],
+        tables={0: [b"%d" % i for i in range(tokens)]} if tokens else {},
     )
 
 

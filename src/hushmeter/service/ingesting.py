@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Any
 
 import grpc
@@ -18,6 +19,7 @@ from hushmeter.service.statuses import both_streamed, unary
 from hushmeter.service.worker import IntakeWorker
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
+_ANSWERS_KEPT = 64
 _KINDS = {
     Kind.COUNTER: pb.METRIC_KIND_COUNTER,
     Kind.DISTRIBUTION: pb.METRIC_KIND_DISTRIBUTION,
@@ -39,6 +41,8 @@ class IngestService:
         self._context = context
         self._worker = worker
         self._plan = describe_plan(context)
+        # All messages of one group commit have one receipt.
+        self._plainly = lru_cache(_ANSWERS_KEPT)(self._plain_answers)
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
@@ -46,8 +50,8 @@ class IngestService:
             SERVICE_NAME,
             {
                 "GetPlan": unary(self.get_plan, pb.GetPlanRequest, pb.GetPlanResponse),
-                "SubmitReports": unary(self.submit_reports, None, pb.SubmitReportsResponse),
-                "StreamReports": both_streamed(self.stream_reports, pb.StreamReportsResponse),
+                "SubmitReports": unary(self.submit_reports, None, None),
+                "StreamReports": both_streamed(self.stream_reports, None),
                 "ValidateReports": unary(self.validate_reports, None, pb.ValidateReportsResponse),
             },
         )
@@ -56,33 +60,43 @@ class IngestService:
         """The plan in force, with its series numbers."""
         return pb.GetPlanResponse(plan=self._plan, server_time_ms=self._context.clock.now_ms())
 
-    async def submit_reports(self, message: bytes) -> pb.SubmitReportsResponse:
-        """Takes one message in; answers when it is durable."""
+    async def submit_reports(self, message: bytes) -> bytes:
+        """Takes one message in; answers with a SubmitReportsResponse when it is durable."""
         outcome = await self._worker.submit(decode_reports(message))
-        return pb.SubmitReportsResponse(acknowledgement=self._acknowledge(outcome))
+        if outcome.plain:
+            return self._plainly(outcome.accepted, outcome.received_at_ms)[0]
+        return pb.SubmitReportsResponse(acknowledgement=self._acknowledge(outcome)).SerializeToString()
 
     async def validate_reports(self, message: bytes) -> pb.ValidateReportsResponse:
         """Answers as `submit_reports` would, and stores nothing."""
         outcome = await self._worker.validate(decode_reports(message))
         return pb.ValidateReportsResponse(acknowledgement=self._acknowledge(outcome))
 
-    async def stream_reports(self, messages: AsyncIterator[bytes]) -> AsyncIterator[pb.StreamReportsResponse]:
-        """Takes messages in while earlier ones wait for the disk; reads no further when too many wait."""
-        waiting: asyncio.Queue[asyncio.Task[Outcome] | None] = asyncio.Queue(limits.STREAM_MESSAGES_IN_FLIGHT_MAX)
+    async def stream_reports(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Takes messages in while earlier ones wait for the disk; reads no further when too many wait.
+
+        Answers each with a StreamReportsResponse, in their order.
+        """
+        waiting: asyncio.Queue[asyncio.Future[Outcome] | None] = asyncio.Queue(limits.STREAM_MESSAGES_IN_FLIGHT_MAX)
 
         async def read() -> None:
             try:
                 async for message in messages:
-                    await waiting.put(asyncio.create_task(self._take(message)))
+                    await waiting.put(self._worker.submit(decode_reports(message)))
             finally:
                 await waiting.put(None)
 
         reader = asyncio.create_task(read())
         sequence = 0
         try:
-            while (task := await waiting.get()) is not None:
-                acknowledgement = self._acknowledge(await task)
-                yield pb.StreamReportsResponse(sequence=sequence, acknowledgement=acknowledgement)
+            while (answer := await waiting.get()) is not None:
+                outcome = await answer
+                if outcome.plain:
+                    # Fields of one message may be encoded one after another, in any order.
+                    acknowledged = self._plainly(outcome.accepted, outcome.received_at_ms)[1]
+                else:
+                    acknowledged = _streamed(self._acknowledge(outcome))
+                yield acknowledged + pb.StreamReportsResponse(sequence=sequence).SerializeToString()
                 sequence += 1
             await reader
         finally:
@@ -92,8 +106,10 @@ class IngestService:
                 if left is not None:
                     left.cancel()
 
-    async def _take(self, message: bytes) -> Outcome:
-        return await self._worker.submit(decode_reports(message))
+    def _plain_answers(self, accepted: int, received_at_ms: int) -> tuple[bytes, bytes]:
+        """What a unary call and a stream answer where every report was accepted for every window."""
+        acknowledgement = self._acknowledge(Outcome(accepted, (), {}, received_at_ms))
+        return pb.SubmitReportsResponse(acknowledgement=acknowledgement).SerializeToString(), _streamed(acknowledgement)
 
     def _acknowledge(self, outcome: Outcome) -> pb.Acknowledgement:
         rejections = [
@@ -107,6 +123,10 @@ class IngestService:
             server_time_ms=outcome.received_at_ms,
             latest_plan_version=self._plan.version,
         )
+
+
+def _streamed(acknowledgement: pb.Acknowledgement) -> bytes:
+    return pb.StreamReportsResponse(acknowledgement=acknowledgement).SerializeToString()
 
 
 def describe_plan(context: Context) -> pb.PlanDescription:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hushmeter import limits
 from hushmeter.errors import Overloaded
-from hushmeter.ingest.raw import RawReports
+from hushmeter.ingest.raw import SentReports
 from hushmeter.model.report import Rejection
 
 
@@ -29,12 +29,18 @@ class Outcome:
     missed: dict[str, list[int]]
     received_at_ms: int
 
+    @property
+    def plain(self) -> bool:
+        """Whether every report was accepted for every window."""
+        return not self.rejections and not self.missed
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
     """One message that waits, and where its answer goes."""
 
-    raw: RawReports
+    sent: SentReports
+    points: int
     answer: asyncio.Future[Outcome]
 
     def tell(self, answer: Outcome | Exception) -> None:
@@ -59,26 +65,27 @@ class IntakeQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, raw: RawReports) -> Pending:
+    def put(self, sent: SentReports) -> Pending:
         """Adds a message.
 
         Raises:
             Overloaded: more reports, points or tokens would wait than may; how many do is about others, and not said (R1).
         """
+        points = sent.points
         if (
-            self._reports + len(raw) > limits.QUEUED_REPORTS_MAX
-            or self._points + len(raw.series) > limits.QUEUED_POINTS_MAX
-            or self._tokens + len(raw.tokens) > limits.QUEUED_TOKENS_MAX
+            self._reports + len(sent) > limits.QUEUED_REPORTS_MAX
+            or self._points + points > limits.QUEUED_POINTS_MAX
+            or self._tokens + sent.tokens > limits.QUEUED_TOKENS_MAX
         ):
             raise Overloaded(
                 f"too much waits for the disk; at most {limits.QUEUED_REPORTS_MAX} reports with {limits.QUEUED_POINTS_MAX} "
                 f"points and {limits.QUEUED_TOKENS_MAX} tokens may: try again in a moment"
             )
-        pending = Pending(raw, asyncio.get_running_loop().create_future())
+        pending = Pending(sent, points, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
-        self._reports += len(raw)
-        self._points += len(raw.series)
-        self._tokens += len(raw.tokens)
+        self._reports += len(sent)
+        self._points += points
+        self._tokens += sent.tokens
         return pending
 
     def take_group(self) -> list[Pending]:
@@ -87,9 +94,9 @@ class IntakeQueue:
         reports, points = 0, 0
         while self._waiting and reports < limits.GROUP_COMMIT_REPORTS_MAX and points < limits.GROUP_COMMIT_POINTS_MAX:
             group.append(self._waiting.popleft())
-            reports += len(group[-1].raw)
-            points += len(group[-1].raw.series)
+            reports += len(group[-1].sent)
+            points += group[-1].points
         self._reports -= reports
         self._points -= points
-        self._tokens -= sum(len(pending.raw.tokens) for pending in group)
+        self._tokens -= sum(pending.sent.tokens for pending in group)
         return group

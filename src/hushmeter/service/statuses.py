@@ -65,23 +65,23 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
 
 
 def unary(
-    method: Callable[[Any], Awaitable[Message]], request: type[Message] | None, response: type[Message]
+    method: Callable[[Any], Awaitable[Any]], request: type[Message] | None, response: type[Message] | None
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """A unary method whose errors become their statuses, malformed requests included.
 
     Args:
         method: from a request to its answer.
         request: its type; None for the bytes themselves.
-        response: type of the answer.
+        response: type of the answer; None for the bytes themselves.
     """
 
-    async def answer(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+    async def answer(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             return await method(_parsed(request, message))
         except Exception as error:
             await refuse(context, error)
 
-    return grpc.unary_unary_rpc_method_handler(answer, None, response.SerializeToString)
+    return grpc.unary_unary_rpc_method_handler(answer, None, response and response.SerializeToString)
 
 
 def streamed(
@@ -100,18 +100,18 @@ def streamed(
 
 
 def both_streamed(
-    method: Callable[[AsyncIterator[bytes]], AsyncIterator[Message]], response: type[Message]
+    method: Callable[[AsyncIterator[bytes]], AsyncIterator[Any]], response: type[Message] | None
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """A method from a stream of messages, as bytes, to a stream of answers; as `unary` otherwise."""
 
-    async def answer(messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
+    async def answer(messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             async for item in method(messages):
                 yield item
         except Exception as error:
             await refuse(context, error)
 
-    return grpc.stream_stream_rpc_method_handler(answer, None, response.SerializeToString)
+    return grpc.stream_stream_rpc_method_handler(answer, None, response and response.SerializeToString)
 
 
 def _parsed(request: type[Message] | None, message: bytes) -> Message | bytes:

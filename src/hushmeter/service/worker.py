@@ -21,7 +21,7 @@ from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import Failure, KeyGone, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
 from hushmeter.ingest.identity import pseudonym_of, subject_of
-from hushmeter.ingest.raw import RawReports
+from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.model.report import RejectionReason
 from hushmeter.service.context import Context
@@ -92,8 +92,8 @@ class IntakeWorker:
         await self._in_order(self._retire)
         self._thread.shutdown()
 
-    async def submit(self, raw: RawReports) -> Outcome:
-        """Takes reports in and answers when what was accepted is durable.
+    def submit(self, sent: SentReports) -> asyncio.Future[Outcome]:
+        """Takes reports in; the answer is there when what was accepted is durable.
 
         Raises:
             Overloaded: too many reports wait already, or the worker is stopping.
@@ -101,25 +101,25 @@ class IntakeWorker:
         """
         if self._stopping:
             raise Overloaded("the worker is stopping; try again in a moment, another one answers")
-        pending = self._queue.put(raw)
+        pending = self._queue.put(sent)
         self._wake.set()
-        return await pending.answer
+        return pending.answer
 
-    async def validate(self, raw: RawReports) -> Outcome:
+    async def validate(self, sent: SentReports) -> Outcome:
         """Answers as `submit` would, and stores nothing; as bounded as what waits for the disk."""
-        if self._validating + len(raw) > limits.QUEUED_REPORTS_MAX:
+        if self._validating + len(sent) > limits.QUEUED_REPORTS_MAX:
             raise Overloaded(f"too many reports wait to be judged; at most {limits.QUEUED_REPORTS_MAX} may: try again soon")
 
         def judge() -> Outcome:
             now = self._segments.now_ms()
-            admission = self._admit(raw, now)
-            return self._outcome(admission, 0, len(raw), now)
+            admission = self._admit(RawReports.of([sent]), now)
+            return self._outcome(admission, 0, len(sent), now)
 
-        self._validating += len(raw)
+        self._validating += len(sent)
         try:
             return await self._in_order(judge)
         finally:
-            self._validating -= len(raw)
+            self._validating -= len(sent)
 
     async def decide(self, unit_id: bytes, decisions: Sequence[Decision]) -> tuple[dict[str, PurposeState], int]:
         """Records decisions of one unit, durably, and says what binds now and when they were received.
@@ -171,13 +171,13 @@ class IntakeWorker:
         group = self._queue.take_group()
         if not group:
             return
-        answers = await self._in_order(lambda: self._answers([p.raw for p in group]))
+        answers = await self._in_order(lambda: self._answers([p.sent for p in group]))
         for pending, answer in zip(group, answers, strict=True):
             pending.tell(answer)
 
     # What follows runs on the intake thread alone.
 
-    def _answers(self, messages: Sequence[RawReports]) -> Sequence[Outcome | Exception]:
+    def _answers(self, messages: Sequence[SentReports]) -> Sequence[Outcome | Exception]:
         """Commits messages together; where one of them may be why that fails, one by one, so that it alone is refused.
 
         The disk fails all alike; a defect, or an hour whose key is gone, is a matter of some.
@@ -193,8 +193,8 @@ class IntakeWorker:
                 return [error] * len(messages)
         return [answer for message in messages for answer in self._answers([message])]
 
-    def _commit(self, messages: Sequence[RawReports]) -> list[Outcome]:
-        raw = RawReports.concat(messages)
+    def _commit(self, messages: Sequence[SentReports]) -> list[Outcome]:
+        raw = RawReports.of(messages)
         for _ in range(LEASE_RETRIES_MAX):
             try:
                 admission, now = self._commit_once(raw)
@@ -205,6 +205,8 @@ class IntakeWorker:
         else:
             raise LeaseLost("this worker was declared dead again and again: is the machine overloaded? Try again later")
         self._count(admission)
+        if not admission.reasons.any() and not admission.missed.any():
+            return [Outcome(len(sent), (), {}, now) for sent in messages]
         borders = np.cumsum([0, *(len(m) for m in messages)]).tolist()
         return [self._outcome(admission, a, b, now) for a, b in itertools.pairwise(borders)]
 
