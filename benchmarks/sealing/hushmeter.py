@@ -115,8 +115,7 @@ def _own_seconds(stats: pstats.Stats) -> dict[str, float]:
 def _catalog(shape: tuple[int, ...], l0: int) -> Catalog:
     names = [f"d{i}" for i in range(len(shape))]
     dimensions = (
-        f"{name}: {{values: [{', '.join(f'v{i}' for i in range(size))}]}}"
-        for name, size in zip(names, shape, strict=True)
+        f"{name}: {{values: [{', '.join(f'v{i}' for i in range(size))}]}}" for name, size in zip(names, shape, strict=True)
     )
     text = _PLAN.format(dimensions=", ".join(dimensions), names=", ".join(names), l0=l0, low=LOW, high=HIGH)
     plan = parse_plan(text, dt.date(2026, 3, 2))
