@@ -103,11 +103,11 @@ def _own_seconds(stats: pstats.Stats) -> dict[str, float]:
     root = str(Path(hushmeter.__file__).parent)
     entries = stats.stats  # type: ignore[attr-defined]
     seconds: dict[tuple[str, int, str], float] = {f: row[3] for f, row in entries.items() if f[0].startswith(root)}
-    for called, (*_, callers) in entries.items():
+    for called, row in entries.items():
         if called in seconds:
-            for caller, (*_, inside) in callers.items():
+            for caller, spent in row[-1].items():
                 if caller in seconds and caller != called:
-                    seconds[caller] -= inside
+                    seconds[caller] -= spent[-1]
     named = {f"{Path(f[0]).stem}.{f[2]}": s for f, s in seconds.items()}
     return dict(sorted(named.items(), key=lambda item: -item[1]))
 

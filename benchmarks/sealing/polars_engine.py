@@ -120,7 +120,7 @@ def _word(number: int) -> pl.Expr:
 
 
 def _mix(x: pl.Expr) -> pl.Expr:
-    """hushmeter's mixer; Polars' products of UInt64 wrap."""
+    """The mixer of hushmeter; products of UInt64 wrap in Polars."""
     x = (x ^ (x // _word(1 << 30))) * _word(0xBF58476D1CE4E5B9)
     x = (x ^ (x // _word(1 << 27))) * _word(0x94D049BB133111EB)
     return x ^ (x // _word(1 << 31))

@@ -96,7 +96,8 @@ def spread_out(count: int, partitions: Int64, units: Int64, sums: Int64) -> Answ
     Args:
         count: how many partitions there are.
         partitions: int[k], those with units, each once.
-        units, sums: int[k], theirs.
+        units: int[k], how many.
+        sums: int[k], theirs.
     """
     answer = Answer(np.zeros(count, np.int64), np.zeros(count, np.int64))
     answer.units[partitions], answer.sums[partitions] = units, sums
