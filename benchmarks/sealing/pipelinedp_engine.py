@@ -9,8 +9,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import pipeline_dp
 
@@ -40,10 +38,6 @@ class PipelineDPEngine:
     def points(self) -> int:
         """How many points it is given."""
         return len(self._rows)
-
-    def forms(self) -> Mapping[str, Callable[[], object]]:
-        """The one way to write it."""
-        return {"local backend": self.answer}
 
     def answer(self) -> Answer:
         """What it says, to be compared."""

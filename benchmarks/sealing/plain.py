@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +42,6 @@ class Plain:
     def answer(self) -> Answer:
         """What it says, to be compared."""
         return self.run()
-
-    def forms(self) -> Mapping[str, Callable[[], object]]:
-        """The one way to write it."""
-        return {"unique and lexsort": self.run}
 
     def kept_by_unit(self) -> Int64:
         """How many units keep so many partitions, from 0 on."""

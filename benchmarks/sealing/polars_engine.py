@@ -1,90 +1,126 @@
-"""Polars, lazily and on all cores, from frames of its own: reports, points with the number of their report, consent.
+"""Polars, lazily and on its streaming engine, over frames in memory that suit it best.
 
-Which partitions a unit keeps is decided by Polars' own hash of unit and partition: any keyed order bounds as well as
-another, so it does not have to take hushmeter's. Of several ways to write it the fastest counts.
+References:
+    https://docs.pola.rs, release 2.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from benchmarks.sealing.workload import HIGH, LOW, Answer, Workload
+from benchmarks.sealing.workload import HIGH, LOW, SALT, Answer, Workload, spread_out
+from hushmeter.model.report import UInt64
 from hushmeter.model.time import Int64
 
-_SEED = 7
-_IDS = ("high", "low", "id_high", "id_low")
-_PAIR = pl.col("unit").cast(pl.UInt64) * 2**32 + pl.col("partition")
+_ENGINE = "streaming"
+_SEED = int.from_bytes(SALT[:8], "big")
 
 
-class PolarsEngine:
-    """A window in frames.
+@dataclass(frozen=True, slots=True)
+class Polars:
+    """A window as frames.
 
-    Args:
-        workload: the window.
-        l0: how many partitions of one unit are kept.
+    Attributes:
+        reports: report, pseudonym and id, the latter two of 128 bits.
+        values: report, partition and value.
+        allowed: unit from 1 on, pseudonym, and its halves.
+        partition_count: how many partitions there are.
+        l0: partitions of one unit that are kept.
+        crowded_only: whether only units with more partitions than that are put in order.
+        keyed: whether they are put in hushmeter's order; else in that of Polars' own hash, which is cheaper.
     """
 
-    def __init__(self, workload: Workload, l0: int) -> None:
-        self._partitions, self._l0 = workload.partition_count, l0
-        ids = (*workload.pseudonyms.T, *workload.report_ids.T)
-        reports = pl.DataFrame({name: np.ascontiguousarray(column) for name, column in zip(_IDS, ids, strict=True)})
-        self._reports = reports.with_row_index("row").lazy()
-        points = {"row": workload.reports.astype(np.uint32), "partition": workload.partitions, "value": workload.values}
-        self._points = pl.DataFrame(points).lazy()
-        allowed = {"high": workload.allowed[:, 0].copy(), "low": workload.allowed[:, 1].copy()}
-        self._allowed = pl.DataFrame(allowed).with_row_index("unit").lazy()
+    reports: pl.DataFrame
+    values: pl.DataFrame
+    allowed: pl.DataFrame
+    partition_count: int
+    l0: int
+    crowded_only: bool
+    keyed: bool = False
 
-    def forms(self) -> Mapping[str, Callable[[], object]]:
-        """The ways to write it, each with both of Polars' engines."""
-        engines: tuple[Literal["streaming", "in-memory"], ...] = ("streaming", "in-memory")
-        return {
-            f"{form.__name__.strip('_')}, {engine}": partial(self._run, form, engine)
-            for form in (self._ranked, self._sorted, self._bottom)
-            for engine in engines
-        }
+    @classmethod
+    def of(cls, workload: Workload, l0: int, *, crowded_only: bool = False) -> Polars:
+        """Prepares a workload."""
+        w = workload
+        reports = pl.DataFrame({**_halves("unit", w.pseudonyms), **_halves("id", w.report_ids)}).with_row_index("report")
+        values = pl.DataFrame({"report": w.reports.astype(np.uint32), "partition": w.partitions, "value": w.values})
+        allowed = pl.DataFrame(_halves("unit", w.allowed)).with_row_index("unit", offset=1)
+        return cls(
+            reports.select("report", pseudonym=_whole("unit"), id=_whole("id")),
+            values,
+            allowed.with_columns(pseudonym=_whole("unit")),
+            w.partition_count,
+            l0,
+            crowded_only,
+        )
+
+    def run(self) -> pl.DataFrame:
+        """Seals the window: partition, units and sum, where there are any."""
+        bounded = pl.col("total").clip(LOW, HIGH)
+        by_partition = self._kept().group_by("partition").agg(units=pl.len(), sum=bounded.sum())
+        return by_partition.collect(engine=_ENGINE)
 
     def answer(self) -> Answer:
         """What it says, to be compared."""
-        return self._run(self._ranked, "streaming")
+        found = self.run()
+        return spread_out(self.partition_count, *(found[name].to_numpy() for name in ("partition", "units", "sum")))
 
     def kept_by_unit(self) -> Int64:
         """How many units keep so many partitions, from 0 on."""
-        counts = self._ranked().group_by("unit").len().collect(engine="streaming")["len"].to_numpy()
-        return np.bincount(counts)
+        return np.bincount(self._kept().group_by("unit").len().collect(engine=_ENGINE)["len"].to_numpy())
 
-    def _run(self, form: Callable[[], pl.LazyFrame], engine: Literal["streaming", "in-memory"]) -> Answer:
-        clamped = pl.col("value").clip(LOW, HIGH).sum()
-        found = form().group_by("partition").agg(units=pl.len(), sum=clamped).collect(engine=engine)
-        units, sums = np.zeros(self._partitions, np.int64), np.zeros(self._partitions, np.int64)
-        units[found["partition"].to_numpy()] = found["units"].to_numpy()
-        sums[found["partition"].to_numpy()] = found["sum"].to_numpy()
-        return Answer(units, sums)
+    def _kept(self) -> pl.LazyFrame:
+        """Unit, partition and total of each pair that is kept."""
+        pairs = self._pairs().with_columns(order=self._order())
+        if not self.crowded_only:
+            pair = pl.struct("partition", "total")
+            first = pairs.group_by("unit").agg(pair.sort_by("order").head(self.l0))
+            return first.explode("partition").unnest("partition")
+        pairs = pairs.with_columns(crowded=pl.len().over("unit") > self.l0)
+        rank = pl.col("order").rank("ordinal").over("unit")
+        parts = (pairs.filter(~pl.col("crowded")), pairs.filter("crowded").filter(rank <= self.l0))
+        return pl.concat([part.select("unit", "partition", "total") for part in parts])
 
-    def _totals(self) -> pl.LazyFrame:
-        """Unit, partition, total and place in the unit's order."""
-        reports = self._reports.unique(_IDS, keep="any", maintain_order=False)
-        rows = reports.join(self._allowed, on=["high", "low"]).select("row", "unit")
-        points = self._points.join(rows, on="row")
-        totals = points.with_columns(pair=_PAIR).group_by("pair").agg(pl.col("value").sum())
+    def _pairs(self) -> pl.LazyFrame:
+        """Key, unit, partition and total of each pair of a unit that allows and a partition."""
+        joined = self.reports.lazy().join(self.allowed.lazy(), on="pseudonym")
+        single = joined.group_by("unit", "id").agg(pl.col("report").min()).collect(engine=_ENGINE)
+        unit_of = pl.zeros(len(self.reports), pl.UInt32, eager=True).scatter(single["report"], single["unit"])
+        values = self.values.lazy().with_columns(unit=pl.lit(unit_of).gather(pl.col("report")))
+        key = pl.col("unit").cast(pl.UInt64) * _word(1 << 32) + pl.col("partition")
+        totals = values.filter(pl.col("unit") > 0).group_by(key=key).agg(total=pl.col("value").sum())
         return totals.with_columns(
-            unit=(pl.col("pair") // 2**32).cast(pl.UInt32),
-            partition=(pl.col("pair") % 2**32).cast(pl.UInt32),
-            order=pl.col("pair").hash(_SEED),
+            unit=(pl.col("key") // _word(1 << 32)).cast(pl.UInt32),
+            partition=pl.col("key").cast(pl.UInt32, wrap_numerical=True),
         )
 
-    def _ranked(self) -> pl.LazyFrame:
-        return self._totals().filter(pl.col("order").rank("ordinal").over("unit") <= self._l0)
+    def _order(self) -> pl.Expr:
+        if not self.keyed:
+            return pl.col("key").hash(_SEED)
+        high, low = (_word(int(half)) for half in np.frombuffer(SALT, ">u8"))
+        bases = self.allowed.select(_mix(pl.col("unit_high") ^ high) + _mix(pl.col("unit_low") ^ low)).to_series()
+        marks = _mix(pl.col("partition").cast(pl.UInt64) + 1)
+        return _mix(pl.lit(bases).gather(pl.col("unit") - 1) + marks)
 
-    def _sorted(self) -> pl.LazyFrame:
-        by = pl.col("unit").cast(pl.UInt64) * 2**40 + pl.col("order") // 2**24
-        earlier = pl.col("unit").shift(self._l0)
-        return self._totals().with_columns(by=by).sort("by").filter((pl.col("unit") != earlier).fill_null(value=True))
 
-    def _bottom(self) -> pl.LazyFrame:
-        kept = pl.col("partition", "value").bottom_k_by("order", self._l0)
-        return self._totals().group_by("unit").agg(kept).explode("partition", "value")
+def _halves(name: str, pairs: UInt64) -> dict[str, UInt64]:
+    return {f"{name}_high": pairs[:, 0].copy(), f"{name}_low": pairs[:, 1].copy()}
+
+
+def _whole(name: str) -> pl.Expr:
+    high, low = (pl.col(f"{name}_{half}").cast(pl.UInt128) for half in ("high", "low"))
+    return high * pl.lit(1 << 64, dtype=pl.UInt128) + low
+
+
+def _word(number: int) -> pl.Expr:
+    return pl.lit(number, dtype=pl.UInt64)
+
+
+def _mix(x: pl.Expr) -> pl.Expr:
+    """The mixer of hushmeter; products of UInt64 wrap in Polars."""
+    x = (x ^ (x // _word(1 << 30))) * _word(0xBF58476D1CE4E5B9)
+    x = (x ^ (x // _word(1 << 27))) * _word(0x94D049BB133111EB)
+    return x ^ (x // _word(1 << 31))

@@ -90,6 +90,20 @@ class Answer:
     __hash__ = None  # type: ignore[assignment]
 
 
+def spread_out(count: int, partitions: Int64, units: Int64, sums: Int64) -> Answer:
+    """The answer of an engine that says nothing of partitions without units.
+
+    Args:
+        count: how many partitions there are.
+        partitions: int[k], those with units, each once.
+        units: int[k], how many.
+        sums: int[k], theirs.
+    """
+    answer = Answer(np.zeros(count, np.int64), np.zeros(count, np.int64))
+    answer.units[partitions], answer.sums[partitions] = units, sums
+    return answer
+
+
 def workloads(values: int) -> Iterator[Workload]:
     """All workloads, one after another, with about so many values each."""
     yield typical(values)
