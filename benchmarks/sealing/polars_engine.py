@@ -7,6 +7,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from benchmarks.sealing.workload import HIGH, LOW, SALT, Answer, Workload, sprea
 from hushmeter.model.report import UInt64
 from hushmeter.model.time import Int64
 
-_ENGINE = "streaming"
+_ENGINE: Literal["streaming"] = "streaming"
 _SEED = int.from_bytes(SALT[:8], "big")
 
 
