@@ -40,8 +40,8 @@ class QuestionEffort:
 
     @classmethod
     def of(cls, *, quick: bool) -> QuestionEffort:
-        """Twenty times the releases; quickly fewer questions and larger ones."""
-        return cls(10, 20, 100) if quick else cls(25, 20, 400)
+        """Twenty times the releases; quickly fewer questions of fewer, larger windows."""
+        return cls(5, 20, 60) if quick else cls(25, 20, 400)
 
 
 def asked(directory: Path, effort: QuestionEffort) -> tuple[dict[str, float], float]:
