@@ -8,7 +8,15 @@ from typing import Protocol
 
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import Charge, DraftEntry, LedgerEntry, PrivacyBudget, PrivacyLoss, Spending
+from hushmeter.model.ledger import (
+    Charge,
+    DraftEntry,
+    LedgerEntry,
+    MeasurementCharge,
+    PrivacyBudget,
+    PrivacyLoss,
+    Spending,
+)
 from hushmeter.model.measurement import Mechanism
 from hushmeter.model.records import Deployment, Registration, SegmentRecord, WindowRecord
 from hushmeter.model.release import NoisyVector, PrivateKey, Release, Selection
@@ -33,6 +41,24 @@ class Clock(Protocol):
 
 class Mechanisms(Protocol):
     """Noise: the only way from a tally to a release."""
+
+    def draw(
+        self,
+        vectors: Sequence[tuple[Int64, MeasurementCharge]],
+        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+    ) -> tuple[list[NoisyVector], list[Selection]]:
+        """Adds noise to several vectors, and selects several views' private partitions, as `add_noise` and `select` do.
+
+        Args:
+            vectors: exact values, each with what may be spent on it.
+            selections: exact numbers of units by partition, likewise.
+
+        Returns:
+            The noisy vectors and the selections, in order.
+
+        Raises:
+            InvariantError: as `add_noise` and `select`, before any value is touched.
+        """
 
     def add_noise(
         self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss

@@ -54,9 +54,12 @@ def test_the_variance_that_is_told_is_the_noise_s(mechanism: Mechanism, scale: f
 
 @families
 def test_cells_get_independent_noise(mechanism: Mechanism) -> None:
-    """The noise of a cell says nothing about that of its neighbours, in the same row or the next."""
+    """The noise of a cell says nothing about that of its neighbours, in the same row or the next, or in the next parts.
+
+    Parts of 512 cells are drawn side by side.
+    """
     noise = drawn(np.zeros((DRAWS, 2), np.int64), mechanism, 3.0)
-    for lag in (1, 2, 3, 7):
+    for lag in (1, 2, 3, 7, 512, 1024, 3 * 512):
         assert p_value_of_independence(noise[:-lag], noise[lag:]) > ALPHA
 
 

@@ -14,7 +14,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -22,7 +28,7 @@ import numpy as np
 import opendp.prelude as dp
 
 from hushmeter.errors import ensure
-from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism, float_up, sqrt_up
 from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64
@@ -33,10 +39,55 @@ _LINF = 1
 """A unit adds 1 to the count of each partition that it is in."""
 _THRESHOLD_MAX = 2**53
 """Beyond it OpenDP's own conversion to a float could round."""
+_CELLS_AT_ONCE = 512
+"""Cells of one invocation: so many that the call costs little beside their noise, so few that all cores end together."""
+_NICE = 10
+"""Ingest comes first: who waits for an acknowledgement waits, who waits for a release does not."""
 
 
 class OpenDPMechanisms:
     """The production implementation of the port `Mechanisms`."""
+
+    def draw(
+        self,
+        vectors: Sequence[tuple[Int64, MeasurementCharge]],
+        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+    ) -> tuple[list[NoisyVector], list[Selection]]:
+        """Adds noise to vectors and selects partitions, on all cores.
+
+        Every price and shape is checked before the first value is passed. A selection stays one invocation; a vector is
+        passed in parts, which get the same noise as in one: it is independent in every cell.
+
+        Args:
+            vectors: see `add_noise`.
+            selections: see `select`.
+
+        Returns:
+            What `add_noise` and `select` return, in order.
+
+        Raises:
+            InvariantError: as they do; nothing that was drawn is returned then.
+        """
+        noises = [_Noise.within(c.loss, c.mechanism, c.scale, c.sensitivity) for _, c in vectors]
+        for _, c in selections:
+            self._ensure_selection(c.loss, c.mechanism, c.scale, c.threshold or 0, c.measurement.l0)
+        for values, _ in vectors:
+            _ensure_table(values)
+        with _all_cores() as pool:
+            selecting = [
+                pool.submit(
+                    self.select,
+                    counts,
+                    mechanism=c.mechanism,
+                    scale=c.scale,
+                    threshold=c.threshold or 0,
+                    l0=c.measurement.l0,
+                    loss=c.loss,
+                )
+                for counts, c in selections
+            ]
+            drawing = [noise.begin(pool, values) for noise, (values, _) in zip(noises, vectors, strict=True)]
+            return [finish() for finish in drawing], [selected.result() for selected in selecting]
 
     def add_noise(
         self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
@@ -59,21 +110,10 @@ class OpenDPMechanisms:
         Privacy:
             `loss.amount`-zCDP (Gaussian) or -DP (Laplace) under adding or removing one unit, if `sensitivity` holds.
         """
-        ensure(not mechanism.selects, f"{mechanism} selects partitions; `select` runs it")
-        ensure(0 < scale < math.inf, f"the scale must be positive and finite, got {scale}")
-        ensure(0 < sensitivity < math.inf, f"the sensitivity must be positive and finite, got {sensitivity}")
-        noise = _noise(mechanism, scale)
-        mapped = noise.map(sensitivity)
-        ensure(
-            0 < mapped < math.inf and Fraction(mapped) <= loss.amount,
-            f"the mechanism costs {mapped}, {float(loss.amount)} may be spent",
-        )
-        ensure(values.dtype == np.int64 and values.ndim == 2, "values are int64[partitions, columns]")
-        noisy = np.zeros(values.shape, np.int64)
-        if values.size:
-            noisy[:] = np.array(noise(np.ascontiguousarray(values).reshape(-1)), np.int64).reshape(values.shape)
-        noisy.flags.writeable = False
-        return NoisyVector(noisy, mechanism, scale, mapped)
+        noise = _Noise.within(loss, mechanism, scale, sensitivity)
+        _ensure_table(values)
+        with _all_cores() as pool:
+            return noise.begin(pool, values)()
 
     def select(
         self,
@@ -105,13 +145,7 @@ class OpenDPMechanisms:
         Privacy:
             A partition of one unit alone is released with a probability that delta covers, for all its l0 partitions.
         """
-        ensure(mechanism.selects, f"{mechanism} does not select partitions; `add_noise` runs it")
-        amount, delta = self._selection_loss(mechanism, scale, threshold, l0)
-        within = 0 < amount < math.inf and Fraction(amount) <= loss.amount and delta > 0 and Fraction(delta) <= loss.delta
-        ensure(
-            within,
-            f"selection costs {amount} and delta {delta}, {float(loss.amount)} and {float(loss.delta)} may be spent",
-        )
+        amount, delta = self._ensure_selection(loss, mechanism, scale, threshold, l0)
         ensure(all(count >= 1 for count in counts.values()), "a private partition holds at least one unit")
         names = {_name_of(key): count for key, count in counts.items()}
         released = _selection(mechanism, scale, threshold)(names) if names else {}
@@ -139,6 +173,19 @@ class OpenDPMechanisms:
             else:
                 high = middle
         return high
+
+    def _ensure_selection(
+        self, loss: PrivacyLoss, mechanism: Mechanism, scale: float, threshold: int, l0: int
+    ) -> tuple[float, float]:
+        """What a selection costs by OpenDP's own map, in amount and delta: at most `loss`."""
+        ensure(mechanism.selects, f"{mechanism} does not select partitions; `add_noise` runs it")
+        amount, delta = self._selection_loss(mechanism, scale, threshold, l0)
+        within = 0 < amount < math.inf and Fraction(amount) <= loss.amount and delta > 0 and Fraction(delta) <= loss.delta
+        ensure(
+            within,
+            f"selection costs {amount} and delta {delta}, {float(loss.amount)} and {float(loss.delta)} may be spent",
+        )
+        return amount, delta
 
     def _selection_loss(self, mechanism: Mechanism, scale: float, threshold: int, l0: int) -> tuple[float, float]:
         ensure(0 < scale < math.inf, f"the scale must be positive and finite, got {scale}")
@@ -170,6 +217,77 @@ class OpenDPMechanisms:
         # A discrete Gaussian of scale 1 and this sensitivity costs at least rho; OpenDP converts its whole profile.
         distance = math.nextafter(math.sqrt(2 * float_up(rho)), math.inf)
         return float(_profile().map(distance).epsilon(delta))
+
+
+@dataclass(frozen=True, slots=True)
+class _Noise:
+    """A mechanism whose price was checked.
+
+    Attributes:
+        mechanism, scale: of it.
+        mapped: what OpenDP's own privacy map states.
+        invoke: the mechanism itself.
+    """
+
+    mechanism: Mechanism
+    scale: float
+    mapped: float
+    invoke: Any
+
+    @classmethod
+    def within(cls, loss: PrivacyLoss, mechanism: Mechanism, scale: float, sensitivity: float) -> _Noise:
+        """The mechanism, if it costs at most `loss`; see `OpenDPMechanisms.add_noise`."""
+        ensure(not mechanism.selects, f"{mechanism} selects partitions; `select` runs it")
+        ensure(0 < scale < math.inf, f"the scale must be positive and finite, got {scale}")
+        ensure(0 < sensitivity < math.inf, f"the sensitivity must be positive and finite, got {sensitivity}")
+        noise = _noise(mechanism, scale)
+        mapped = noise.map(sensitivity)
+        ensure(
+            0 < mapped < math.inf and Fraction(mapped) <= loss.amount,
+            f"the mechanism costs {mapped}, {float(loss.amount)} may be spent",
+        )
+        return cls(mechanism, scale, mapped, noise)
+
+    def begin(self, pool: Executor, values: Int64) -> Callable[[], NoisyVector]:
+        """Begins to add noise to every cell of a table; what is returned waits for all of it, or raises the first error."""
+        cells = np.ascontiguousarray(values).reshape(-1)
+        parts = [
+            pool.submit(self._added, cells[start : start + _CELLS_AT_ONCE])
+            for start in range(0, cells.size, _CELLS_AT_ONCE)
+        ]
+
+        def finish() -> NoisyVector:
+            noisy = np.concatenate([np.zeros(0, np.int64), *(part.result() for part in parts)]).reshape(values.shape)
+            noisy.flags.writeable = False
+            return NoisyVector(noisy, self.mechanism, self.scale, self.mapped)
+
+        return finish
+
+    def _added(self, cells: Int64) -> Int64:
+        noisy = np.array(self.invoke(cells), np.int64)
+        ensure(noisy.shape == cells.shape, "noise was added to every cell")
+        return noisy
+
+
+def _ensure_table(values: Int64) -> None:
+    ensure(values.dtype == np.int64 and values.ndim == 2, "values are int64[partitions, columns]")
+
+
+@contextmanager
+def _all_cores() -> Iterator[Executor]:
+    """A thread for each core that may be used: OpenDP lets other threads run. After an error nothing new begins."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(cores, "noise", _step_behind) as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _step_behind() -> None:
+    if sys.platform == "linux":
+        # Linux takes the number of a thread as well, and sets its priority alone.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _name_of(key: PrivateKey) -> str:

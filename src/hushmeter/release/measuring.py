@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from hushmeter.errors import ensure
-from hushmeter.model.ledger import Charge, MeasurementCharge, PrivacyLoss
-from hushmeter.model.measurement import MeasurementName, Mechanism
+from hushmeter.model.ledger import Charge, MeasurementCharge
+from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Plan
 from hushmeter.model.release import NoisyVector, PrivateKey, Release, ReleaseKey, Selection
 from hushmeter.model.tally import Tally, VectorKey, ViewKey
@@ -18,21 +17,11 @@ from hushmeter.model.time import Int64
 class Noise(Protocol):
     """The part of the port `Mechanisms` that measuring needs."""
 
-    def add_noise(
-        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
-    ) -> NoisyVector:
-        """See `hushmeter.ports.Mechanisms`."""
-
-    def select(
+    def draw(
         self,
-        counts: Mapping[PrivateKey, int],
-        *,
-        mechanism: Mechanism,
-        scale: float,
-        threshold: int,
-        l0: int,
-        loss: PrivacyLoss,
-    ) -> Selection:
+        vectors: Sequence[tuple[Int64, MeasurementCharge]],
+        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+    ) -> tuple[list[NoisyVector], list[Selection]]:
         """See `hushmeter.ports.Mechanisms`."""
 
 
@@ -62,66 +51,75 @@ def measure(tally: Tally, charge: Charge, mechanisms: Noise, *, plan: Plan, comp
     charged = (charge.resolution, charge.window_start_ms, charge.window_end_ms)
     ensure((window.resolution, window.start_ms, window.end_ms) == charged, "a charge for another window")
     _ensure_covered(tally, charge)
-    by_view: defaultdict[ViewKey, list[MeasurementCharge]] = defaultdict(list)
-    for item in charge.items:
-        by_view[item.measurement.metric, item.measurement.view].append(item)
-    published = plan.resolution(window.resolution).deadline_ms(window)
-    releases = []
-    for (metric, view), items in by_view.items():
-        keys, vectors = _measure_view(tally, items, mechanisms)
-        key = ReleaseKey(plan.version, metric, view, window.resolution, window.start_ms)
-        releases.append(Release(key, window.end_ms, published, completeness, vectors, keys))
-    return tuple(releases)
+    selecting = {_view_of(item): item for item in charge.items if item.measurement.selects}
+    public = [item for item in charge.items if _view_of(item) not in selecting]
+    noisy, chosen = mechanisms.draw(
+        [(tally.vectors[_key_of(item)], item) for item in public],
+        [(_counts(tally, item), item) for item in selecting.values()],
+    )
+    selected = dict(zip(selecting, chosen, strict=True))
+    vectors = {_key_of(item): vector for item, vector in zip(public, noisy, strict=True)}
+    vectors |= _on_selected(tally, charge, selected, mechanisms)
+    return tuple(_releases(tally, charge, vectors, selected, plan=plan, completeness=completeness))
+
+
+def _key_of(item: MeasurementCharge) -> VectorKey:
+    """Which vector is charged."""
+    return VectorKey(item.measurement.metric, item.measurement.view, item.measurement.name)
+
+
+def _view_of(item: MeasurementCharge) -> ViewKey:
+    """Of which metric and view it is."""
+    return item.measurement.metric, item.measurement.view
 
 
 def _ensure_covered(tally: Tally, charge: Charge) -> None:
     """Every vector of a tally is charged once, in its shape, and nothing else is."""
-    keys = [VectorKey(i.measurement.metric, i.measurement.view, i.measurement.name) for i in charge.items]
+    keys = [_key_of(item) for item in charge.items]
     ensure(len(set(keys)) == len(keys) and set(keys) == tally.vectors.keys(), "a charge covers exactly a tally's vectors")
     for key, item in zip(keys, charge.items, strict=True):
         m, private = item.measurement, tally.keys.get((key.metric, key.view))
         shape = (m.partitions if private is None else len(private), m.columns)
         ensure(tally.vectors[key].shape == shape, f"{m.metric}: a vector of another shape than its measurement")
 
-
-def _measure_view(
-    tally: Tally, items: list[MeasurementCharge], mechanisms: Noise
-) -> tuple[tuple[PrivateKey, ...] | None, dict[MeasurementName, NoisyVector]]:
-    """The noisy vectors of one metric and view, and of an open view the partitions that they are of."""
-    m = items[0].measurement
-    private = tally.keys.get((m.metric, m.view))
-    selecting = [item for item in items if item.measurement.selects]
-    ensure(len(selecting) == (private is not None), f"{m.metric}: private partitions are selected, once")
-    released: tuple[PrivateKey, ...] | None = None
-    rows: list[int] | slice = slice(None)
-    vectors: dict[MeasurementName, NoisyVector] = {}
-    for item in selecting:
-        chosen = _select(tally, item, private or (), mechanisms)
-        released, vectors[item.measurement.name] = chosen.keys, chosen.units
-        place = {key: row for row, key in enumerate(private or ())}
-        rows = [place[key] for key in chosen.keys]
-    for item in items:
-        if item not in selecting:
-            name = item.measurement.name
-            vectors[name] = mechanisms.add_noise(
-                tally.vectors[VectorKey(m.metric, m.view, name)][rows],
-                mechanism=item.mechanism,
-                scale=item.scale,
-                sensitivity=item.sensitivity,
-                loss=item.loss,
-            )
-    return released, vectors
+    selecting = [_view_of(item) for item in charge.items if item.measurement.selects]
+    ensure(sorted(selecting) == sorted(tally.keys), "private partitions are selected, of each open view once")
 
 
-def _select(tally: Tally, item: MeasurementCharge, keys: tuple[PrivateKey, ...], mechanisms: Noise) -> Selection:
-    m = item.measurement
-    counts = tally.vectors[VectorKey(m.metric, m.view, m.name)][:, 0].tolist()
+def _counts(tally: Tally, item: MeasurementCharge) -> dict[PrivateKey, int]:
     ensure(item.threshold is not None, "selection has a threshold")
-    return mechanisms.select(
-        dict(zip(keys, counts, strict=True)),
-        mechanism=item.mechanism,
-        scale=item.scale,
-        threshold=item.threshold or 0,
-        l0=m.l0,
-        loss=item.loss,
-    )
+    return dict(zip(tally.keys[_view_of(item)], tally.vectors[_key_of(item)][:, 0].tolist(), strict=True))
+
+
+def _on_selected(
+    tally: Tally, charge: Charge, selected: Mapping[ViewKey, Selection], mechanisms: Noise
+) -> dict[VectorKey, NoisyVector]:
+    """The noisy vectors of open views: the counts that selected, and the others on the selected partitions alone."""
+    rows: dict[ViewKey, list[int]] = {}
+    for view, chosen in selected.items():
+        place = {key: row for row, key in enumerate(tally.keys[view])}
+        rows[view] = [place[key] for key in chosen.keys]
+    others = [i for i in charge.items if _view_of(i) in selected and not i.measurement.selects]
+    noisy, _ = mechanisms.draw([(tally.vectors[_key_of(i)][rows[_view_of(i)]], i) for i in others])
+    found = {_key_of(i): selected[_view_of(i)].units for i in charge.items if i.measurement.selects}
+    return found | {_key_of(item): vector for item, vector in zip(others, noisy, strict=True)}
+
+
+def _releases(
+    tally: Tally,
+    charge: Charge,
+    vectors: Mapping[VectorKey, NoisyVector],
+    selected: Mapping[ViewKey, Selection],
+    *,
+    plan: Plan,
+    completeness: float,
+) -> Iterator[Release]:
+    window = tally.window
+    published = plan.resolution(window.resolution).deadline_ms(window)
+    by_view: dict[ViewKey, dict[MeasurementName, NoisyVector]] = {}
+    for item in charge.items:
+        by_view.setdefault(_view_of(item), {})[item.measurement.name] = vectors[_key_of(item)]
+    for (metric, view), found in by_view.items():
+        key = ReleaseKey(plan.version, metric, view, window.resolution, window.start_ms)
+        keys = selected[metric, view].keys if (metric, view) in selected else None
+        yield Release(key, window.end_ms, published, completeness, found, keys)

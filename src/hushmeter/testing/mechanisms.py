@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism, float_down
 from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64
@@ -22,6 +22,29 @@ class ExactMechanisms:
         """None."""
         ensure(bool(mechanism) and 0 < scale < math.inf, "a scale is positive and finite")
         return np.zeros(shape, np.int64)
+
+    def draw(
+        self,
+        vectors: Sequence[tuple[Int64, MeasurementCharge]],
+        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+    ) -> tuple[list[NoisyVector], list[Selection]]:
+        """One after the other, selections first."""
+        chosen = [
+            self.select(
+                counts,
+                mechanism=c.mechanism,
+                scale=c.scale,
+                threshold=c.threshold or 0,
+                l0=c.measurement.l0,
+                loss=c.loss,
+            )
+            for counts, c in selections
+        ]
+        noisy = [
+            self.add_noise(values, mechanism=c.mechanism, scale=c.scale, sensitivity=c.sensitivity, loss=c.loss)
+            for values, c in vectors
+        ]
+        return noisy, chosen
 
     def add_noise(
         self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
