@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from hushmeter.model.measurement import FIXED_POINT, Mechanism
 from hushmeter.model.participation import KeptWindows
 from hushmeter.model.plan import Metric, Weighting
 from hushmeter.model.report import ReportBatch, pairs_of
-from hushmeter.model.time import DAY_MS
+from hushmeter.model.time import DAY_MS, Int64
 from hushmeter.noise import opendp
 from hushmeter.sealing import seal as sealing
 from hushmeter.sealing import statistics, views
@@ -123,14 +124,15 @@ def test_one_event_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_duplicates_by_report_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine in which one unit's copies push out other units' reports is caught."""
 
-    def by_id(rows: ReportBatch) -> ReportBatch:
-        ids = rows.report_ids
-        order = np.lexsort((rows.pseudonyms[:, 1], rows.pseudonyms[:, 0], ids[:, 1], ids[:, 0]))[::-1]
+    def by_id(rows: ReportBatch, chosen: Int64) -> Int64:
+        units, ids = rows.pseudonyms[chosen], rows.report_ids[chosen]
+        order = np.lexsort((units[:, 1], units[:, 0], ids[:, 1], ids[:, 0]))[::-1]
         first = np.ones(len(order), np.bool_)
         first[1:] = (ids[order][1:] != ids[order][:-1]).any(axis=1)
         left = order[first]
-        units = rows.pseudonyms[left]
-        return rows.take(left[np.lexsort((units[:, 1], units[:, 0]))])
+        left = left[np.lexsort((units[left, 1], units[left, 0]))]
+        chosen_left: Int64 = chosen[left]
+        return chosen_left
 
     monkeypatch.setattr(sealing, "deduplicated", by_id)
     assert "check:sensitivity counted sum by nothing" in caught(audit_sensitivity())
@@ -195,11 +197,13 @@ def test_a_shared_limit_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = views._add_open
 
     def limited(sums: Any, metric: Any, view: Any, resolution: Any, points: Any) -> None:
-        last = set(sorted(set(points.tokens.tolist()), key=lambda t: points.dictionary[t - 1])[-5:])
-        left = np.array([t in last for t in points.tokens.tolist()], np.bool_)
-        columns = (points.units, points.partitions, points.components, points.values, points.tokens)
-        fewer = views.Points(*(c[left] for c in columns), points.bases, points.dictionary, points.marks)
-        honest(sums, metric, view, resolution, fewer)
+        tokens = points.tokens
+        last = set(sorted(set(tokens.numbers.tolist()), key=lambda t: tokens.dictionary[t - 1])[-5:])
+        left = np.array([t in last for t in tokens.numbers.tolist()], np.bool_)
+        columns = (points.units, points.partitions, points.components, points.values)
+        fewer = (None if c is None else c[left] for c in columns)
+        named = replace(tokens, numbers=tokens.numbers[left])
+        honest(sums, metric, view, resolution, views.Points(*fewer, points.bases, named))
 
     monkeypatch.setattr(views, "_add_open", limited)
     assert "check:sensitivity named units by name" in caught(audit_sensitivity())
