@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,17 @@ def write_report(
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
+def cores() -> int:
+    """How many may be used."""
+    return len(os.sched_getaffinity(0))
+
+
 def machine() -> dict[str, object]:
     """What the benchmark ran on, in general terms."""
     return {
         "python": platform.python_version(),
         "architecture": platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "processor": _processor(),
     }
 
@@ -48,21 +53,33 @@ def _processor() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a ratio must reach.
+    """What a ratio should reach, and what it must.
 
     Attributes:
         path: of the ratio in a report.
         bound: it is at least that; or at most, where `at_most`.
+        passes: what it must reach in any run, however quick: half of the bound, or twice where less is better, since short
+            runs and other machines differ. Another figure stands only where a goal is out of reach so far; then it is half
+            of what was last measured, and benchmarks/README.md says why.
     """
 
     path: tuple[str, ...]
     bound: float
     at_most: bool = False
+    passes: float | None = None
 
-    def failed(self, ratios: Mapping[str, object], leeway: float = 1.0) -> bool:
-        """Whether the ratio is beyond the bound, with so much leeway; one that is missing is."""
-        found = self.found(ratios)
-        return not (found <= self.bound * leeway if self.at_most else found >= self.bound / leeway)
+    def reached(self, ratios: Mapping[str, object]) -> bool:
+        """Whether the ratio is as good as the goal; one that is missing is not."""
+        return self._holds(ratios, self.bound)
+
+    def passed(self, ratios: Mapping[str, object]) -> bool:
+        """Whether the ratio is good enough for a run to pass."""
+        return self._holds(ratios, self.least)
+
+    @property
+    def least(self) -> float:
+        """What passes."""
+        return self.passes or (self.bound * _LEEWAY if self.at_most else self.bound / _LEEWAY)
 
     def found(self, ratios: Mapping[str, object]) -> float:
         """The ratio; NaN where the report has none."""
@@ -73,18 +90,19 @@ class Goal:
 
     def line(self, ratios: Mapping[str, object]) -> str:
         """The goal and what came out, for people."""
-        sign, verdict = "<=" if self.at_most else ">=", "missed" if self.failed(ratios) else "reached"
-        return f"{' '.join(self.path):40} {self.found(ratios):10.3g}   goal {sign} {self.bound:g}   {verdict}"
+        sign, verdict = "<=" if self.at_most else ">=", "reached" if self.reached(ratios) else "missed"
+        failed = "" if self.passed(ratios) else f", and does not pass: {sign} {self.least:g}"
+        return f"{' '.join(self.path):40} {self.found(ratios):8.3g}   goal {sign} {self.bound:<5g} {verdict}{failed}"
+
+    def _holds(self, ratios: Mapping[str, object], bound: float) -> bool:
+        found = self.found(ratios)
+        return found <= bound if self.at_most else found >= bound
 
 
-CHECK_LEEWAY = 2.0
-"""Other machines and short runs differ; what is below half of its goal has lost something."""
+_LEEWAY = 2.0
 
 
-def failed(goals: Iterable[Goal], ratios: Mapping[str, object]) -> int:
-    """Tells every goal; 1 where a ratio is below half of its goal, or above twice where less is better."""
-    beyond = False
-    for goal in goals:
-        print(goal.line(ratios))
-        beyond |= goal.failed(ratios, CHECK_LEEWAY)
-    return int(beyond)
+def ended(goals: Sequence[Goal], ratios: Mapping[str, object]) -> int:
+    """Tells every goal; 1 where a ratio does not pass."""
+    print("\n".join(goal.line(ratios) for goal in goals))
+    return int(not all(goal.passed(ratios) for goal in goals))

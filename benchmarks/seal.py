@@ -1,6 +1,6 @@
 """How fast a window is sealed beside Polars, DuckDB, PipelineDP and plain numpy, each with all cores.
 
-    python -m benchmarks.seal --json FILE [--quick] [--check] [--profile]
+    python -m benchmarks.seal --json FILE [--quick] [--profile]
 
 All seal the same rows with the same semantics: duplicates by pseudonym and report id, units without consent, sums by unit
 and partition, at most 20 partitions of a unit, clamped sums; units and sum of each partition come out. Every engine starts
@@ -13,7 +13,6 @@ import argparse
 import gc
 import importlib.metadata
 import math
-import os
 import statistics
 import sys
 import time
@@ -23,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.report import Goal, failed, write_report
+from benchmarks.report import Goal, cores, ended, write_report
 from benchmarks.sealing.duckdb_engine import DuckDB
 from benchmarks.sealing.hushmeter import Sealer
 from benchmarks.sealing.pipelinedp_engine import PipelineDPEngine
@@ -72,7 +71,6 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seal", description=__doc__)
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the report")
     parser.add_argument("--quick", action="store_true", help="fewer values")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a ratio is below half of its goal")
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     options = parser.parse_args(arguments)
     effort = QUICK if options.quick else FULL
@@ -91,12 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     print(_table(ratios))
     if options.profile:
         print("\n".join(_stages(name, stages) for name, stages in profiles.items()))
-    return failed(GOALS, ratios) if options.check else 0
-
-
-def cores() -> int:
-    """How many may be used."""
-    return len(os.sched_getaffinity(0))
+    return ended(GOALS, ratios)
 
 
 def compare_without_order(workload: Workload, processes: Processes) -> None:

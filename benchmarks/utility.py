@@ -25,7 +25,7 @@ from benchmarks.engines.common import Answers, Float, Task, truth
 from benchmarks.engines.hushmeter_engine import hushmeter_runs
 from benchmarks.engines.opendp_engine import opendp_private_runs, opendp_runs
 from benchmarks.engines.pipelinedp_engine import Setup, pipelinedp_runs, setups
-from benchmarks.report import write_report
+from benchmarks.report import Goal, ended, write_report
 from benchmarks.workloads import DAYS, Events, flights, heavy, zipf
 
 EPSILON, DELTA = 2.0, 1e-6
@@ -33,6 +33,13 @@ ALL = ("units", "sum", "mean", "histogram", "quantiles")
 OURS, PIPELINEDP, OPENDP = "hushmeter", "PipelineDP", "OpenDP"
 PIPELINEDP_PLD, OPENDP_ZCDP = "PipelineDP, PLD accountant (experimental)", "OpenDP, budget divided as rho"
 PRIVATE = "private partitions kept"
+
+GOALS = tuple(
+    Goal((f"{prefix}rmse_vs_{peer}", statistic), bound, at_most=True)
+    for prefix, bound in (("", 0.6), ("single_", 1.0))
+    for peer in ("pipelinedp", "opendp")
+    for statistic in ALL
+)
 
 _FASTER = 4
 """Engines that only draw noise anew run so many times as often."""
@@ -99,9 +106,10 @@ def main(arguments: Sequence[str]) -> int:
     for e in workloads:
         workload[e.name] = {"units": e.unit_count, "events": len(e.units), "partitions": e.partition_count}
     figures = {"rows": [_figures(row, rows) for row in rows if row.engine == OURS], PRIVATE: kept}
-    write_report(options.json, "utility", workload, figures, _ratios(rows, kept))
+    ratios = _ratios(rows, kept)
+    write_report(options.json, "utility", workload, figures, ratios)
     print(_table(rows, kept))
-    return 0
+    return ended(GOALS, ratios)
 
 
 def tasks(events: Events) -> Iterator[tuple[str, Task]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cProfile
 import itertools
-import os
 import pstats
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import Any
 from opendp.mod import Measurement
 
 from benchmarks.releasing.workload import Workload, founded, tally_of, windows_of
+from benchmarks.report import cores
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ledger.entries import entries_of
 from hushmeter.model.release import Release
@@ -122,11 +122,6 @@ class Costs:
             "time_in_opendp": self.time_in_opendp,
             "cores_busy": self.cores_busy,
         }
-
-
-def cores() -> int:
-    """How many may be used."""
-    return len(os.sched_getaffinity(0))
 
 
 def released(workload: Workload, profile: cProfile.Profile | None = None) -> Costs:

@@ -29,7 +29,7 @@ from hushmeter.ports import IntakeLog
 from hushmeter.storage.frames import bucket_numbers
 
 _START_MS = 1_772_409_600_000
-_WINDOW = Window("1d", _START_MS, _START_MS + DAY_MS)
+WINDOW = Window("1d", _START_MS, _START_MS + DAY_MS)
 _PLAN = """
 plan: seal
 version: 1
@@ -129,12 +129,12 @@ class Sealer:
     """
 
     def __init__(self, workload: Workload, l0: int, processes: Processes) -> None:
-        self.catalog = _catalog(workload.shape, l0)
-        rows = _rows(workload, self.catalog.first_series(0))
+        self.catalog = catalog_of(workload.shape, l0)
+        rows = rows_of(workload, self.catalog.first_series(0))
         bits = grain(rows.size_bytes, limits.BUCKET_BYTES_TARGET, limits.BUCKET_BITS_MAX)
         self._log = SharedLog(rows, bits)
         log = cast("IntakeLog", self._log)
-        self._job = SealingJob(log, {_WINDOW.start_ms: ("all",)}, bits, _WINDOW, self.catalog, SALT, {})
+        self._job = SealingJob(log, {WINDOW.start_ms: ("all",)}, bits, WINDOW, self.catalog, SALT, {})
         since = np.zeros((len(workload.allowed), 1), np.int64)
         self._consent = ConsentTable(("compare",), workload.allowed, since)
         self._processes = processes
@@ -180,7 +180,8 @@ def _own_seconds(stats: pstats.Stats) -> dict[str, float]:
     return dict(sorted(named.items(), key=lambda item: -item[1]))
 
 
-def _catalog(shape: tuple[int, ...], l0: int) -> Catalog:
+def catalog_of(shape: tuple[int, ...], l0: int) -> Catalog:
+    """The catalog of a plan with one counter, of dimensions of these sizes, one unit of which is in `l0` partitions."""
     names = [f"d{i}" for i in range(len(shape))]
     dimensions = (
         f"{name}: {{values: [{', '.join(f'v{i}' for i in range(size))}]}}" for name, size in zip(names, shape, strict=True)
@@ -190,14 +191,15 @@ def _catalog(shape: tuple[int, ...], l0: int) -> Catalog:
     return Catalog.of(plan, assign_blocks(plan))
 
 
-def _rows(workload: Workload, first_series: int) -> ReportBatch:
+def rows_of(workload: Workload, first_series: int) -> ReportBatch:
+    """A workload as rows of `WINDOW`; the number of its first series comes from the catalog."""
     n = len(workload.pseudonyms)
     return ReportBatch(
         workload.pseudonyms,
         workload.report_ids,
-        np.full(n, _WINDOW.end_ms),
-        np.full(n, _WINDOW.start_ms + 1),
-        np.full(n, _WINDOW.start_ms + 2),
+        np.full(n, WINDOW.end_ms),
+        np.full(n, WINDOW.start_ms + 1),
+        np.full(n, WINDOW.start_ms + 2),
         np.ones(n, np.uint32),
         workload.offsets,
         (workload.partitions + first_series).astype(np.uint32),

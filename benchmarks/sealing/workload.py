@@ -112,9 +112,9 @@ def workloads(values: int) -> Iterator[Workload]:
     yield tiny(values)
 
 
-def typical(values: int) -> Workload:
+def typical(values: int, seed: int = 1) -> Workload:
     """A fleet that reports often: most of its units are in more partitions than they keep."""
-    return _made("typical", values, 1, (_TYPICAL_PARTITIONS,))
+    return _made("typical", values, seed, (_TYPICAL_PARTITIONS,))
 
 
 def wide(values: int) -> Workload:
