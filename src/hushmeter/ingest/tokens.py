@@ -32,8 +32,8 @@ def lawful(tokens: Sequence[bytes], rule: OpenValues) -> Bool:
     plain = pc.invert(pc.match_substring_regex(texts, _CONTROL))
     matched = pc.match_substring_regex(texts, f"^(?:{rule.pattern})$")
     taken = pc.and_(pc.and_(short, plain), matched)
-    judged: Bool = pc.fill_null(taken, False).to_numpy(zero_copy_only=False).astype(np.bool_)  # noqa: FBT003
-    return judged
+    # As a list: `to_numpy` would import pandas, where that is installed.
+    return np.array([judged is True for judged in taken.to_pylist()], np.bool_)
 
 
 def _text(token: bytes) -> str | None:

@@ -11,8 +11,10 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -140,26 +142,26 @@ def decode(data: Bytes) -> ReportBatch:
     reader = pa.BufferReader(data)
     columns = pa.ipc.read_record_batch(pa.ipc.read_message(reader), _SCHEMA).columns
     pseudonyms, report_ids, received, start, end, versions, series, values = columns
-    offsets = series.offsets.to_numpy().astype(np.int64)
+    offsets = _numbers(series.offsets, "<i4").astype(np.int64)
     offsets.flags.writeable = False
     ensure(series.offsets.equals(values.offsets), "the lists of a chunk are of equal lengths")
     return ReportBatch(
         _pairs(pseudonyms),
         _pairs(report_ids),
-        received.to_numpy(),
-        start.to_numpy(),
-        end.to_numpy(),
-        versions.to_numpy(),
+        _numbers(received, "<i8"),
+        _numbers(start, "<i8"),
+        _numbers(end, "<i8"),
+        _numbers(versions, "<u4"),
         offsets,
-        series.values.to_numpy(),
-        values.values.to_numpy(),
+        _numbers(series.values, "<u4"),
+        _numbers(values.values, "<i8"),
         *(_decode_tokens(reader) if reader.tell() < reader.size() else ((), no_token_numbers())),
     )
 
 
 def _decode_tokens(reader: pa.BufferReader) -> tuple[tuple[bytes, ...], UInt32]:
     tokens, numbers = pa.ipc.read_record_batch(pa.ipc.read_message(reader), _TOKENS_SCHEMA).columns
-    return tuple(tokens.values.to_pylist()), numbers.values.to_numpy()
+    return tuple(tokens.values.to_pylist()), _numbers(numbers.values, "<u4")
 
 
 def seal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, plain: Bytes, *, bits: int = 0) -> bytes:
@@ -265,6 +267,15 @@ def bucket_numbers(pseudonyms: UInt64, bits: int) -> Int64:
     if bits == 0:
         return np.zeros(len(pseudonyms), np.int64)
     return (pseudonyms[:, 0] >> np.uint64(64 - bits)).astype(np.int64)
+
+
+def _numbers(column: pa.Array, dtype: str) -> npt.NDArray[Any]:
+    """A column that has no nulls, in place; `Array.to_numpy` would import pandas, where that is installed."""
+    size = np.dtype(dtype).itemsize
+    if not len(column):
+        return np.zeros(0, dtype)
+    numbers = np.frombuffer(column.buffers()[1], dtype, len(column), column.offset * size)
+    return numbers.astype(numbers.dtype.newbyteorder("="), copy=False)
 
 
 def _pairs(column: pa.Array) -> UInt64:
