@@ -30,6 +30,8 @@ from hushmeter.storage.runs import Footer, read_bucket, read_footer, runs_file
 from hushmeter.storage.writing import SegmentWriter
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_SYNCED_BYTES = 2**20
+"""Compacting hands the disk so much at once: whoever waits for an acknowledgement waits behind it."""
 
 
 class FileIntakeLog:
@@ -286,9 +288,13 @@ class FileIntakeLog:
         target, temporary = self._path(segment, "runs"), self._path(segment, f"{os.urandom(8).hex()}.new")
         file: AppendFile | None = None
         try:
-            file = self._files.create(temporary)
+            file, unsynced = self._files.create(temporary), 0
             for part in parts:
                 file.write(part)
+                unsynced += len(part)
+                if unsynced >= _SYNCED_BYTES:
+                    file.datasync()
+                    unsynced = 0
             file.datasync()
             self._files.rename(temporary, target)
             file.close()
