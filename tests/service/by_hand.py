@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest.admission import Admission, Door, admit
-from hushmeter.ingest.identity import pseudonym_of, subject_of
+from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
@@ -83,9 +83,9 @@ class Hand:
         self._door = Door(
             context.columns,
             context.first_starts,
-            lambda unit: subject_of(key, unit),
+            lambda units: subjects_of(key, units),
             self._register.given_since,
-            lambda period, subject: pseudonym_of(period_key(f"period/{period}"), subject),
+            lambda period, subjects: pseudonyms_of(period_key(f"period/{period}"), subjects),
         )
 
     def decide(self, *units: str, given: bool = True) -> None:

@@ -78,7 +78,7 @@ def test_tokens_of_rejected_reports_go_no_further() -> None:
     plan = parse_plan(PLAN, date(2026, 3, 2))
     columns = PlanColumns.of(Catalog.of(plan, assign_blocks(plan)))
     firsts = np.array([FOUNDED_MS], np.int64)
-    door = Door(columns, firsts, lambda unit: unit, lambda _: (0,), lambda _, subject: subject.ljust(16))
+    door = Door(columns, firsts, list, lambda units: [(0,)] * len(units), lambda _, units: [u.ljust(16) for u in units])
     admission = admit(decoded((["1.0", "x"], [1, 2]), (["2.0"], [1]), (["3.0"], [1, 0])), door, FOUNDED_MS + 3)
     assert admission.reasons.tolist() == [RejectionReason.BAD_TOKEN, 0, RejectionReason.BAD_TOKEN]
     assert (admission.batch.tokens, admission.batch.token_numbers.tolist()) == ((b"2.0",), [1])

@@ -46,9 +46,10 @@ class ConsentRegister:
         states = self._states.get(subject, {})
         return {purpose: states.get(purpose, PurposeState()) for purpose in self.purposes}
 
-    def given_since(self, subject: bytes) -> tuple[int, ...]:
-        """Since when a unit has allowed each purpose, `NEVER` where it has not."""
-        return self._since.get(subject) or (NEVER,) * len(self.purposes)
+    def given_since(self, subjects: Iterable[bytes]) -> list[tuple[int, ...]]:
+        """Since when each unit has allowed each purpose, `NEVER` where it has not."""
+        never, since = (NEVER,) * len(self.purposes), self._since.get
+        return [since(subject, never) for subject in subjects]
 
     def table(self, period_start_ms: int, pseudonym: Callable[[bytes], bytes]) -> ConsentTable:
         """Consent under the pseudonyms of one period, as sealing reads it.

@@ -60,16 +60,16 @@ class Door:
     Attributes:
         columns: the active plan.
         first_starts: int64[resolutions], start of the first window of each resolution that is scheduled.
-        subject: from a unit id to its subject.
-        given_since: from a subject to since when it allows each purpose.
-        pseudonym: from a period's start and a subject to the pseudonym in that period.
+        subjects: from unit ids to their subjects.
+        given_since: from subjects to since when each allows each purpose.
+        pseudonyms: from a period's start and subjects to their pseudonyms in that period.
     """
 
     columns: PlanColumns
     first_starts: Int64
-    subject: Callable[[bytes], bytes]
-    given_since: Callable[[bytes], tuple[int, ...]]
-    pseudonym: Callable[[int, bytes], bytes]
+    subjects: Callable[[Sequence[bytes]], list[bytes]]
+    given_since: Callable[[Sequence[bytes]], list[tuple[int, ...]]]
+    pseudonyms: Callable[[int, Sequence[bytes]], list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +108,12 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     reasons = np.zeros(len(raw), np.int64)
     lengths = np.diff(raw.offsets)
     start, end = raw.interval_start_ms, raw.interval_end_ms
-    bad_ids = [i for i, r in enumerate(raw.report_ids) if len(r) != limits.REPORT_ID_BYTES]
+    bad_ids = np.flatnonzero(_sizes(raw.report_ids) != limits.REPORT_ID_BYTES).tolist()
     malformed = raw.malformed | {i: "report_id must be 16 random bytes" for i in bad_ids if i not in raw.malformed}
     malformed |= {int(i): "the report has no points" for i in np.flatnonzero(lengths == 0) if int(i) not in malformed}
 
     _reject(reasons, np.isin(np.arange(len(raw)), list(malformed)), RejectionReason.MALFORMED)
-    _reject(reasons, np.array([not _is_unit_id(u) for u in raw.unit_ids], np.bool_), RejectionReason.BAD_UNIT_ID)
+    _reject(reasons, _bad_unit_ids(raw.unit_ids), RejectionReason.BAD_UNIT_ID)
     _reject(reasons, lengths > limits.POINTS_PER_REPORT_MAX, RejectionReason.TOO_LARGE)
     sane = (start >= 0) & (start < end) & (end - np.maximum(start, 0) <= plan.coarsest.span.length_ms)
     _reject(reasons, ~sane, RejectionReason.BAD_INTERVAL)
@@ -125,16 +125,13 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     metric, report = _judge_points(raw, door.columns, reasons, now_ms)
 
     used = np.zeros((len(raw), len(plan.metrics)), np.bool_)
-    used[report[metric >= 0], metric[metric >= 0]] = True
+    known = np.flatnonzero(metric >= 0)
+    used[report[known], metric[known]] = True
     open_at, late_at = _windows(door, start, end, now_ms)
     countable = (used @ door.columns.released) & open_at
     _reject(reasons, np.logical_not(countable.any(axis=1)), RejectionReason.TOO_LATE)
-    subjects = _judge_consent(raw, door, reasons, used @ door.columns.needs, start)
-
-    admitted = np.flatnonzero(reasons == 0)
-    periods = plan.privacy.period.starts(end[admitted])
-    pseudonyms = [door.pseudonym(int(p), subjects[int(i)]) for p, i in zip(periods, admitted, strict=True)]
-    batch = _batch(raw, admitted, pseudonyms, now_ms)
+    admitted, subjects = _consenting(raw, door, reasons, used @ door.columns.needs, start)
+    batch = _batch(raw, admitted, _pseudonyms(door, subjects, plan.privacy.period.starts(end[admitted])), now_ms)
     missed = late_at & (used @ door.columns.released) & (reasons == 0)[:, None]
     return Admission(batch, plan.finest.span.starts(end[admitted]), admitted, reasons, missed, malformed)
 
@@ -161,13 +158,21 @@ def _reject(reasons: Int64, condition: Bool, reason: RejectionReason) -> None:
     reasons[condition & (reasons == 0)] = reason
 
 
-def _is_unit_id(unit_id: bytes) -> bool:
-    if not 1 <= len(unit_id) <= limits.UNIT_ID_MAX_BYTES:
-        return False
-    if unit_id.isascii():
-        return True
+def _sizes(strings: Sequence[bytes]) -> Int64:
+    return np.fromiter(map(len, strings), np.int64, len(strings))
+
+
+def _bad_unit_ids(unit_ids: Sequence[bytes]) -> Bool:
+    sizes = _sizes(unit_ids)
+    bad: Bool = (sizes < 1) | (sizes > limits.UNIT_ID_MAX_BYTES)
+    if not b"".join(unit_ids).isascii():
+        bad |= np.array([not _is_utf8(unit_id) for unit_id in unit_ids], np.bool_)
+    return bad
+
+
+def _is_utf8(text: bytes) -> bool:
     try:
-        unit_id.decode()
+        text.decode()
     except UnicodeDecodeError:
         return False
     return True
@@ -211,21 +216,40 @@ def _windows(door: Door, start: Int64, end: Int64, now_ms: int) -> tuple[Bool, B
     return open_at, late_at
 
 
-def _judge_consent(raw: RawReports, door: Door, reasons: Int64, needs: Bool, start: Int64) -> dict[int, bytes]:
-    """Rejects reports without consent (P8); returns the subjects of those that are left, by index."""
+def _consenting(raw: RawReports, door: Door, reasons: Int64, needs: Bool, start: Int64) -> tuple[Int64, list[bytes]]:
+    """Rejects reports without consent (P8); returns the indices of those that are left, and their subjects."""
     left = np.flatnonzero(reasons == 0)
-    subjects = {int(i): door.subject(raw.unit_ids[int(i)]) for i in left}
-    since = np.array([door.given_since(s) for s in subjects.values()], np.int64).reshape(len(left), needs.shape[1])
-    refused = left[(needs[left] & (since > start[left][:, None])).any(axis=1)]
-    _reject(reasons, _any_of(refused, len(raw)), RejectionReason.NO_CONSENT)
-    return subjects
+    subjects = door.subjects(_those(raw.unit_ids, left))
+    since = np.array(door.given_since(subjects), np.int64).reshape(len(left), needs.shape[1])
+    refused = (needs[left] & (since > start[left][:, None])).any(axis=1)
+    reasons[left[refused]] = RejectionReason.NO_CONSENT
+    agreed = np.flatnonzero(~refused)
+    return left[agreed], list(_those(subjects, agreed))
+
+
+def _those(items: Sequence[bytes], indices: Int64) -> Sequence[bytes]:
+    """Some of the items, or all of them; indices rise."""
+    return items if len(indices) == len(items) else [items[i] for i in indices.tolist()]
+
+
+def _pseudonyms(door: Door, subjects: Sequence[bytes], periods: Int64) -> Sequence[bytes]:
+    """The pseudonym of each subject in its report's period, which is nearly always the same one."""
+    starts, of_start = np.unique(periods, return_inverse=True)
+    if len(starts) == 1:
+        return door.pseudonyms(int(starts[0]), subjects)
+    found = [b""] * len(subjects)
+    for number, period in enumerate(starts.tolist()):
+        mine = np.flatnonzero(of_start == number)
+        for i, pseudonym in zip(mine.tolist(), door.pseudonyms(period, _those(subjects, mine)), strict=True):
+            found[i] = pseudonym
+    return found
 
 
 def _batch(raw: RawReports, admitted: Int64, pseudonyms: Sequence[bytes], now_ms: int) -> ReportBatch:
     offsets, points = gathered(raw.offsets, admitted)
     return ReportBatch(
         pairs_of(pseudonyms),
-        pairs_of([raw.report_ids[int(i)] for i in admitted]),
+        pairs_of(_those(raw.report_ids, admitted)),
         np.full(len(admitted), now_ms, np.int64),
         raw.interval_start_ms[admitted],
         raw.interval_end_ms[admitted],

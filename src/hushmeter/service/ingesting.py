@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from functools import lru_cache
 from typing import Any
@@ -77,20 +78,31 @@ class IngestService:
 
         Answers each with a StreamReportsResponse, in their order.
         """
-        waiting: asyncio.Queue[asyncio.Future[Outcome] | None] = asyncio.Queue(limits.STREAM_MESSAGES_IN_FLIGHT_MAX)
+        waiting: deque[asyncio.Future[Outcome]] = deque()
+        moved = asyncio.Event()
 
         async def read() -> None:
             try:
                 async for message in messages:
-                    await waiting.put(self._worker.submit(decode_reports(message)))
+                    waiting.append(self._worker.submit(decode_reports(message)))
+                    moved.set()
+                    while len(waiting) >= limits.STREAM_MESSAGES_IN_FLIGHT_MAX:
+                        moved.clear()
+                        await moved.wait()
             finally:
-                await waiting.put(None)
+                moved.set()
 
         reader = asyncio.create_task(read())
         sequence = 0
         try:
-            while (answer := await waiting.get()) is not None:
-                outcome = await answer
+            while waiting or not reader.done():
+                if not waiting:
+                    moved.clear()
+                    await moved.wait()
+                    continue
+                outcome = await waiting[0]
+                del waiting[0]
+                moved.set()
                 if outcome.plain:
                     # Fields of one message may be encoded one after another, in any order.
                     acknowledged = self._plainly(outcome.accepted, outcome.received_at_ms)[1]
@@ -101,10 +113,8 @@ class IngestService:
             await reader
         finally:
             reader.cancel()
-            while not waiting.empty():
-                left = waiting.get_nowait()
-                if left is not None:
-                    left.cancel()
+            for left in waiting:
+                left.cancel()
 
     def _plain_answers(self, accepted: int, received_at_ms: int) -> tuple[bytes, bytes]:
         """What a unary call and a stream answer where every report was accepted for every window."""

@@ -20,7 +20,7 @@ from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import Failure, KeyGone, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
-from hushmeter.ingest.identity import pseudonym_of, subject_of
+from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.model.report import RejectionReason
@@ -32,6 +32,8 @@ from hushmeter.service.segments import OpenSegments
 
 T = TypeVar("T")
 TICK_S = 0.2
+LINGER_S = 0.005
+LINGER_FROM = 8
 PERIOD_KEYS_MAX = 16
 LEASE_RETRIES_MAX = 3
 
@@ -57,18 +59,19 @@ class IntakeWorker:
         self._decisions: list[_Deciding] = []
         self._wake = asyncio.Event()
         self._stopping = False
+        self._lately = 0
         self._next_tick_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._segments = OpenSegments(context)
         self._log = structlog.get_logger("hushmeter.worker")
-        deployment_key = context.keys.get_or_create("deployment")
+        self._deployment_key = context.keys.get_or_create("deployment")
         self._period_keys: dict[int, bytes] = {}
         self._door = Door(
             context.columns,
             context.first_starts,
-            lambda unit_id: subject_of(deployment_key, unit_id),
+            lambda unit_ids: subjects_of(self._deployment_key, unit_ids),
             self._register.given_since,
-            lambda period, subject: pseudonym_of(self._period_key(period), subject),
+            lambda period, subjects: pseudonyms_of(self._period_key(period), subjects),
         )
 
     async def start(self) -> None:
@@ -139,7 +142,7 @@ class IntakeWorker:
 
         def read() -> dict[str, PurposeState]:
             self._follow()
-            return self._register.states(self._door.subject(unit_id))
+            return self._register.states(self._subject(unit_id))
 
         return await self._in_order(read)
 
@@ -156,6 +159,9 @@ class IntakeWorker:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), TICK_S)
             self._wake.clear()
+            if self._lately >= LINGER_FROM:
+                # Many send at once: what each group costs is soon shared by more of them.
+                await asyncio.sleep(LINGER_S)
             await self._commit_group()
             if self._context.clock.monotonic_s() < self._next_tick_s:
                 continue
@@ -169,6 +175,7 @@ class IntakeWorker:
 
     async def _commit_group(self) -> None:
         group = self._queue.take_group()
+        self._lately = len(group)
         if not group:
             return
         answers = await self._in_order(lambda: self._answers([p.sent for p in group]))
@@ -247,6 +254,9 @@ class IntakeWorker:
             if reason:
                 self._meters.rejected.labels(RejectionReason(int(reason)).name).inc(int(count))
 
+    def _subject(self, unit_id: bytes) -> bytes:
+        return subject_of(self._deployment_key, unit_id)
+
     def _period_key(self, period_start_ms: int) -> bytes:
         key = self._period_keys.get(period_start_ms)
         if key is None:
@@ -278,7 +288,7 @@ class IntakeWorker:
         try:
             now = self._segments.now_ms()
             stamped = [
-                Decision(self._door.subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
+                Decision(self._subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
                 for unit, decisions, _ in waiting
                 for d in decisions
             ]
@@ -290,7 +300,7 @@ class IntakeWorker:
                 receipt.set_exception(error)
             return
         for unit, _, receipt in waiting:
-            receipt.set_result((self._register.states(self._door.subject(unit)), now))
+            receipt.set_result((self._register.states(self._subject(unit)), now))
 
     def _tick(self) -> None:
         self._forget_period_keys()
