@@ -18,7 +18,7 @@ test: $(READY)
 
 # The peers are needed here alone, so they have a lock of their own.
 bench: $(PEERS)
-	$(BIN)/python -m benchmarks.utility --json $(RESULTS)/utility.json $(ARGS)
+	$(BIN)/python -m benchmarks --out $(RESULTS) $(ARGS)
 
 check: lint types architecture protos-fresh
 

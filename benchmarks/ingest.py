@@ -27,6 +27,7 @@ from benchmarks.ingesting import load
 from benchmarks.ingesting.messages import PURPOSE, Messages, encoding_us, plan_text, unit_ids
 from benchmarks.ingesting.servers import Running, allow, bare, hushmeter
 from benchmarks.report import Goal, ended, write_report
+from benchmarks.scaling.window import StoredWindow, written
 from hushmeter.clock import SystemClock
 from hushmeter.model.report import ReportBatch
 from hushmeter.noise.opendp import OpenDPMechanisms
@@ -95,6 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     figures: dict[str, object] = {}
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as directory:
+        _warm_up(Path(directory) / "warm-up")
         measure(Path(directory), kinds(scale), rounds, figures, ratios)
         two_workers(Path(directory), kinds(scale)[0], rounds, figures, ratios)
     write_report(options.json, "ingest", {"rounds": rounds}, figures, ratios)
@@ -191,6 +193,14 @@ class _OnDisk:
     bytes_per_report: float
     frames_per_report: float
     bucketing_us: float
+
+
+def _warm_up(directory: Path) -> None:
+    """Cuts a small log into runs, so that what the first time costs is not counted."""
+    written(directory, 100_000)
+    window = StoredWindow.opened(directory)
+    for segment in window.segments:
+        window.job.log.compact(segment.storage_start_ms, segment.segment_id, segment.frames)
 
 
 def _on_disk(state: Path) -> _OnDisk:

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter import limits
 from hushmeter.consent.register import bucket_of, buckets_of
+from hushmeter.memory import keep_freed
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.records import SegmentRecord, grain
 from hushmeter.model.report import ReportBatch
@@ -38,7 +39,6 @@ from hushmeter.sealing.seal import Participation, Sealing
 
 _NONCE = bytes(12)
 """Each tally is sealed with a key of its own."""
-_KEPT_BYTES = 31 * 2**20
 _NICE = 10
 """Ingest comes first: who waits for an acknowledgement waits, who waits for a release does not."""
 
@@ -73,7 +73,7 @@ class SealingJob:
             SegmentLost, KeyUnavailable: rows cannot be read.
             TooManyPartitions: an open view has too many.
         """
-        _keep_memory()
+        keep_freed()
         sealing = Sealing(self.window, catalog=self.catalog, salt=self.salt, participation=self.participation)
         for bucket in buckets:
             batches = [self.log.read(start, names, bucket, self.bits) for start, names in self.segments.items()]
@@ -142,7 +142,7 @@ class Processes:
 
     def tally(self, job: SealingJob, consent: ConsentTable) -> Tally:
         """The tally of all buckets; see `SealingJob.tally`."""
-        _keep_memory()
+        keep_freed()
         sent = replace(job, log=job.log.reader(sorted(job.segments)))
         borders = [(1 << job.bits) * i // self._count for i in range(self._count + 1)]
         keys = [AESGCM.generate_key(256) for _ in range(self._count)]
@@ -151,15 +151,6 @@ class Processes:
             for (first, last), key in zip(pairwise(borders), keys, strict=True)
         ]
         return reduce(add, (_unsealed(part.result(), key) for part, key in zip(parts, keys, strict=True)))
-
-
-def _keep_memory() -> None:
-    """Has the C library keep freed memory for the next arrays, where it would give it back and have it zeroed again.
-
-    glibc keeps up to twice the size of the largest block that was ever mapped for itself and freed, up to 32 MiB
-    (mallopt(3), M_MMAP_THRESHOLD); elsewhere this does nothing.
-    """
-    np.empty(_KEPT_BYTES, np.uint8)
 
 
 def _sealed_tally(job: SealingJob, buckets: range, consent: ConsentTable, key: bytes) -> bytes:

@@ -6,7 +6,6 @@ It ends in good order at SIGTERM, and when its parent is gone: standard input is
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable
 
 from hushmeter.clock import SystemClock
 from hushmeter.errors import HushmeterError
+from hushmeter.memory import collect_seldom, keep_freed
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.ports import Clock, Mechanisms
 from hushmeter.service.config import Config
@@ -26,8 +26,6 @@ from hushmeter.service.sealer import Sealer
 from hushmeter.service.server import Server
 from hushmeter.service.supervisor import EXIT_REFUSED, READY_LINE
 from hushmeter.service.worker import IntakeWorker
-
-_ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
 
 
 def main(arguments: list[str]) -> int:
@@ -71,18 +69,12 @@ async def _run_worker(context: Context, meters: Meters, config: Config) -> None:
     server = Server(context, worker, config.listen)
     await worker.start()
     await server.start()
-    _collect_seldom()
+    keep_freed()
+    collect_seldom()
     _say_ready()
     await stop.wait()
     await server.stop()
     await worker.stop()
-
-
-def _collect_seldom() -> None:
-    """Looks for reference cycles seldom, and not among what was there from the start: reports come and go without any."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
 
 
 def _say_ready() -> None:

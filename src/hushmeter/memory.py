@@ -1,0 +1,26 @@
+"""How a process that lives on large arrays has the C library and the interpreter treat its memory."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+
+_KEPT_BYTES = 31 * 2**20
+_ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
+
+
+def keep_freed() -> None:
+    """Has the C library keep freed memory for the next arrays, where it would give it back and have it zeroed again.
+
+    glibc keeps up to twice the size of the largest block that was ever mapped for itself and freed, up to 32 MiB
+    (mallopt(3), M_MMAP_THRESHOLD); elsewhere this does nothing.
+    """
+    np.empty(_KEPT_BYTES, np.uint8)
+
+
+def collect_seldom() -> None:
+    """Looks for reference cycles seldom, and not among what is there already: for work that makes objects without any."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
