@@ -65,7 +65,7 @@ class Effort:
 
 
 FULL = Effort(units=10_000, cells=1_000, slow_runs=300, slow_pld_runs=4)
-QUICK = Effort(units=1_000, cells=600, slow_runs=60, slow_pld_runs=0)
+QUICK = Effort(units=1_000, cells=150, slow_runs=8, slow_pld_runs=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter import limits
 from hushmeter.consent.register import bucket_of, buckets_of
-from hushmeter.memory import keep_freed
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.records import SegmentRecord, grain
 from hushmeter.model.report import ReportBatch
@@ -35,12 +34,11 @@ from hushmeter.model.tally import Tally
 from hushmeter.model.time import Int64, Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import IntakeLog
+from hushmeter.runtime import keep_freed, step_back
 from hushmeter.sealing.seal import Participation, Sealing
 
 _NONCE = bytes(12)
 """Each tally is sealed with a key of its own."""
-_NICE = 10
-"""Ingest comes first: who waits for an acknowledgement waits, who waits for a release does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +171,7 @@ def _narrowed(vector: Int64) -> npt.NDArray[np.signedinteger[Any]]:
 
 def _begin() -> None:
     """In a new process: steps behind whoever answers callers, and ends with its parent, however that ends."""
-    os.nice(_NICE)
+    step_back()
     # A terminal's Ctrl-C reaches the whole group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from hushmeter.clock import SystemClock
 from hushmeter.errors import HushmeterError
-from hushmeter.memory import collect_seldom, keep_freed
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.ports import Clock, Mechanisms
+from hushmeter.runtime import collect_seldom, keep_freed, step_back
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
@@ -56,6 +56,7 @@ def run(role: str, config: Config, clock: Clock, mechanisms: Mechanisms) -> int:
 def _run_sealer(sealer: Sealer) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sealer.stop())
     _when_orphaned(sealer.stop)
+    step_back()
     _say_ready()
     sealer.run()
 
