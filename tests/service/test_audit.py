@@ -30,7 +30,7 @@ from hushmeter.model.time import DAY_MS, Int64
 from hushmeter.noise import opendp
 from hushmeter.sealing import seal as sealing
 from hushmeter.sealing import statistics, views
-from hushmeter.sealing.rows import places_of
+from hushmeter.sealing.rows import UnitRows, places_of
 
 SLOTS = 600
 """Enough for faults that double what a canary moves."""
@@ -124,15 +124,15 @@ def test_one_event_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_duplicates_by_report_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine in which one unit's copies push out other units' reports is caught."""
 
-    def by_id(rows: ReportBatch, chosen: Int64) -> Int64:
+    def by_id(rows: ReportBatch, chosen: Int64) -> UnitRows:
         units, ids = rows.pseudonyms[chosen], rows.report_ids[chosen]
         order = np.lexsort((units[:, 1], units[:, 0], ids[:, 1], ids[:, 0]))[::-1]
         first = np.ones(len(order), np.bool_)
         first[1:] = (ids[order][1:] != ids[order][:-1]).any(axis=1)
         left = order[first]
         left = left[np.lexsort((units[left, 1], units[left, 0]))]
-        chosen_left: Int64 = chosen[left]
-        return chosen_left
+        pseudonyms, numbers = np.unique(units[left], axis=0, return_inverse=True)
+        return UnitRows(chosen[left], numbers.reshape(-1), pseudonyms)
 
     monkeypatch.setattr(sealing, "deduplicated", by_id)
     assert "check:sensitivity counted sum by nothing" in caught(audit_sensitivity())

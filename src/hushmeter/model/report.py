@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hushmeter.errors import ensure
 from hushmeter.model.time import Int64
 
+UInt16 = npt.NDArray[np.uint16]
 UInt32 = npt.NDArray[np.uint32]
 UInt64 = npt.NDArray[np.uint64]
 Float64 = npt.NDArray[np.float64]

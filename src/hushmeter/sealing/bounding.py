@@ -132,15 +132,15 @@ class Kept:
 
     Attributes:
         units, partitions: int64[k], no pair twice.
-        lengths: int64[k], how many points each has, at least one.
         points: int64[j], indices of the points, pair by pair.
+        pairs: int64[j], which pair each of them is in.
         dropped: bool[u], of which units something was left out.
     """
 
     units: Int64
     partitions: Int64
-    lengths: Int64
     points: Int64
+    pairs: Int64
     dropped: Bool
 
 
@@ -176,7 +176,7 @@ def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) ->
         pairs = pairs.replaced(short, _first_pairs(again, units, np.ones(len(share)), order, partitions, l0))
     points = pairs.points if inside is None else inside[pairs.points]
     dropped = (scoped < counts) | (pairs.had > l0) | (pairs.sorted < scoped)
-    return Kept(pairs.units, pairs.partitions, pairs.lengths, points, dropped)
+    return Kept(pairs.units, pairs.partitions, points, pairs.pairs, dropped)
 
 
 def _of_first_scope(units: Int64, scopes: Int64, marks: UInt64, bases: UInt64) -> Int64:
@@ -207,26 +207,28 @@ class _Pairs:
     """The first pairs among those points that were sorted.
 
     Attributes:
-        units, partitions, lengths, points: see `Kept`.
+        units, partitions, points, pairs: see `Kept`.
         had: int64[u], how many pairs each unit had among them.
         sorted: int64[u], how many of its points were sorted.
     """
 
     units: Int64
     partitions: Int64
-    lengths: Int64
     points: Int64
+    pairs: Int64
     had: Int64
     sorted: Int64
 
     def replaced(self, units: Bool, other: _Pairs) -> _Pairs:
         """The same with other pairs for some units."""
         mine = ~units[self.units]
+        numbers, stay = np.cumsum(mine) - 1, mine[self.pairs]
+        count = np.count_nonzero(mine)
         return _Pairs(
             np.concatenate((self.units.compress(mine), other.units)),
             np.concatenate((self.partitions.compress(mine), other.partitions)),
-            np.concatenate((self.lengths.compress(mine), other.lengths)),
-            np.concatenate((self.points.compress(np.repeat(mine, self.lengths)), other.points)),
+            np.concatenate((self.points.compress(stay), other.points)),
+            np.concatenate((numbers[self.pairs.compress(stay)], other.pairs + count)),
             np.where(units, other.had, self.had),
             np.where(units, other.sorted, self.sorted),
         )
@@ -256,14 +258,16 @@ def _first_pairs(points: Int64, units: Int64, share: Float64, order: UInt64, par
     if len(tied):
         _order_ties(tied, np.flatnonzero(runs), place, order, partitions)
         changes = first_of_runs(partitions)
-    starts = np.flatnonzero(runs | changes)
-    of_pairs, lengths = units[starts], np.diff(starts, append=len(place))
+    begins = np.logical_or(runs, changes, out=runs)
+    starts, pairs = np.flatnonzero(begins), np.cumsum(begins) - 1
+    of_pairs = units[starts]
     had = np.bincount(of_pairs, minlength=len(share))
     first = np.arange(len(starts)) - np.repeat(np.cumsum(had) - had, had) < l0
     if not first.all():
-        place = place.compress(np.repeat(first, lengths))
-        starts, lengths, of_pairs = starts.compress(first), lengths.compress(first), of_pairs.compress(first)
-    return _Pairs(of_pairs, partitions[starts], lengths, points[place], had, counts)
+        kept = first[pairs]
+        place, pairs = place.compress(kept), (np.cumsum(first) - 1)[pairs.compress(kept)]
+        starts, of_pairs = starts.compress(first), of_pairs.compress(first)
+    return _Pairs(of_pairs, partitions[starts], points[place], pairs, had, counts)
 
 
 def _order_ties(tied: Int64, starts: Int64, place: Int64, order: UInt64, partitions: Int64) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from hushmeter.model.report import Bool, UInt64
+from hushmeter.model.report import Bool, UInt16, UInt64
 from hushmeter.model.time import Int64
 
 DIGIT_BITS = 16
 
 
-def sorted_by(*keys: tuple[UInt64 | Int64, int]) -> Int64:
+def sorted_by(*keys: tuple[UInt64 | UInt16 | Int64, int]) -> Int64:
     """The order by several keys, the first one most significant; equal rows stay as they are.
 
     Args:
@@ -24,7 +24,7 @@ def sorted_by(*keys: tuple[UInt64 | Int64, int]) -> Int64:
         int64[m], indices.
     """
     digits = [
-        (key >> key.dtype.type(shift) if shift else key).astype(np.uint16)
+        (key >> key.dtype.type(shift) if shift else key).astype(np.uint16, copy=False)
         for key, bits in reversed(keys)
         for shift in range(0, max(bits, 1), DIGIT_BITS)
     ]
@@ -34,7 +34,7 @@ def sorted_by(*keys: tuple[UInt64 | Int64, int]) -> Int64:
     return order
 
 
-def first_of_runs(*columns: UInt64 | Int64) -> Bool:
+def first_of_runs(*columns: UInt64 | Int64 | Bool) -> Bool:
     """bool[m]: whether each row of sorted columns differs from the one before it; the first one does."""
     first = np.ones(len(columns[0]), np.bool_)
     if len(first):

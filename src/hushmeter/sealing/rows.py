@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from hushmeter.model.consent import NEVER, ConsentTable
-from hushmeter.model.report import Bool, ReportBatch, UInt64
+from hushmeter.model.report import Bool, ReportBatch, UInt16, UInt64
 from hushmeter.model.time import Int64, Window
-from hushmeter.sealing.mixing import content_hashes, mix
+from hushmeter.sealing.mixing import content_hashes
 from hushmeter.sealing.radix import DIGIT_BITS, first_of_runs, sorted_by
 
 _SORTED_BITS = 32
 """Of pseudonyms: two units of a bucket have these in common about once in a hundred buckets."""
+_FIRST_ODD, _SECOND_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
 def assigned(rows: ReportBatch, window: Window, deadline_ms: int) -> Int64:
@@ -31,8 +34,23 @@ def assigned(rows: ReportBatch, window: Window, deadline_ms: int) -> Int64:
     return np.flatnonzero(inside & in_time & fits)
 
 
-def deduplicated(rows: ReportBatch, chosen: Int64) -> Int64:
-    """One row for each (pseudonym, report_id), sorted by pseudonym (P2, P3).
+@dataclass(frozen=True, slots=True)
+class UnitRows:
+    """Some rows, unit after unit.
+
+    Attributes:
+        rows: int64[j], their indices.
+        units: int64[j], each one's unit from 0 on, rising.
+        pseudonyms: uint64[u, 2], of the units, rising.
+    """
+
+    rows: Int64
+    units: Int64
+    pseudonyms: UInt64
+
+
+def deduplicated(rows: ReportBatch, chosen: Int64) -> UnitRows:
+    """One row for each (pseudonym, report_id), by unit (P2, P3).
 
     Of duplicates with different contents the one with the smallest content hash is kept, whatever the order of arrival.
 
@@ -41,65 +59,72 @@ def deduplicated(rows: ReportBatch, chosen: Int64) -> Int64:
         chosen: int64[k], indices of those that belong to the window.
 
     Returns:
-        int64[j], indices of the kept rows, units in rising order of their whole 16-byte pseudonyms.
+        The kept rows; units are told apart and sorted by their whole 16-byte pseudonyms.
     """
-    units, ids = rows.pseudonyms[chosen], rows.report_ids[chosen]
-    # Reports of a unit whose ids differ are told apart by 16 bits of a hash, nearly always.
-    digits = mix(ids[:, 0] ^ mix(ids[:, 1])) >> np.uint64(64 - DIGIT_BITS)
-    order = _by_unit(units[:, 0].copy(), units[:, 1].copy(), digits)
-    high, low, digits = units[order, 0], units[order, 1], digits[order]
-    again = ~first_of_runs(high, low, digits)
+    everything = len(chosen) == len(rows)
+    units, ids = (c if everything else c[chosen] for c in (rows.pseudonyms, rows.report_ids))
+    # Reports of a unit whose ids differ are told apart by so many bits, nearly always.
+    digits = ((ids[:, 0] * _FIRST_ODD + ids[:, 1] * _SECOND_ODD) >> np.uint64(64 - DIGIT_BITS)).astype(np.uint16)
+    order, first = _by_unit(units[:, 0], units[:, 1], digits)
+    numbers, pseudonyms = np.cumsum(first) - 1, units[order[first]]
+    found = digits[order]
+    again = np.zeros(len(order), np.bool_)
+    again[1:] = ~first[1:] & (found[1:] == found[:-1])
     if again.any():
-        again[:-1] |= again[1:]
-        suspects = order[again]
-        kept = np.ones(len(chosen), np.bool_)
-        kept[_repeated(rows, chosen, suspects)] = False
-        order = order[kept[order]]
-    return chosen[order]
+        suspects = again.copy()
+        suspects[:-1] |= again[1:]
+        at = np.flatnonzero(suspects)
+        stay = np.ones(len(order), np.bool_)
+        stay[at[_copies(rows, chosen[order[at]], ~again[at])]] = False
+        order, numbers = order.compress(stay), numbers.compress(stay)
+    return UnitRows(order if everything else chosen[order], numbers, pseudonyms)
 
 
-def _by_unit(high: UInt64, low: UInt64, digits: UInt64) -> Int64:
+def _by_unit(high: UInt64, low: UInt64, digits: UInt16) -> tuple[Int64, Bool]:
     """The order by pseudonym, and within a unit by digit.
 
     Args:
         high: uint64[n], first halves of the pseudonyms.
         low: uint64[n], second ones.
-        digits: uint64[n], of `DIGIT_BITS` bits.
+        digits: uint16[n].
+
+    Returns:
+        int64[n], the order; bool[n], whether a row in that order is the first one of its unit.
     """
     if not len(high):
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.bool_)
     # The first bits that differ: units of one bucket have those before in common.
     smallest = high.min()
     shift = np.uint64(max(0, int(high.max() - smallest).bit_length() - _SORTED_BITS))
     order = sorted_by(((high - smallest) >> shift, _SORTED_BITS), (digits, DIGIT_BITS))
-    sorted_high, sorted_low = high[order], low[order]
-    swapped = (sorted_high[1:] < sorted_high[:-1]) | (
-        (sorted_high[1:] == sorted_high[:-1]) & (sorted_low[1:] != sorted_low[:-1])
-    )
-    return np.lexsort((digits, low, high)) if swapped.any() else order
+    halves = high[order], low[order]
+    first = first_of_runs(*halves)
+    if not (halves[0][1:] > halves[0][:-1])[first[1:]].all():
+        order = np.lexsort((digits, low, high))
+        first = first_of_runs(high[order], low[order])
+    return order, first
 
 
-def _repeated(rows: ReportBatch, chosen: Int64, suspects: Int64) -> Int64:
-    """Those of some rows that are not the first of their report, by content hash; indices into `chosen`."""
-    taken = rows.take(chosen[suspects])
-    units, ids = taken.pseudonyms, taken.report_ids
-    hashes = content_hashes(taken)
-    order = np.lexsort((hashes, ids[:, 1], ids[:, 0], units[:, 1], units[:, 0]))
-    again: Int64 = suspects[order[~_changes(np.column_stack((units, ids))[order])]]
-    return again
-
-
-def unit_numbers(pseudonyms: UInt64) -> tuple[Int64, UInt64]:
-    """Numbers the units of sorted pseudonyms.
+def _copies(rows: ReportBatch, suspects: Int64, first: Bool) -> Bool:
+    """Which rows are copies of a report that another one stands for: the one with the smallest content hash.
 
     Args:
-        pseudonyms: uint64[n, 2], sorted.
-
-    Returns:
-        int64[n], each row's unit from 0 on; uint64[u, 2], the units' pseudonyms.
+        rows: the rows.
+        suspects: int64[s], indices of some, group by group; two rows of one report are in one group.
+        first: bool[s], where groups begin.
     """
-    first = _changes(pseudonyms)
-    return np.cumsum(first) - 1, pseudonyms[first]
+    taken = rows.take(suspects)
+    ids, hashes = taken.report_ids, content_hashes(taken)
+    order, reports = np.arange(len(suspects)), np.cumsum(first)
+    if not (first[1:] | (ids[1:] == ids[:-1]).all(axis=1)).all():
+        # Several reports have one digit.
+        order = np.lexsort((ids[:, 1], ids[:, 0], reports))
+        reports = np.cumsum(first_of_runs(reports[order], ids[order, 0], ids[order, 1]))
+    least = np.minimum.reduceat(hashes[order], np.flatnonzero(first_of_runs(reports)))
+    smallest = np.flatnonzero(hashes[order] == least[reports - 1])
+    copies = np.ones(len(suspects), np.bool_)
+    copies[order[smallest[first_of_runs(reports[smallest])]]] = False
+    return copies
 
 
 def given_since(units: UInt64, consent: ConsentTable) -> Int64:
@@ -146,8 +171,3 @@ def _before(high: UInt64, low: UInt64, place: Int64, units: UInt64) -> Bool:
     at = np.minimum(place, len(high) - 1)
     behind: Bool = (place < len(high)) & (high[at] == units[:, 0]) & (low[at] < units[:, 1])
     return behind
-
-
-def _changes(keys: UInt64) -> Bool:
-    """bool[n]: whether each row of sorted uint64[n, k] differs from the one before it; the first one does."""
-    return first_of_runs(*keys.T)

@@ -24,7 +24,7 @@ from hushmeter.plan.built_in import CAPPED, PARTICIPANTS
 from hushmeter.plan.catalog import Catalog
 from hushmeter.sealing.mixing import token_marks, unit_bases
 from hushmeter.sealing.participation import admitted_units
-from hushmeter.sealing.rows import assigned, deduplicated, given_since, unit_numbers
+from hushmeter.sealing.rows import UnitRows, assigned, deduplicated, given_since
 from hushmeter.sealing.views import Points, Sums, Tokens, add_views
 
 
@@ -97,19 +97,18 @@ class Sealing:
         """
         plan = self._catalog.plan
         ensure(consent.purposes == plan.purpose_names, "the consent table is of another plan")
-        order = deduplicated(rows, assigned(rows, self._window, self._deadline_ms))
-        row_units, units = unit_numbers(rows.pseudonyms[order])
-        if not len(units):
+        reports = deduplicated(rows, assigned(rows, self._window, self._deadline_ms))
+        if not len(reports.pseudonyms):
             return
-        self._make_room(len(units))
-        starts, since = rows.interval_start_ms[order], given_since(units, consent)
-        _count_participants(self._sums, plan, row_units, starts, since)
-        points = _Columns.of(rows, order, row_units, units)
+        self._make_room(len(reports.pseudonyms))
+        starts, since = rows.interval_start_ms[reports.rows], given_since(reports.pseudonyms, consent)
+        _count_participants(self._sums, plan, reports.units, starts, since)
+        points = _Columns.of(rows, reports)
         for index, metric in self._released:
             # P8: a point counts only if every purpose of its metric was allowed before its interval began, and still is.
             purposes = [plan.purpose_names.index(purpose) for purpose in metric.purposes]
-            allowed = since[:, purposes].max(axis=1)[row_units] <= starts
-            self._add_metric(index, metric, points, order[allowed])
+            allowed = since[:, purposes].max(axis=1)[reports.units] <= starts
+            self._add_metric(index, metric, points, reports.rows.compress(allowed))
 
     def tally(self) -> Tally:
         """What was added; a function of the set of reports, not of their order."""
@@ -191,12 +190,12 @@ class _Columns:
     pseudonyms: UInt64
 
     @classmethod
-    def of(cls, rows: ReportBatch, order: Int64, row_units: Int64, pseudonyms: UInt64) -> _Columns:
-        """The columns of rows of which those in `order` count, each of the unit beside it."""
+    def of(cls, rows: ReportBatch, reports: UnitRows) -> _Columns:
+        """The columns of rows of which some count, each as a report of its unit."""
         units = np.zeros(len(rows), np.int64)
-        units[order] = row_units
+        units[reports.rows] = reports.units
         lengths = np.diff(rows.offsets)
-        return cls(rows, lengths, np.repeat(units, lengths), pseudonyms)
+        return cls(rows, lengths, np.repeat(units, lengths), reports.pseudonyms)
 
     def of_rows(self, rows: Int64) -> Bool:
         """bool[m]: which points are of some rows."""

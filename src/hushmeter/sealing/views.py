@@ -149,7 +149,7 @@ def _bounded(metric: Metric, grid: Grid, l0: int, numbers: Int64, points: Points
     pairs = kept(points.units, numbers, grid, points.bases, l0)
     columns = len(metric.components)
     totals = np.zeros((len(pairs.units), columns), np.int64)
-    cells = np.repeat(np.arange(len(pairs.units)), pairs.lengths)
+    cells = pairs.pairs
     if points.components is not None:
         cells = cells * columns + points.components[pairs.points]
     np.add.at(totals.reshape(-1), cells, points.values[pairs.points])
