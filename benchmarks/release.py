@@ -19,7 +19,8 @@ from pathlib import Path
 from benchmarks.releasing.questions import QuestionEffort, asked
 from benchmarks.releasing.stages import released, told
 from benchmarks.releasing.workload import Workload
-from benchmarks.report import Goal, cores, ended, write_report
+from benchmarks.report import Goal, ended, write_report
+from hushmeter.runtime import cores
 
 GOALS = (
     Goal(("time_in_opendp",), 0.9),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from hushmeter.runtime import cores
 
 
 def write_report(
@@ -26,11 +27,6 @@ def write_report(
     report = {"name": name, "machine": machine(), "workload": workload, "figures": figures, "ratios": ratios}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def cores() -> int:
-    """How many may be used."""
-    return len(os.sched_getaffinity(0))
 
 
 def machine() -> dict[str, object]:

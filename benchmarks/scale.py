@@ -29,7 +29,8 @@ from benchmarks.ingest import serving
 from benchmarks.ingesting import load
 from benchmarks.ingesting.messages import Messages
 from benchmarks.ingesting.servers import Running
-from benchmarks.report import Goal, cores, ended, write_report
+from benchmarks.report import Goal, ended, write_report
+from hushmeter.runtime import cores
 
 GOALS = (
     Goal(("time_per_value",), 1.15, at_most=True),

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.report import Goal, cores, ended, write_report
+from benchmarks.report import Goal, ended, write_report
 from benchmarks.sealing.duckdb_engine import DuckDB
 from benchmarks.sealing.hushmeter import Sealer
 from benchmarks.sealing.pipelinedp_engine import PipelineDPEngine
@@ -30,6 +30,7 @@ from benchmarks.sealing.plain import Plain
 from benchmarks.sealing.polars_engine import Polars
 from benchmarks.sealing.workload import L0, Answer, Workload, workloads
 from hushmeter.buckets import Processes
+from hushmeter.runtime import cores
 
 OURS, POLARS, DUCKDB, PIPELINEDP, NUMPY = "hushmeter", "polars", "duckdb", "pipelinedp", "numpy_plain"
 GOALS = (

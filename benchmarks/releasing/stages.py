@@ -16,12 +16,12 @@ from typing import Any
 from opendp.mod import Measurement
 
 from benchmarks.releasing.workload import Workload, founded, tally_of, windows_of
-from benchmarks.report import cores
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ledger.entries import entries_of
 from hushmeter.model.release import Release
 from hushmeter.model.tally import Tally
 from hushmeter.release.measuring import measure
+from hushmeter.runtime import cores
 from hushmeter.service.context import Context
 
 

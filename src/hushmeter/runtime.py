@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 import numpy as np
 
@@ -28,6 +29,15 @@ def collect_seldom() -> None:
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def step_back() -> None:
-    """Lets other processes go first: who waits for an acknowledgement waits, who waits for a release does not."""
-    os.setpriority(os.PRIO_PROCESS, 0, max(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    """Lets others go first: who waits for an acknowledgement waits, who waits for a release does not.
+
+    On Linux this is a matter of the calling thread and of those that it starts; elsewhere it does nothing.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, 0, max(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))

@@ -15,7 +15,6 @@ from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.tally import VectorKey
 from hushmeter.model.time import HOUR_MS
-from hushmeter.sealing import rows
 from hushmeter.sealing.seal import empty_tally
 from tests.oracle.rows import Unit
 from tests.oracle.seal import Sealed
@@ -91,8 +90,8 @@ def test_order_of_rows_does_not_matter(case: Case, random: Random) -> None:
 def test_reports_that_share_a_digit_are_told_apart(case: Case) -> None:
     """Where report ids have the bits in common that tell them apart quickly, the same reports count (P2)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_FIRST_ODD", np.uint64(0))
-        patch.setattr(rows, "_SECOND_ODD", np.uint64(0))
+        patch.setattr("hushmeter.sealing.rows._FIRST_ODD", np.uint64(0))
+        patch.setattr("hushmeter.sealing.rows._SECOND_ODD", np.uint64(0))
         assert sealed(case) == oracle(case)
 
 

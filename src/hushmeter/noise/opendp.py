@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +29,7 @@ from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism, float_up, sqrt_up
 from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64
+from hushmeter.runtime import cores, step_back
 
 dp.enable_features("contrib")
 
@@ -41,8 +39,6 @@ _THRESHOLD_MAX = 2**53
 """Beyond it OpenDP's own conversion to a float could round."""
 _CELLS_AT_ONCE = 512
 """Cells of one invocation: so many that the call costs little beside their noise, so few that all cores end together."""
-_NICE = 10
-"""Ingest comes first: who waits for an acknowledgement waits, who waits for a release does not."""
 
 
 class OpenDPMechanisms:
@@ -276,18 +272,11 @@ def _ensure_table(values: Int64) -> None:
 @contextmanager
 def _all_cores() -> Iterator[Executor]:
     """A thread for each core that may be used: OpenDP lets other threads run. After an error nothing new begins."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores, "noise", _step_behind) as pool:
+    with ThreadPoolExecutor(cores(), "noise", step_back) as pool:
         try:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _step_behind() -> None:
-    if sys.platform == "linux":
-        # Linux takes the number of a thread as well, and sets its priority alone.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _name_of(key: PrivateKey) -> str:

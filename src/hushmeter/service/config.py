@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,12 +9,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hushmeter.errors import ConfigError
+from hushmeter.runtime import cores
 
 WORKERS_MAX = 256
 
 
 def _cores() -> int:
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, WORKERS_MAX)
+    return min(cores(), WORKERS_MAX)
 
 
 class Config(BaseModel):
