@@ -17,6 +17,7 @@ from hushmeter.sealing.radix import DIGIT_BITS, first_of_runs, sorted_by
 _SPARE = 2
 """A unit's points are first cut down to about so many times the partitions that it keeps, at most."""
 _GRIDS_MAX = 64
+_NO_ORDER = np.uint64(0)
 
 
 def view_numbers(metric: Metric, view: tuple[str, ...], *, scope_only: bool = False) -> Int64:
@@ -150,7 +151,7 @@ def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) ->
     Both are the first in the unit's keyed order.
 
     Args:
-        units: int64[m], each point's unit.
+        units: int64[m], each point's unit; `len(bases)`, in a grid without unit-scoped values, where it counts nowhere.
         partitions: int64[m], indices into the grid.
         grid: the partitions.
         bases: uint64[u], each unit's order (see `unit_bases`).
@@ -159,20 +160,22 @@ def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) ->
     Privacy:
         One unit is in at most `l0` pairs; other units' points have no say (P1).
     """
-    counts = np.bincount(units, minlength=len(bases))
+    nowhere = len(bases)
+    counts = np.bincount(units, minlength=nowhere)
+    some_count_nowhere, counts = len(counts) > nowhere, counts[:nowhere]
     inside, scoped = None, counts
     if grid.scopes is not None and grid.scope_marks is not None:
         inside = _of_first_scope(units, grid.scopes[partitions], grid.scope_marks[partitions], bases)
         units, partitions = units[inside], partitions[inside]
         scoped = np.bincount(units, minlength=len(bases))
-    order = partition_order(bases[units], grid.marks[partitions])
+    order = partition_order((np.append(bases, _NO_ORDER) if some_count_nowhere else bases)[units], grid.marks[partitions])
     # Sorting is what costs. A limit that leaves a unit more than it keeps spares it for the rest of its points; a unit
     # that is left with too few has all of them sorted. Either way it keeps the first of all.
     share = np.minimum(1.0, _SPARE * l0 / np.maximum(scoped, 1))
     pairs = _first_pairs(_below(order, units, share), units, share, order, partitions, l0)
     short = (share < 1.0) & (pairs.had < l0)
     if short.any():
-        again = np.flatnonzero(short[units])
+        again = np.flatnonzero((np.append(short, False) if some_count_nowhere else short)[units])
         pairs = pairs.replaced(short, _first_pairs(again, units, np.ones(len(share)), order, partitions, l0))
     points = pairs.points if inside is None else inside[pairs.points]
     dropped = (scoped < counts) | (pairs.had > l0) | (pairs.sorted < scoped)
@@ -193,13 +196,15 @@ def _of_first_scope(units: Int64, scopes: Int64, marks: UInt64, bases: UInt64) -
 
 
 def _below(order: UInt64, units: Int64, share: Float64) -> Int64:
-    """The points in the first share of their unit's order, as indices."""
+    """The points in the first share of their unit's order, as indices; none that counts nowhere."""
     limited = share < 1.0
     if not limited.any():
-        return np.arange(len(units))
-    limits = np.full(len(share), np.iinfo(np.uint64).max)
-    limits[limited] = np.ldexp(share[limited], 64).astype(np.uint64)
-    return np.flatnonzero(order <= limits[units])
+        return np.flatnonzero(units < len(share))
+    limits = np.full(len(share) + 1, np.iinfo(np.uint64).max)
+    limits[:-1][limited] = np.ldexp(share[limited], 64).astype(np.uint64)
+    limits[-1] = 0
+    below = np.flatnonzero(order <= limits[units])
+    return below.compress(units[below] < len(share))
 
 
 @dataclass(frozen=True, slots=True)

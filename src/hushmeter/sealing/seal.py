@@ -125,8 +125,8 @@ class Sealing:
     def _add_metric(self, index: int, metric: Metric, columns: _Columns, allowed: Int64) -> None:
         """Adds one metric's points to its views: those of allowed rows, of units that the window keeps."""
         series = columns.rows.series - np.uint32(self._catalog.first_series(index))
-        mine = series < metric.series_count
-        mine &= columns.of_rows(allowed)
+        ours = series < metric.series_count
+        mine = columns.of_rows(allowed) & ours
         if metric.name in self._sums.kept:
             ensure(metric.name in self._participation, f"{metric.name}: which windows were kept?")
             present = np.zeros(len(columns.pseudonyms), np.bool_)
@@ -136,25 +136,22 @@ class Sealing:
         if opened:
             # The door refuses points without a token; a point of no private partition has no place here either.
             mine &= columns.rows.token_numbers > 0
-        chosen = np.flatnonzero(mine)
-        if not len(chosen):
+        count = np.count_nonzero(mine)
+        if not count:
             return
-        partitions, components = series[chosen].astype(np.int64), None
+        bases = unit_bases(columns.pseudonyms, self._salt)
+        if ours.all() and count > _MOST * len(mine) and not any(d.open or d.per_unit for d in metric.dimensions):
+            # Carrying a few points along that count nowhere is cheaper than moving all others.
+            units, values, tokens = np.where(mine, columns.units, len(bases)), columns.rows.values, None
+        else:
+            chosen = np.flatnonzero(mine)
+            units, values, series = columns.units[chosen], columns.rows.values[chosen], series[chosen]
+            tokens = self._tokens(columns.rows, chosen) if opened else None
+        partitions, components = series.astype(np.int64), None
         if len(metric.components) > 1:
             partitions, components = np.divmod(partitions, len(metric.components))
-        add_views(
-            self._sums,
-            metric,
-            self._window.resolution,
-            Points(
-                columns.units[chosen],
-                partitions,
-                components,
-                columns.rows.values[chosen],
-                unit_bases(columns.pseudonyms, self._salt),
-                self._tokens(columns.rows, chosen) if opened else None,
-            ),
-        )
+        points = Points(units, partitions, components, values, bases, tokens)
+        add_views(self._sums, metric, self._window.resolution, points)
 
     def _tokens(self, rows: ReportBatch, chosen: Int64) -> Tokens:
         dictionary, numbers = sorted_tokens(rows.tokens, rows.token_numbers)
@@ -171,6 +168,9 @@ class Sealing:
         capped = [np.count_nonzero(present & ~admitted), np.count_nonzero(present & admitted)]
         vector[sums.capped_row[metric.name]] += capped
         return admitted
+
+
+_MOST = 0.8
 
 
 @dataclass(frozen=True, slots=True)

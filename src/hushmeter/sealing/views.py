@@ -25,7 +25,9 @@ class Points:
     """The points of one metric that may count.
 
     Attributes:
-        units, partitions, components, values: int64[m]; components are None where a metric has one.
+        units: int64[m], index of each one's unit in `bases`; `len(bases)` where it counts nowhere, which is so of no point
+            of a metric with an open or a unit-scoped dimension.
+        partitions, components, values: int64[m]; components are None where a metric has one.
         bases: uint64[u], the units' keyed orders.
         tokens: of a metric with an open dimension.
     """
