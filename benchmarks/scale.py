@@ -135,7 +135,7 @@ def _draw(sealed: Mapping[int, Mapping[str, float]], path: Path) -> None:
     memory.plot(sizes, [sealed[size]["peak_rss_bytes"] / 2**20 for size in sizes], marker="o", color="tab:red")
     memory.axhline(_RSS_MAX / 2**20, linestyle=":", color="gray")
     memory.set(ylabel="peak memory, MiB", xlabel="values in the window", xscale="log", ylim=(0, None))
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from benchmarks.scaling.window import StoredWindow
-from hushmeter import limits
 from hushmeter.buckets import tally_of
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.runtime import step_back
@@ -17,8 +16,6 @@ from hushmeter.runtime import step_back
 
 def main(directory: Path, processes: int) -> None:
     """Seals it with so many processes."""
-    # Windows of all sizes by the same means, so that they compare.
-    limits.PARALLEL_BYTES = 0
     step_back()
     window = StoredWindow.opened(directory)
     begun = time.perf_counter()
