@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,8 +43,8 @@ _BASE = 10_000_000
 _RSS_MAX = 1.5 * 2**30
 _CALLERS = 8
 _CALLS = 500
-_STARTING_S = 1.0
-"""What a sealing program takes to import its modules."""
+_CALLS_BESIDES = 1_000
+"""Small windows are sealed again until so many calls were answered meanwhile."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -106,10 +105,10 @@ def _latencies(directory: Path, window: Path) -> dict[str, float]:
         alone = _answered(server, messages)
         besides = list[float]()
         with ThreadPoolExecutor(1) as pool:
-            sealing = pool.submit(_sealed, window)
-            time.sleep(_STARTING_S)
-            while not sealing.done():
-                besides += _answered(server, messages)
+            while len(besides) < _CALLS_BESIDES:
+                sealing = pool.submit(_sealed, window)
+                while not sealing.done():
+                    besides += _answered(server, messages)
     return {
         f"{name}_ms_p{percent}": float(np.percentile(taken, percent)) * 1e3
         for name, taken in (("alone", alone), ("while_sealing", besides))
