@@ -17,7 +17,7 @@ from hushmeter.sealing.radix import DIGIT_BITS, first_of_runs, sorted_by
 _SPARE = 2
 """A unit's points are first cut down to about so many times the partitions that it keeps, at most."""
 _GRIDS_MAX = 64
-_NO_ORDER = np.uint64(0)
+_NO_ORDER, _NOT_SHORT = np.uint64(0), np.False_
 
 
 def view_numbers(metric: Metric, view: tuple[str, ...], *, scope_only: bool = False) -> Int64:
@@ -166,29 +166,30 @@ def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) ->
     inside, scoped = None, counts
     if grid.scopes is not None and grid.scope_marks is not None:
         inside = _of_first_scope(units, grid.scopes[partitions], grid.scope_marks[partitions], bases)
-        units, partitions = units[inside], partitions[inside]
+        units, partitions = units.take(inside), partitions.take(inside)
         scoped = np.bincount(units, minlength=len(bases))
-    order = partition_order((np.append(bases, _NO_ORDER) if some_count_nowhere else bases)[units], grid.marks[partitions])
+    all_bases = np.append(bases, _NO_ORDER) if some_count_nowhere else bases
+    order = partition_order(all_bases.take(units), grid.marks.take(partitions))
     # Sorting is what costs. A limit that leaves a unit more than it keeps spares it for the rest of its points; a unit
     # that is left with too few has all of them sorted. Either way it keeps the first of all.
     share = np.minimum(1.0, _SPARE * l0 / np.maximum(scoped, 1))
     pairs = _first_pairs(_below(order, units, share), units, share, order, partitions, l0)
     short = (share < 1.0) & (pairs.had < l0)
     if short.any():
-        again = np.flatnonzero((np.append(short, False) if some_count_nowhere else short)[units])
+        again = np.flatnonzero((np.append(short, _NOT_SHORT) if some_count_nowhere else short).take(units))
         pairs = pairs.replaced(short, _first_pairs(again, units, np.ones(len(share)), order, partitions, l0))
-    points = pairs.points if inside is None else inside[pairs.points]
+    points = pairs.points if inside is None else inside.take(pairs.points)
     dropped = (scoped < counts) | (pairs.had > l0) | (pairs.sorted < scoped)
     return Kept(pairs.units, pairs.partitions, points, pairs.pairs, dropped)
 
 
 def _of_first_scope(units: Int64, scopes: Int64, marks: UInt64, bases: UInt64) -> Int64:
     """Which points are of the one combination of unit-scoped values that their unit keeps; indices, rising."""
-    order = scope_order(bases[units], marks)
+    order = scope_order(bases.take(units), marks)
     smallest = np.full(len(bases), np.iinfo(np.uint64).max)
     np.minimum.at(smallest, units, order)
     # Of two combinations with one hash the lower number counts, which no other unit has a say in.
-    candidates = np.flatnonzero(order == smallest[units])
+    candidates = np.flatnonzero(order == smallest.take(units))
     lowest = np.full(len(bases), np.iinfo(np.int64).max)
     np.minimum.at(lowest, units[candidates], scopes[candidates])
     chosen: Int64 = candidates[scopes[candidates] == lowest[units[candidates]]]
@@ -203,8 +204,8 @@ def _below(order: UInt64, units: Int64, share: Float64) -> Int64:
     limits = np.full(len(share) + 1, np.iinfo(np.uint64).max)
     limits[:-1][limited] = np.ldexp(share[limited], 64).astype(np.uint64)
     limits[-1] = 0
-    below = np.flatnonzero(order <= limits[units])
-    return below.compress(units[below] < len(share))
+    below = np.flatnonzero(order <= limits.take(units))
+    return below.compress(units.take(below) < len(share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +227,14 @@ class _Pairs:
 
     def replaced(self, units: Bool, other: _Pairs) -> _Pairs:
         """The same with other pairs for some units."""
-        mine = ~units[self.units]
-        numbers, stay = np.cumsum(mine) - 1, mine[self.pairs]
+        mine = ~units.take(self.units)
+        numbers, stay = np.cumsum(mine) - 1, mine.take(self.pairs)
         count = np.count_nonzero(mine)
         return _Pairs(
             np.concatenate((self.units.compress(mine), other.units)),
             np.concatenate((self.partitions.compress(mine), other.partitions)),
             np.concatenate((self.points.compress(stay), other.points)),
-            np.concatenate((numbers[self.pairs.compress(stay)], other.pairs + count)),
+            np.concatenate((numbers.take(self.pairs.compress(stay)), other.pairs + count)),
             np.where(units, other.had, self.had),
             np.where(units, other.sorted, self.sorted),
         )
@@ -250,29 +251,29 @@ def _first_pairs(points: Int64, units: Int64, share: Float64, order: UInt64, par
         partitions: int64[m], of all points.
         l0: how many pairs a unit keeps.
     """
-    units, order, partitions = units[points], order[points], partitions[points]
+    units, order, partitions = units.take(points), order.take(points), partitions.take(points)
     # The first 16 bits that can differ within a unit.
     leading = np.floor(-np.log2(share)).astype(np.uint64)
-    digits = order << leading[units] if leading.any() else order
+    digits = order << leading.take(units) if leading.any() else order
     digits = digits >> np.uint64(64 - DIGIT_BITS)
     place = sorted_by((units, (len(share) - 1).bit_length()), (digits, DIGIT_BITS))
     counts = np.bincount(units, minlength=len(share))
-    units, partitions = np.repeat(np.arange(len(share)), counts), partitions[place]
-    runs, changes = first_of_runs(units, digits[place]), first_of_runs(partitions)
+    units, partitions = np.repeat(np.arange(len(share)), counts), partitions.take(place)
+    runs, changes = first_of_runs(units, digits.take(place)), first_of_runs(partitions)
     tied = np.flatnonzero(changes & ~runs)
     if len(tied):
         _order_ties(tied, np.flatnonzero(runs), place, order, partitions)
         changes = first_of_runs(partitions)
     begins = np.logical_or(runs, changes, out=runs)
     starts, pairs = np.flatnonzero(begins), np.cumsum(begins) - 1
-    of_pairs = units[starts]
+    of_pairs = units.take(starts)
     had = np.bincount(of_pairs, minlength=len(share))
     first = np.arange(len(starts)) - np.repeat(np.cumsum(had) - had, had) < l0
     if not first.all():
-        kept = first[pairs]
-        place, pairs = place.compress(kept), (np.cumsum(first) - 1)[pairs.compress(kept)]
+        kept = first.take(pairs)
+        place, pairs = place.compress(kept), (np.cumsum(first) - 1).take(pairs.compress(kept))
         starts, of_pairs = starts.compress(first), of_pairs.compress(first)
-    return _Pairs(of_pairs, partitions[starts], points[place], pairs, had, counts)
+    return _Pairs(of_pairs, partitions.take(starts), points.take(place), pairs, had, counts)
 
 
 def _order_ties(tied: Int64, starts: Int64, place: Int64, order: UInt64, partitions: Int64) -> None:

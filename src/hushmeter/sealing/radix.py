@@ -30,7 +30,7 @@ def sorted_by(*keys: tuple[UInt64 | UInt16 | Int64, int]) -> Int64:
     ]
     order: Int64 = np.argsort(digits[0], kind="stable")
     for digit in digits[1:]:
-        order = order[np.argsort(digit[order], kind="stable")]
+        order = order.take(np.argsort(digit.take(order), kind="stable"))
     return order
 
 

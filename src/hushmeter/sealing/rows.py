@@ -67,7 +67,7 @@ def deduplicated(rows: ReportBatch, chosen: Int64) -> UnitRows:
     digits = ((ids[:, 0] * _FIRST_ODD + ids[:, 1] * _SECOND_ODD) >> np.uint64(64 - DIGIT_BITS)).astype(np.uint16)
     order, first = _by_unit(units[:, 0], units[:, 1], digits)
     numbers, pseudonyms = np.cumsum(first) - 1, units[order[first]]
-    found = digits[order]
+    found = digits.take(order)
     again = np.zeros(len(order), np.bool_)
     again[1:] = ~first[1:] & (found[1:] == found[:-1])
     if again.any():
@@ -97,7 +97,7 @@ def _by_unit(high: UInt64, low: UInt64, digits: UInt16) -> tuple[Int64, Bool]:
     smallest = high.min()
     shift = np.uint64(max(0, int(high.max() - smallest).bit_length() - _SORTED_BITS))
     order = sorted_by(((high - smallest) >> shift, _SORTED_BITS), (digits, DIGIT_BITS))
-    halves = high[order], low[order]
+    halves = high.take(order), low.take(order)
     first = first_of_runs(*halves)
     if not (halves[0][1:] > halves[0][:-1])[first[1:]].all():
         order = np.lexsort((digits, low, high))

@@ -142,10 +142,11 @@ class Sealing:
         bases = unit_bases(columns.pseudonyms, self._salt)
         if ours.all() and count > _MOST * len(mine) and not any(d.open or d.per_unit for d in metric.dimensions):
             # Carrying a few points along that count nowhere is cheaper than moving all others.
-            units, values, tokens = np.where(mine, columns.units, len(bases)), columns.rows.values, None
+            units, values, tokens = columns.units.copy(), columns.rows.values, None
+            units[~mine] = len(bases)
         else:
             chosen = np.flatnonzero(mine)
-            units, values, series = columns.units[chosen], columns.rows.values[chosen], series[chosen]
+            units, values, series = columns.units.take(chosen), columns.rows.values.take(chosen), series.take(chosen)
             tokens = self._tokens(columns.rows, chosen) if opened else None
         partitions, components = series.astype(np.int64), None
         if len(metric.components) > 1:

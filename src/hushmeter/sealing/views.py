@@ -153,9 +153,9 @@ def _bounded(metric: Metric, grid: Grid, l0: int, numbers: Int64, points: Points
     totals = np.zeros((len(pairs.units), columns), np.int64)
     cells = pairs.pairs
     if points.components is not None:
-        cells = cells * columns + points.components[pairs.points]
-    np.add.at(totals.reshape(-1), cells, points.values[pairs.points])
-    return _Cells(pairs.units, pairs.partitions, totals, pairs.dropped[pairs.units])
+        cells = cells * columns + points.components.take(pairs.points)
+    np.add.at(totals.reshape(-1), cells, points.values.take(pairs.points))
+    return _Cells(pairs.units, pairs.partitions, totals, pairs.dropped.take(pairs.units))
 
 
 def _add_open(sums: Sums, metric: Metric, view: tuple[str, ...], resolution: str, points: Points) -> None:
