@@ -205,7 +205,8 @@ def _below(order: UInt64, units: Int64, share: Float64) -> Int64:
     limits[:-1][limited] = np.ldexp(share[limited], 64).astype(np.uint64)
     limits[-1] = 0
     below = np.flatnonzero(order <= limits.take(units))
-    return below.compress(units.take(below) < len(share))
+    # Of points that count nowhere those whose hash is 0 have come along.
+    return below if order.all() else below.compress(units.take(below) < len(share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,15 +259,15 @@ def _first_pairs(points: Int64, units: Int64, share: Float64, order: UInt64, par
     digits = digits >> np.uint64(64 - DIGIT_BITS)
     place = sorted_by((units, (len(share) - 1).bit_length()), (digits, DIGIT_BITS))
     counts = np.bincount(units, minlength=len(share))
-    units, partitions = np.repeat(np.arange(len(share)), counts), partitions.take(place)
-    runs, changes = first_of_runs(units, digits.take(place)), first_of_runs(partitions)
+    keys, partitions = (units << DIGIT_BITS | digits.view(np.int64)).take(place), partitions.take(place)
+    runs, changes = first_of_runs(keys), first_of_runs(partitions)
     tied = np.flatnonzero(changes & ~runs)
     if len(tied):
         _order_ties(tied, np.flatnonzero(runs), place, order, partitions)
         changes = first_of_runs(partitions)
     begins = np.logical_or(runs, changes, out=runs)
     starts, pairs = np.flatnonzero(begins), np.cumsum(begins) - 1
-    of_pairs = units.take(starts)
+    of_pairs = keys.take(starts) >> DIGIT_BITS
     had = np.bincount(of_pairs, minlength=len(share))
     first = np.arange(len(starts)) - np.repeat(np.cumsum(had) - had, had) < l0
     if not first.all():
