@@ -16,6 +16,9 @@ def serve(
     listen: Annotated[str | None, typer.Option(help="host:port of the gRPC services.")] = None,
     metrics: Annotated[str | None, typer.Option(help="host:port of operators' metrics; '' for none.")] = None,
     workers: Annotated[int | None, typer.Option(help="Ingest processes.")] = None,
+    sealers: Annotated[
+        int | None, typer.Option(help="Processes that seal one large window; one a core by default.")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
     """Serve: take reports in, seal windows at their deadlines, answer queries. Loopback only by default."""
@@ -35,6 +38,7 @@ def serve(
             "listen": listen,
             "metrics": metrics,
             "workers": workers,
+            "sealers": sealers,
             "log_format": log_format,
         },
     )
