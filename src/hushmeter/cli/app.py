@@ -8,7 +8,7 @@ import typer
 
 import hushmeter
 from hushmeter.__main__ import missing
-from hushmeter.cli import ledger, plan, query, serve
+from hushmeter.cli import ledger, plan, query, retention, serve
 from hushmeter.errors import HushmeterError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(plan.app, name="plan")
 app.add_typer(ledger.app, name="ledger")
 app.command("serve")(serve.serve)
 app.command("query")(query.query)
+app.command("retention")(retention.retention)
 
 
 @app.command()

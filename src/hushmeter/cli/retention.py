@@ -1,0 +1,59 @@
+"""`hushmeter retention`: what raw data exists now, and when it dies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hushmeter.cli import printing
+
+
+def retention(
+    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
+    keys_dir: Annotated[Path | None, typer.Option(help="Where keys live.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """Print what raw data a deployment holds now, and when it dies; beside a running service or without one."""
+    from rich import box
+    from rich.table import Table
+
+    from hushmeter.clock import SystemClock
+    from hushmeter.errors import ConfigError
+    from hushmeter.model.time import iso
+    from hushmeter.noise.opendp import OpenDPMechanisms
+    from hushmeter.service.config import read_config
+    from hushmeter.service.founding import open_context
+    from hushmeter.service.retention import held
+
+    chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
+    if not (chosen.state_dir / "state.db").exists():
+        raise ConfigError(f"{chosen.state_dir} holds no state.db; give the state_dir of a service")
+    context = open_context(chosen, SystemClock(), OpenDPMechanisms())
+    try:
+        found = held(context)
+    finally:
+        context.store.close()
+    if as_json:
+        rows = [
+            {
+                "kind": h.kind.value,
+                "name": h.name,
+                "count": h.count,
+                "size_bytes": h.size_bytes,
+                "dies": None if h.dies_ms is None else iso(h.dies_ms),
+            }
+            for h in found
+        ]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table(title="Raw data that exists now", box=box.SIMPLE, caption="dies: or once the windows over it have ended")
+    for column in ("what", "which", "count", "bytes", "dies"):
+        table.add_column(column, justify="right" if column in {"count", "bytes"} else "left")
+    for h in found:
+        dies = "stays, so that decisions bind" if h.dies_ms is None else iso(h.dies_ms)
+        table.add_row(h.kind.value, h.name, f"{h.count:,}", f"{h.size_bytes:,}", dies)
+    printing.console().print(table)

@@ -1,0 +1,85 @@
+"""What raw data a deployment holds now, and when it dies: rows, kept windows, keys, decisions (P3, P7).
+
+Operators see it; it names no unit. Counts of rows are not told, for they would have to be decrypted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hushmeter.plan.built_in import capped_metrics
+from hushmeter.service.context import Context
+
+
+class Kind(StrEnum):
+    """What is held."""
+
+    ROWS = "raw rows"
+    KEPT_WINDOWS = "kept windows"
+    PSEUDONYM_KEY = "key of pseudonyms"
+    DECISIONS = "consent decisions"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Something that is raw data, or lets somebody read it.
+
+    Attributes:
+        kind: of it.
+        name: which: a window or period, and of kept windows the metric and resolution too.
+        count: of it: segments, decisions; 1 where it is one thing.
+        size_bytes: on the disk, encrypted.
+        dies_ms: from this moment on the sealer destroys it, once every window that needs it has ended; None where it stays.
+    """
+
+    kind: Kind
+    name: str
+    count: int
+    size_bytes: int
+    dies_ms: int | None
+
+
+def held(context: Context) -> tuple[Held, ...]:
+    """Everything that is held now, in the order in which it dies; what stays comes last."""
+    found = [*_rows(context), *_of_periods(context), *_decisions(context)]
+    return tuple(sorted(found, key=lambda h: (h.dies_ms is None, h.dies_ms or 0, h.kind, h.name)))
+
+
+def _rows(context: Context) -> Iterator[Held]:
+    finest = context.plan.finest.span
+    for start in context.log.storage_windows():
+        segments = [s.segment_id for s in context.store.segments([start])]
+        size = context.log.size_bytes(start, segments)
+        window = finest.window_from(start)
+        yield Held(Kind.ROWS, str(window), len(segments), size, _last_deadline_ms(context, window.end_ms))
+
+
+def _of_periods(context: Context) -> Iterator[Held]:
+    plan = context.plan
+    for start in context.keys.periods():
+        period = plan.privacy.period.window_from(start)
+        dies = _last_deadline_ms(context, period.end_ms)
+        yield Held(Kind.PSEUDONYM_KEY, str(period), 1, 0, dies)
+        for resolution in plan.resolutions:
+            for metric in capped_metrics(plan, resolution.name):
+                kept = context.store.kept_windows(metric.name, resolution.name, start)
+                if kept is not None:
+                    name = f"{metric.name} at {resolution.name}, {period}"
+                    yield Held(Kind.KEPT_WINDOWS, name, 1, len(kept), dies)
+
+
+def _decisions(context: Context) -> Iterator[Held]:
+    sequence, _ = context.store.decisions_after(_BEYOND_ALL)
+    if sequence:
+        yield Held(Kind.DECISIONS, "of all units, by subject", sequence, 0, None)
+
+
+def _last_deadline_ms(context: Context, end_ms: int) -> int:
+    """When the last release window that holds a moment closes."""
+    windows = [(r, r.span.window_of(end_ms)) for r in context.plan.resolutions]
+    return max(resolution.deadline_ms(window) for resolution, window in windows)
+
+
+_BEYOND_ALL = 2**62

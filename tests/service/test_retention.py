@@ -1,0 +1,98 @@
+"""What raw data is held is told, and after its time it is nowhere in the state directory, in whatever file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hushmeter.cli.app import run
+from hushmeter.ingest.identity import pseudonym_of
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
+from hushmeter.service.context import Context
+from hushmeter.service.retention import Kind, held
+from hushmeter.testing.clock import FakeClock
+from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
+
+CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 24}}")
+UNITS = ("device-4711-left", "device-4712-left", "device-4713-left")
+
+
+def reported(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
+    """A deployment that holds one report of each unit, in its second hour."""
+    clock = FakeClock(H + HOUR_MS)
+    context = opened(state_dir, clock, CAPPED)
+    hand = Hand(context)
+    hand.decide(*UNITS)
+    clock.advance(30 * MINUTE_MS)
+    for unit in UNITS:
+        assert len(hand.send(unit, clock.now_ms(), 77).admitted) == 1
+    return context, clock, hand
+
+
+def everything(directory: Path) -> dict[str, bytes]:
+    """Every file under a directory, SQLite's log included, with its bytes."""
+    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_what_is_held_and_when_it_dies(tmp_path: Path) -> None:
+    """Rows die when the day over them has ended, what belongs to a period with the period, decisions stay."""
+    context, clock, hand = reported(tmp_path)
+    day_ends, week_ends = H + DAY_MS + HOUR_MS, context.plan.privacy.period.end_of(H) + HOUR_MS
+    rows, key, decisions = held(context)
+    assert (rows.kind, rows.count, rows.dies_ms) == (Kind.ROWS, 1, day_ends)
+    assert rows.size_bytes > 0
+    assert (key.kind, key.dies_ms) == (Kind.PSEUDONYM_KEY, week_ends)
+    assert (decisions.kind, decisions.count, decisions.dies_ms) == (Kind.DECISIONS, len(UNITS), None)
+    hand.segments.retire()
+    clock.set(H + 2 * HOUR_MS + 10 * MINUTE_MS)
+    sealer_of(context).run_due()
+    assert [h.kind for h in held(context)] == [Kind.ROWS, Kind.KEPT_WINDOWS, Kind.PSEUDONYM_KEY, Kind.DECISIONS]
+    clock.set(day_ends)
+    sealer_of(context).run_due()
+    assert [h.kind for h in held(context)] == [Kind.KEPT_WINDOWS, Kind.PSEUDONYM_KEY, Kind.DECISIONS]
+    clock.set(week_ends)
+    sealer_of(context).run_due()
+    assert [h.kind for h in held(context)] == [Kind.DECISIONS]
+
+
+def test_nothing_is_left_anywhere(tmp_path: Path) -> None:
+    """No file holds a sealed row, a wrapped key, a pseudonym or a unit's id once the period has ended (P3)."""
+    context, clock, hand = reported(tmp_path)
+    subjects = [hand.subject(unit) for unit in UNITS]
+    period = context.plan.privacy.period.window_of(clock.now_ms()).start_ms
+    pseudonyms = [pseudonym_of(context.keys.get(f"period/{period}"), subject) for subject in subjects]
+    hand.segments.retire()
+    secrets = [unit.encode() for unit in UNITS] + pseudonyms
+    # A sealed frame or run, and a wrapped key, each by its last bytes, which hold its tag.
+    for due in (clock.now_ms(), H + 2 * HOUR_MS + 10 * MINUTE_MS):
+        clock.set(due)
+        sealer_of(context).run_due()
+        found = everything(tmp_path)
+        held_now = [
+            data for name, data in found.items() if name.startswith("log/") or "/data/" in name or "/period/" in name
+        ]
+        secrets += [data[-16:] for data in held_now if len(data) >= 16]
+    assert len(secrets) >= 2 * len(UNITS) + 4
+    clock.set(H + 2 * WEEK_MS)
+    sealer_of(context).run_due()
+    for name, data in everything(tmp_path).items():
+        assert not any(secret in data for secret in secrets), f"{name} still holds what should be gone"
+    assert any(subjects[0] in data for data in everything(tmp_path).values()), "the search finds what is there"
+    assert not any(name.startswith("log/") for name in everything(tmp_path))
+
+
+def test_the_command_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`hushmeter retention` prints a table, or JSON, and says what is wrong with a directory that is no state."""
+    context, _, hand = reported(tmp_path)
+    hand.segments.retire()
+    context.store.close()
+    assert run(["retention", "--state-dir", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [h["kind"] for h in told] == ["raw rows", "key of pseudonyms", "consent decisions"]
+    assert told[2]["dies"] is None
+    assert run(["retention", "--state-dir", str(tmp_path)]) == 0
+    assert "raw rows" in capsys.readouterr().out
+    assert run(["retention", "--state-dir", str(tmp_path / "none")]) == 2
+    assert "holds no state.db" in capsys.readouterr().err
