@@ -393,3 +393,63 @@ def test_the_environment_gives_the_master_key():
     with pytest.raises(ConfigError, match="is 63 characters long; it must be 64 hexadecimal digits") as refusal:
         load_master_key(None, {MASTER_KEY_VARIABLE: MASTER.hex()[:-1]})
     assert MASTER.hex()[:8] not in str(refusal.value)
+
+
+OTHER = bytes(range(32, 64))
+
+
+def wrapped_files(directory):
+    """What every key is wrapped as, by file."""
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.stat().st_size}
+
+
+def test_another_master_key_opens_the_same_keys(directory):
+    """After `rewrap` every key is as it was, the old master key opens nothing, and destroyed keys stay destroyed."""
+    ring = DirectoryKeyRing.open(directory, MASTER)
+    keys = {name: ring.get_or_create(name) for name in NAMES}
+    ring.get_or_create("data/0")
+    ring.destroy("data/0")
+    before = wrapped_files(directory)
+    assert ring.rewrap(OTHER) == len(NAMES) + 1
+    after = wrapped_files(directory)
+    assert after.keys() == before.keys()
+    assert not set(after.values()) & set(before.values())
+    other = DirectoryKeyRing.open(directory, OTHER)
+    assert {name: other.get(name) for name in NAMES} == keys
+    with pytest.raises(KeyUnavailable, match="destroyed"):
+        other.get("data/0")
+    with pytest.raises(KeyUnavailable, match="the master key is not the one"):
+        DirectoryKeyRing.open(directory, MASTER)
+    assert ring.rewrap(OTHER) == 0
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_an_interrupted_rotation_is_finished_by_the_same_call(directory, monkeypatch, steps):
+    """Wherever it stops, calling again with the same two keys wraps what is left, and no key is lost."""
+    ring = DirectoryKeyRing.open(directory, MASTER)
+    keys = {name: ring.get_or_create(name) for name in NAMES}
+    honest, left = keys_module.put_in_place, [steps]
+
+    def failing(new, path):
+        if not left[0]:
+            raise OSError(5, "the disk refused")
+        left[0] -= 1
+        honest(new, path)
+
+    monkeypatch.setattr(keys_module, "put_in_place", failing)
+    with pytest.raises(Failure, match="wrapping key"):
+        ring.rewrap(OTHER)
+    monkeypatch.setattr(keys_module, "put_in_place", honest)
+    with pytest.raises(KeyUnavailable, match="the master key is not the one"):
+        DirectoryKeyRing.open(directory, bytes(32))
+    assert DirectoryKeyRing.open(directory, MASTER).rewrap(OTHER) == len(NAMES) + 1 - steps
+    other = DirectoryKeyRing.open(directory, OTHER)
+    assert {name: other.get(name) for name in NAMES} == keys
+
+
+def test_a_foreign_master_key_rotates_nothing(directory):
+    """Whoever does not have the ring's master key cannot put another one in its place."""
+    before = wrapped_files(directory)
+    with pytest.raises(KeyUnavailable, match="the master key is not the one"):
+        DirectoryKeyRing(directory, bytes(32)).rewrap(OTHER)
+    assert wrapped_files(directory) == before

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from hushmeter.cli.app import run
+from hushmeter.errors import KeyUnavailable
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.service.context import Context
 from hushmeter.service.retention import Kind, held
+from hushmeter.service.supervisor import hold_lock
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
+from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums
 
 CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 24}}")
 UNITS = ("device-4711-left", "device-4712-left", "device-4713-left")
@@ -96,3 +98,28 @@ def test_the_command_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "raw rows" in capsys.readouterr().out
     assert run(["retention", "--state-dir", str(tmp_path / "none")]) == 2
     assert "holds no state.db" in capsys.readouterr().err
+
+
+def test_the_master_key_is_rotated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`hushmeter keys rotate` replaces the key that hushmeter keeps, not beside a running service; rows stay readable."""
+    context, clock, hand = reported(tmp_path)
+    hand.segments.retire()
+    context.store.close()
+    before = (tmp_path / "keys" / "master.key").read_bytes()
+    with hold_lock(tmp_path):
+        assert run(["keys", "rotate", "--state-dir", str(tmp_path)]) == 2
+    assert "stop it first" in capsys.readouterr().err
+    assert run(["keys", "rotate", "--state-dir", str(tmp_path)]) == 0
+    assert "4 keys were wrapped anew" in capsys.readouterr().out
+    assert (tmp_path / "keys" / "master.key").read_bytes() != before
+    assert not (tmp_path / "keys" / "master.key.new").exists()
+    again = opened(tmp_path, clock, CAPPED)
+    clock.set(H + 2 * HOUR_MS + 10 * MINUTE_MS)
+    sealer_of(again).run_due()
+    assert sums(again, "1h")[1] == 77 * len(UNITS)
+    again.store.close()
+    elsewhere = tmp_path / "elsewhere.key"
+    assert run(["keys", "rotate", "--state-dir", str(tmp_path), "--new-master-key-file", str(elsewhere)]) == 0
+    assert "Name it in master_key_file" in capsys.readouterr().out
+    with pytest.raises(KeyUnavailable, match="the master key is not the one"):
+        opened(tmp_path, clock, CAPPED)

@@ -143,6 +143,49 @@ class DirectoryKeyRing:
             raise failure_of(error, f"listing the keys in {directory}") from None
         return tuple(sorted({int(match[1]) for match in found if match}))
 
+    def rewrap(self, master_key: bytes) -> int:
+        """Wraps every key with another master key, which opens the ring from then on; returns how many were left to do.
+
+        Nobody else may use the ring meanwhile. A call that was interrupted is finished by the same call, and until then by
+        nothing else: some keys have the one master key, some the other.
+
+        Args:
+            master_key: 32 bytes.
+
+        Raises:
+            KeyUnavailable: neither master key opens the ring, or a key is damaged; nothing of that key was changed.
+            StorageFull, Failure: the disk refused; to be called again.
+        """
+        other = DirectoryKeyRing(self._directory, master_key)
+        if not other._opens(_CHECK):
+            self._prove_master_key()
+        found = sorted(p for pattern in _KEY_FILES for p in self._directory.glob(pattern))
+        names = [str(path.relative_to(self._directory).with_suffix("")) for path in found]
+        count = 0
+        # The check comes last: until then the old master key is the one that is asked for.
+        for name in (*names, _CHECK):
+            if not other._opens(name):
+                other._replace(name, self._unwrap(name, self._read(name) or b""))
+                count += 1
+        return count
+
+    def _opens(self, name: str) -> bool:
+        wrapped = self._read(name) or b""
+        try:
+            return bool(self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(name)))
+        except (InvalidTag, ValueError):
+            return False
+
+    def _replace(self, name: str, key: bytes) -> None:
+        """Wraps a key in place of how it was wrapped before, which is overwritten."""
+        path = self._path(name)
+        temporary = path.with_name(f"{path.stem}.{os.urandom(8).hex()}.new")
+        try:
+            write_durably(temporary, self._wrap(name, key))
+            put_in_place(temporary, path)
+        except OSError as error:
+            raise failure_of(error, f"wrapping key {name} in {self._directory} anew") from None
+
     def _path(self, name: str) -> Path:
         return self._directory / (name if name == _CHECK else f"{name}.key")
 
@@ -302,6 +345,17 @@ def _ensure_name(name: str) -> None:
 
 def _associated(name: str) -> bytes:
     return f"hushmeter key 1 {name}".encode()
+
+
+def put_in_place(new: Path, path: Path) -> None:
+    """Renames a file over another one, durably, and overwrites what that held; raises `OSError`."""
+    with path.open("r+b") as before:
+        size = path.stat().st_size
+        new.replace(path)
+        sync_directory(path.parent)
+        before.write(bytes(size))
+        before.flush()
+        os.fsync(before.fileno())
 
 
 def _overwrite_and_remove(path: Path) -> None:
