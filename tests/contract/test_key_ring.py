@@ -9,7 +9,8 @@ import pytest
 
 from hushmeter.errors import ConfigError, Failure, InvariantError, KeyUnavailable
 from hushmeter.storage import keys as keys_module
-from hushmeter.storage.keys import MASTER_KEY_VARIABLE, DirectoryKeyRing, create_master_key, load_master_key
+from hushmeter.storage.keys import DirectoryKeyRing
+from hushmeter.storage.master_key import MASTER_KEY_VARIABLE, create_master_key, load_master_key
 from hushmeter.testing.memory import MemoryKeyRing
 
 MASTER = bytes(range(32))

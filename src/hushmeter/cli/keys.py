@@ -31,7 +31,8 @@ def rotate(
     from hushmeter.service.config import read_config
     from hushmeter.service.founding import MASTER_KEY_NAME
     from hushmeter.service.supervisor import hold_lock
-    from hushmeter.storage.keys import DirectoryKeyRing, create_master_key, load_master_key, put_in_place
+    from hushmeter.storage.keys import DirectoryKeyRing, put_in_place
+    from hushmeter.storage.master_key import create_master_key, load_master_key
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     if not (chosen.state_dir / "state.db").exists():

@@ -20,7 +20,8 @@ from hushmeter.ports import Clock, Deployment, Mechanisms
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.storage.intake_log import FileIntakeLog
-from hushmeter.storage.keys import DirectoryKeyRing, create_master_key, load_master_key
+from hushmeter.storage.keys import DirectoryKeyRing
+from hushmeter.storage.master_key import create_master_key, load_master_key
 from hushmeter.storage.state import SqlStateStore
 
 MASTER_KEY_NAME = "master.key"
