@@ -12,6 +12,7 @@ from hushmeter.model.ledger import (
     Charge,
     DraftEntry,
     LedgerEntry,
+    LedgerMark,
     MeasurementCharge,
     PrivacyBudget,
     PrivacyLoss,
@@ -142,6 +143,16 @@ class KeyRing(Keys, Protocol):
 
     def periods(self) -> tuple[int, ...]:
         """Starts of the periods whose key is there, or was not destroyed to the end, in order."""
+
+    def mark(self) -> LedgerMark | None:
+        """How far the ledger had come when it was last marked; None where that has never happened.
+
+        Raises:
+            KeyUnavailable: the mark cannot be read.
+        """
+
+    def move_mark(self, mark: LedgerMark) -> None:
+        """Marks how far the ledger has come, durably; does nothing where the same deployment's mark is as far already."""
 
 
 class IntakeLog(Protocol):
@@ -338,6 +349,9 @@ class StateStore(Protocol):
         self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
     ) -> Iterator[tuple[int, Release]]:
         """(number, release) of windows that end in `(from_ms, to_ms]`, in time order."""
+
+    def ledger_head(self, deployment_id: str) -> LedgerMark:
+        """How far the ledger has come."""
 
     def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
         """Ledger entries from a number on, in order."""

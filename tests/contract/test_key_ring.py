@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hushmeter.errors import ConfigError, Failure, InvariantError, KeyUnavailable
+from hushmeter.model.ledger import LedgerMark
 from hushmeter.storage import keys as keys_module
 from hushmeter.storage.keys import DirectoryKeyRing
 from hushmeter.storage.master_key import MASTER_KEY_VARIABLE, create_master_key, load_master_key
@@ -397,6 +398,32 @@ def test_the_environment_gives_the_master_key():
 
 
 OTHER = bytes(range(32, 64))
+FIRST, SECOND = LedgerMark("a" * 32, 1, bytes(32)), LedgerMark("a" * 32, 2, bytes(range(32)))
+
+
+def test_a_mark_moves_forward_alone(ring):
+    """A ring has no mark at first; it never goes back within one deployment, and another one's takes its place."""
+    assert ring.mark() is None
+    for mark, then in ((FIRST, FIRST), (SECOND, SECOND), (FIRST, SECOND)):
+        ring.move_mark(mark)
+        assert ring.mark() == then
+    foreign = LedgerMark("b" * 32, 0, bytes(32))
+    ring.move_mark(foreign)
+    assert ring.mark() == foreign
+
+
+def test_a_mark_survives_the_process_and_a_new_master_key(directory):
+    """It is read by whoever opens the ring; one that was changed is not believed."""
+    DirectoryKeyRing.open(directory, MASTER).move_mark(SECOND)
+    ring = DirectoryKeyRing.open(directory, MASTER)
+    assert ring.mark() == SECOND
+    ring.rewrap(OTHER)
+    assert DirectoryKeyRing.open(directory, OTHER).mark() == SECOND
+    content = bytearray((directory / "ledger").read_bytes())
+    content[20] ^= 1
+    (directory / "ledger").write_bytes(content)
+    with pytest.raises(KeyUnavailable, match="is damaged"):
+        DirectoryKeyRing.open(directory, OTHER).mark()
 
 
 def wrapped_files(directory):

@@ -144,6 +144,21 @@ class DraftEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerMark:
+    """How far a deployment's ledger had come: what its keys have seen published (C6).
+
+    Attributes:
+        deployment_id: whose ledger.
+        sequence: of its newest entry; 0 where there was none.
+        entry_hash: of that entry; `GENESIS` where there was none.
+    """
+
+    deployment_id: str
+    sequence: int
+    entry_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """One charge to the privacy budget, in a hash chain (C2).
 

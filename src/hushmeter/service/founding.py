@@ -8,7 +8,7 @@ import secrets
 from fractions import Fraction
 from pathlib import Path
 
-from hushmeter.errors import ConfigError, PlanError
+from hushmeter.errors import ConfigError, PlanError, StateConflict
 from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, float_down
 from hushmeter.model.plan import Plan
@@ -16,7 +16,7 @@ from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.shares import choose_currency
-from hushmeter.ports import Clock, Deployment, Mechanisms
+from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.storage.intake_log import FileIntakeLog
@@ -46,6 +46,7 @@ def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text
     deployment = store.deployment()
     keys = _open_keys(config, new=deployment is None)
     if deployment is None:
+        _refuse_used_keys(config, keys)
         if plan_text is None:
             raise ConfigError(
                 f"{config.state_dir} is new and no plan was given; start with --plan FILE (hushmeter plan init writes one)"
@@ -55,9 +56,11 @@ def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text
         check_plan(plan, budget)
         deployment = Deployment(secrets.token_hex(16), clock.now_ms(), plan.version, plan.plan_hash, plan_text, budget)
         store.found(deployment, assign_blocks(plan))
+        _compare_with_mark(config, keys, store, deployment)
     else:
         plan = parse_plan(deployment.plan_text, _today(clock), check_expiry=False)
         _refuse_another_plan(plan, plan_text, clock)
+        _compare_with_mark(config, keys, store, deployment)
     log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
     return Context.of(deployment, plan, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
 
@@ -107,6 +110,40 @@ def _open_keys(config: Config, *, new: bool) -> DirectoryKeyRing:
         if new and not path.exists():
             create_master_key(path)
     return DirectoryKeyRing.open(config.keys, load_master_key(path, os.environ))
+
+
+def _refuse_used_keys(config: Config, keys: KeyRing) -> None:
+    mark = keys.mark()
+    if mark is not None and mark.sequence:
+        raise ConfigError(
+            f"{config.state_dir} is new, but the keys in {config.keys} belong to deployment {mark.deployment_id}, which "
+            "has released statistics; give that deployment's state_dir, or another keys_dir for a new one"
+        )
+
+
+def _compare_with_mark(config: Config, keys: KeyRing, store: StateStore, deployment: Deployment) -> None:
+    """Refuses a state that is not the newest one its keys have seen: it would release windows twice (C6)."""
+    # In this order: what another process publishes in between moves the ledger before the mark.
+    mark = keys.mark()
+    head = store.ledger_head(deployment.deployment_id)
+    foreign = mark is None or mark.deployment_id != deployment.deployment_id
+    if foreign and (head.sequence or (mark is not None and mark.sequence)):
+        raise ConfigError(
+            f"the keys in {config.keys} have never seen the ledger of {config.state_dir}; "
+            "give the keys_dir that this deployment has always used"
+        )
+    if mark is None or foreign:
+        keys.move_mark(head)
+        return
+    at = next(store.ledger(mark.sequence), None) if mark.sequence else None
+    if mark.sequence and (at is None or at.entry_hash != mark.entry_hash):
+        older = "is older than its keys" if head.sequence < mark.sequence else "has another history than its keys have seen"
+        raise StateConflict(
+            f"{config.state_dir} {older}: its ledger has {head.sequence} entries, and entry {mark.sequence} has been "
+            "published. It was restored or copied; going on would release windows a second time. Put the newest state "
+            "back, or found a new deployment with a state_dir and a keys_dir of its own"
+        )
+    keys.move_mark(head)
 
 
 def _refuse_another_plan(recorded: Plan, plan_text: str | None, clock: Clock) -> None:

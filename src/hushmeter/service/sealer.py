@@ -161,6 +161,8 @@ class Sealer:
     def _end(self, record: WindowRecord) -> None:
         with self._meters.seal_seconds.time():
             state = self._release(record)
+        # What is published must be known to the keys too, which a restored state does not bring back (C6).
+        self._context.keys.move_mark(self._context.store.ledger_head(self._context.deployment.deployment_id))
         self._meters.windows.labels(state.value).inc()
         level = self._log.error if state is WindowState.LOST else self._log.info
         level("window ended", window=str(record.window), state=state.value)

@@ -1,14 +1,16 @@
 """Keys in a directory, each wrapped by one master key; a destroyed key never comes back.
 
-One file a key: `deployment.key`, `data/<storage window start>.key`, `period/<period start>.key`, and `check`, a known text
-that tells a wrong master key at once. A file is a nonce and the AES-256-GCM sealed key; the key's name is authenticated, so
-that one file cannot stand for another. An empty file `NAME.destroyed` remains of a destroyed key. The directory belongs
-neither beside the data nor into backups (C6).
+One file a key: `deployment.key`, `data/<storage window start>.key`, `period/<period start>.key`. Beside them `check`, a
+known text that tells a wrong master key at once, and `ledger`, how far the deployment's ledger had come, which tells an old
+state (C6). A file is a nonce and the AES-256-GCM sealed key; the key's name is authenticated, so that one file cannot stand
+for another. An empty file `NAME.destroyed` remains of a destroyed key. The directory belongs neither beside the data nor
+into backups.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -21,6 +23,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import KeyGone, KeyUnavailable, ensure
+from hushmeter.model.ledger import LedgerMark
 from hushmeter.ports import Keys
 from hushmeter.storage.files import failure_of, sync_directory, write_durably
 from hushmeter.storage.master_key import MASTER_KEY_VARIABLE
@@ -31,7 +34,7 @@ _WRAPPED_BYTES = _NONCE_BYTES + _KEY_BYTES + 16
 _NAME = re.compile(r"deployment|(?:data|period)/-?\d{1,19}")
 _KEY_FILES = ("deployment.key", "data/*.key", "period/*.key")
 _PERIOD_FILE = re.compile(r"(-?\d{1,19})\.(?:key|.*\.new)")
-_CHECK = "check"
+_CHECK, _MARK = "check", "ledger"
 _CHECK_TEXT = b"hushmeter key ring, format 1".ljust(_KEY_BYTES)
 
 
@@ -140,6 +143,40 @@ class DirectoryKeyRing:
             raise failure_of(error, f"listing the keys in {directory}") from None
         return tuple(sorted({int(match[1]) for match in found if match}))
 
+    def mark(self) -> LedgerMark | None:
+        """How far the ledger had come; see `KeyRing.mark`."""
+        wrapped = self._read(_MARK)
+        if wrapped is None:
+            return None
+        try:
+            plain = self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(_MARK))
+        except (InvalidTag, ValueError):
+            self._prove_master_key()
+            raise KeyUnavailable(f"{self._path(_MARK)} is damaged; put the whole key directory back") from None
+        fields = json.loads(plain)
+        return LedgerMark(fields["deployment_id"], fields["sequence"], bytes.fromhex(fields["entry_hash"]))
+
+    def move_mark(self, mark: LedgerMark) -> None:
+        """Marks how far the ledger has come; see `KeyRing.move_mark`.
+
+        Raises:
+            StorageFull, Failure: the disk refused; the mark is as it was.
+        """
+        before = self.mark()
+        if before is None or before.deployment_id != mark.deployment_id or before.sequence < mark.sequence:
+            self._write_mark(mark)
+
+    def _write_mark(self, mark: LedgerMark) -> None:
+        path = self._path(_MARK)
+        temporary = path.with_name(f"{_MARK}.{os.urandom(8).hex()}.new")
+        fields = {"deployment_id": mark.deployment_id, "sequence": mark.sequence, "entry_hash": mark.entry_hash.hex()}
+        try:
+            write_durably(temporary, self._wrap(_MARK, json.dumps(fields).encode()))
+            temporary.replace(path)
+            sync_directory(path.parent)
+        except OSError as error:
+            raise failure_of(error, f"marking the ledger in {self._directory}") from None
+
     def rewrap(self, master_key: bytes) -> int:
         """Wraps every key with another master key, which opens the ring from then on; returns how many were left to do.
 
@@ -158,7 +195,9 @@ class DirectoryKeyRing:
             self._prove_master_key()
         found = sorted(p for pattern in _KEY_FILES for p in self._directory.glob(pattern))
         names = [str(path.relative_to(self._directory).with_suffix("")) for path in found]
-        count = 0
+        count, mark = 0, None if other._opens(_MARK) else self.mark()
+        if mark is not None:
+            other._write_mark(mark)
         # The check comes last: until then the old master key is the one that is asked for.
         for name in (*names, _CHECK):
             if not other._opens(name):
@@ -184,7 +223,7 @@ class DirectoryKeyRing:
             raise failure_of(error, f"wrapping key {name} in {self._directory} anew") from None
 
     def _path(self, name: str) -> Path:
-        return self._directory / (name if name == _CHECK else f"{name}.key")
+        return self._directory / (name if name in {_CHECK, _MARK} else f"{name}.key")
 
     def _tombstone(self, name: str) -> Path:
         return self._directory / f"{name}.destroyed"

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConsentWithdrawn, StateConflict
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
+from hushmeter.model.ledger import GENESIS, LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.model.release import Release, ReleaseKey
 from hushmeter.model.time import Window
@@ -152,6 +152,13 @@ def releases_page(
         .limit(limit)
     )
     return [(row.number, _release(row)) for row in connection.execute(chosen)]
+
+
+def ledger_head(connection: sa.Connection) -> tuple[int, bytes]:
+    """Sequence and hash of the newest entry; 0 and `GENESIS` where there is none."""
+    newest = sa.select(ledger.c.sequence, ledger.c.entry_hash).order_by(ledger.c.sequence.desc()).limit(1)
+    sequence, entry_hash = connection.execute(newest).one_or_none() or (0, GENESIS)
+    return sequence, entry_hash
 
 
 def ledger_page(connection: sa.Connection, from_sequence: int, limit: int) -> list[LedgerEntry]:

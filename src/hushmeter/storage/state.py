@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import DraftEntry, LedgerEntry, PrivacyBudget, Spending
+from hushmeter.model.ledger import DraftEntry, LedgerEntry, LedgerMark, PrivacyBudget, Spending
 from hushmeter.model.release import Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
@@ -205,6 +205,11 @@ class SqlStateStore:
                 return
             number, last = page[-1]
             after = (last.window_end_ms, number)
+
+    def ledger_head(self, deployment_id: str) -> LedgerMark:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return LedgerMark(deployment_id, *records.ledger_head(connection))
 
     def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
         """See `StateStore`; no transaction stays open between pages, however slowly they are read."""

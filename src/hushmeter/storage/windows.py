@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from hushmeter.errors import LedgerBroken, StateConflict, ensure
 from hushmeter.ledger.accountant import ensure_affordable
 from hushmeter.ledger.entries import period_of, spending_of
-from hushmeter.model.ledger import GENESIS, DraftEntry, LedgerEntry, PrivacyBudget, PrivacyLoss, Spending
+from hushmeter.model.ledger import DraftEntry, LedgerEntry, PrivacyBudget, PrivacyLoss, Spending
 from hushmeter.model.release import Release
 from hushmeter.model.states import WINDOW_TRANSITIONS, WindowEvent, WindowState, transition
 from hushmeter.model.time import Window, iso
 from hushmeter.ports import WindowRecord
+from hushmeter.storage.records import ledger_head
 from hushmeter.storage.release_payload import encode_vectors
 from hushmeter.storage.schema import kept_windows, ledger, releases, segments, view_text, windows
 
@@ -145,8 +146,7 @@ def charge(
         BudgetExhausted: the period's charges and this one exceed the budget.
         InvariantError: an entry does not say that it spends what it does, in the period that pays.
     """
-    newest = sa.select(ledger.c.sequence, ledger.c.entry_hash).order_by(ledger.c.sequence.desc()).limit(1)
-    sequence, previous = connection.execute(newest).one_or_none() or (0, GENESIS)
+    sequence, previous = ledger_head(connection)
     already = spent(connection, period_start_ms)
     frees = f"when the period from {iso(period_start_ms)} has ended,"
     ensure_affordable(window, already, [e.spending for e in entries], budget, frees)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hushmeter.errors import InvariantError, KeyGone, SegmentLost, ensure
+from hushmeter.model.ledger import LedgerMark
 from hushmeter.model.report import ReportBatch
 from hushmeter.ports import KeyRing
 from hushmeter.storage.frames import bucket_numbers
@@ -22,6 +23,7 @@ class MemoryKeyRing:
     def __init__(self) -> None:
         self._keys: dict[str, bytes] = {}
         self._destroyed: set[str] = set()
+        self._mark: LedgerMark | None = None
         self._lock = threading.Lock()
 
     def get(self, name: str) -> bytes:
@@ -43,6 +45,17 @@ class MemoryKeyRing:
         with self._lock:
             self._destroyed.add(name)
             self._keys.pop(name, None)
+
+    def mark(self) -> LedgerMark | None:
+        """See `KeyRing.mark`."""
+        return self._mark
+
+    def move_mark(self, mark: LedgerMark) -> None:
+        """See `KeyRing.move_mark`."""
+        with self._lock:
+            before = self._mark
+            if before is None or before.deployment_id != mark.deployment_id or before.sequence < mark.sequence:
+                self._mark = mark
 
     def periods(self) -> tuple[int, ...]:
         """See `KeyRing.periods`."""
