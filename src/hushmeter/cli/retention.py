@@ -50,6 +50,9 @@ def retention(
         ]
         typer.echo(json.dumps(rows, indent=1))
         return
+    if not found:
+        typer.echo("No raw data exists now.")
+        return
     table = Table(title="Raw data that exists now", box=box.SIMPLE, caption="dies: or once the windows over it have ended")
     for column in ("what", "which", "count", "bytes", "dies"):
         table.add_column(column, justify="right" if column in {"count", "bytes"} else "left")
