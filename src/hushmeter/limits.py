@@ -106,6 +106,8 @@ SOURCE_MAX_LENGTH = 32
 CREDENTIALS_MAX = 1_000
 """Credentials that are not revoked; workers hold them in memory."""
 CREDENTIAL_LIFETIME_MAX_DAYS = 3_660
+UNIT_TOKEN_MAX_BYTES = 64
+"""A longer one is none, and is not kept."""
 UNIT_TOKEN_LIFETIME_MAX_S = 366 * 86_400
 UNIT_TOKEN_LIFETIME_DEFAULT_S = 30 * 86_400
 UNITS_TRACKED_MAX = 100_000

@@ -37,9 +37,6 @@ METHODS: Final = {_PACKAGE + name: roles | {Role.OPERATOR} for name, roles in _T
 OPEN_PREFIX: Final = "/grpc.health.v1.Health/"
 """Methods that need no credential: load balancers ask them."""
 
-QUERIES_PREFIX: Final = "/hushmeter.api.query.v1.QueryService/"
-"""Methods whose calls stand in the access log."""
-
 
 def roles_of(method: str) -> frozenset[Role]:
     """The roles that may call a method, given by its full name such as `/package.Service/Method`."""
