@@ -80,7 +80,7 @@ class IntakeWorker:
             self._register.given_since,
             lambda period, subjects: pseudonyms_of(self._period_key(period), subjects),
             partial(invalid_among, context.keys.get_or_create(KEY_NAME)) if self.rules.unit_tokens else None,
-            lambda subjects: self._rates.over(subjects, context.clock.monotonic_s()) if self._rates else (),
+            self._over_limit,
         )
 
     async def start(self) -> None:
@@ -248,6 +248,9 @@ class IntakeWorker:
         if (admission.reasons == RejectionReason.NO_CONSENT).any() and self._follow():
             return admit(raw, self._door, now_ms)
         return admission
+
+    def _over_limit(self, subjects: Sequence[bytes]) -> Sequence[int]:
+        return () if self._rates is None else self._rates.over(subjects, self._context.clock.monotonic_s())
 
     def _outcome(self, admission: Admission, first: int, last: int, now_ms: int) -> Outcome:
         rejections = rejections_of(admission, first, last, self._door)
