@@ -70,7 +70,9 @@ class UnitRates:
         for index, unit in enumerate(units):
             full_at = judged.get(unit)
             if full_at is None:
-                full_at = max(known(unit, now_s), now_s)
+                full_at = known(unit, now_s)
+                if full_at < now_s:
+                    full_at = now_s
             full_at += step
             if full_at > most:
                 refused.append(index)
