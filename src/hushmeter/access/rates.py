@@ -71,8 +71,7 @@ class UnitRates:
             full_at = judged.get(unit)
             if full_at is None:
                 full_at = known(unit, now_s)
-                if full_at < now_s:
-                    full_at = now_s
+                full_at = max(full_at, now_s)
             full_at += step
             if full_at > most:
                 refused.append(index)
