@@ -56,6 +56,27 @@ class Overloaded(Refusal):
     """More is waiting than may wait; nothing was taken, and the caller may try again in a moment."""
 
 
+class Unauthenticated(Refusal):
+    """Whoever calls did not prove who they are."""
+
+
+class Forbidden(Refusal):
+    """Whoever calls may not have this."""
+
+
+class RateLimited(Overloaded):
+    """One caller sends more than one caller may; others are not affected.
+
+    Args:
+        message: what the limit is.
+        retry_after_s: when to try again.
+    """
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class MalformedMessage(Refusal):
     """The bytes of a message are not what its schema says, or it is larger than allowed."""
 

@@ -102,6 +102,21 @@ TEXT_HASH_MAX_BYTES = 64
 LOCALE_MAX_LENGTH = 35
 SOURCE_MAX_LENGTH = 32
 
+# Access.
+CREDENTIALS_MAX = 1_000
+"""Credentials that are not revoked; workers hold them in memory."""
+CREDENTIAL_LIFETIME_MAX_DAYS = 3_660
+UNIT_TOKEN_MAX_BYTES = 64
+"""A longer one is none, and is not kept."""
+UNIT_TOKEN_LIFETIME_MAX_S = 366 * 86_400
+UNIT_TOKEN_LIFETIME_DEFAULT_S = 30 * 86_400
+UNITS_TRACKED_MAX = 100_000
+"""Units whose rate a worker remembers; beyond it those that owe least are forgotten, to their favour."""
+CREDENTIALS_FOLLOWED_S = 1.0
+"""How often a worker looks whether credentials have changed."""
+CREDENTIALS_STALE_S = 10.0
+"""A worker that could not look for so long admits nobody."""
+
 # Queries.
 RELEASES_PER_ANSWER_MESSAGE = 8
 LEDGER_ENTRIES_PER_ANSWER_MESSAGE = 500

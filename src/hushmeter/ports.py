@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
 
+from hushmeter.access.credentials import Access, Credential
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import (
@@ -116,7 +117,7 @@ class Mechanisms(Protocol):
 
 
 class Keys(Protocol):
-    """Keys by name: `deployment`, `data/<storage window start>`, `period/<period start>`."""
+    """Keys by name: `deployment`, `unit-tokens`, `data/<storage window start>`, `period/<period start>`."""
 
     def get(self, name: str) -> bytes:
         """The 32-byte key of that name.
@@ -343,6 +344,27 @@ class StateStore(Protocol):
 
     def decisions_after(self, sequence: int) -> tuple[int, tuple[Decision, ...]]:
         """The newest sequence number, and the decisions after one, in order."""
+
+    # Access.
+    def add_credential(self, added: Credential) -> None:
+        """Records a credential.
+
+        Raises:
+            StateConflict: there is one of that id.
+            ConfigError: there are as many as may be.
+        """
+
+    def credentials(self, known: int = 0) -> tuple[int, tuple[Credential, ...]]:
+        """How often credentials have changed so far, and all of them, revoked ones too, unless that number is `known`."""
+
+    def revoke_credential(self, credential_id: str, now_ms: int) -> bool:
+        """Revokes a credential for good, and says whether there is one of that id."""
+
+    def record_access(self, taken: Access) -> None:
+        """Appends one line to the access log."""
+
+    def access_log(self, after: int = 0) -> Iterator[tuple[int, Access]]:
+        """Numbered lines of the access log after a number, in order."""
 
     # Reading.
     def releases(

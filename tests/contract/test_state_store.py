@@ -15,9 +15,12 @@ import pytest
 import sqlalchemy as sa
 
 from hushmeter import limits
+from hushmeter.access.credentials import Access, Credential
+from hushmeter.access.roles import Role
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import (
     BudgetExhausted,
+    ConfigError,
     ConsentWithdrawn,
     InvariantError,
     LeaseLost,
@@ -760,3 +763,52 @@ def test_conforms() -> None:
     store = make()
     assert store.deployment() is None
     store.close()
+
+
+class TestAccess:
+    """Credentials and the access log."""
+
+    def test_credentials(self, store: SqlStateStore) -> None:
+        """Credentials come back as they were added, in order of creation, until they are read under their number."""
+        assert store.credentials() == (0, ())
+        one = Credential("a" * 16, "é one", Role.ANALYST, ("p", "q"), bytes(32), 7)
+        two = Credential("0" * 16, "", Role.OPERATOR, (), bytes(range(32)), 8, expires_at_ms=99)
+        store.add_credential(two)
+        store.add_credential(one)
+        assert store.credentials() == (2, (one, two))
+        assert store.credentials(known=2) == (2, ())
+        with pytest.raises(StateConflict):
+            store.add_credential(two)
+
+    def test_revoking(self, store: SqlStateStore) -> None:
+        """A revocation is a change, is there once, and keeps its first time."""
+        added = Credential("a" * 16, "one", Role.INGEST, (), bytes(32), 7)
+        store.add_credential(added)
+        assert not store.revoke_credential("b" * 16, 5)
+        assert store.credentials(known=1) == (1, ())
+        assert store.revoke_credential(added.credential_id, 50)
+        assert store.revoke_credential(added.credential_id, 60)
+        assert store.credentials(known=1) == (2, (dataclasses.replace(added, revoked_at_ms=50),))
+
+    def test_credentials_are_bounded(self, store: SqlStateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As many may be valid as `CREDENTIALS_MAX` says; one that is revoked makes room."""
+        monkeypatch.setattr(limits, "CREDENTIALS_MAX", 2)
+        made = [Credential(f"{i:016x}", "", Role.INGEST, (), bytes(32), i) for i in range(3)]
+        store.add_credential(made[0])
+        store.add_credential(made[1])
+        with pytest.raises(ConfigError, match="revoke"):
+            store.add_credential(made[2])
+        store.revoke_credential(made[0].credential_id, 5)
+        store.add_credential(made[2])
+
+    def test_access_log(self, store: SqlStateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lines are numbered from 1 in their order, and are read on from any of them, page by page."""
+        monkeypatch.setattr(state, "ACCESSES_PER_PAGE", 2)
+        store.add_credential(Credential("a" * 16, "one", Role.INGEST, (), bytes(32), 7))
+        lines = [Access("a" * 16, f"m{i}", i, ("p",) * (i % 2), "no" * (i % 3)) for i in range(5)]
+        for line in lines:
+            store.record_access(line)
+        assert list(store.access_log()) == list(enumerate(lines, 1))
+        assert list(store.access_log(after=3)) == list(enumerate(lines, 1))[3:]
+        with pytest.raises(InvariantError):
+            store.record_access(Access("b" * 16, "m", 0))

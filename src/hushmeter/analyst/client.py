@@ -12,6 +12,7 @@ import pyarrow as pa
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.query.v1 import query_pb2_grpc
 from hushmeter.api.release.v1.release_pb2 import Estimate, Release
+from hushmeter.channels import Access, open_channel
 
 Moment = dt.datetime | int | None
 MESSAGE_MAX_BYTES = 64 * 2**20
@@ -47,6 +48,7 @@ _NUMBERS = (
     ("release_id", pa.int64()),
     ("rolled_up_from", pa.int32()),
     ("max_windows", pa.int32()),
+    ("purposes", pa.dictionary(pa.int32(), pa.string())),
 )
 
 
@@ -55,14 +57,18 @@ class AnalystClient:
 
     Args:
         target: `host:port`.
-        credentials: of the channel; None for plain text, which belongs on a loopback address alone.
+        credentials: of the channel; None for what `access` says.
+        access: certificates, and the credential, of role `analyst`; the environment's HUSHMETER_CREDENTIAL by default.
+
+    Raises:
+        ConfigError: a file cannot be used, or a credential would be sent in plain text to another machine.
     """
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(
+        self, target: str, credentials: grpc.ChannelCredentials | None = None, *, access: Access | None = None
+    ) -> None:
         options = [("grpc.max_receive_message_length", MESSAGE_MAX_BYTES)]
-        self._channel = (
-            grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
-        )
+        self._channel = open_channel(target, access, credentials, options)
         self._stub = query_pb2_grpc.QueryServiceStub(self._channel)
 
     def __enter__(self) -> AnalystClient:
@@ -105,7 +111,7 @@ class AnalystClient:
             is called as another column is, such as that of `capped`), statistic, component, value, noise_std, interval_low,
             interval_high, unit, selected, consistent_value, consistent_std, consistent_low, consistent_high,
             consistent_as_of (null where no identity between views is exact), rho, epsilon, delta, completeness,
-            plan_version, release_id, rolled_up_from, max_windows.
+            plan_version, release_id, rolled_up_from, max_windows, purposes (with commas).
 
         Raises:
             grpc.RpcError: the question is refused; its details say what to ask instead.
@@ -149,6 +155,7 @@ def table_of(releases: Iterable[Release]) -> pa.Table:
             release.release_id,
             release.rolled_up_from,
             release.max_windows,
+            ", ".join(release.purposes),
         )
         rows.extend(
             (

@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
+from hushmeter.channels import Access
 from hushmeter.cli import printing
+from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.ports import StateStore
@@ -22,14 +24,24 @@ Target = Annotated[str, typer.Option(help="host:port of a running service, where
 
 
 @app.command()
-def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: int = 20, as_json: bool = False) -> None:
+def show(
+    state_dir: StateDir = None,
+    target: Target = "127.0.0.1:50551",
+    limit: int = 20,
+    as_json: bool = False,
+    ca_file: CaFile = None,
+    client_certificate: ClientCertificate = None,
+    client_key: ClientKey = None,
+    credential_file: CredentialFile = None,
+) -> None:
     """Print the newest entries, or every entry as a line of JSON."""
     from collections import deque
 
     from rich import box
     from rich.table import Table
 
-    entries = _entries(state_dir, target)
+    access = Access(ca_file, client_certificate, client_key, credential_file)
+    entries = _entries(state_dir, target, access)
     if as_json:
         for entry in entries:
             fields = {"sequence": entry.sequence, "entry_hash": entry.entry_hash.hex(), **entry.fields}
@@ -57,7 +69,14 @@ def show(state_dir: StateDir = None, target: Target = "127.0.0.1:50551", limit: 
 
 
 @app.command()
-def verify(state_dir: StateDir = None, target: Target = "127.0.0.1:50551") -> None:
+def verify(
+    state_dir: StateDir = None,
+    target: Target = "127.0.0.1:50551",
+    ca_file: CaFile = None,
+    client_certificate: ClientCertificate = None,
+    client_key: ClientKey = None,
+    credential_file: CredentialFile = None,
+) -> None:
     """Check the hash chain and that no period has spent more than its budget; exit status 1 where either fails."""
     from hushmeter.errors import LedgerBroken
     from hushmeter.ledger.accountant import epsilon_and_delta, span_costs
@@ -65,9 +84,10 @@ def verify(state_dir: StateDir = None, target: Target = "127.0.0.1:50551") -> No
     from hushmeter.model.time import Span, iso
     from hushmeter.noise.opendp import OpenDPMechanisms
 
+    access = Access(ca_file, client_certificate, client_key, credential_file)
     try:
-        summary = verify_chain(_entries(state_dir, target))
-        budget, period = _budget(state_dir, target)
+        summary = verify_chain(_entries(state_dir, target, access))
+        budget, period = _budget(state_dir, target, access)
         verify_budget(summary, budget)
     except LedgerBroken as error:
         typer.echo(f"the ledger does not hold: {error}", err=True)
@@ -93,7 +113,7 @@ def _store(state_dir: Path) -> StateStore:
     return SqlStateStore.open(f"sqlite:///{(state_dir / 'state.db').absolute()}")
 
 
-def _budget(state_dir: Path | None, target: str) -> tuple[PrivacyBudget, str]:
+def _budget(state_dir: Path | None, target: str, access: Access) -> tuple[PrivacyBudget, str]:
     """The budget of a period, and the period."""
     from hushmeter.errors import ConfigError
 
@@ -113,13 +133,13 @@ def _budget(state_dir: Path | None, target: str) -> tuple[PrivacyBudget, str]:
         return deployment.budget, plan.privacy.period.name
     from hushmeter.analyst import AnalystClient
 
-    with AnalystClient(target) as client:
+    with AnalystClient(target, access=access) as client:
         stated = client.metrics().budget
     loss = PrivacyLoss(Fraction(stated.amount), Fraction(stated.selection_delta))
     return PrivacyBudget(stated.epsilon, stated.delta, Currency(stated.currency), loss), stated.period
 
 
-def _entries(state_dir: Path | None, target: str) -> Iterator[LedgerEntry]:
+def _entries(state_dir: Path | None, target: str, access: Access) -> Iterator[LedgerEntry]:
     if state_dir is not None:
         store = _store(state_dir)
         try:
@@ -133,7 +153,7 @@ def _entries(state_dir: Path | None, target: str) -> Iterator[LedgerEntry]:
     from hushmeter.errors import ConfigError
 
     try:
-        with AnalystClient(target) as client:
+        with AnalystClient(target, access=access) as client:
             for e in client.ledger():
                 yield LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
     except grpc.RpcError as error:

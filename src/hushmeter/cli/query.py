@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import grpc
 import typer
 
+from hushmeter.channels import Access
 from hushmeter.cli import printing
+from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile
 from hushmeter.errors import QueryRefused
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _ONLY_IN_DATA = frozenset(
     {"metric", "resolution", "window_end", "plan_version", "rolled_up_from", "rho", "delta", "release_id", "completeness"}
     | {"max_windows", "consistent_value", "consistent_std", "consistent_low", "consistent_high", "consistent_as_of"}
+    | {"purposes"}
 )
 _ALWAYS = frozenset({"window_start", "statistic", "value", "noise_std", "interval_low", "interval_high", "epsilon"})
 """Columns that are printed also where all of their cells are zero; others are left out where they say nothing."""
@@ -49,11 +52,15 @@ def query(
     output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
     target: Annotated[str, typer.Option(help="host:port of the service.")] = "127.0.0.1:50551",
+    ca_file: CaFile = None,
+    client_certificate: ClientCertificate = None,
+    client_key: ClientKey = None,
+    credential_file: CredentialFile = None,
 ) -> None:
     """Ask a running service for private statistics."""
     from hushmeter.analyst import AnalystClient
 
-    with AnalystClient(target) as client:
+    with AnalystClient(target, access=Access(ca_file, client_certificate, client_key, credential_file)) as client:
         try:
             if not metric:
                 _list_metrics(client)

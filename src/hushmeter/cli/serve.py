@@ -19,6 +19,13 @@ def serve(
     sealers: Annotated[
         int | None, typer.Option(help="Processes that seal one large window; one a core by default.")
     ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file: the service's certificate chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file: its private key, mode 0600.")] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option(help="PEM file: clients need a certificate of these.")] = None,
+    plain: Annotated[
+        bool,
+        typer.Option("--i-accept-that-anyone-on-the-network-can-read-everything", help="Let plain text out."),
+    ] = False,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
     """Serve: take reports in, seal windows at their deadlines, answer queries. Loopback only by default."""
@@ -28,6 +35,7 @@ def serve(
     from hushmeter.service.founding import open_context, read_plan_file
     from hushmeter.service.logs import configure_logs
     from hushmeter.service.supervisor import Supervisor
+    from hushmeter.service.tls import read_tls
 
     chosen = read_config(
         config,
@@ -39,12 +47,18 @@ def serve(
             "metrics": metrics,
             "workers": workers,
             "sealers": sealers,
+            "tls_certificate": tls_certificate,
+            "tls_key": tls_key,
+            "tls_client_ca": tls_client_ca,
+            "i_accept_that_anyone_on_the_network_can_read_everything": plain or None,
             "log_format": log_format,
         },
     )
     configure_logs(chosen.log_format)
     plan_text = read_plan_file(chosen.plan) if chosen.plan is not None else None
     clock = SystemClock()
+    # Before anything is founded or started; each worker reads them again.
+    read_tls(chosen, clock.now_ms())
     context = open_context(chosen, clock, OpenDPMechanisms(), plan_text)
     name, version = context.plan.name, context.plan.version
     context.store.close()

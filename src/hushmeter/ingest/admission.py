@@ -6,7 +6,7 @@ Pure: the clock's reading, consent and keys come in as values and functions. Not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,14 @@ _TEXTS = {
         f"the interval ends more than {limits.CLOCK_SKEW_MAX_MS // 1000} s after the server's clock; "
         "correct the client's clock by server_time_ms"
     ),
+    RejectionReason.BAD_UNIT_TOKEN: (
+        "unit_token is missing, expired, damaged, or another unit's; fetch a new one for this unit with "
+        "ConsentService.IssueUnitToken and send the report again"
+    ),
+    RejectionReason.RATE_LIMITED: (
+        "the unit sends more reports than one unit may in a minute; send the report again unchanged after retry_after_ms, "
+        "and report longer intervals"
+    ),
     RejectionReason.UNKNOWN_PLAN_VERSION: "plan version unknown; the version in force is {version}: call GetPlan",
     RejectionReason.UNKNOWN_SERIES: "a series number that plan version {version} does not have; call GetPlan",
     RejectionReason.EXPIRED_METRIC: "a metric in the report has passed the expiry date in the plan; stop sending it",
@@ -53,6 +61,14 @@ _TEXTS = {
 }
 
 
+RATE_RETRY_MS = 60_000
+"""After a minute of silence a unit may send its whole allowance again."""
+
+
+def _none_over(_subjects: Sequence[bytes]) -> Sequence[int]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """What admission knows besides the reports.
@@ -63,6 +79,10 @@ class Door:
         subjects: from unit ids to their subjects.
         given_since: from subjects to since when each allows each purpose.
         pseudonyms: from a period's start and subjects to their pseudonyms in that period.
+        bad_unit_tokens: from unit ids, their tokens by index and the time to the indices of those whose token is not their
+            own or does not hold; None where no token is asked for.
+        over_limit: from the subjects of reports that would be admitted, in order of arrival, to the indices of those that
+            are more than their own unit may send now (P1).
     """
 
     columns: PlanColumns
@@ -70,6 +90,8 @@ class Door:
     subjects: Callable[[Sequence[bytes]], list[bytes]]
     given_since: Callable[[Sequence[bytes]], list[tuple[int, ...]]]
     pseudonyms: Callable[[int, Sequence[bytes]], list[bytes]]
+    bad_unit_tokens: Callable[[Sequence[bytes], Mapping[int, bytes], int], Sequence[int]] | None = None
+    over_limit: Callable[[Sequence[bytes]], Sequence[int]] = _none_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +136,10 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
 
     _reject(reasons, np.isin(np.arange(len(raw)), list(malformed)), RejectionReason.MALFORMED)
     _reject(reasons, _bad_unit_ids(raw.unit_ids), RejectionReason.BAD_UNIT_ID)
+    if door.bad_unit_tokens is not None:
+        # Before all that depends on what the unit has decided: only its own token opens that answer (R3).
+        strangers = door.bad_unit_tokens(raw.unit_ids, raw.unit_tokens, now_ms)
+        _reject(reasons, _any_of(np.array(strangers, np.int64), len(raw)), RejectionReason.BAD_UNIT_TOKEN)
     _reject(reasons, lengths > limits.POINTS_PER_REPORT_MAX, RejectionReason.TOO_LARGE)
     sane = (start >= 0) & (start < end) & (end - np.maximum(start, 0) <= plan.coarsest.span.length_ms)
     _reject(reasons, ~sane, RejectionReason.BAD_INTERVAL)
@@ -150,7 +176,8 @@ def rejections_of(admission: Admission, first: int, last: int, door: Door) -> Se
         if count < limits.REJECTION_MESSAGES_MAX:
             text = admission.malformed[first + int(index)] if reason is RejectionReason.MALFORMED else _TEXTS[reason]
             text = text if reason is RejectionReason.MALFORMED else text.format(**words)
-        rejections.append(Rejection(int(index), reason, text))
+        retry_after_ms = RATE_RETRY_MS if reason is RejectionReason.RATE_LIMITED else 0
+        rejections.append(Rejection(int(index), reason, text, retry_after_ms))
     return rejections
 
 
@@ -217,14 +244,19 @@ def _windows(door: Door, start: Int64, end: Int64, now_ms: int) -> tuple[Bool, B
 
 
 def _consenting(raw: RawReports, door: Door, reasons: Int64, needs: Bool, start: Int64) -> tuple[Int64, list[bytes]]:
-    """Rejects reports without consent (P8); returns the indices of those that are left, and their subjects."""
+    """Rejects reports without consent (P8) and over their unit's limit; returns the others' indices, and subjects."""
     left = np.flatnonzero(reasons == 0)
     subjects = door.subjects(_those(raw.unit_ids, left))
     since = np.array(door.given_since(subjects), np.int64).reshape(len(left), needs.shape[1])
     refused = (needs[left] & (since > start[left][:, None])).any(axis=1)
     reasons[left[refused]] = RejectionReason.NO_CONSENT
     agreed = np.flatnonzero(~refused)
-    return left[agreed], list(_those(subjects, agreed))
+    kept = list(_those(subjects, agreed))
+    if over := door.over_limit(kept):
+        reasons[left[agreed[list(over)]]] = RejectionReason.RATE_LIMITED
+        within = np.delete(np.arange(len(kept)), over)
+        agreed, kept = agreed[within], list(_those(kept, within))
+    return left[agreed], kept
 
 
 def _those(items: Sequence[bytes], indices: Int64) -> Sequence[bytes]:

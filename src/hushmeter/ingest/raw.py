@@ -31,6 +31,7 @@ class SentReports:
         series, values, numbers: packed columns of each report, little-endian: uint32, int64 and, or empty, uint32 of its
             points' tokens; empty where the report is malformed.
         tables: a report's tokens, where it has any, by index.
+        unit_tokens: by index, where a report has one and somebody will read it.
         malformed: index to what is wrong with the bytes of a report.
     """
 
@@ -40,6 +41,7 @@ class SentReports:
     numbers: list[bytes] = field(default_factory=list)
     tables: dict[int, list[bytes]] = field(default_factory=dict)
     malformed: dict[int, str] = field(default_factory=dict)
+    unit_tokens: dict[int, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,6 +73,7 @@ class RawReports:
         tokens: the distinct tokens of all reports, not judged; `NO_TEXT` for one that is longer than any plan allows, and
             for one that its report's table does not hold.
         token_numbers: uint32[m], 0 where a point has no token, else 1 + its index in `tokens`; left out, all are 0.
+        unit_tokens: by index, as sent; left out where nobody reads them.
     """
 
     report_ids: Sequence[bytes]
@@ -84,6 +87,7 @@ class RawReports:
     values: Int64
     tokens: tuple[bytes, ...] = ()
     token_numbers: UInt32 = field(default_factory=no_token_numbers)
+    unit_tokens: Mapping[int, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.report_ids)
@@ -105,6 +109,9 @@ class RawReports:
         tables = {
             start + i: table for sent, start in zip(messages, starts, strict=False) for i, table in sent.tables.items()
         }
+        unit_tokens = {
+            start + i: token for sent, start in zip(messages, starts, strict=False) for i, token in sent.unit_tokens.items()
+        }
         series, values, numbers = (
             [column for sent in messages for column in columns(sent)]
             for columns in (attrgetter("series"), attrgetter("values"), attrgetter("numbers"))
@@ -125,6 +132,7 @@ class RawReports:
             np.frombuffer(b"".join(values), "<i8").astype(np.int64, copy=False),
             tokens,
             token_numbers,
+            unit_tokens,
         )
 
 

@@ -39,6 +39,8 @@ class RejectionReason(IntEnum):
     NO_CONSENT = 10
     EXPIRED_METRIC = 11
     BAD_TOKEN = 12
+    BAD_UNIT_TOKEN = 13
+    RATE_LIMITED = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,13 @@ class Rejection:
         index: of the report in its message.
         reason: from the closed set.
         message: what was wrong, what is allowed, what to do; never a unit id, a token or a value of the report.
+        retry_after_ms: when the same report may be sent again; 0 where that would not help.
     """
 
     index: int
     reason: RejectionReason
     message: str
+    retry_after_ms: int = 0
 
 
 def pairs_of(blobs: Sequence[bytes]) -> UInt64:

@@ -14,6 +14,7 @@ from hushmeter.api.consent.v1 import consent_pb2, consent_pb2_grpc
 from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.ingest.v1 import ingest_pb2_grpc
 from hushmeter.api.report.v1.report_pb2 import Report
+from hushmeter.channels import Access, open_channel
 from hushmeter.sdk.recorder import Recorder
 
 T = TypeVar("T")
@@ -40,13 +41,30 @@ class IngestClient:
 
     Args:
         target: `host:port`.
-        credentials: of the channel; None for plain text, which belongs on a loopback address alone.
+        credentials: of the channel; None for what `access` says.
+        access: certificates, and the credential, of role `ingest`; the environment's HUSHMETER_CREDENTIAL by default.
+        consent_access: likewise of role `consent`, for decisions and unit tokens; as `access` by default, which is enough
+            where no credentials are asked for.
+        unit_tokens: from a unit's id to its signed token, where the deployment asks for them.
+
+    Raises:
+        ConfigError: a file cannot be used, or a credential would be sent in plain text to another machine.
     """
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
-        self._channel = grpc.secure_channel(target, credentials) if credentials else grpc.insecure_channel(target)
+    def __init__(
+        self,
+        target: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        *,
+        access: Access | None = None,
+        consent_access: Access | None = None,
+        unit_tokens: Callable[[str], bytes] | None = None,
+    ) -> None:
+        self._channel = open_channel(target, access, credentials)
+        self._consent_channel = open_channel(target, consent_access, credentials) if consent_access else self._channel
         self._ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)
-        self._consent = consent_pb2_grpc.ConsentServiceStub(self._channel)
+        self._consent = consent_pb2_grpc.ConsentServiceStub(self._consent_channel)
+        self._token_of = unit_tokens
         self.clock_offset_ms = 0
         """What to add to the client's clock to have the server's, as of the last answer."""
 
@@ -59,6 +77,7 @@ class IngestClient:
     def close(self) -> None:
         """Closes the connection."""
         self._channel.close()
+        self._consent_channel.close()
 
     def plan(self) -> pb.PlanDescription:
         """The telemetry plan in force."""
@@ -74,7 +93,7 @@ class IngestClient:
 
     def consent(self, unit_id: str) -> dict[str, bool]:
         """What a unit has decided, by purpose; what it has not been asked is not given."""
-        request = consent_pb2.GetConsentRequest(unit_id=unit_id)
+        request = consent_pb2.GetConsentRequest(unit_id=unit_id, unit_token=self._token(unit_id))
         answer = self._try(lambda: self._consent.GetConsent(request, timeout=TIMEOUT_S))
         return {state.purpose: state.given for state in answer.states}
 
@@ -84,6 +103,7 @@ class IngestClient:
         """Tells a unit's decisions and returns what binds now."""
         request = consent_pb2.SetConsentRequest(
             unit_id=unit_id,
+            unit_token=self._token(unit_id),
             decisions=[
                 consent_pb2.Decision(purpose=p, given=given, text_hash=text_hash, locale=locale, source=source)
                 for p, given in decisions.items()
@@ -92,9 +112,17 @@ class IngestClient:
         answer = self._try(lambda: self._consent.SetConsent(request, timeout=TIMEOUT_S))
         return {state.purpose: state.given for state in answer.states}
 
+    def issue_unit_token(self, unit_id: str, lifetime_s: int = 0) -> consent_pb2.IssueUnitTokenResponse:
+        """Asks for a signed token of a unit, for so many seconds (30 days by default); for an application's own backend."""
+        request = consent_pb2.IssueUnitTokenRequest(unit_id=unit_id, lifetime_s=lifetime_s)
+        answer: consent_pb2.IssueUnitTokenResponse = self._try(
+            lambda: self._consent.IssueUnitToken(request, timeout=TIMEOUT_S)
+        )
+        return answer
+
     def submit(self, reports: Iterable[Report]) -> pb.Acknowledgement:
         """Sends reports in one message; returns when those that were accepted are durable."""
-        request = pb.SubmitReportsRequest(reports=reports, sent_at_ms=_now_ms())
+        request = pb.SubmitReportsRequest(reports=self._signed(reports), sent_at_ms=_now_ms())
         answer = self._try(lambda: self._ingest.SubmitReports(request, timeout=TIMEOUT_S))
         self._correct(answer.acknowledgement.server_time_ms)
         acknowledgement: pb.Acknowledgement = answer.acknowledgement
@@ -102,7 +130,7 @@ class IngestClient:
 
     def validate(self, reports: Iterable[Report]) -> pb.Acknowledgement:
         """Asks what would become of reports; nothing is stored."""
-        request = pb.ValidateReportsRequest(reports=reports, sent_at_ms=_now_ms())
+        request = pb.ValidateReportsRequest(reports=self._signed(reports), sent_at_ms=_now_ms())
         answer = self._try(lambda: self._ingest.ValidateReports(request, timeout=TIMEOUT_S))
         acknowledgement: pb.Acknowledgement = answer.acknowledgement
         return acknowledgement
@@ -112,10 +140,21 @@ class IngestClient:
 
         A stream that breaks raises `grpc.RpcError`: send what was not acknowledged again, under the same report ids.
         """
-        requests = (pb.StreamReportsRequest(reports=reports, sent_at_ms=_now_ms()) for reports in messages)
+        requests = (pb.StreamReportsRequest(reports=self._signed(reports), sent_at_ms=_now_ms()) for reports in messages)
         for answer in self._ingest.StreamReports(requests):
             self._correct(answer.acknowledgement.server_time_ms)
             yield answer.acknowledgement
+
+    def _token(self, unit_id: str) -> bytes:
+        return self._token_of(unit_id) if self._token_of is not None else b""
+
+    def _signed(self, reports: Iterable[Report]) -> Iterable[Report]:
+        """The reports, each with its unit's token where tokens are known; sent again, it gets the token of that moment."""
+        if self._token_of is None:
+            return reports
+        for report in (kept := list(reports)):
+            report.unit_token = self._token_of(report.unit_id)
+        return kept
 
     def _correct(self, server_time_ms: int) -> None:
         self.clock_offset_ms = server_time_ms - _now_ms()

@@ -20,11 +20,13 @@ from hushmeter.runtime import collect_seldom, keep_freed, step_back
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
+from hushmeter.service.gate import Gate
 from hushmeter.service.logs import configure_logs
 from hushmeter.service.meters import Meters
 from hushmeter.service.sealer import Sealer
 from hushmeter.service.server import Server
 from hushmeter.service.supervisor import EXIT_REFUSED, READY_LINE
+from hushmeter.service.tls import read_tls
 from hushmeter.service.worker import IntakeWorker
 
 
@@ -66,8 +68,9 @@ async def _run_worker(context: Context, meters: Meters, config: Config) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     _when_orphaned(lambda: loop.call_soon_threadsafe(stop.set))
-    worker = IntakeWorker(context, meters)
-    server = Server(context, worker, config.listen)
+    worker = IntakeWorker(context, meters, config.access_rules)
+    gate = Gate(context, meters, config.access_rules)
+    server = Server(context, worker, config.listen, gate, read_tls(config, context.clock.now_ms()))
     await worker.start()
     await server.start()
     keep_freed()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from hushmeter.errors import ConfigError
 from hushmeter.runtime import cores
+from hushmeter.service.rules import AccessRules
 
 WORKERS_MAX = 256
 
 
 def _cores() -> int:
     return min(cores(), WORKERS_MAX)
+
+
+def _word(value: object) -> object:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
 
 
 class Config(BaseModel):
@@ -31,6 +38,15 @@ class Config(BaseModel):
         metrics: host and port of the operators' metrics for Prometheus; empty for none.
         workers: ingest processes.
         sealers: processes that seal one large window side by side; as many as there are cores by default.
+        credentials: `required`, or `auto`: as soon as one was made, and wherever other machines can reach `listen`.
+        unit_tokens: `required` where each report and consent call proves whose it is with a signed token; asks for
+            credentials too. `off` by default.
+        messages_per_second, message_burst: of one credential, in one worker; 0 messages a second for no limit.
+        unit_reports_per_minute: of one unit, in one worker; 0 for no limit.
+        tls_certificate, tls_key: PEM files; the certificate's chain with the service's own first, and its private key,
+            which only its owner may read.
+        tls_client_ca: PEM file of authorities; where it is named, every client needs a certificate of theirs.
+        i_accept_that_anyone_on_the_network_can_read_everything: lets plain text leave this machine.
         log_format: how structured logs are written to standard error.
     """
 
@@ -44,6 +60,15 @@ class Config(BaseModel):
     metrics: Annotated[str, Field(pattern=r"^((\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})?$")] = "127.0.0.1:9464"
     workers: Annotated[int, Field(ge=1, le=WORKERS_MAX)] = 1
     sealers: Annotated[int, Field(ge=1, le=WORKERS_MAX)] = Field(default_factory=_cores)
+    credentials: Literal["auto", "required"] = "auto"
+    unit_tokens: Annotated[Literal["off", "required"], BeforeValidator(_word)] = "off"
+    messages_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10_000
+    message_burst: Annotated[int, Field(ge=1, le=10**9)] = 50_000
+    unit_reports_per_minute: Annotated[int, Field(ge=0, le=10**9)] = 6_000
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    i_accept_that_anyone_on_the_network_can_read_everything: bool = False
     log_format: Literal["console", "json"] = "console"
 
     @property
@@ -52,9 +77,29 @@ class Config(BaseModel):
         return self.keys_dir or self.state_dir / "keys"
 
     @property
+    def access_rules(self) -> AccessRules:
+        """What is asked of those who come in."""
+        return AccessRules(
+            credentials_required=self.credentials == "required" or not is_loopback(self.listen),
+            unit_tokens=self.unit_tokens == "required",
+            messages_per_s=self.messages_per_second,
+            message_burst=self.message_burst,
+            unit_reports_per_minute=self.unit_reports_per_minute,
+        )
+
+    @property
     def database_url(self) -> str:
         """The state store, as SQLAlchemy names it."""
         return f"sqlite:///{self.state_dir.absolute() / 'state.db'}"
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether an address is of this machine alone; a name counts only where it is `localhost`."""
+    host, _ = split_address(listen)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_config(path: Path | None, overrides: dict[str, object]) -> Config:

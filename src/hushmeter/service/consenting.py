@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import grpc
 
 from hushmeter import limits
+from hushmeter.access.unit_tokens import KEY_NAME, is_valid, issue
 from hushmeter.api.consent.v1 import consent_pb2 as pb
-from hushmeter.errors import ConsentRefused
+from hushmeter.errors import ConsentRefused, MalformedMessage, Unauthenticated
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.service.context import Context
 from hushmeter.service.statuses import unary
@@ -30,6 +32,7 @@ class ConsentService:
     def __init__(self, context: Context, worker: IntakeWorker) -> None:
         self._context = context
         self._worker = worker
+        self._key: bytes | None = None
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
@@ -38,19 +41,47 @@ class ConsentService:
             {
                 "SetConsent": unary(self.set_consent, pb.SetConsentRequest, pb.SetConsentResponse),
                 "GetConsent": unary(self.get_consent, pb.GetConsentRequest, pb.GetConsentResponse),
+                "IssueUnitToken": unary(self.issue_unit_token, pb.IssueUnitTokenRequest, pb.IssueUnitTokenResponse),
             },
         )
 
     async def set_consent(self, request: pb.SetConsentRequest) -> pb.SetConsentResponse:
         """Records decisions; they bind from the answer on."""
-        unit_id = _checked_unit(request.unit_id)
+        unit_id = await self._own(request.unit_id, request.unit_token)
         decisions = self._checked(request.decisions)
         states, received_at_ms = await self._worker.decide(unit_id, decisions)
         return pb.SetConsentResponse(states=_states(states), received_at_ms=received_at_ms)
 
     async def get_consent(self, request: pb.GetConsentRequest) -> pb.GetConsentResponse:
         """Reads a unit's decisions as they bind now."""
-        return pb.GetConsentResponse(states=_states(await self._worker.consent_of(_checked_unit(request.unit_id))))
+        unit_id = await self._own(request.unit_id, request.unit_token)
+        return pb.GetConsentResponse(states=_states(await self._worker.consent_of(unit_id)))
+
+    async def issue_unit_token(self, request: pb.IssueUnitTokenRequest) -> pb.IssueUnitTokenResponse:
+        """Signs a token of one unit."""
+        unit_id, lifetime_s = _checked_unit(request.unit_id), request.lifetime_s or limits.UNIT_TOKEN_LIFETIME_DEFAULT_S
+        if not 1 <= lifetime_s <= limits.UNIT_TOKEN_LIFETIME_MAX_S:
+            raise MalformedMessage(f"lifetime_s is {lifetime_s}; it must be 1 to {limits.UNIT_TOKEN_LIFETIME_MAX_S}")
+        expires_ms = self._context.clock.now_ms() + 1000 * lifetime_s
+        token = issue(await self._token_key(), unit_id, expires_ms)
+        return pb.IssueUnitTokenResponse(unit_token=token, expires_ms=expires_ms)
+
+    async def _own(self, unit_id: str, token: bytes) -> bytes:
+        """The unit's id, which its token proves where tokens are asked for (R3)."""
+        raw = _checked_unit(unit_id)
+        if self._worker.rules.unit_tokens:
+            now_ms = self._context.clock.now_ms()
+            if not is_valid(await self._token_key(), raw, token, now_ms):
+                raise Unauthenticated(
+                    "unit_token is missing, expired, damaged, or another unit's; fetch a new one for this unit with "
+                    "ConsentService.IssueUnitToken and ask again"
+                )
+        return raw
+
+    async def _token_key(self) -> bytes:
+        if self._key is None:
+            self._key = await asyncio.to_thread(self._context.keys.get_or_create, KEY_NAME)
+        return self._key
 
     def _checked(self, decisions: Iterable[pb.Decision]) -> list[Decision]:
         known = self._context.plan.purpose_names

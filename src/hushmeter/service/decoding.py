@@ -16,11 +16,12 @@ from hushmeter.ingest.raw import NAMED_BY_NO_POINT, SentReports
 _PACKED = frozenset({Report.SERIES_FIELD_NUMBER, Report.VALUE_FIELD_NUMBER, Report.POINT_TOKEN_FIELD_NUMBER})
 
 
-def decode_reports(message: bytes) -> SentReports:
+def decode_reports(message: bytes, *, unit_tokens: bool = False) -> SentReports:
     """Decodes a message that carries reports.
 
     Args:
         message: bytes of a SubmitReportsRequest, StreamReportsRequest or ValidateReportsRequest.
+        unit_tokens: whether somebody will read them.
 
     Returns:
         Its reports; one whose own columns do not fit together is marked malformed, the others are whole.
@@ -52,6 +53,8 @@ def decode_reports(message: bytes) -> SentReports:
         sent.series.append(series)
         sent.values.append(values)
         sent.numbers.append(numbers)
+        if unit_tokens and len(report.unit_token) <= limits.UNIT_TOKEN_MAX_BYTES:
+            sent.unit_tokens[index] = report.unit_token
         sent.rows.append(
             (report.report_id, report.unit_id, report.interval_start_ms, report.interval_end_ms, report.plan_version)
         )

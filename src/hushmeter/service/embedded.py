@@ -10,9 +10,12 @@ from types import TracebackType
 
 from hushmeter.errors import ConfigError
 from hushmeter.service.context import Context
+from hushmeter.service.gate import Gate
 from hushmeter.service.meters import Meters
+from hushmeter.service.rules import AccessRules
 from hushmeter.service.sealer import Sealer
 from hushmeter.service.server import Server
+from hushmeter.service.tls import Tls
 from hushmeter.service.worker import IntakeWorker
 
 
@@ -22,15 +25,19 @@ class EmbeddedService:
     Args:
         context: the deployment.
         listen: `host:port`; port 0 takes a free one.
+        rules: what is asked of those who come in; nothing by default.
+        tls: what the service proves itself with; None for plain text.
     """
 
-    def __init__(self, context: Context, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self, context: Context, listen: str = "127.0.0.1:0", rules: AccessRules | None = None, tls: Tls | None = None
+    ) -> None:
         self._context = context
         self._meters = Meters()
-        self._worker = IntakeWorker(context, self._meters)
+        self._worker = IntakeWorker(context, self._meters, rules)
         self.sealer = Sealer(context, self._meters)
         self._sealing = threading.Thread(target=self.sealer.run, name="sealer")
-        self._server = Server(context, self._worker, listen)
+        self._server = Server(context, self._worker, listen, Gate(context, self._meters, self._worker.rules), tls)
         self.port = self._server.port
 
     async def __aenter__(self) -> EmbeddedService:
@@ -50,8 +57,10 @@ class EmbeddedService:
 
 
 @contextmanager
-def serving(context: Context) -> Iterator[int]:
+def serving(context: Context, rules: AccessRules | None = None, tls: Tls | None = None) -> Iterator[int]:
     """Serves on a free loopback port, on an event loop of its own thread, for as long as the block lasts; yields the port.
+
+    Arguments are those of `EmbeddedService`.
 
     Raises:
         ConfigError: the service did not start.
@@ -62,7 +71,7 @@ def serving(context: Context) -> Iterator[int]:
     loop = asyncio.new_event_loop()
 
     async def serve() -> None:
-        async with EmbeddedService(context) as service:
+        async with EmbeddedService(context, rules=rules, tls=tls) as service:
             started.append(service.port)
             ready.set()
             await stop.wait()

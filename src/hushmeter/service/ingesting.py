@@ -12,9 +12,11 @@ import grpc
 
 from hushmeter import limits
 from hushmeter.api.ingest.v1 import ingest_pb2 as pb
+from hushmeter.ingest.raw import SentReports
 from hushmeter.model.plan import Dimension, Kind, Metric
 from hushmeter.service.context import Context
 from hushmeter.service.decoding import decode_reports
+from hushmeter.service.gate import passage
 from hushmeter.service.queue import Outcome
 from hushmeter.service.statuses import both_streamed, unary
 from hushmeter.service.worker import IntakeWorker
@@ -63,14 +65,14 @@ class IngestService:
 
     async def submit_reports(self, message: bytes) -> bytes:
         """Takes one message in; answers with a SubmitReportsResponse when it is durable."""
-        outcome = await self._worker.submit(decode_reports(message))
+        outcome = await self._worker.submit(self._decoded(message))
         if outcome.plain:
             return self._plainly(outcome.accepted, outcome.received_at_ms)[0]
         return pb.SubmitReportsResponse(acknowledgement=self._acknowledge(outcome)).SerializeToString()
 
     async def validate_reports(self, message: bytes) -> pb.ValidateReportsResponse:
         """Answers as `submit_reports` would, and stores nothing."""
-        outcome = await self._worker.validate(decode_reports(message))
+        outcome = await self._worker.validate(self._decoded(message))
         return pb.ValidateReportsResponse(acknowledgement=self._acknowledge(outcome))
 
     async def stream_reports(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -80,11 +82,14 @@ class IngestService:
         """
         waiting: deque[asyncio.Future[Outcome]] = deque()
         moved = asyncio.Event()
+        caller = passage()
 
         async def read() -> None:
             try:
                 async for message in messages:
-                    waiting.append(self._worker.submit(decode_reports(message)))
+                    if caller is not None:
+                        caller.another_message()
+                    waiting.append(self._worker.submit(self._decoded(message)))
                     moved.set()
                     while len(waiting) >= limits.STREAM_MESSAGES_IN_FLIGHT_MAX:
                         moved.clear()
@@ -116,6 +121,9 @@ class IngestService:
             for left in waiting:
                 left.cancel()
 
+    def _decoded(self, message: bytes) -> SentReports:
+        return decode_reports(message, unit_tokens=self._worker.rules.unit_tokens)
+
     def _plain_answers(self, accepted: int, received_at_ms: int) -> tuple[bytes, bytes]:
         """What a unary call and a stream answer where every report was accepted for every window."""
         acknowledgement = self._acknowledge(Outcome(accepted, (), {}, received_at_ms))
@@ -123,7 +131,12 @@ class IngestService:
 
     def _acknowledge(self, outcome: Outcome) -> pb.Acknowledgement:
         rejections = [
-            pb.Rejection(index=r.index, reason=f"REJECTION_REASON_{r.reason.name}", message=r.message)
+            pb.Rejection(
+                index=r.index,
+                reason=f"REJECTION_REASON_{r.reason.name}",
+                message=r.message,
+                retry_after_ms=r.retry_after_ms,
+            )
             for r in outcome.rejections
         ]
         return pb.Acknowledgement(

@@ -19,6 +19,9 @@ class Meters:
         self.registry = None if multiprocess else CollectorRegistry()
         self.accepted = Counter("hushmeter_reports_accepted", "Reports made durable.", registry=self.registry)
         self.rejected = Counter("hushmeter_reports_rejected", "Reports refused.", ["reason"], registry=self.registry)
+        self.calls_refused = Counter(
+            "hushmeter_calls_refused", "Calls that the gate refused.", ["reason"], registry=self.registry
+        )
         self.commits = Counter("hushmeter_group_commits", "Group commits.", registry=self.registry)
         self.commit_seconds = Histogram(
             "hushmeter_group_commit_seconds", "Time of a group commit.", buckets=_LATENCY_BUCKETS, registry=self.registry

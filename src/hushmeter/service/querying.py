@@ -20,6 +20,7 @@ from hushmeter.model.release import Release
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.query.answering import Question, ReleaseAnswer, answer, check_question
 from hushmeter.service.context import Context
+from hushmeter.service.gate import passage
 from hushmeter.service.statuses import streamed, unary
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class QueryService:
 
     async def list_metrics(self, _request: pb.ListMetricsRequest) -> pb.ListMetricsResponse:
         """What can be asked for, and the budget in force."""
+        await _note("ListMetrics")
         plan, budget = self._context.plan, self._context.deployment.budget
         metrics = [
             pb.MetricCatalogEntry(
@@ -82,6 +84,9 @@ class QueryService:
     async def query_releases(self, request: pb.QueryReleasesRequest) -> AsyncIterator[pb.QueryReleasesResponse]:
         """Releases of one metric and view in a time range, in time order."""
         plan = self._context.plan
+        metric = next((m for m in plan.measured if m.name == request.metric), None)
+        if metric is not None:
+            await _note("QueryReleases", metric)
         filters: dict[str, tuple[str, ...]] = {}
         for f in request.filters:
             filters[f.dimension] = (*filters.get(f.dimension, ()), *f.values)
@@ -102,11 +107,15 @@ class QueryService:
             return self._context.store.releases(checked.metric.name, view, checked.resolution, *range_ms)
 
         answers = answer(checked, stored(checked.view), {view: stored(view) for view in checked.other_views})
-        async for chunk in _in_chunks(answers, self._message, limits.RELEASES_PER_ANSWER_MESSAGE):
+        purposes = checked.metric.purposes
+        async for chunk in _in_chunks(
+            answers, lambda found: self._message(found, purposes), limits.RELEASES_PER_ANSWER_MESSAGE
+        ):
             yield pb.QueryReleasesResponse(releases=chunk)
 
     async def get_ledger(self, request: pb.GetLedgerRequest) -> AsyncIterator[pb.GetLedgerResponse]:
         """The privacy ledger, entry by entry, in order."""
+        await _note("GetLedger")
         entries = self._context.store.ledger(max(1, min(request.from_sequence, _END_OF_TIME_MS)))
         chunks = _in_chunks(
             entries,
@@ -128,7 +137,7 @@ class QueryService:
         hidden = max((hidden_share(self._context.plan, item) for item in selecting), default=0.0)
         return pb.MetricView(dimensions=view, private_partitions=bool(selecting), expected_hidden_share=hidden)
 
-    def _message(self, found: ReleaseAnswer) -> release_pb2.Release:
+    def _message(self, found: ReleaseAnswer, purposes: tuple[str, ...]) -> release_pb2.Release:
         estimates = [
             release_pb2.Estimate(
                 statistic=e.statistic.value,
@@ -160,6 +169,7 @@ class QueryService:
             estimates=estimates,
             unit=found.unit,
             rolled_up_from=found.rolled_up_from,
+            purposes=purposes,
         )
 
     def _loss(self, amount: float, delta: float) -> release_pb2.PrivacyLoss:
@@ -174,6 +184,13 @@ class QueryService:
             if len(self._losses) < limits.CACHED_LOSSES_MAX:
                 self._losses[amount, delta] = loss
         return loss
+
+
+async def _note(what: str, metric: Metric | None = None) -> None:
+    """Lets a query be noted in the access log; raises `Forbidden` where it is outside the caller's purposes."""
+    caller = passage()
+    if caller is not None:
+        await caller.ask(what, metric)
 
 
 def _agreement(found: ReleaseAnswer, statistic: Statistic, row: int, column: int) -> release_pb2.Agreement | None:

@@ -12,6 +12,8 @@ from hushmeter import limits
 from hushmeter.errors import ConfigError
 from hushmeter.service import consenting, ingesting, querying
 from hushmeter.service.context import Context
+from hushmeter.service.gate import Gate
+from hushmeter.service.tls import Tls
 from hushmeter.service.worker import IntakeWorker
 
 DRAIN_S = 10.0
@@ -35,13 +37,16 @@ class Server:
         context: the deployment.
         worker: takes reports and decisions.
         listen: `host:port`; port 0 takes a free one.
+        gate: which every call passes.
+        tls: what the service proves itself with; None for plain text.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
 
-    def __init__(self, context: Context, worker: IntakeWorker, listen: str) -> None:
-        self._server = grpc.aio.server(options=_OPTIONS)
+    def __init__(self, context: Context, worker: IntakeWorker, listen: str, gate: Gate, tls: Tls | None = None) -> None:
+        self._gate = gate
+        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[gate])
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         services = (
             ingesting.IngestService(context, worker),
@@ -52,12 +57,17 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         try:
-            self.port = self._server.add_insecure_port(listen)
+            self.port = (
+                self._server.add_insecure_port(listen)
+                if tls is None
+                else self._server.add_secure_port(listen, _server_credentials(tls))
+            )
         except RuntimeError:
             raise ConfigError(f"cannot listen on {listen}: is another server there? Choose another address") from None
 
     async def start(self) -> None:
         """Begins to serve."""
+        await self._gate.start()
         await self._server.start()
         for name in ("", *_SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -67,3 +77,12 @@ class Server:
         with contextlib.suppress(Exception):
             await self._health.enter_graceful_shutdown()
         await self._server.stop(DRAIN_S)
+        await self._gate.stop()
+
+
+def _server_credentials(tls: Tls) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.key, tls.certificate)],
+        root_certificates=tls.client_ca or None,
+        require_client_auth=bool(tls.client_ca),
+    )

@@ -22,6 +22,8 @@ _STATUS: dict[type[errors.HushmeterError], grpc.StatusCode] = {
     errors.MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ConsentRefused: grpc.StatusCode.INVALID_ARGUMENT,
     errors.QueryRefused: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.LeaseLost: grpc.StatusCode.UNAVAILABLE,
@@ -53,7 +55,7 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
         _log.error("internal error", **told(error))
     reason = type(error).__name__ if code is not grpc.StatusCode.INTERNAL else "InternalError"
     details = [ErrorInfo(reason=reason, domain="hushmeter")]
-    retry = [RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_S))] if isinstance(error, _RETRYABLE) else []
+    retry = [RetryInfo(retry_delay=_retry_after(error))] if isinstance(error, _RETRYABLE) else []
     status = Status(code=code.value[0], message=text)
     for detail in (*details, *retry):
         packed = AnyMessage()
@@ -62,6 +64,12 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
     metadata = (("grpc-status-details-bin", status.SerializeToString()),)
     await context.abort(code, text, trailing_metadata=metadata)
     raise AssertionError  # abort always raises
+
+
+def _retry_after(error: Exception) -> Duration:
+    pause = Duration()
+    pause.FromNanoseconds(round(1e9 * (error.retry_after_s if isinstance(error, errors.RateLimited) else RETRY_AFTER_S)))
+    return pause
 
 
 def unary(

@@ -11,12 +11,15 @@ import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import structlog
 
 from hushmeter import limits
+from hushmeter.access.rates import UnitRates
+from hushmeter.access.unit_tokens import KEY_NAME, invalid_among
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import Failure, KeyGone, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
@@ -28,6 +31,7 @@ from hushmeter.service.context import Context
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 from hushmeter.service.queue import IntakeQueue, Outcome
+from hushmeter.service.rules import AccessRules
 from hushmeter.service.segments import OpenSegments
 
 T = TypeVar("T")
@@ -47,11 +51,13 @@ class IntakeWorker:
     Args:
         context: the deployment.
         meters: operators' metrics.
+        rules: what is asked of units; nothing by default.
     """
 
-    def __init__(self, context: Context, meters: Meters) -> None:
+    def __init__(self, context: Context, meters: Meters, rules: AccessRules | None = None) -> None:
         self._context = context
         self._meters = meters
+        self.rules = rules or AccessRules()
         self._register = ConsentRegister(context.plan.purpose_names)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._queue = IntakeQueue()
@@ -66,12 +72,15 @@ class IntakeWorker:
         self._log = structlog.get_logger("hushmeter.worker")
         self._deployment_key = context.keys.get_or_create("deployment")
         self._period_keys: dict[int, bytes] = {}
+        self._rates = UnitRates(per_minute) if (per_minute := self.rules.unit_reports_per_minute) else None
         self._door = Door(
             context.columns,
             context.first_starts,
             lambda unit_ids: subjects_of(self._deployment_key, unit_ids),
             self._register.given_since,
             lambda period, subjects: pseudonyms_of(self._period_key(period), subjects),
+            partial(invalid_among, context.keys.get_or_create(KEY_NAME)) if self.rules.unit_tokens else None,
+            self._over_limit,
         )
 
     async def start(self) -> None:
@@ -230,6 +239,8 @@ class IntakeWorker:
                 self._segments.open(start)
         rows = {s: admission.batch.take(np.flatnonzero(admission.storage_starts == s)) for s in starts}
         self._segments.append(rows)
+        if self._rates is not None:
+            self._rates.settle()
         return admission, now
 
     def _admit(self, raw: RawReports, now_ms: int) -> Admission:
@@ -237,6 +248,9 @@ class IntakeWorker:
         if (admission.reasons == RejectionReason.NO_CONSENT).any() and self._follow():
             return admit(raw, self._door, now_ms)
         return admission
+
+    def _over_limit(self, subjects: Sequence[bytes]) -> Sequence[int]:
+        return () if self._rates is None else self._rates.over(subjects, self._context.clock.monotonic_s())
 
     def _outcome(self, admission: Admission, first: int, last: int, now_ms: int) -> Outcome:
         rejections = rejections_of(admission, first, last, self._door)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised by one whenever a table changes; a store of another version is refused."""
 
 # SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
@@ -171,6 +171,34 @@ kept_windows = sa.Table(
     sa.Column("period_start_ms", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("part", sa.BigInteger, primary_key=True, autoincrement=False),
     _column("payload", sa.LargeBinary),
+)
+
+
+credentials = sa.Table(
+    "credentials",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    _column("name", sa.Text),
+    _column("role", sa.Text),
+    # A JSON list of names.
+    _column("purposes", sa.Text),
+    _column("secret_hash", sa.LargeBinary),
+    _column("created_at_ms", sa.BigInteger),
+    sa.Column("expires_at_ms", sa.BigInteger),
+    sa.Column("revoked_at_ms", sa.BigInteger),
+)
+
+access_log = sa.Table(
+    "access_log",
+    METADATA,
+    # Who asked what, when and for which purposes; append-only, and no address is in it (R2).
+    _number("sequence"),
+    _column("credential_id", sa.Text, sa.ForeignKey(credentials.c.id)),
+    _column("what", sa.Text),
+    _column("at_ms", sa.BigInteger),
+    _column("purposes", sa.Text),
+    _column("refused", sa.Text),
+    sqlite_autoincrement=True,
 )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from hushmeter.access.credentials import Access, Credential
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, LedgerEntry, LedgerMark, PrivacyBudget, Spending
@@ -18,11 +19,12 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
 from hushmeter.ports import Deployment, Registration, SegmentRecord, WindowRecord
-from hushmeter.storage import records, schema, windows, workers
+from hushmeter.storage import access, records, schema, windows, workers
 from hushmeter.storage.database import Database
 
 RELEASES_PER_PAGE: Final = 32
 LEDGER_ENTRIES_PER_PAGE: Final = 1_000
+ACCESSES_PER_PAGE: Final = 1_000
 
 
 class SqlStateStore:
@@ -220,6 +222,36 @@ class SqlStateStore:
             if len(page) < LEDGER_ENTRIES_PER_PAGE:
                 return
             from_sequence = page[-1].sequence + 1
+
+    def add_credential(self, added: Credential) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            access.add_credential(connection, added)
+
+    def credentials(self, known: int = 0) -> tuple[int, tuple[Credential, ...]]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return access.credentials_unless(connection, known)
+
+    def revoke_credential(self, credential_id: str, now_ms: int) -> bool:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            return access.revoke_credential(connection, credential_id, now_ms)
+
+    def record_access(self, taken: Access) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            access.record_access(connection, taken)
+
+    def access_log(self, after: int = 0) -> Iterator[tuple[int, Access]]:
+        """See `StateStore`; no transaction stays open between pages, however slowly they are read."""
+        while True:
+            with self._database.read() as connection:
+                page = access.access_page(connection, after, ACCESSES_PER_PAGE)
+            yield from page
+            if len(page) < ACCESSES_PER_PAGE:
+                return
+            after = page[-1][0]
 
     def schema_version(self) -> int:
         """See `StateStore`."""

@@ -52,6 +52,22 @@ class GetConsentResponse(_message.Message):
     states: _containers.RepeatedCompositeFieldContainer[ConsentState]
     def __init__(self, states: _Optional[_Iterable[_Union[ConsentState, _Mapping]]] = ...) -> None: ...
 
+class IssueUnitTokenRequest(_message.Message):
+    __slots__ = ("unit_id", "lifetime_s")
+    UNIT_ID_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_S_FIELD_NUMBER: _ClassVar[int]
+    unit_id: str
+    lifetime_s: int
+    def __init__(self, unit_id: _Optional[str] = ..., lifetime_s: _Optional[int] = ...) -> None: ...
+
+class IssueUnitTokenResponse(_message.Message):
+    __slots__ = ("unit_token", "expires_ms")
+    UNIT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    unit_token: bytes
+    expires_ms: int
+    def __init__(self, unit_token: _Optional[bytes] = ..., expires_ms: _Optional[int] = ...) -> None: ...
+
 class ConsentState(_message.Message):
     __slots__ = ("purpose", "given", "given_since_ms")
     PURPOSE_FIELD_NUMBER: _ClassVar[int]

@@ -45,6 +45,11 @@ class ConsentServiceStub:
                 request_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetConsentRequest.SerializeToString,
                 response_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetConsentResponse.FromString,
                 _registered_method=True)
+        self.IssueUnitToken = channel.unary_unary(
+                '/hushmeter.api.consent.v1.ConsentService/IssueUnitToken',
+                request_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenRequest.SerializeToString,
+                response_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenResponse.FromString,
+                _registered_method=True)
 
 
 class ConsentServiceServicer:
@@ -66,6 +71,14 @@ class ConsentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def IssueUnitToken(self, request, context):
+        """Signs a token that lets whoever holds it report, ask and decide as one unit, and as no other, until it expires. For the
+        application's own backend, which knows whom it talks to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConsentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +91,11 @@ def add_ConsentServiceServicer_to_server(servicer, server):
                     servicer.GetConsent,
                     request_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetConsentRequest.FromString,
                     response_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetConsentResponse.SerializeToString,
+            ),
+            'IssueUnitToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueUnitToken,
+                    request_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenRequest.FromString,
+                    response_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +153,33 @@ class ConsentService:
             '/hushmeter.api.consent.v1.ConsentService/GetConsent',
             hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetConsentRequest.SerializeToString,
             hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueUnitToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hushmeter.api.consent.v1.ConsentService/IssueUnitToken',
+            hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenRequest.SerializeToString,
+            hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -170,14 +170,16 @@ class Acknowledgement(_message.Message):
     def __init__(self, accepted: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., missed: _Optional[_Iterable[_Union[MissedResolution, _Mapping]]] = ..., server_time_ms: _Optional[int] = ..., latest_plan_version: _Optional[int] = ...) -> None: ...
 
 class Rejection(_message.Message):
-    __slots__ = ("index", "reason", "message")
+    __slots__ = ("index", "reason", "message", "retry_after_ms")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     index: int
     reason: _report_pb2.RejectionReason
     message: str
-    def __init__(self, index: _Optional[int] = ..., reason: _Optional[_Union[_report_pb2.RejectionReason, str]] = ..., message: _Optional[str] = ...) -> None: ...
+    retry_after_ms: int
+    def __init__(self, index: _Optional[int] = ..., reason: _Optional[_Union[_report_pb2.RejectionReason, str]] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class MissedResolution(_message.Message):
     __slots__ = ("resolution", "indices")

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Release(_message.Message):
-    __slots__ = ("release_id", "metric", "view", "resolution", "window_start_ms", "window_end_ms", "plan_version", "completeness", "published_at_ms", "privacy_loss", "estimates", "unit", "rolled_up_from", "max_windows")
+    __slots__ = ("release_id", "metric", "view", "resolution", "window_start_ms", "window_end_ms", "plan_version", "completeness", "published_at_ms", "privacy_loss", "estimates", "unit", "rolled_up_from", "max_windows", "purposes")
     RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class Release(_message.Message):
     UNIT_FIELD_NUMBER: _ClassVar[int]
     ROLLED_UP_FROM_FIELD_NUMBER: _ClassVar[int]
     MAX_WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    PURPOSES_FIELD_NUMBER: _ClassVar[int]
     release_id: int
     metric: str
     view: _containers.RepeatedScalarFieldContainer[str]
@@ -36,7 +37,8 @@ class Release(_message.Message):
     unit: str
     rolled_up_from: int
     max_windows: int
-    def __init__(self, release_id: _Optional[int] = ..., metric: _Optional[str] = ..., view: _Optional[_Iterable[str]] = ..., resolution: _Optional[str] = ..., window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., completeness: _Optional[float] = ..., published_at_ms: _Optional[int] = ..., privacy_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., estimates: _Optional[_Iterable[_Union[Estimate, _Mapping]]] = ..., unit: _Optional[str] = ..., rolled_up_from: _Optional[int] = ..., max_windows: _Optional[int] = ...) -> None: ...
+    purposes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, release_id: _Optional[int] = ..., metric: _Optional[str] = ..., view: _Optional[_Iterable[str]] = ..., resolution: _Optional[str] = ..., window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., completeness: _Optional[float] = ..., published_at_ms: _Optional[int] = ..., privacy_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., estimates: _Optional[_Iterable[_Union[Estimate, _Mapping]]] = ..., unit: _Optional[str] = ..., rolled_up_from: _Optional[int] = ..., max_windows: _Optional[int] = ..., purposes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PrivacyLoss(_message.Message):
     __slots__ = ("rho", "epsilon", "delta")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$hushmeter/api/report/v1/report.proto\x12\x17hushmeter.api.report.v1\"\xcd\x01\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\x0c\x12\x0f\n\x07unit_id\x18\x02 \x01(\t\x12\x12\n\nunit_token\x18\x03 \x01(\x0c\x12\x19\n\x11interval_start_ms\x18\x04 \x01(\x10\x12\x17\n\x0finterval_end_ms\x18\x05 \x01(\x10\x12\x14\n\x0cplan_version\x18\x06 \x01(\r\x12\x0e\n\x06series\x18\x07 \x03(\x07\x12\r\n\x05value\x18\x08 \x03(\x10\x12\r\n\x05token\x18\t \x03(\t\x12\x13\n\x0bpoint_token\x18\n \x03(\x07*\xd6\x03\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_MALFORMED\x10\x01\x12 \n\x1cREJECTION_REASON_BAD_UNIT_ID\x10\x02\x12!\n\x1dREJECTION_REASON_BAD_INTERVAL\x10\x03\x12\x1e\n\x1aREJECTION_REASON_IN_FUTURE\x10\x04\x12\x1d\n\x19REJECTION_REASON_TOO_LATE\x10\x05\x12)\n%REJECTION_REASON_UNKNOWN_PLAN_VERSION\x10\x06\x12#\n\x1fREJECTION_REASON_UNKNOWN_SERIES\x10\x07\x12\'\n#REJECTION_REASON_VALUE_OUT_OF_RANGE\x10\x08\x12\x1e\n\x1aREJECTION_REASON_TOO_LARGE\x10\t\x12\x1f\n\x1bREJECTION_REASON_NO_CONSENT\x10\n\x12#\n\x1fREJECTION_REASON_EXPIRED_METRIC\x10\x0b\x12\x1e\n\x1aREJECTION_REASON_BAD_TOKEN\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$hushmeter/api/report/v1/report.proto\x12\x17hushmeter.api.report.v1\"\xcd\x01\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\x0c\x12\x0f\n\x07unit_id\x18\x02 \x01(\t\x12\x12\n\nunit_token\x18\x03 \x01(\x0c\x12\x19\n\x11interval_start_ms\x18\x04 \x01(\x10\x12\x17\n\x0finterval_end_ms\x18\x05 \x01(\x10\x12\x14\n\x0cplan_version\x18\x06 \x01(\r\x12\x0e\n\x06series\x18\x07 \x03(\x07\x12\r\n\x05value\x18\x08 \x03(\x10\x12\r\n\x05token\x18\t \x03(\t\x12\x13\n\x0bpoint_token\x18\n \x03(\x07*\x9e\x04\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_MALFORMED\x10\x01\x12 \n\x1cREJECTION_REASON_BAD_UNIT_ID\x10\x02\x12!\n\x1dREJECTION_REASON_BAD_INTERVAL\x10\x03\x12\x1e\n\x1aREJECTION_REASON_IN_FUTURE\x10\x04\x12\x1d\n\x19REJECTION_REASON_TOO_LATE\x10\x05\x12)\n%REJECTION_REASON_UNKNOWN_PLAN_VERSION\x10\x06\x12#\n\x1fREJECTION_REASON_UNKNOWN_SERIES\x10\x07\x12\'\n#REJECTION_REASON_VALUE_OUT_OF_RANGE\x10\x08\x12\x1e\n\x1aREJECTION_REASON_TOO_LARGE\x10\t\x12\x1f\n\x1bREJECTION_REASON_NO_CONSENT\x10\n\x12#\n\x1fREJECTION_REASON_EXPIRED_METRIC\x10\x0b\x12\x1e\n\x1aREJECTION_REASON_BAD_TOKEN\x10\x0c\x12#\n\x1fREJECTION_REASON_BAD_UNIT_TOKEN\x10\r\x12!\n\x1dREJECTION_REASON_RATE_LIMITED\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hushmeter.api.report.v1.rep
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REJECTIONREASON']._serialized_start=274
-  _globals['_REJECTIONREASON']._serialized_end=744
+  _globals['_REJECTIONREASON']._serialized_end=816
   _globals['_REPORT']._serialized_start=66
   _globals['_REPORT']._serialized_end=271
 # @@protoc_insertion_point(module_scope)

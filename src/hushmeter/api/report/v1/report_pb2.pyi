@@ -22,6 +22,8 @@ class RejectionReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REJECTION_REASON_NO_CONSENT: _ClassVar[RejectionReason]
     REJECTION_REASON_EXPIRED_METRIC: _ClassVar[RejectionReason]
     REJECTION_REASON_BAD_TOKEN: _ClassVar[RejectionReason]
+    REJECTION_REASON_BAD_UNIT_TOKEN: _ClassVar[RejectionReason]
+    REJECTION_REASON_RATE_LIMITED: _ClassVar[RejectionReason]
 REJECTION_REASON_UNSPECIFIED: RejectionReason
 REJECTION_REASON_MALFORMED: RejectionReason
 REJECTION_REASON_BAD_UNIT_ID: RejectionReason
@@ -35,6 +37,8 @@ REJECTION_REASON_TOO_LARGE: RejectionReason
 REJECTION_REASON_NO_CONSENT: RejectionReason
 REJECTION_REASON_EXPIRED_METRIC: RejectionReason
 REJECTION_REASON_BAD_TOKEN: RejectionReason
+REJECTION_REASON_BAD_UNIT_TOKEN: RejectionReason
+REJECTION_REASON_RATE_LIMITED: RejectionReason
 
 class Report(_message.Message):
     __slots__ = ("report_id", "unit_id", "unit_token", "interval_start_ms", "interval_end_ms", "plan_version", "series", "value", "token", "point_token")

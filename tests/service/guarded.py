@@ -1,0 +1,135 @@
+"""A service that asks who comes in, and what tests send it: raw calls with any metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import grpc
+
+from hushmeter.access.credentials import Credential, bearer_of, hash_of
+from hushmeter.access.roles import Role
+from hushmeter.api.consent.v1 import consent_pb2
+from hushmeter.api.ingest.v1 import ingest_pb2
+from hushmeter.api.query.v1 import query_pb2
+from hushmeter.api.report.v1.report_pb2 import Report
+from hushmeter.channels import CREDENTIAL_VARIABLE
+from hushmeter.clock import ReplayClock
+from hushmeter.service.config import Config
+from hushmeter.service.context import Context
+from hushmeter.service.embedded import serving
+from hushmeter.service.founding import open_context
+from hushmeter.service.rules import AccessRules
+from hushmeter.service.tls import Tls
+from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.service.running import FOUNDED_MS, PLAN
+
+FILES = (ingest_pb2.DESCRIPTOR, consent_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR)
+METHODS: dict[str, Any] = {
+    f"/{service.full_name}/{method.name}": method
+    for file in FILES
+    for service in file.services_by_name.values()
+    for method in service.methods
+}
+"""Every method of the service, by full name."""
+REQUIRED = AccessRules(credentials_required=True)
+
+
+@dataclass
+class Guarded:
+    """A running service and its credentials."""
+
+    context: Context
+    clock: ReplayClock
+    channel: grpc.Channel
+    port: int
+
+    @property
+    def target(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    def credential(self, role: Role = Role.OPERATOR, *purposes: str, **changes: Any) -> str:
+        """Makes a credential, as the command line does, and returns its bearer text."""
+        if role is Role.ANALYST and not purposes:
+            purposes = ("model_tuning",)
+        name, secret = secrets.token_hex(8), os.urandom(32)
+        made = Credential(name, "", role, purposes, hash_of(secret), self.clock.now_ms())
+        self.context.store.add_credential(dataclasses.replace(made, **changes))
+        return bearer_of(name, secret)
+
+    def call(self, method: str, bearer: str | None = None, message: bytes = b"", **metadata: str) -> list[bytes]:
+        """Calls any method with bytes, and returns its answers' bytes; `grpc.RpcError` where it is refused."""
+        sent = list(metadata.items())
+        if bearer is not None:
+            sent.append(("authorization", f"Bearer {bearer}"))
+        # Every method can be called as a stream of messages that is answered by a stream.
+        answers = self.channel.stream_stream(method)(iter([message]), metadata=sent, timeout=30)
+        return list(answers)
+
+    def code(self, method: str, bearer: str | None = None, message: bytes = b"") -> tuple[grpc.StatusCode, str]:
+        """Status and text of a call."""
+        try:
+            self.call(method, bearer, message)
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+        return grpc.StatusCode.OK, ""
+
+    def report(self, unit: str, **changes: object) -> Report:
+        """A report of one start in the minute before now."""
+        now = self.clock.now_ms()
+        series = self.context.catalog.first_series(0)
+        fields: dict[str, object] = {
+            "report_id": os.urandom(16),
+            "unit_id": unit,
+            "interval_start_ms": now - 60_000,
+            "interval_end_ms": now,
+            "plan_version": 1,
+            "series": [series],
+            "value": [1],
+        }
+        return Report(**(fields | changes))  # type: ignore[arg-type]
+
+    def submit(self, bearer: str | None, *reports: Report) -> ingest_pb2.Acknowledgement:
+        """Sends reports in one message."""
+        request = ingest_pb2.SubmitReportsRequest(reports=reports).SerializeToString()
+        answer = self.call("/hushmeter.api.ingest.v1.IngestService/SubmitReports", bearer, request)
+        return ingest_pb2.SubmitReportsResponse.FromString(answer[0]).acknowledgement
+
+    def decide(self, bearer: str | None, unit: str, token: bytes = b"") -> None:
+        """Lets a unit allow the purpose."""
+        decisions = [consent_pb2.Decision(purpose="model_tuning", given=True)]
+        request = consent_pb2.SetConsentRequest(unit_id=unit, unit_token=token, decisions=decisions)
+        self.call("/hushmeter.api.consent.v1.ConsentService/SetConsent", bearer, request.SerializeToString())
+
+    def token(self, bearer: str | None, unit: str, lifetime_s: int = 0) -> bytes:
+        """Asks for a unit token."""
+        request = consent_pb2.IssueUnitTokenRequest(unit_id=unit, lifetime_s=lifetime_s)
+        answer = self.call("/hushmeter.api.consent.v1.ConsentService/IssueUnitToken", bearer, request.SerializeToString())
+        return consent_pb2.IssueUnitTokenResponse.FromString(answer[0]).unit_token
+
+
+@contextlib.contextmanager
+def guarded(
+    state_dir: Path,
+    rules: AccessRules = REQUIRED,
+    tls: Tls | None = None,
+    channel: grpc.ChannelCredentials | None = None,
+    parts: Mapping[str, object] | None = None,
+) -> Iterator[Guarded]:
+    """Serves a new deployment for as long as the block lasts."""
+    clock = ReplayClock(FOUNDED_MS)
+    context = open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), PLAN)
+    context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
+    with mock.patch.dict(os.environ), serving(context, rules, tls) as port:
+        os.environ.pop(CREDENTIAL_VARIABLE, None)
+        target = f"127.0.0.1:{port}"
+        with grpc.secure_channel(target, channel) if channel else grpc.insecure_channel(target) as opened:
+            yield Guarded(context, clock, opened, port)
