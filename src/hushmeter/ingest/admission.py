@@ -61,14 +61,14 @@ class Door:
         columns: the active plan.
         first_starts: int64[resolutions], start of the first window of each resolution that is scheduled.
         subjects: from unit ids to their subjects.
-        given_since: from subjects to since when each allows each purpose.
+        given_since: from subjects to since when each allows each purpose: int64[subjects, purposes].
         pseudonyms: from a period's start and subjects to their pseudonyms in that period.
     """
 
     columns: PlanColumns
     first_starts: Int64
     subjects: Callable[[Sequence[bytes]], list[bytes]]
-    given_since: Callable[[Sequence[bytes]], list[tuple[int, ...]]]
+    given_since: Callable[[Sequence[bytes]], Int64]
     pseudonyms: Callable[[int, Sequence[bytes]], list[bytes]]
 
 
@@ -220,7 +220,7 @@ def _consenting(raw: RawReports, door: Door, reasons: Int64, needs: Bool, start:
     """Rejects reports without consent (P8); returns the indices of those that are left, and their subjects."""
     left = np.flatnonzero(reasons == 0)
     subjects = door.subjects(_those(raw.unit_ids, left))
-    since = np.array(door.given_since(subjects), np.int64).reshape(len(left), needs.shape[1])
+    since = door.given_since(subjects)
     refused = (needs[left] & (since > start[left][:, None])).any(axis=1)
     reasons[left[refused]] = RejectionReason.NO_CONSENT
     agreed = np.flatnonzero(~refused)
