@@ -180,7 +180,7 @@ def publish(context: Context, tally: Tally, stages: list[float] | None = None) -
     times.append(time.perf_counter())
     entries = entries_of(plan, deployment.deployment_id, charge, releases)
     times.append(time.perf_counter())
-    nobody = ConsentRegister(plan.purpose_names)
+    nobody = ConsentRegister(plan.purposes)
     store.publish(tally.window, releases, entries, period.start_ms, deployment.budget, {}, nobody)
     times.append(time.perf_counter())
     if stages is not None:

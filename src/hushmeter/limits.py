@@ -98,6 +98,8 @@ SEALINGS_MAX = 8
 
 # Consent.
 DECISIONS_PER_REQUEST_MAX = 64
+DECISIONS_PER_PAGE = 10_000
+"""Decisions that are read from the state store at once."""
 TEXT_HASH_MAX_BYTES = 64
 LOCALE_MAX_LENGTH = 35
 SOURCE_MAX_LENGTH = 32

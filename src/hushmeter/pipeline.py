@@ -11,7 +11,7 @@ from hushmeter.buckets import SealingJob, tally_of
 from hushmeter.carried import CarriedWindows
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import KeyGone, SegmentLost, TooManyPartitions
-from hushmeter.ingest.identity import pseudonym_of, window_salt
+from hushmeter.ingest.identity import pseudonyms_of, window_salt
 from hushmeter.ledger.entries import entries_of
 from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.states import WindowState
@@ -79,6 +79,6 @@ def tally_window(
     for segment in segments:
         ids.setdefault(segment.storage_start_ms, []).append(segment.segment_id)
     key = ports.keys.get_or_create(f"period/{period.start_ms}")
-    table = consent.table(period.start_ms, lambda subject: pseudonym_of(key, subject))
+    table = consent.table(period.start_ms, lambda subjects: pseudonyms_of(key, subjects))
     job = SealingJob(ports.log, ids, 0, window, ports.catalog, window_salt(key, window), carried.before())
     return tally_of(job, segments, table, processes=ports.processes)

@@ -343,7 +343,10 @@ class StateStore(Protocol):
         """Appends decisions and returns the newest sequence number."""
 
     def decisions_after(self, sequence: int) -> tuple[int, tuple[Decision, ...]]:
-        """The newest sequence number, and the decisions after one, in order."""
+        """The newest one's number, and the decisions after a sequence number, in order, `DECISIONS_PER_PAGE` at most.
+
+        The number is that of the newest decision which is returned; of the newest of all where none is.
+        """
 
     # Access.
     def add_credential(self, added: Credential) -> None:

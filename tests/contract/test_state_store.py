@@ -30,6 +30,7 @@ from hushmeter.errors import (
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import GENESIS, DraftEntry, PrivacyBudget, PrivacyLoss, Spending, chain_hash
 from hushmeter.model.measurement import Currency
+from hushmeter.model.plan import Purpose
 from hushmeter.model.release import NoisyVector
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, WEEK_MS, Window
@@ -60,6 +61,7 @@ from tests.contract.state_values import (
 )
 
 LEASE_MS = int(limits.LEASE_S * 1_000)
+TUNING = Purpose("tuning", "Tune models.")
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -573,9 +575,9 @@ class TestPublishing:
 
     def test_withdrawn_meanwhile(self, store: StateStore) -> None:
         """A publication is refused whole if consent from before the window's end was taken back since sealing (P8)."""
-        given = [Decision(bytes([n]) * 16, "tuning", True, HOUR_MS - 1 + n) for n in range(2)]
+        given = [Decision(bytes([n]) * 16, "tuning", True, HOUR_MS - 1 + n, TUNING.text_hash) for n in range(2)]
         store.record_decisions(given)
-        sealed_with, up_to_date = ConsentRegister(("tuning",)), ConsentRegister(("tuning",))
+        sealed_with, up_to_date = ConsentRegister([TUNING]), ConsentRegister([TUNING])
         sealed_with.take(*store.decisions_after(0))
         store.record_decisions([Decision(bytes(16), "tuning", False, 3 * HOUR_MS)])
         up_to_date.take(*store.decisions_after(0))
@@ -599,8 +601,10 @@ class TestPublishing:
     )
     def test_decisions_that_take_nothing_back(self, store: StateStore, later: Decision) -> None:
         """A later decision that takes nothing out of the window does not hold its publication up."""
-        store.record_decisions([Decision(bytes([n]) * 16, "tuning", True, HOUR_MS - 1 + n) for n in range(2)])
-        consent = ConsentRegister(("tuning", "research"))
+        store.record_decisions(
+            [Decision(bytes([n]) * 16, "tuning", True, HOUR_MS - 1 + n, TUNING.text_hash) for n in range(2)]
+        )
+        consent = ConsentRegister([TUNING, Purpose("research", "Do research.")])
         consent.take(*store.decisions_after(0))
         seal(store, hour(0))
         store.record_decisions([later])
@@ -718,6 +722,18 @@ class TestConsent:
         assert store.decisions_after(4) == (6, (first[4], *second))
         assert store.decisions_after(6) == (6, ())
         assert store.decisions_after(99) == (6, ())
+
+    def test_pages(self, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many decisions there are, so many are read at once; a register that follows takes in each, once."""
+        monkeypatch.setattr(limits, "DECISIONS_PER_PAGE", 3)
+        units = [bytes([n]) * 16 for n in range(7)]
+        store.record_decisions([Decision(unit, "tuning", True, n, TUNING.text_hash) for n, unit in enumerate(units)])
+        assert [store.decisions_after(n)[0] for n in (0, 3, 5, 6, 7)] == [3, 6, 7, 7, 7]
+        assert [len(store.decisions_after(n)[1]) for n in (0, 3, 5, 6, 7)] == [3, 3, 2, 1, 0]
+        register = ConsentRegister([TUNING])
+        assert register.follow(store.decisions_after)
+        assert not register.follow(store.decisions_after)
+        assert (register.sequence, register.given_since(units)[:, 0].tolist()) == (7, list(range(7)))
 
 
 class TestReading:

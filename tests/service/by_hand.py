@@ -77,7 +77,7 @@ class Hand:
         self._context = context
         self.segments = OpenSegments(context)
         self.segments.enlist()
-        self._register = ConsentRegister(context.plan.purpose_names)
+        self._register = ConsentRegister(context.plan.purposes)
         key, period_key = context.keys.get_or_create("deployment"), context.keys.get_or_create
         self.subject: Callable[[str], bytes] = lambda unit: subject_of(key, unit.encode())
         self._door = Door(
@@ -91,11 +91,12 @@ class Hand:
     def decide(self, *units: str, given: bool = True) -> None:
         """Records that units give consent, or withdraw it."""
         now = self.segments.now_ms()
-        self._context.store.record_decisions([Decision(self.subject(u), "tuning", given, now) for u in units])
+        shown = self._context.plan.purposes[0].text_hash
+        self._context.store.record_decisions([Decision(self.subject(u), "tuning", given, now, shown) for u in units])
 
     def send(self, unit: str, end_ms: int, value: int = 1) -> Admission:
         """Takes one report in, as a group commit does."""
-        self._register.take(*self._context.store.decisions_after(self._register.sequence))
+        self._register.follow(self._context.store.decisions_after)
         admission = admit(
             RawReports.of([reports(self._context, [unit], end_ms, value)]), self._door, now := self.segments.now_ms()
         )

@@ -103,10 +103,14 @@ class Guarded:
         answer = self.call("/hushmeter.api.ingest.v1.IngestService/SubmitReports", bearer, request)
         return ingest_pb2.SubmitReportsResponse.FromString(answer[0]).acknowledgement
 
+    def grant(self) -> consent_pb2.Decision:
+        """Consent to the purpose's text in force."""
+        purpose = self.context.plan.purposes[0]
+        return consent_pb2.Decision(purpose=purpose.name, given=True, text_hash=purpose.text_hash)
+
     def decide(self, bearer: str | None, unit: str, token: bytes = b"") -> None:
         """Lets a unit allow the purpose."""
-        decisions = [consent_pb2.Decision(purpose="model_tuning", given=True)]
-        request = consent_pb2.SetConsentRequest(unit_id=unit, unit_token=token, decisions=decisions)
+        request = consent_pb2.SetConsentRequest(unit_id=unit, unit_token=token, decisions=[self.grant()])
         self.call("/hushmeter.api.consent.v1.ConsentService/SetConsent", bearer, request.SerializeToString())
 
     def token(self, bearer: str | None, unit: str, lifetime_s: int = 0) -> bytes:

@@ -146,7 +146,7 @@ def test_a_pseudonym_by_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
         """Consent under the pseudonyms of either period, or sealing would take the second one's for a stranger."""
         door = doors[0]
         mine = honest_table(self, start_ms, pseudonym)
-        next_ = honest_table(self, start_ms + DAY_MS, lambda s: door.pseudonyms(start_ms + DAY_MS, [s])[0])
+        next_ = honest_table(self, start_ms + DAY_MS, lambda s: door.pseudonyms(start_ms + DAY_MS, s))
         units = np.concatenate((mine.pseudonyms, next_.pseudonyms))
         order = np.lexsort((units[:, 1], units[:, 0]))
         since = np.concatenate((mine.given_since_ms, next_.given_since_ms))

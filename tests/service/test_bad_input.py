@@ -224,6 +224,8 @@ def test_consent_that_cannot_be_recorded(service: Running) -> None:
             ("u", [decision(purpose="research"), decision(purpose="research", given=True)], "one a purpose"),
             ("u", [decision(purpose="research", text_hash=bytes(65))], "at most 64"),
             ("u", [decision(purpose="research", source="x" * 33)], "at most 32"),
+            ("u", [decision(purpose="research", given=True)], "without text_hash"),
+            ("u", [decision(purpose="research", given=True, text_hash=service.plan.purposes[0].text_hash)], "another text"),
         ):
             with pytest.raises(grpc.RpcError) as caught:
                 stub.SetConsent(consent_pb2.SetConsentRequest(unit_id=unit, decisions=decisions))

@@ -70,7 +70,7 @@ class TestTokens:
         consent = service.credential(Role.CONSENT)
         mine, other = service.token(consent, "mine"), service.token(consent, "other")
         for token in (b"", other, mine[:-1]):
-            decisions = [consent_pb2.Decision(purpose="model_tuning", given=True)]
+            decisions = [service.grant()]
             request = consent_pb2.SetConsentRequest(unit_id="mine", unit_token=token, decisions=decisions)
             for method, message in ((SET, request.SerializeToString()), (GET, get("mine", token))):
                 code, text = service.code(method, consent, message)

@@ -14,6 +14,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.errors import KeyGone, Overloaded
 from hushmeter.model.consent import Decision
+from hushmeter.model.plan import Purpose
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.context import Context
@@ -23,7 +24,7 @@ from hushmeter.service.worker import IntakeWorker
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, opened, reports
 
-YES = [Decision(bytes(16), "tuning", True, 0)]
+YES = [Decision(bytes(16), "tuning", True, 0, Purpose("tuning", "Tune models.").text_hash)]
 
 
 @asynccontextmanager

@@ -1,73 +1,161 @@
-"""What every unit allows now: the fold of the sequence of decisions (P8)."""
+"""What every unit allows now: the fold of the sequence of decisions (P8).
+
+Columns, not objects: a unit is a row number, so that a million units take some hundred megabytes, and a report at the door
+costs what it costs with a thousand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from hushmeter import limits
 from hushmeter.model.consent import NEVER, ConsentTable, Decision, PurposeState
+from hushmeter.model.plan import Purpose
+from hushmeter.model.report import UInt64, pairs_of
+from hushmeter.model.time import Int64
+
+FIRST_ROWS = 1_024
+PERIODS_MAX = 4
+"""Periods whose pseudonyms are kept, so that they are not hashed again for every window."""
+
+
+@dataclass(slots=True)
+class _Period:
+    """What is kept of one period.
+
+    Attributes:
+        pseudonyms: uint64[rows, 2], of the units in the order of their rows.
+        order: int64[rows], rows by pseudonym.
+        sequence: of the decisions that `table` knows.
+        table: the last one that was made.
+    """
+
+    pseudonyms: UInt64 = field(default_factory=lambda: np.zeros((0, 2), np.uint64))
+    order: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    sequence: int = -1
+    table: ConsentTable | None = None
 
 
 class ConsentRegister:
     """Follows the append-only sequence of decisions and answers what binds now.
 
-    A unit or purpose that it has not heard of is not given; no setting changes that.
+    A unit or purpose that it has not heard of is not given; no setting changes that. Nor does a grant for another text than
+    the one in force count: consent ages with the text.
 
     Args:
-        purposes: the plan's, in its order; decisions about other purposes are kept out of answers.
+        purposes: the plan's, in its order, with their texts in force; decisions about others are left out.
     """
 
-    def __init__(self, purposes: tuple[str, ...]) -> None:
-        self.purposes = purposes
+    def __init__(self, purposes: Sequence[Purpose]) -> None:
+        self.purposes = tuple(p.name for p in purposes)
         self.sequence = 0
         """The newest decision that has been taken in."""
-        self._states: dict[bytes, dict[str, PurposeState]] = {}
-        self._since: dict[bytes, tuple[int, ...]] = {}
-        self._tables: dict[int, tuple[int, ConsentTable]] = {}
+        self._columns = {p.name: (column, p.text_hash) for column, p in enumerate(purposes)}
+        self._rows: dict[bytes, int] = {}
+        self._since = np.full((FIRST_ROWS, len(purposes)), NEVER, np.int64)
+        self._withdrawn = np.full((FIRST_ROWS, len(purposes)), -1, np.int64)
+        self._outdated = np.zeros((FIRST_ROWS, len(purposes)), np.bool_)
+        self._periods: dict[int, _Period] = {}
+
+    def __len__(self) -> int:
+        """How many units have decided anything."""
+        return len(self._rows)
+
+    def follow(self, decisions_after: Callable[[int], tuple[int, Sequence[Decision]]]) -> bool:
+        """Takes in, page by page, every decision that a store has recorded since; true if there were any.
+
+        Args:
+            decisions_after: see `StateStore`.
+        """
+        found = False
+        while True:
+            sequence, decisions = decisions_after(self.sequence)
+            self.take(sequence, decisions)
+            found = found or bool(decisions)
+            if len(decisions) < limits.DECISIONS_PER_PAGE:
+                return found
 
     def take(self, sequence: int, decisions: Iterable[Decision]) -> None:
         """Takes decisions in, in their order; `sequence` is the newest one's number."""
         for decision in decisions:
-            states = self._states.setdefault(decision.subject, {})
-            states[decision.purpose] = states.get(decision.purpose, PurposeState()).after(decision)
-            self._since[decision.subject] = tuple(states.get(p, PurposeState()).given_since_ms for p in self.purposes)
+            column, text_hash = self._columns.get(decision.purpose, (-1, b""))
+            if column < 0:
+                continue
+            row = self._row(decision.subject)
+            state = self._state(row, column).after(decision, text_hash)
+            self._since[row, column] = state.given_since_ms
+            self._withdrawn[row, column] = state.withdrawn_at_ms
+            self._outdated[row, column] = state.outdated
         self.sequence = max(self.sequence, sequence)
 
     def loses(self, later: Iterable[Decision], before_ms: int) -> bool:
         """Whether later decisions take consent back that was given before a moment: what was sealed may hold that unit."""
-        return any(
-            not d.given and self._states.get(d.subject, {}).get(d.purpose, PurposeState()).given_since_ms < before_ms
-            for d in later
-        )
+        for d in later:
+            row, (column, _) = self._rows.get(d.subject), self._columns.get(d.purpose, (-1, b""))
+            if not d.given and row is not None and column >= 0 and self._since[row, column] < before_ms:
+                return True
+        return False
 
     def states(self, subject: bytes) -> dict[str, PurposeState]:
         """Where a unit stands on each of the plan's purposes."""
-        states = self._states.get(subject, {})
-        return {purpose: states.get(purpose, PurposeState()) for purpose in self.purposes}
+        row = self._rows.get(subject)
+        if row is None:
+            return {purpose: PurposeState() for purpose in self.purposes}
+        return {purpose: self._state(row, column) for column, purpose in enumerate(self.purposes)}
 
-    def given_since(self, subjects: Iterable[bytes]) -> list[tuple[int, ...]]:
-        """Since when each unit has allowed each purpose, `NEVER` where it has not."""
-        never, since = (NEVER,) * len(self.purposes), self._since.get
-        return [since(subject, never) for subject in subjects]
+    def given_since(self, subjects: Sequence[bytes]) -> Int64:
+        """Since when each unit has allowed each purpose, `NEVER` where it has not: int64[subjects, purposes]."""
+        found = self._rows.get
+        rows = np.array([found(subject, -1) for subject in subjects], np.int64)
+        since = self._since[rows]
+        since[rows < 0] = NEVER
+        return since
 
-    def table(self, period_start_ms: int, pseudonym: Callable[[bytes], bytes]) -> ConsentTable:
+    def table(self, period_start_ms: int, pseudonyms: Callable[[Sequence[bytes]], Sequence[bytes]]) -> ConsentTable:
         """Consent under the pseudonyms of one period, as sealing reads it.
 
         Args:
             period_start_ms: start of the period.
-            pseudonym: from a subject to its pseudonym in that period.
+            pseudonyms: from subjects to their pseudonyms in that period; asked for units that are new since the last time.
 
         Returns:
             A table of every unit that allows anything; the same one until another decision arrives.
         """
-        cached = self._tables.get(period_start_ms)
-        if cached is not None and cached[0] == self.sequence:
-            return cached[1]
-        rows = ((pseudonym(s), since) for s, since in self._since.items() if any(t != NEVER for t in since))
-        table = ConsentTable.of(self.purposes, rows)
-        self._tables = {period_start_ms: (self.sequence, table)}
-        return table
+        kept = self._periods.pop(period_start_ms, None) or _Period()
+        while len(self._periods) >= PERIODS_MAX:
+            self._periods.pop(next(iter(self._periods)))
+        self._periods[period_start_ms] = kept
+        if kept.table is not None and kept.sequence == self.sequence:
+            return kept.table
+        known = len(kept.pseudonyms)
+        if known < len(self._rows):
+            new = pairs_of(pseudonyms(list(self._rows)[known:]))
+            kept.pseudonyms = np.concatenate((kept.pseudonyms, new))
+            kept.order = np.lexsort((kept.pseudonyms[:, 1], kept.pseudonyms[:, 0]))
+        allows = (self._since[: len(self._rows)] != NEVER).any(axis=1)
+        rows = kept.order[allows[kept.order]]
+        kept.table = ConsentTable(self.purposes, kept.pseudonyms[rows], self._since[rows])
+        kept.sequence = self.sequence
+        return kept.table
+
+    def keep(self, period_starts_ms: Collection[int]) -> None:
+        """Forgets the pseudonyms of other periods: what joins them to units must not outlive the period's key (P3)."""
+        self._periods = {start: kept for start, kept in self._periods.items() if start in period_starts_ms}
+
+    def _row(self, subject: bytes) -> int:
+        row = self._rows.setdefault(subject, len(self._rows))
+        if row == len(self._since):
+            self._since = np.concatenate((self._since, np.full_like(self._since, NEVER)))
+            self._withdrawn = np.concatenate((self._withdrawn, np.full_like(self._withdrawn, -1)))
+            self._outdated = np.concatenate((self._outdated, np.zeros_like(self._outdated)))
+        return row
+
+    def _state(self, row: int, column: int) -> PurposeState:
+        since, withdrawn = int(self._since[row, column]), int(self._withdrawn[row, column])
+        return PurposeState(since, withdrawn, bool(self._outdated[row, column]))
 
 
 def bucket_of(table: ConsentTable, bucket: int, bits: int) -> ConsentTable:

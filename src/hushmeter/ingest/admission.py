@@ -77,7 +77,7 @@ class Door:
         columns: the active plan.
         first_starts: int64[resolutions], start of the first window of each resolution that is scheduled.
         subjects: from unit ids to their subjects.
-        given_since: from subjects to since when each allows each purpose.
+        given_since: from subjects to since when each allows each purpose: int64[subjects, purposes].
         pseudonyms: from a period's start and subjects to their pseudonyms in that period.
         bad_unit_tokens: from unit ids, their tokens by index and the time to the indices of those whose token is not their
             own or does not hold; None where no token is asked for.
@@ -88,7 +88,7 @@ class Door:
     columns: PlanColumns
     first_starts: Int64
     subjects: Callable[[Sequence[bytes]], list[bytes]]
-    given_since: Callable[[Sequence[bytes]], list[tuple[int, ...]]]
+    given_since: Callable[[Sequence[bytes]], Int64]
     pseudonyms: Callable[[int, Sequence[bytes]], list[bytes]]
     bad_unit_tokens: Callable[[Sequence[bytes], Mapping[int, bytes], int], Sequence[int]] | None = None
     over_limit: Callable[[Sequence[bytes]], Sequence[int]] = _none_over
@@ -247,7 +247,7 @@ def _consenting(raw: RawReports, door: Door, reasons: Int64, needs: Bool, start:
     """Rejects reports without consent (P8) and over their unit's limit; returns the others' indices, and subjects."""
     left = np.flatnonzero(reasons == 0)
     subjects = door.subjects(_those(raw.unit_ids, left))
-    since = np.array(door.given_since(subjects), np.int64).reshape(len(left), needs.shape[1])
+    since = door.given_since(subjects)
     refused = (needs[left] & (since > start[left][:, None])).any(axis=1)
     reasons[left[refused]] = RejectionReason.NO_CONSENT
     agreed = np.flatnonzero(~refused)

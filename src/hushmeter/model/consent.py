@@ -24,7 +24,8 @@ class Decision:
         purpose: as in the plan.
         given: true gives consent, false withdraws it.
         received_at_ms: the server's receipt, which orders decisions.
-        text_hash, locale, source: what was shown, in which language, where.
+        text_hash: SHA-256 of the text that was shown; a grant holds for that text alone.
+        locale, source: in which language it was shown, and where.
     """
 
     subject: bytes
@@ -46,23 +47,37 @@ class PurposeState:
     Attributes:
         given_since_ms: the first of the grants that still hold, or `NEVER`. Intervals that start earlier are refused.
         withdrawn_at_ms: the newest withdrawal, or -1: a grant received in the same millisecond does not bind.
+        outdated: whether consent is not given, and a grant for another text than the one in force would hold.
     """
 
     given_since_ms: int = NEVER
     withdrawn_at_ms: int = -1
+    outdated: bool = False
 
-    def after(self, decision: Decision) -> PurposeState:
-        """The state once the next decision of the sequence has been taken in; on a tie withdrawal wins (P8)."""
+    def after(self, decision: Decision, text_hash: bytes) -> PurposeState:
+        """The state once the next decision of the sequence has been taken in; on a tie withdrawal wins (P8).
+
+        Args:
+            decision: about this purpose.
+            text_hash: of the purpose's text in force; a grant for another text does not bind.
+        """
         if not decision.given:
             return PurposeState(NEVER, max(decision.received_at_ms, self.withdrawn_at_ms))
-        if self.given_since_ms != NEVER or decision.received_at_ms <= self.withdrawn_at_ms:
+        if self.given or decision.received_at_ms <= self.withdrawn_at_ms:
             return self
+        if decision.text_hash != text_hash:
+            return PurposeState(NEVER, self.withdrawn_at_ms, outdated=True)
         return PurposeState(decision.received_at_ms, self.withdrawn_at_ms)
 
     @property
     def given(self) -> bool:
         """Whether consent is given now."""
         return self.given_since_ms != NEVER
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the unit has decided nothing about the purpose, under any text."""
+        return not self.given and not self.outdated and self.withdrawn_at_ms < 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ reads and checks plan files before it builds these.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from dataclasses import dataclass
@@ -85,6 +86,11 @@ class Purpose:
 
     name: str
     text: str
+
+    @property
+    def text_hash(self) -> bytes:
+        """32 bytes, SHA-256 of the text in UTF-8: a grant names the text that it is for."""
+        return hashlib.sha256(self.text.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class IngestClient:
         self._ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)
         self._consent = consent_pb2_grpc.ConsentServiceStub(self._consent_channel)
         self._token_of = unit_tokens
+        self._plan: pb.PlanDescription | None = None
         self.clock_offset_ms = 0
         """What to add to the client's clock to have the server's, as of the last answer."""
 
@@ -84,6 +85,7 @@ class IngestClient:
         answer = self._try(lambda: self._ingest.GetPlan(pb.GetPlanRequest(), timeout=TIMEOUT_S))
         self._correct(answer.server_time_ms)
         plan: pb.PlanDescription = answer.plan
+        self._plan = plan
         return plan
 
     def recorder(self, unit_id: str) -> Recorder:
@@ -93,19 +95,39 @@ class IngestClient:
 
     def consent(self, unit_id: str) -> dict[str, bool]:
         """What a unit has decided, by purpose; what it has not been asked is not given."""
-        request = consent_pb2.GetConsentRequest(unit_id=unit_id, unit_token=self._token(unit_id))
-        answer = self._try(lambda: self._consent.GetConsent(request, timeout=TIMEOUT_S))
-        return {state.purpose: state.given for state in answer.states}
+        return {state.purpose: state.given for state in self._states(unit_id)}
+
+    def to_ask(self, unit_id: str) -> list[str]:
+        """The purposes to ask a unit about: it has never decided, or agreed to another text."""
+        return [state.purpose for state in self._states(unit_id) if state.ask_again]
 
     def set_consent(
-        self, unit_id: str, decisions: Mapping[str, bool], *, text_hash: bytes = b"", locale: str = "", source: str = ""
+        self,
+        unit_id: str,
+        decisions: Mapping[str, bool],
+        *,
+        shown: pb.PlanDescription | None = None,
+        locale: str = "",
+        source: str = "",
     ) -> dict[str, bool]:
-        """Tells a unit's decisions and returns what binds now."""
+        """Tells a unit's decisions and returns what binds now.
+
+        Args:
+            unit_id: the unit.
+            decisions: by purpose; true gives consent, false withdraws it.
+            shown: the plan whose texts were shown; None for the one that `plan` told last, which is asked for now if it
+                never was. Consent to a text that is not in force any more is refused: show the new one.
+            locale: BCP 47 tag of the language it was shown in.
+            source: where the decision was made, such as `settings`.
+        """
+        hashes = {}
+        if any(decisions.values()):
+            hashes = {purpose.name: purpose.text_hash for purpose in (shown or self._plan or self.plan()).purposes}
         request = consent_pb2.SetConsentRequest(
             unit_id=unit_id,
             unit_token=self._token(unit_id),
             decisions=[
-                consent_pb2.Decision(purpose=p, given=given, text_hash=text_hash, locale=locale, source=source)
+                consent_pb2.Decision(purpose=p, given=given, text_hash=hashes.get(p, b""), locale=locale, source=source)
                 for p, given in decisions.items()
             ],
         )
@@ -144,6 +166,11 @@ class IngestClient:
         for answer in self._ingest.StreamReports(requests):
             self._correct(answer.acknowledgement.server_time_ms)
             yield answer.acknowledgement
+
+    def _states(self, unit_id: str) -> Iterable[consent_pb2.ConsentState]:
+        request = consent_pb2.GetConsentRequest(unit_id=unit_id, unit_token=self._token(unit_id))
+        answer: consent_pb2.GetConsentResponse = self._try(lambda: self._consent.GetConsent(request, timeout=TIMEOUT_S))
+        return answer.states
 
     def _token(self, unit_id: str) -> bytes:
         return self._token_of(unit_id) if self._token_of is not None else b""

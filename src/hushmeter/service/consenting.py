@@ -13,6 +13,7 @@ from hushmeter.access.unit_tokens import KEY_NAME, is_valid, issue
 from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.errors import ConsentRefused, MalformedMessage, Unauthenticated
 from hushmeter.model.consent import Decision, PurposeState
+from hushmeter.model.plan import Purpose
 from hushmeter.service.context import Context
 from hushmeter.service.statuses import unary
 from hushmeter.service.worker import IntakeWorker
@@ -84,15 +85,17 @@ class ConsentService:
         return self._key
 
     def _checked(self, decisions: Iterable[pb.Decision]) -> list[Decision]:
-        known = self._context.plan.purpose_names
+        purposes = {p.name: p for p in self._context.plan.purposes}
         checked = [Decision(_NOBODY, d.purpose, d.given, 0, d.text_hash, d.locale, d.source) for d in decisions]
         if not 1 <= len(checked) <= limits.DECISIONS_PER_REQUEST_MAX:
             raise ConsentRefused(f"{len(checked)} decisions; send 1 to {limits.DECISIONS_PER_REQUEST_MAX}, one a purpose")
         if len({d.purpose for d in checked}) < len(checked):
             raise ConsentRefused("two decisions about one purpose; send one a purpose")
         for d in checked:
-            if d.purpose not in known:
-                raise ConsentRefused(f"purpose {d.purpose[:64]!r} is not in the plan; its purposes are {', '.join(known)}")
+            if d.purpose not in purposes:
+                raise ConsentRefused(
+                    f"purpose {d.purpose[:64]!r} is not in the plan; its purposes are {', '.join(purposes)}"
+                )
             lengths = (
                 ("text_hash", len(d.text_hash), limits.TEXT_HASH_MAX_BYTES),
                 ("locale", len(d.locale), limits.LOCALE_MAX_LENGTH),
@@ -101,6 +104,8 @@ class ConsentService:
             for name, length, most in lengths:
                 if length > most:
                     raise ConsentRefused(f"{name} is {length} long; at most {most} is taken")
+            if d.given:
+                _ensure_text(d, purposes[d.purpose])
         return checked
 
 
@@ -111,8 +116,32 @@ def _checked_unit(unit_id: str) -> bytes:
     return raw
 
 
+def _ensure_text(decision: Decision, purpose: Purpose) -> None:
+    """Consent is given to one text, so a grant names it (P8)."""
+    if not decision.text_hash:
+        raise ConsentRefused(
+            f"consent to {purpose.name} without text_hash; send the SHA-256 of the text that was shown, as GetPlan tells it"
+        )
+    if decision.text_hash != purpose.text_hash:
+        raise ConsentRefused(
+            f"consent to another text of {purpose.name} than is in force; read that with GetPlan, show it and ask again"
+        )
+
+
+def _reason(state: PurposeState) -> pb.AskReason:
+    if state.undecided:
+        return pb.ASK_REASON_NEVER_DECIDED
+    return pb.ASK_REASON_TEXT_CHANGED if state.outdated else pb.ASK_REASON_UNSPECIFIED
+
+
 def _states(states: Mapping[str, PurposeState]) -> list[pb.ConsentState]:
     return [
-        pb.ConsentState(purpose=name, given=s.given, given_since_ms=s.given_since_ms if s.given else 0)
+        pb.ConsentState(
+            purpose=name,
+            given=s.given,
+            given_since_ms=s.given_since_ms if s.given else 0,
+            ask_again=s.undecided or s.outdated,
+            ask_reason=_reason(s),
+        )
         for name, s in states.items()
     ]

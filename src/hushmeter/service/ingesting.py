@@ -159,7 +159,7 @@ def describe_plan(context: Context) -> pb.PlanDescription:
         name=plan.name,
         version=plan.version,
         plan_hash=bytes.fromhex(plan.plan_hash),
-        purposes=[pb.PurposeDescription(name=p.name, text=p.text) for p in plan.purposes],
+        purposes=[pb.PurposeDescription(name=p.name, text=p.text, text_hash=p.text_hash) for p in plan.purposes],
         metrics=[_describe(m, context.catalog.first_series(i)) for i, m in enumerate(plan.metrics)],
         resolutions=[pb.ResolutionDescription(name=r.name, lateness_ms=r.lateness_ms) for r in plan.resolutions],
     )

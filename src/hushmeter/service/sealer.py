@@ -39,7 +39,7 @@ class Sealer:
         self._context = context
         self._meters = meters
         self._ports = context.sealing_ports(processes)
-        self._consent = ConsentRegister(context.plan.purpose_names)
+        self._consent = ConsentRegister(context.plan.purposes)
         self._seen_beats: dict[str, tuple[int, float]] = {}
         self._wake = threading.Event()
         self._stopping = False
@@ -173,19 +173,21 @@ class Sealer:
         The last sealing is published whatever came during it: else whoever can withdraw could hold all releases up.
         """
         for attempt in range(1, limits.SEALINGS_MAX):
-            self._consent.take(*self._context.store.decisions_after(self._consent.sequence))
+            self._consent.follow(self._context.store.decisions_after)
             try:
                 return release_window(record, self._ports, self._consent)
             except ConsentWithdrawn:
                 self._log.info("withdrawals came while a window was sealed", window=str(record.window), attempt=attempt)
-        self._consent.take(*self._context.store.decisions_after(self._consent.sequence))
+        self._consent.follow(self._context.store.decisions_after)
         return release_window(record, self._ports, self._consent, last=True)
 
     def _destroy_ended(self) -> None:
         """Destroys what no window needs any more, and what an earlier attempt or another process left of it (P3, P7)."""
         context, plan = self._context, self._context.plan
         periods = {plan.privacy.period.end_of(start): start for start in context.keys.periods()}
-        for end_ms in self._ended(periods):
+        ended = self._ended(periods)
+        self._consent.keep([start for end_ms, start in periods.items() if end_ms not in ended])
+        for end_ms in ended:
             with self._others_go_on(f"period/{periods[end_ms]}"):
                 # The key goes last: while it is there, the next poll comes back to all of this.
                 context.store.forget_kept_windows(periods[end_ms])

@@ -58,7 +58,7 @@ class IntakeWorker:
         self._context = context
         self._meters = meters
         self.rules = rules or AccessRules()
-        self._register = ConsentRegister(context.plan.purpose_names)
+        self._register = ConsentRegister(context.plan.purposes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._queue = IntakeQueue()
         self._validating = 0
@@ -290,9 +290,7 @@ class IntakeWorker:
 
     def _follow(self) -> bool:
         """Takes in decisions that other processes recorded; true if there were any."""
-        sequence, decisions = self._context.store.decisions_after(self._register.sequence)
-        self._register.take(sequence, decisions)
-        return bool(decisions)
+        return self._register.follow(self._context.store.decisions_after)
 
     def _record_decisions(self) -> None:
         """Records every decision that waits, in one transaction, and tells each caller what binds now, or the failure."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConsentWithdrawn, StateConflict
 from hushmeter.model.consent import Decision
@@ -96,9 +97,9 @@ def record_decisions(connection: sa.Connection, taken: Sequence[Decision]) -> in
 
 
 def decisions_after(connection: sa.Connection, sequence: int) -> tuple[int, tuple[Decision, ...]]:
-    """The newest sequence number, and the decisions after one, in order."""
+    """The next decisions after a sequence number, in order, and the newest one's number."""
     later = sa.select(decisions.c.sequence, *_DECISION).where(decisions.c.sequence > sequence)
-    rows = connection.execute(later.order_by(decisions.c.sequence)).all()
+    rows = connection.execute(later.order_by(decisions.c.sequence).limit(limits.DECISIONS_PER_PAGE)).all()
     newest = rows[-1].sequence if rows else _newest_decision(connection)
     return newest, tuple(Decision(*row[1:]) for row in rows)
 
@@ -114,11 +115,14 @@ def ensure_still_given(connection: sa.Connection, window: Window, consent: Conse
     Raises:
         ConsentWithdrawn: one may have.
     """
-    _, later = decisions_after(connection, consent.sequence)
-    if consent.loses(later, window.end_ms):
-        raise ConsentWithdrawn(
-            f"consent was withdrawn while window {window} was sealed; it must be sealed again without it"
-        )
+    sequence, full = consent.sequence, True
+    while full:
+        sequence, later = decisions_after(connection, sequence)
+        if consent.loses(later, window.end_ms):
+            raise ConsentWithdrawn(
+                f"consent was withdrawn while window {window} was sealed; it must be sealed again without it"
+            )
+        full = len(later) == limits.DECISIONS_PER_PAGE
 
 
 def releases_page(

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&hushmeter/api/consent/v1/consent.proto\x12\x18hushmeter.api.consent.v1\"o\n\x11SetConsentRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x35\n\tdecisions\x18\x02 \x03(\x0b\x32\".hushmeter.api.consent.v1.Decision\x12\x12\n\nunit_token\x18\x03 \x01(\x0c\"]\n\x08\x44\x65\x63ision\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\x08\x12\x11\n\ttext_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\"d\n\x12SetConsentResponse\x12\x36\n\x06states\x18\x01 \x03(\x0b\x32&.hushmeter.api.consent.v1.ConsentState\x12\x16\n\x0ereceived_at_ms\x18\x02 \x01(\x10\"8\n\x11GetConsentRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nunit_token\x18\x02 \x01(\x0c\"L\n\x12GetConsentResponse\x12\x36\n\x06states\x18\x01 \x03(\x0b\x32&.hushmeter.api.consent.v1.ConsentState\"<\n\x15IssueUnitTokenRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nlifetime_s\x18\x02 \x01(\x03\"@\n\x16IssueUnitTokenResponse\x12\x12\n\nunit_token\x18\x01 \x01(\x0c\x12\x12\n\nexpires_ms\x18\x02 \x01(\x10\"F\n\x0c\x43onsentState\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\x08\x12\x16\n\x0egiven_since_ms\x18\x03 \x01(\x10\x32\xd7\x02\n\x0e\x43onsentService\x12g\n\nSetConsent\x12+.hushmeter.api.consent.v1.SetConsentRequest\x1a,.hushmeter.api.consent.v1.SetConsentResponse\x12g\n\nGetConsent\x12+.hushmeter.api.consent.v1.GetConsentRequest\x1a,.hushmeter.api.consent.v1.GetConsentResponse\x12s\n\x0eIssueUnitToken\x12/.hushmeter.api.consent.v1.IssueUnitTokenRequest\x1a\x30.hushmeter.api.consent.v1.IssueUnitTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&hushmeter/api/consent/v1/consent.proto\x12\x18hushmeter.api.consent.v1\"o\n\x11SetConsentRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x35\n\tdecisions\x18\x02 \x03(\x0b\x32\".hushmeter.api.consent.v1.Decision\x12\x12\n\nunit_token\x18\x03 \x01(\x0c\"]\n\x08\x44\x65\x63ision\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\x08\x12\x11\n\ttext_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\"d\n\x12SetConsentResponse\x12\x36\n\x06states\x18\x01 \x03(\x0b\x32&.hushmeter.api.consent.v1.ConsentState\x12\x16\n\x0ereceived_at_ms\x18\x02 \x01(\x10\"8\n\x11GetConsentRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nunit_token\x18\x02 \x01(\x0c\"L\n\x12GetConsentResponse\x12\x36\n\x06states\x18\x01 \x03(\x0b\x32&.hushmeter.api.consent.v1.ConsentState\"<\n\x15IssueUnitTokenRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nlifetime_s\x18\x02 \x01(\x03\"@\n\x16IssueUnitTokenResponse\x12\x12\n\nunit_token\x18\x01 \x01(\x0c\x12\x12\n\nexpires_ms\x18\x02 \x01(\x10\"\x92\x01\n\x0c\x43onsentState\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\x08\x12\x16\n\x0egiven_since_ms\x18\x03 \x01(\x10\x12\x11\n\task_again\x18\x04 \x01(\x08\x12\x37\n\nask_reason\x18\x05 \x01(\x0e\x32#.hushmeter.api.consent.v1.AskReason*b\n\tAskReason\x12\x1a\n\x16\x41SK_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41SK_REASON_NEVER_DECIDED\x10\x01\x12\x1b\n\x17\x41SK_REASON_TEXT_CHANGED\x10\x02\x32\xd7\x02\n\x0e\x43onsentService\x12g\n\nSetConsent\x12+.hushmeter.api.consent.v1.SetConsentRequest\x1a,.hushmeter.api.consent.v1.SetConsentResponse\x12g\n\nGetConsent\x12+.hushmeter.api.consent.v1.GetConsentRequest\x1a,.hushmeter.api.consent.v1.GetConsentResponse\x12s\n\x0eIssueUnitToken\x12/.hushmeter.api.consent.v1.IssueUnitTokenRequest\x1a\x30.hushmeter.api.consent.v1.IssueUnitTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hushmeter.api.consent.v1.consent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ASKREASON']._serialized_start=791
+  _globals['_ASKREASON']._serialized_end=889
   _globals['_SETCONSENTREQUEST']._serialized_start=68
   _globals['_SETCONSENTREQUEST']._serialized_end=179
   _globals['_DECISION']._serialized_start=181
@@ -45,8 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ISSUEUNITTOKENREQUEST']._serialized_end=574
   _globals['_ISSUEUNITTOKENRESPONSE']._serialized_start=576
   _globals['_ISSUEUNITTOKENRESPONSE']._serialized_end=640
-  _globals['_CONSENTSTATE']._serialized_start=642
-  _globals['_CONSENTSTATE']._serialized_end=712
-  _globals['_CONSENTSERVICE']._serialized_start=715
-  _globals['_CONSENTSERVICE']._serialized_end=1058
+  _globals['_CONSENTSTATE']._serialized_start=643
+  _globals['_CONSENTSTATE']._serialized_end=789
+  _globals['_CONSENTSERVICE']._serialized_start=892
+  _globals['_CONSENTSERVICE']._serialized_end=1235
 # @@protoc_insertion_point(module_scope)

@@ -1,10 +1,20 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class AskReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ASK_REASON_UNSPECIFIED: _ClassVar[AskReason]
+    ASK_REASON_NEVER_DECIDED: _ClassVar[AskReason]
+    ASK_REASON_TEXT_CHANGED: _ClassVar[AskReason]
+ASK_REASON_UNSPECIFIED: AskReason
+ASK_REASON_NEVER_DECIDED: AskReason
+ASK_REASON_TEXT_CHANGED: AskReason
 
 class SetConsentRequest(_message.Message):
     __slots__ = ("unit_id", "decisions", "unit_token")
@@ -69,11 +79,15 @@ class IssueUnitTokenResponse(_message.Message):
     def __init__(self, unit_token: _Optional[bytes] = ..., expires_ms: _Optional[int] = ...) -> None: ...
 
 class ConsentState(_message.Message):
-    __slots__ = ("purpose", "given", "given_since_ms")
+    __slots__ = ("purpose", "given", "given_since_ms", "ask_again", "ask_reason")
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
     GIVEN_SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    ASK_AGAIN_FIELD_NUMBER: _ClassVar[int]
+    ASK_REASON_FIELD_NUMBER: _ClassVar[int]
     purpose: str
     given: bool
     given_since_ms: int
-    def __init__(self, purpose: _Optional[str] = ..., given: _Optional[bool] = ..., given_since_ms: _Optional[int] = ...) -> None: ...
+    ask_again: bool
+    ask_reason: AskReason
+    def __init__(self, purpose: _Optional[str] = ..., given: _Optional[bool] = ..., given_since_ms: _Optional[int] = ..., ask_again: _Optional[bool] = ..., ask_reason: _Optional[_Union[AskReason, str]] = ...) -> None: ...

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from hushmeter.api.report.v1 import report_pb2 as hushmeter_dot_api_dot_report_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$hushmeter/api/ingest/v1/ingest.proto\x12\x17hushmeter.api.ingest.v1\x1a$hushmeter/api/report/v1/report.proto\"\x10\n\x0eGetPlanRequest\"a\n\x0fGetPlanResponse\x12\x36\n\x04plan\x18\x01 \x01(\x0b\x32(.hushmeter.api.ingest.v1.PlanDescription\x12\x16\n\x0eserver_time_ms\x18\x02 \x01(\x10\"\x84\x02\n\x0fPlanDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x11\n\tplan_hash\x18\x03 \x01(\x0c\x12=\n\x08purposes\x18\x04 \x03(\x0b\x32+.hushmeter.api.ingest.v1.PurposeDescription\x12;\n\x07metrics\x18\x05 \x03(\x0b\x32*.hushmeter.api.ingest.v1.MetricDescription\x12\x43\n\x0bresolutions\x18\x06 \x03(\x0b\x32..hushmeter.api.ingest.v1.ResolutionDescription\"0\n\x12PurposeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\":\n\x15ResolutionDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0blateness_ms\x18\x02 \x01(\x03\"\xd4\x02\n\x11MetricDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32#.hushmeter.api.ingest.v1.MetricKind\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x12\n\nresolution\x18\x05 \x01(\t\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12\x41\n\ndimensions\x18\x07 \x03(\x0b\x32-.hushmeter.api.ingest.v1.DimensionDescription\x12\x12\n\ncomponents\x18\x08 \x03(\t\x12\x14\n\x0c\x66irst_series\x18\t \x01(\r\x12\x11\n\trange_low\x18\n \x01(\x12\x12\x12\n\nrange_high\x18\x0b \x01(\x12\x12\r\n\x05\x65\x64ges\x18\x0c \x03(\x12\x12\x12\n\nexpires_ms\x18\r \x01(\x10\"g\n\x14\x44imensionDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0c\n\x04open\x18\x03 \x01(\x08\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12\x12\n\nmax_length\x18\x05 \x01(\r\"\\\n\x14SubmitReportsRequest\x12\x30\n\x07reports\x18\x01 \x03(\x0b\x32\x1f.hushmeter.api.report.v1.Report\x12\x12\n\nsent_at_ms\x18\x02 \x01(\x10\"Z\n\x15SubmitReportsResponse\x12\x41\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32(.hushmeter.api.ingest.v1.Acknowledgement\"\\\n\x14StreamReportsRequest\x12\x30\n\x07reports\x18\x01 \x03(\x0b\x32\x1f.hushmeter.api.report.v1.Report\x12\x12\n\nsent_at_ms\x18\x02 \x01(\x10\"l\n\x15StreamReportsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x41\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32(.hushmeter.api.ingest.v1.Acknowledgement\"^\n\x16ValidateReportsRequest\x12\x30\n\x07reports\x18\x01 \x03(\x0b\x32\x1f.hushmeter.api.report.v1.Report\x12\x12\n\nsent_at_ms\x18\x02 \x01(\x10\"\\\n\x17ValidateReportsResponse\x12\x41\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32(.hushmeter.api.ingest.v1.Acknowledgement\"\xcb\x01\n\x0f\x41\x63knowledgement\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x36\n\nrejections\x18\x02 \x03(\x0b\x32\".hushmeter.api.ingest.v1.Rejection\x12\x39\n\x06missed\x18\x03 \x03(\x0b\x32).hushmeter.api.ingest.v1.MissedResolution\x12\x16\n\x0eserver_time_ms\x18\x04 \x01(\x10\x12\x1b\n\x13latest_plan_version\x18\x05 \x01(\r\"}\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\r\x12\x38\n\x06reason\x18\x02 \x01(\x0e\x32(.hushmeter.api.report.v1.RejectionReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\x03\"7\n\x10MissedResolution\x12\x12\n\nresolution\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\r*\xa5\x01\n\nMetricKind\x12\x1b\n\x17METRIC_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13METRIC_KIND_COUNTER\x10\x01\x12\x1c\n\x18METRIC_KIND_DISTRIBUTION\x10\x02\x12\x14\n\x10METRIC_KIND_FLAG\x10\x03\x12\x16\n\x12METRIC_KIND_CHOICE\x10\x04\x12\x15\n\x11METRIC_KIND_RATIO\x10\x05\x32\xc7\x03\n\rIngestService\x12\\\n\x07GetPlan\x12\'.hushmeter.api.ingest.v1.GetPlanRequest\x1a(.hushmeter.api.ingest.v1.GetPlanResponse\x12n\n\rSubmitReports\x12-.hushmeter.api.ingest.v1.SubmitReportsRequest\x1a..hushmeter.api.ingest.v1.SubmitReportsResponse\x12r\n\rStreamReports\x12-.hushmeter.api.ingest.v1.StreamReportsRequest\x1a..hushmeter.api.ingest.v1.StreamReportsResponse(\x01\x30\x01\x12t\n\x0fValidateReports\x12/.hushmeter.api.ingest.v1.ValidateReportsRequest\x1a\x30.hushmeter.api.ingest.v1.ValidateReportsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$hushmeter/api/ingest/v1/ingest.proto\x12\x17hushmeter.api.ingest.v1\x1a$hushmeter/api/report/v1/report.proto\"\x10\n\x0eGetPlanRequest\"a\n\x0fGetPlanResponse\x12\x36\n\x04plan\x18\x01 \x01(\x0b\x32(.hushmeter.api.ingest.v1.PlanDescription\x12\x16\n\x0eserver_time_ms\x18\x02 \x01(\x10\"\x84\x02\n\x0fPlanDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x11\n\tplan_hash\x18\x03 \x01(\x0c\x12=\n\x08purposes\x18\x04 \x03(\x0b\x32+.hushmeter.api.ingest.v1.PurposeDescription\x12;\n\x07metrics\x18\x05 \x03(\x0b\x32*.hushmeter.api.ingest.v1.MetricDescription\x12\x43\n\x0bresolutions\x18\x06 \x03(\x0b\x32..hushmeter.api.ingest.v1.ResolutionDescription\"C\n\x12PurposeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttext_hash\x18\x03 \x01(\x0c\":\n\x15ResolutionDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0blateness_ms\x18\x02 \x01(\x03\"\xd4\x02\n\x11MetricDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32#.hushmeter.api.ingest.v1.MetricKind\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x12\n\nresolution\x18\x05 \x01(\t\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12\x41\n\ndimensions\x18\x07 \x03(\x0b\x32-.hushmeter.api.ingest.v1.DimensionDescription\x12\x12\n\ncomponents\x18\x08 \x03(\t\x12\x14\n\x0c\x66irst_series\x18\t \x01(\r\x12\x11\n\trange_low\x18\n \x01(\x12\x12\x12\n\nrange_high\x18\x0b \x01(\x12\x12\r\n\x05\x65\x64ges\x18\x0c \x03(\x12\x12\x12\n\nexpires_ms\x18\r \x01(\x10\"g\n\x14\x44imensionDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0c\n\x04open\x18\x03 \x01(\x08\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12\x12\n\nmax_length\x18\x05 \x01(\r\"\\\n\x14SubmitReportsRequest\x12\x30\n\x07reports\x18\x01 \x03(\x0b\x32\x1f.hushmeter.api.report.v1.Report\x12\x12\n\nsent_at_ms\x18\x02 \x01(\x10\"Z\n\x15SubmitReportsResponse\x12\x41\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32(.hushmeter.api.ingest.v1.Acknowledgement\"\\\n\x14StreamReportsRequest\x12\x30\n\x07reports\x18\x01 \x03(\x0b\x32\x1f.hushmeter.api.report.v1.Report\x12\x12\n\nsent_at_ms\x18\x02 \x01(\x10\"l\n\x15StreamReportsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x41\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32(.hushmeter.api.ingest.v1.Acknowledgement\"^\n\x16ValidateReportsRequest\x12\x30\n\x07reports\x18\x01 \x03(\x0b\x32\x1f.hushmeter.api.report.v1.Report\x12\x12\n\nsent_at_ms\x18\x02 \x01(\x10\"\\\n\x17ValidateReportsResponse\x12\x41\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32(.hushmeter.api.ingest.v1.Acknowledgement\"\xcb\x01\n\x0f\x41\x63knowledgement\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x36\n\nrejections\x18\x02 \x03(\x0b\x32\".hushmeter.api.ingest.v1.Rejection\x12\x39\n\x06missed\x18\x03 \x03(\x0b\x32).hushmeter.api.ingest.v1.MissedResolution\x12\x16\n\x0eserver_time_ms\x18\x04 \x01(\x10\x12\x1b\n\x13latest_plan_version\x18\x05 \x01(\r\"}\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\r\x12\x38\n\x06reason\x18\x02 \x01(\x0e\x32(.hushmeter.api.report.v1.RejectionReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\x03\"7\n\x10MissedResolution\x12\x12\n\nresolution\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\r*\xa5\x01\n\nMetricKind\x12\x1b\n\x17METRIC_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13METRIC_KIND_COUNTER\x10\x01\x12\x1c\n\x18METRIC_KIND_DISTRIBUTION\x10\x02\x12\x14\n\x10METRIC_KIND_FLAG\x10\x03\x12\x16\n\x12METRIC_KIND_CHOICE\x10\x04\x12\x15\n\x11METRIC_KIND_RATIO\x10\x05\x32\xc7\x03\n\rIngestService\x12\\\n\x07GetPlan\x12\'.hushmeter.api.ingest.v1.GetPlanRequest\x1a(.hushmeter.api.ingest.v1.GetPlanResponse\x12n\n\rSubmitReports\x12-.hushmeter.api.ingest.v1.SubmitReportsRequest\x1a..hushmeter.api.ingest.v1.SubmitReportsResponse\x12r\n\rStreamReports\x12-.hushmeter.api.ingest.v1.StreamReportsRequest\x1a..hushmeter.api.ingest.v1.StreamReportsResponse(\x01\x30\x01\x12t\n\x0fValidateReports\x12/.hushmeter.api.ingest.v1.ValidateReportsRequest\x1a\x30.hushmeter.api.ingest.v1.ValidateReportsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hushmeter.api.ingest.v1.ingest_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_METRICKIND']._serialized_start=2012
-  _globals['_METRICKIND']._serialized_end=2177
+  _globals['_METRICKIND']._serialized_start=2031
+  _globals['_METRICKIND']._serialized_end=2196
   _globals['_GETPLANREQUEST']._serialized_start=103
   _globals['_GETPLANREQUEST']._serialized_end=119
   _globals['_GETPLANRESPONSE']._serialized_start=121
@@ -41,31 +41,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLANDESCRIPTION']._serialized_start=221
   _globals['_PLANDESCRIPTION']._serialized_end=481
   _globals['_PURPOSEDESCRIPTION']._serialized_start=483
-  _globals['_PURPOSEDESCRIPTION']._serialized_end=531
-  _globals['_RESOLUTIONDESCRIPTION']._serialized_start=533
-  _globals['_RESOLUTIONDESCRIPTION']._serialized_end=591
-  _globals['_METRICDESCRIPTION']._serialized_start=594
-  _globals['_METRICDESCRIPTION']._serialized_end=934
-  _globals['_DIMENSIONDESCRIPTION']._serialized_start=936
-  _globals['_DIMENSIONDESCRIPTION']._serialized_end=1039
-  _globals['_SUBMITREPORTSREQUEST']._serialized_start=1041
-  _globals['_SUBMITREPORTSREQUEST']._serialized_end=1133
-  _globals['_SUBMITREPORTSRESPONSE']._serialized_start=1135
-  _globals['_SUBMITREPORTSRESPONSE']._serialized_end=1225
-  _globals['_STREAMREPORTSREQUEST']._serialized_start=1227
-  _globals['_STREAMREPORTSREQUEST']._serialized_end=1319
-  _globals['_STREAMREPORTSRESPONSE']._serialized_start=1321
-  _globals['_STREAMREPORTSRESPONSE']._serialized_end=1429
-  _globals['_VALIDATEREPORTSREQUEST']._serialized_start=1431
-  _globals['_VALIDATEREPORTSREQUEST']._serialized_end=1525
-  _globals['_VALIDATEREPORTSRESPONSE']._serialized_start=1527
-  _globals['_VALIDATEREPORTSRESPONSE']._serialized_end=1619
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=1622
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=1825
-  _globals['_REJECTION']._serialized_start=1827
-  _globals['_REJECTION']._serialized_end=1952
-  _globals['_MISSEDRESOLUTION']._serialized_start=1954
-  _globals['_MISSEDRESOLUTION']._serialized_end=2009
-  _globals['_INGESTSERVICE']._serialized_start=2180
-  _globals['_INGESTSERVICE']._serialized_end=2635
+  _globals['_PURPOSEDESCRIPTION']._serialized_end=550
+  _globals['_RESOLUTIONDESCRIPTION']._serialized_start=552
+  _globals['_RESOLUTIONDESCRIPTION']._serialized_end=610
+  _globals['_METRICDESCRIPTION']._serialized_start=613
+  _globals['_METRICDESCRIPTION']._serialized_end=953
+  _globals['_DIMENSIONDESCRIPTION']._serialized_start=955
+  _globals['_DIMENSIONDESCRIPTION']._serialized_end=1058
+  _globals['_SUBMITREPORTSREQUEST']._serialized_start=1060
+  _globals['_SUBMITREPORTSREQUEST']._serialized_end=1152
+  _globals['_SUBMITREPORTSRESPONSE']._serialized_start=1154
+  _globals['_SUBMITREPORTSRESPONSE']._serialized_end=1244
+  _globals['_STREAMREPORTSREQUEST']._serialized_start=1246
+  _globals['_STREAMREPORTSREQUEST']._serialized_end=1338
+  _globals['_STREAMREPORTSRESPONSE']._serialized_start=1340
+  _globals['_STREAMREPORTSRESPONSE']._serialized_end=1448
+  _globals['_VALIDATEREPORTSREQUEST']._serialized_start=1450
+  _globals['_VALIDATEREPORTSREQUEST']._serialized_end=1544
+  _globals['_VALIDATEREPORTSRESPONSE']._serialized_start=1546
+  _globals['_VALIDATEREPORTSRESPONSE']._serialized_end=1638
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=1641
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=1844
+  _globals['_REJECTION']._serialized_start=1846
+  _globals['_REJECTION']._serialized_end=1971
+  _globals['_MISSEDRESOLUTION']._serialized_start=1973
+  _globals['_MISSEDRESOLUTION']._serialized_end=2028
+  _globals['_INGESTSERVICE']._serialized_start=2199
+  _globals['_INGESTSERVICE']._serialized_end=2654
 # @@protoc_insertion_point(module_scope)

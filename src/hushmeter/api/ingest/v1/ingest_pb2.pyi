@@ -52,12 +52,14 @@ class PlanDescription(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., plan_hash: _Optional[bytes] = ..., purposes: _Optional[_Iterable[_Union[PurposeDescription, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricDescription, _Mapping]]] = ..., resolutions: _Optional[_Iterable[_Union[ResolutionDescription, _Mapping]]] = ...) -> None: ...
 
 class PurposeDescription(_message.Message):
-    __slots__ = ("name", "text")
+    __slots__ = ("name", "text", "text_hash")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_HASH_FIELD_NUMBER: _ClassVar[int]
     name: str
     text: str
-    def __init__(self, name: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+    text_hash: bytes
+    def __init__(self, name: _Optional[str] = ..., text: _Optional[str] = ..., text_hash: _Optional[bytes] = ...) -> None: ...
 
 class ResolutionDescription(_message.Message):
     __slots__ = ("name", "lateness_ms")

@@ -1,0 +1,143 @@
+"""Consent is given to a text: when the text changes, earlier grants count neither at the door nor at sealing (P8)."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from pathlib import Path
+
+import grpc
+import pytest
+
+from hushmeter.api.consent.v1 import consent_pb2 as pb
+from hushmeter.api.consent.v1 import consent_pb2_grpc
+from hushmeter.ingest.columns import PlanColumns
+from hushmeter.ingest.identity import subject_of
+from hushmeter.model.consent import Decision
+from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.plan.catalog import Catalog, assign_blocks
+from hushmeter.plan.reading import parse_plan
+from hushmeter.service.context import Context
+from hushmeter.testing.clock import FakeClock
+from tests.service.by_hand import PLAN as STEPS
+from tests.service.by_hand import H, Hand, opened, sealer_of, sums
+from tests.service.harness import PLAN, finish, reasons, serving, submitted
+from tests.service.running import Running
+
+UNIT = "device-1"
+
+
+def changed(context: Context, text: str, now: str, old: str) -> Context:
+    """The deployment under a version of its plan that says something else."""
+    assert old in text
+    plan = parse_plan(text.replace("version: 1", "version: 2").replace(old, now), dt.date(2026, 3, 2))
+    catalog = Catalog.of(plan, assign_blocks(plan, context.store.series_blocks()))
+    return dataclasses.replace(context, plan=plan, catalog=catalog, columns=PlanColumns.of(catalog))
+
+
+def under(later: Context) -> dict[str, object]:
+    """What a service needs of another version of the plan."""
+    return {"plan": later.plan, "catalog": later.catalog, "columns": later.columns}
+
+
+def states(service: Running, unit: str = UNIT) -> dict[str, tuple[bool, bool, int]]:
+    """Whether each purpose is given, whether it should be asked, and why."""
+    with grpc.insecure_channel(service.target) as channel:
+        answer = consent_pb2_grpc.ConsentServiceStub(channel).GetConsent(pb.GetConsentRequest(unit_id=unit))
+    return {s.purpose: (s.given, s.ask_again, s.ask_reason) for s in answer.states}
+
+
+def test_a_changed_text_asks_again(tmp_path: Path) -> None:
+    """Consent to an old text is not consent to the new one: the door refuses, and says what to ask; a new grant binds."""
+    with serving(tmp_path) as service:
+        assert states(service)["tuning"] == (False, True, pb.ASK_REASON_NEVER_DECIDED)
+        service.consent(UNIT, tuning=True, research=False)
+        assert states(service) == {
+            "tuning": (True, False, pb.ASK_REASON_UNSPECIFIED),
+            "research": (False, False, pb.ASK_REASON_UNSPECIFIED),
+        }
+        assert service.client.to_ask(UNIT) == []
+        old = service.plan
+        later = changed(service.context, PLAN, "Tune and sell models., ads: Show ads.", "Tune models.")
+    with serving(tmp_path, parts=under(later)) as service:
+        assert states(service) == {
+            "tuning": (False, True, pb.ASK_REASON_TEXT_CHANGED),
+            "ads": (False, True, pb.ASK_REASON_NEVER_DECIDED),
+            "research": (False, False, pb.ASK_REASON_UNSPECIFIED),
+        }
+        assert service.client.to_ask(UNIT) == ["tuning", "ads"]
+        with pytest.raises(grpc.RpcError) as caught:
+            service.client.set_consent(UNIT, {"tuning": True}, shown=old)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "show it and ask again" in caught.value.details()
+        assert service.client.set_consent(UNIT, {"tuning": True})["tuning"]
+
+
+def test_the_door_refuses_consent_to_an_old_text(tmp_path: Path) -> None:
+    """Reports of a unit that agreed to an older text are refused as if it had never agreed."""
+    with serving(tmp_path) as service:
+        service.consent(UNIT, tuning=True)
+        later = changed(service.context, PLAN, "Tune more models.", "Tune models.")
+    with serving(tmp_path, parts=under(later)) as service:
+        now = H + 30 * MINUTE_MS
+        service.clock.advance_to(now)
+        recorder = service.client.recorder(UNIT)
+        recorder.count("joins", 1, platform="ios", network="wifi")
+        assert recorder.report(now - MINUTE_MS, now) is None
+        recorder = type(recorder)(service.plan, UNIT, ["tuning", "research"])
+        recorder.count("joins", 1, platform="ios", network="wifi")
+        assert reasons(submitted(service, [finish(recorder, now)])) == {0: "NO_CONSENT"}
+
+
+@pytest.mark.parametrize(("text", "released"), [("Tune models.", {0: 3}), ("Tune more models.", {})])
+def test_sealing_leaves_consent_to_an_old_text_out(tmp_path: Path, text: str, released: dict[int, int]) -> None:
+    """Rows that came in under an older text are in no release that is sealed under the new one."""
+    clock = FakeClock(H)
+    context = opened(tmp_path, clock)
+    hand = Hand(context)
+    hand.decide("stays", "agrees again")
+    clock.set(H + 30 * MINUTE_MS)
+    for number, unit in enumerate(("stays", "agrees again")):
+        assert len(hand.send(unit, clock.now_ms(), number + 1).admitted) == 1
+    clock.set(H + HOUR_MS + 10 * MINUTE_MS)
+    hand.segments.tick()
+    later = changed(context, STEPS, text, "Tune models.")
+    shown = later.plan.purposes[0].text_hash
+    context.store.record_decisions([Decision(hand.subject("agrees again"), "tuning", True, H + 31 * MINUTE_MS, shown)])
+    assert sealer_of(later).run_due() == 1
+    assert sums(context, "1h") == released
+
+
+def test_grants_without_a_hash_do_not_bind(tmp_path: Path) -> None:
+    """A grant that was recorded without the hash of a text counts for no text; the unit is asked again."""
+    with serving(tmp_path) as service:
+        keys, store = service.context.keys, service.context.store
+        subject = subject_of(keys.get("deployment"), UNIT.encode())
+        store.record_decisions([Decision(subject, "tuning", True, H)])
+        assert states(service)["tuning"] == (False, True, pb.ASK_REASON_TEXT_CHANGED)
+
+
+def test_withdrawals_need_no_text(tmp_path: Path) -> None:
+    """A unit can always withdraw, without a hash, and is not asked again whatever becomes of the text."""
+    with serving(tmp_path) as service:
+        service.consent(UNIT, tuning=True, research=True)
+        service.client.set_consent(UNIT, {"tuning": False})
+        assert states(service)["tuning"] == (False, False, pb.ASK_REASON_UNSPECIFIED)
+        later = changed(service.context, PLAN, "Tune more models.", "Tune models.")
+    with serving(tmp_path, parts=under(later)) as service:
+        assert states(service)["tuning"] == (False, False, pb.ASK_REASON_UNSPECIFIED)
+
+
+def test_clocks_that_go_back_bring_no_consent_back(tmp_path: Path) -> None:
+    """A grant whose receipt is not later than a withdrawal's does not bind, however the clocks of workers differ."""
+    clock = FakeClock(H + HOUR_MS)
+    context = opened(tmp_path, clock)
+    ahead = Hand(context)
+    ahead.decide("u")
+    ahead.decide("u", given=False)
+    clock.set(H + 30 * MINUTE_MS)
+    behind = Hand(context)
+    behind.decide("u")
+    assert len(behind.send("u", clock.now_ms()).admitted) == 0
+    clock.set(H + HOUR_MS + 2 * MINUTE_MS)
+    assert len(behind.send("u", clock.now_ms()).admitted) == 0
