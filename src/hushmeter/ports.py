@@ -117,7 +117,7 @@ class Mechanisms(Protocol):
 
 
 class Keys(Protocol):
-    """Keys by name: `deployment`, `unit-tokens`, `data/<storage window start>`, `period/<period start>`."""
+    """Keys by name: `deployment`, `unit-tokens`, `signing`, `data/<storage window start>`, `period/<period start>`."""
 
     def get(self, name: str) -> bytes:
         """The 32-byte key of that name.

@@ -15,7 +15,7 @@ from hushmeter.storage.master_key import MASTER_KEY_VARIABLE, create_master_key,
 from hushmeter.testing.memory import MemoryKeyRing
 
 MASTER = bytes(range(32))
-NAMES = ["deployment", "unit-tokens", "data/3600000", "period/0"]
+NAMES = ["deployment", "unit-tokens", "signing", "data/3600000", "period/0"]
 
 
 @pytest.fixture(params=["directory", "memory"])
@@ -125,7 +125,7 @@ def test_only_the_owner_may_read(directory):
         ring.get_or_create(name)
     ring.destroy("period/0")
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [directory, *directory.rglob("*")]}
-    assert len(modes) == 8
+    assert len(modes) == 4 + len(NAMES)
     assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items())
 
 

@@ -1,10 +1,10 @@
 """Keys in a directory, each wrapped by one master key; a destroyed key never comes back.
 
-One file a key: `deployment.key`, `unit-tokens.key`, `data/<storage window start>.key`, `period/<period start>.key`. Beside
-them `check`, a known text that tells a wrong master key at once, and `ledger`, how far the deployment's ledger had come,
-which tells an old state (C6). A file is a nonce and the AES-256-GCM sealed key; the key's name is authenticated, so that
-one file cannot stand for another. An empty file `NAME.destroyed` remains of a destroyed key. The directory belongs neither
-beside the data nor into backups.
+One file a key: `deployment.key`, `unit-tokens.key`, `signing.key`, `data/<storage window start>.key`,
+`period/<period start>.key`. Beside them `check`, a known text that tells a wrong master key at once, and `ledger`, how far
+the deployment's ledger had come, which tells an old state (C6). A file is a nonce and the AES-256-GCM sealed key; the key's
+name is authenticated, so that one file cannot stand for another. An empty file `NAME.destroyed` remains of a destroyed key.
+The directory belongs neither beside the data nor into backups.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from hushmeter.storage.master_key import MASTER_KEY_VARIABLE
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _WRAPPED_BYTES = _NONCE_BYTES + _KEY_BYTES + 16
-_NAME = re.compile(r"deployment|unit-tokens|(?:data|period)/-?\d{1,19}")
-_KEY_FILES = ("deployment.key", "unit-tokens.key", "data/*.key", "period/*.key")
+_NAME = re.compile(r"deployment|unit-tokens|signing|(?:data|period)/-?\d{1,19}")
+_KEY_FILES = ("deployment.key", "unit-tokens.key", "signing.key", "data/*.key", "period/*.key")
 _PERIOD_FILE = re.compile(r"(-?\d{1,19})\.(?:key|.*\.new)")
 _CHECK, _MARK = "check", "ledger"
 _CHECK_TEXT = b"hushmeter key ring, format 1".ljust(_KEY_BYTES)
@@ -303,7 +303,7 @@ class DirectoryKeyRing:
 
 
 def _ensure_name(name: str) -> None:
-    ensure(_NAME.fullmatch(name), f"{name!r} is no key name: deployment, unit-tokens, data/<start> or period/<start>")
+    ensure(_NAME.fullmatch(name), f"{name!r} is no key name: deployment, unit-tokens, signing, data/START or period/START")
 
 
 def _associated(name: str) -> bytes:
