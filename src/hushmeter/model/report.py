@@ -154,6 +154,10 @@ def sorted_tokens(tokens: tuple[bytes, ...], numbers: UInt32) -> tuple[tuple[byt
     return tuple(tokens[i] for i in order), renumbered[numbers]
 
 
+TOTALS = 0
+"""The plan version of a row of totals, which no report has."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReportBatch:
     """Accepted reports as columns: what the intake log stores, and what is sealed.
@@ -166,7 +170,7 @@ class ReportBatch:
         received_at_ms: int64[n].
         interval_start_ms: int64[n], exclusive.
         interval_end_ms: int64[n], inclusive.
-        plan_versions: uint32[n].
+        plan_versions: uint32[n]; `TOTALS` where the points are not the report's own, but totals of several, or none.
         offsets: int64[n + 1], from 0 to m, never decreasing.
         series: uint32[m], series numbers of the catalog.
         values: int64[m], in resolution steps.

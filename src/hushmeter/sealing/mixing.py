@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.report import ReportBatch, UInt64, pruned_tokens
+from hushmeter.model.report import TOTALS, ReportBatch, UInt64, pruned_tokens
 from hushmeter.model.time import Int64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -52,7 +52,7 @@ def content_hashes(rows: ReportBatch) -> UInt64:
 
     Returns:
         uint64[n], a function of interval, plan version and points in their order, each with the bytes of its token; not of
-        the number that a token has here.
+        the number that a token has here. 0 for rows of totals, which stand for every copy of their report.
     """
     lengths = np.diff(rows.offsets)
     place = np.arange(len(rows.series)) - np.repeat(rows.offsets[:-1], lengths)
@@ -66,7 +66,7 @@ def content_hashes(rows: ReportBatch) -> UInt64:
     hashes = hashes + mix(rows.interval_start_ms.astype(np.uint64)) * np.uint64(3)
     hashes = hashes + mix(rows.interval_end_ms.astype(np.uint64)) * np.uint64(5)
     hashes = hashes + mix(rows.plan_versions.astype(np.uint64)) * np.uint64(7)
-    return mix(hashes)
+    return np.where(rows.plan_versions == TOTALS, np.uint64(0), mix(hashes))
 
 
 def unit_bases(pseudonyms: UInt64, salt: bytes) -> UInt64:
