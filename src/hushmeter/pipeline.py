@@ -53,7 +53,7 @@ def release_window(
     plan, window, store = ports.catalog.plan, record.window, ports.store
     period = plan.privacy.period.window_of(window.end_ms)
     charge = ports.prices.charge(window, store.spent(period.start_ms))
-    identity, budget = ports.deployment.deployment_id, ports.deployment.budget
+    identity, budget = ports.deployment.deployment_id, ports.prices.budget
     carried = CarriedWindows(plan, window, period, store, ports.keys)
     try:
         tally = tally_window(record, ports, consent, period, carried)

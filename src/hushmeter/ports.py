@@ -20,7 +20,7 @@ from hushmeter.model.ledger import (
     Spending,
 )
 from hushmeter.model.measurement import Mechanism
-from hushmeter.model.records import Deployment, Registration, SegmentRecord, WindowRecord
+from hushmeter.model.records import Approval, Deployment, PlanVersion, Registration, SegmentRecord, WindowRecord
 from hushmeter.model.release import NoisyVector, PrivateKey, Release, Selection
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
@@ -226,8 +226,14 @@ class StateStore(Protocol):
     def deployment(self) -> Deployment | None:
         """What the store was founded with; None for a new one."""
 
-    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock]) -> None:
-        """Founds the store; raises `StateConflict` where that has happened already."""
+    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock], approvals: Sequence[Approval] = ()) -> None:
+        """Founds the store with its first plan; raises `StateConflict` where that has happened already."""
+
+    def plan_versions(self, after: int = 0) -> tuple[PlanVersion, ...]:
+        """The versions of the plan with numbers above one, in order; the first is that of the foundation."""
+
+    def add_plan(self, added: PlanVersion, after: int, blocks: Sequence[SeriesBlock]) -> None:
+        """Records a version for good, and the series blocks it needs; `StateConflict` unless the newest is `after`."""
 
     def series_blocks(self) -> tuple[SeriesBlock, ...]:
         """All series blocks, by first number."""

@@ -19,6 +19,7 @@ from hushmeter.plan.shares import choose_currency
 from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
+from hushmeter.service.eras import Timeline
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import DirectoryKeyRing
 from hushmeter.storage.master_key import create_master_key, load_master_key
@@ -56,13 +57,12 @@ def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text
         check_plan(plan, budget)
         deployment = Deployment(secrets.token_hex(16), clock.now_ms(), plan.version, plan.plan_hash, plan_text, budget)
         store.found(deployment, assign_blocks(plan))
-        _compare_with_mark(config, keys, store, deployment)
-    else:
-        plan = parse_plan(deployment.plan_text, _today(clock), check_expiry=False)
-        _refuse_another_plan(plan, plan_text, clock)
-        _compare_with_mark(config, keys, store, deployment)
+    elif plan_text is not None:
+        _refuse_another_plan(store, plan_text)
+    _compare_with_mark(config, keys, store, deployment)
+    timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms)
     log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
-    return Context.of(deployment, plan, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
+    return Context.of(deployment, timeline, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
 
 
 def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
@@ -146,12 +146,12 @@ def _compare_with_mark(config: Config, keys: KeyRing, store: StateStore, deploym
     keys.move_mark(head)
 
 
-def _refuse_another_plan(recorded: Plan, plan_text: str | None, clock: Clock) -> None:
-    if plan_text is None:
-        return
-    offered = parse_plan(plan_text, _today(clock), check_expiry=False)
-    if offered.plan_hash != recorded.plan_hash:
+def _refuse_another_plan(store: StateStore, plan_text: str) -> None:
+    offered = parse_plan(plan_text, dt.date.min, check_expiry=False)
+    known = store.plan_versions()
+    if offered.plan_hash not in {version.plan_hash for version in known}:
         raise ConfigError(
-            f"this state runs plan {recorded.name!r} version {recorded.version}, the file holds {offered.name!r} version "
-            f"{offered.version} with other content; start without --plan, or with a new state_dir"
+            f"this state runs version {known[-1].version} of its plan, the file holds {offered.name!r} version "
+            f"{offered.version} with other content; start without --plan and change the plan with hushmeter plan apply, or "
+            "found another deployment with a new state_dir"
         )

@@ -55,7 +55,7 @@ class QueryService:
     async def list_metrics(self, _request: pb.ListMetricsRequest) -> pb.ListMetricsResponse:
         """What can be asked for, and the budget in force."""
         await _note("ListMetrics")
-        plan, budget = self._context.plan, self._context.deployment.budget
+        plan, budget = self._context.plan, self._context.budget
         metrics = [
             pb.MetricCatalogEntry(
                 name=m.name,
