@@ -65,8 +65,10 @@ def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text
     return Context.of(deployment, timeline, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
 
 
-def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
+def budget_of(plan: Plan, mechanisms: Mechanisms, founded: Currency | None = None) -> PrivacyBudget:
     """The period's budget in the plan's currency, which is chosen here where the plan leaves it open (C1).
+
+    A deployment keeps the currency that it was `founded` with, so that the losses of its periods add up.
 
     Private partitions, where the plan has any, may spend half of delta, the conversion of rho the other half; pure losses
     need no conversion, and leave all of it to the partitions (C5). Epsilon and delta never exceed what the plan says.
@@ -79,7 +81,12 @@ def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
         Currency.ZCDP: PrivacyLoss(mechanisms.zcdp_budget(epsilon, conversion), halved),
         Currency.PURE: PrivacyLoss(Fraction(epsilon), 2 * halved),
     }
-    currency = choose_currency(plan, losses)
+    if founded is not None and plan.privacy.currency not in {None, founded}:
+        raise PlanError(
+            f"privacy.currency: this deployment was founded with {founded}, in which its periods add up; write {founded} "
+            "or auto, or found another deployment"
+        )
+    currency = founded or choose_currency(plan, losses)
     return PrivacyBudget(epsilon, delta, currency, losses[currency])
 
 
