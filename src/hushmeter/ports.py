@@ -10,7 +10,6 @@ from hushmeter.access.credentials import Access, Credential
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import (
-    Charge,
     DraftEntry,
     LedgerEntry,
     LedgerMark,
@@ -394,16 +393,4 @@ class StateStore(Protocol):
         """Gives the store's connections back."""
 
 
-__all__ = [
-    "Charge",
-    "Clock",
-    "Deployment",
-    "IntakeLog",
-    "KeyRing",
-    "Mechanisms",
-    "Registration",
-    "SegmentRecord",
-    "Selection",
-    "StateStore",
-    "WindowRecord",
-]
+__all__ = ["Deployment", "Registration", "SegmentRecord", "WindowRecord"]

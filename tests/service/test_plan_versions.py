@@ -258,9 +258,8 @@ def test_queries_answer_for_metrics_and_versions_that_are_gone(service: Running)
     said = {"series": [latency.first_series + n for n in (1, 3)], "value": [1, 40]}
     assert [*latency.components] == ["le_0", "le_1", "le_2", "sum"]
     assert reason(service, service.starts(UNIT, H + HOUR_MS, **said)) == []
-    applied(
-        service, changed(metrics__theme=..., metrics__latency__per_unit={"range": [0, 50], "max_events": 10}), "next-period"
-    )
+    narrower = {"range": [0, 50], "max_events": 10}
+    applied(service, changed(metrics__theme=..., metrics__latency__per_unit=narrower), "next-period")
     service.advance_to(B + HOUR_MS)
     late = service.starts(UNIT, B + HOUR_MS, plan_version=2, **said)
     assert reason(service, late) == []
@@ -276,12 +275,6 @@ def test_queries_answer_for_metrics_and_versions_that_are_gone(service: Running)
     assert [(v.version, v.active_from_ms) for v in stated] == [(1, H), (2, B)]
     with pytest.raises(Exception, match="spans several plan versions"):
         service.analyst.releases("starts", (), resolution="1d", statistics=["sum"], roll_up_time=True)
-    first = service.analyst.releases(
-        "starts",
-        (),
-        resolution="1d",
-        statistics=["sum"],
-        roll_up_time=True,
-        until=dt.datetime.fromtimestamp(B / 1000, dt.UTC),
-    )
+    border = dt.datetime.fromtimestamp(B / 1000, dt.UTC)
+    first = service.analyst.releases("starts", resolution="1d", statistics=["sum"], roll_up_time=True, end=border)
     assert len(first.to_pylist()) == 1

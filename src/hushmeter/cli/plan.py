@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from hushmeter.cli import printing
-from hushmeter.cli.applying import apply
+from hushmeter.cli.applying import apply, approve
 from hushmeter.model.changes import Concern
 
 app = typer.Typer(help="Write, check and change telemetry plans.", no_args_is_help=True)
 app.command()(apply)
+app.command()(approve)
 
 
 @app.command()

@@ -84,7 +84,7 @@ class Timeline:
         versions: Callable[[int], Sequence[PlanVersion]],
         blocks: Callable[[], tuple[SeriesBlock, ...]],
         thresholds: Thresholds,
-        ensure: Callable[[PlanVersion], None] = lambda _: None,
+        ensure: Callable[[Era], None] = lambda _: None,
     ) -> None:
         self._versions, self._blocks, self._thresholds, self._ensure = versions, blocks, thresholds, ensure
         self._known: tuple[PlanVersion, ...] = ()
@@ -96,16 +96,19 @@ class Timeline:
         """Takes in versions that were recorded since; true if there were any.
 
         Raises:
-            ConfigError: a version may not be followed; the eras stay as they were.
+            PlanError: a version is not approved; the eras stay as they were.
         """
         with self._lock:
             later = tuple(self._versions(self._known[-1].version if self._known else 0))
             if not later:
                 return False
-            for version in later:
-                self._ensure(version)
             known = (*self._known, *later)
-            self.eras = eras_of(known, self._blocks(), self._thresholds)
+            plans = {v.version: parse_plan(v.plan_text, dt.date.min, check_expiry=False) for v in known}
+            # What never comes into force needs nobody's approval.
+            eras = eras_of(known, plans, self._blocks(), self._thresholds)
+            for era in eras:
+                self._ensure(era)
+            self.eras = eras
             self._known = known
             return True
 
@@ -144,15 +147,17 @@ def versions_at(eras: Sequence[Era], ends_ms: Int64) -> Int64:
     return versions[np.searchsorted(borders, ends_ms, side="left")]
 
 
-def eras_of(versions: Sequence[PlanVersion], blocks: tuple[SeriesBlock, ...], thresholds: Thresholds) -> tuple[Era, ...]:
+def eras_of(
+    versions: Sequence[PlanVersion], plans: Mapping[int, Plan], blocks: tuple[SeriesBlock, ...], thresholds: Thresholds
+) -> tuple[Era, ...]:
     """The eras that versions make: the newest version whose time has come rules.
 
     Args:
         versions: all, in order.
+        plans: as they were declared, by version.
         blocks: of all series.
         thresholds: for prices.
     """
-    plans = {v.version: parse_plan(v.plan_text, dt.date.min, check_expiry=False) for v in versions}
     ruling: list[PlanVersion] = []
     for version in versions:
         while ruling and ruling[-1].active_from_ms >= version.active_from_ms:

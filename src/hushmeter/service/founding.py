@@ -5,21 +5,25 @@ from __future__ import annotations
 import datetime as dt
 import os
 import secrets
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from hushmeter.errors import ConfigError, PlanError, StateConflict
 from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, float_down
 from hushmeter.model.plan import Plan
+from hushmeter.model.records import Approval
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.shares import choose_currency
 from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
+from hushmeter.service.approvals import ensure_plan_approved, ensure_version_approved
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
-from hushmeter.service.eras import Timeline
+from hushmeter.service.eras import Era, Timeline
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import DirectoryKeyRing
 from hushmeter.storage.master_key import create_master_key, load_master_key
@@ -28,18 +32,25 @@ from hushmeter.storage.state import SqlStateStore
 MASTER_KEY_NAME = "master.key"
 
 
-def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str | None = None) -> Context:
+def open_context(
+    config: Config,
+    clock: Clock,
+    mechanisms: Mechanisms,
+    plan_text: str | None = None,
+    approvals: Sequence[Approval] = (),
+) -> Context:
     """Opens the deployment that a configuration names; founds it where the state directory is new.
 
     Args:
         config: the configuration.
         clock: time.
         mechanisms: noise.
-        plan_text: the plan file's text; needed to found, and otherwise compared with the recorded one.
+        plan_text: the plan file's text; needed to found, and otherwise compared with the recorded ones.
+        approvals: of the plan that is founded with; later versions have their own.
 
     Raises:
         ConfigError: the state cannot be used as asked.
-        PlanError: the plan is not valid, or overspends.
+        PlanError: the plan is not valid, overspends, or is not approved as the configuration asks.
         KeyUnavailable: the master key is missing or another one.
     """
     _make_directory(config.state_dir)
@@ -53,14 +64,15 @@ def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text
                 f"{config.state_dir} is new and no plan was given; start with --plan FILE (hushmeter plan init writes one)"
             )
         plan = parse_plan(plan_text, _today(clock))
+        ensure_plan_approved(config, plan, approvals)
         budget = budget_of(plan, mechanisms)
         check_plan(plan, budget)
         deployment = Deployment(secrets.token_hex(16), clock.now_ms(), plan.version, plan.plan_hash, plan_text, budget)
-        store.found(deployment, assign_blocks(plan))
+        store.found(deployment, assign_blocks(plan), approvals)
     elif plan_text is not None:
         _refuse_another_plan(store, plan_text)
     _compare_with_mark(config, keys, store, deployment)
-    timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms)
+    timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms, partial(_ensure_approved, config, clock))
     log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
     return Context.of(deployment, timeline, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
 
@@ -96,6 +108,12 @@ def read_plan_file(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"cannot read the plan {path}: {error}") from None
+
+
+def _ensure_approved(config: Config, clock: Clock, era: Era) -> None:
+    """A version whose windows are all over needs nobody's approval any more."""
+    if era.takes_until_ms() > clock.now_ms():
+        ensure_version_approved(config, era.version, era.plan)
 
 
 def _today(clock: Clock) -> dt.date:

@@ -198,7 +198,8 @@ def _by_era(eras: Sequence[Era], question: Question) -> list[tuple[Era, CheckedQ
     Raises:
         QueryRefused: no era can; as the newest of them says.
     """
-    asked, refusal = [], None
+    asked: list[tuple[Era, CheckedQuestion, Question]] = []
+    refusal = None
     # An empty time range is about no era; the newest says what is wrong with it.
     for era in eras:
         clipped = _clipped(era, question)

@@ -21,7 +21,7 @@ from hushmeter import limits
 from hushmeter.access.rates import UnitRates
 from hushmeter.access.unit_tokens import KEY_NAME, invalid_among
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import Failure, KeyGone, LeaseLost, Overloaded
+from hushmeter.errors import Failure, HushmeterError, KeyGone, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, rejections_of
 from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
@@ -347,7 +347,12 @@ class IntakeWorker:
 
     def _tick(self) -> None:
         self._forget_period_keys()
-        self._context.timeline.follow()
+        try:
+            self._context.timeline.follow()
+        except HushmeterError as error:
+            # An unapproved version must not cost this worker its lease.
+            self._meters.failures.labels("plan").inc()
+            self._log.error("the plan's newest version is not followed", **told(error))
         self._follow_plan()
         try:
             self._segments.tick()
