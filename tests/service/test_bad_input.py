@@ -314,6 +314,8 @@ def test_a_defect_in_one_message_does_not_harm_others(service: Running, monkeypa
     """Where a message makes the commit fail through a defect, it alone is refused, as INTERNAL and without details."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from hushmeter.ingest import several
+
     admit = several.admit
 
     def defective(raw: object, *rest: object) -> object:
