@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError
 from hushmeter.ledger.accountant import epsilon_and_delta, planned_costs
 from hushmeter.ledger.gaussian import conversion_overhead
@@ -26,6 +27,7 @@ from hushmeter.plan.check import PlanReport, check_plan
 from hushmeter.plan.objective import USEFUL_ERROR
 from hushmeter.plan.reading import parse_plan
 from hushmeter.query.prediction import Prediction, predict
+from hushmeter.service.eras import version_at
 from hushmeter.service.founding import budget_of, read_plan_file
 
 _BARS_MAX = 60
@@ -101,12 +103,13 @@ def recorded_plan(state_dir: Path) -> Priced:
         raise ConfigError(f"{state_dir} holds no state.db; give the state_dir of a service")
     store = SqlStateStore.open(f"sqlite:///{(state_dir / 'state.db').absolute()}")
     try:
-        deployment = store.deployment()
+        versions = store.plan_versions()
     finally:
         store.close()
-    if deployment is None:
+    if not versions:
         raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
-    return price(parse_plan(deployment.plan_text, dt.date.min, check_expiry=False))
+    in_force = version_at(versions, SystemClock().now_ms())
+    return price(parse_plan(in_force.plan_text, dt.date.min, check_expiry=False))
 
 
 def changes(before: Priced, after: Priced) -> dict[str, object]:

@@ -147,6 +147,11 @@ def versions_at(eras: Sequence[Era], ends_ms: Int64) -> Int64:
     return versions[np.searchsorted(borders, ends_ms, side="left")]
 
 
+def version_at(versions: Sequence[PlanVersion], now_ms: int) -> PlanVersion:
+    """The version in force at a moment: the newest whose time has come; before all of them the first."""
+    return next((v for v in reversed(versions) if v.active_from_ms <= now_ms), versions[0])
+
+
 def eras_of(
     versions: Sequence[PlanVersion], plans: Mapping[int, Plan], blocks: tuple[SeriesBlock, ...], thresholds: Thresholds
 ) -> tuple[Era, ...]:
