@@ -123,3 +123,6 @@ CREDENTIALS_STALE_S = 10.0
 RELEASES_PER_ANSWER_MESSAGE = 8
 LEDGER_ENTRIES_PER_ANSWER_MESSAGE = 500
 CACHED_LOSSES_MAX = 10_000
+
+PLAN_LEAD_MS = 60_000
+"""A plan change is recorded at least so long before the border at which it begins: every process follows it until then."""

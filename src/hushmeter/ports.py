@@ -11,7 +11,6 @@ from hushmeter.access.credentials import Access, Credential
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import (
-    Charge,
     DraftEntry,
     LedgerEntry,
     LedgerMark,
@@ -21,7 +20,15 @@ from hushmeter.model.ledger import (
     Spending,
 )
 from hushmeter.model.measurement import Mechanism
-from hushmeter.model.records import Deployment, Registration, Restore, SegmentRecord, WindowRecord
+from hushmeter.model.records import (
+    Approval,
+    Deployment,
+    PlanVersion,
+    Registration,
+    Restore,
+    SegmentRecord,
+    WindowRecord,
+)
 from hushmeter.model.release import NoisyVector, PrivateKey, Release, Selection
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
@@ -233,8 +240,14 @@ class StateStore(Protocol):
     def deployment(self) -> Deployment | None:
         """What the store was founded with; None for a new one."""
 
-    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock]) -> None:
-        """Founds the store; raises `StateConflict` where that has happened already."""
+    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock], approvals: Sequence[Approval] = ()) -> None:
+        """Founds the store with its first plan; raises `StateConflict` where that has happened already."""
+
+    def plan_versions(self, after: int = 0) -> tuple[PlanVersion, ...]:
+        """The versions of the plan with numbers above one, in order; the first is that of the foundation."""
+
+    def add_plan(self, added: PlanVersion, after: int, blocks: Sequence[SeriesBlock]) -> None:
+        """Records a version for good, and the series blocks it needs; `StateConflict` unless the newest is `after`."""
 
     def series_blocks(self) -> tuple[SeriesBlock, ...]:
         """All series blocks, by first number."""
@@ -410,17 +423,4 @@ class StateStore(Protocol):
         """Gives the store's connections back."""
 
 
-__all__ = [
-    "Charge",
-    "Clock",
-    "Deployment",
-    "IntakeLog",
-    "KeyRing",
-    "Mechanisms",
-    "Registration",
-    "Restore",
-    "SegmentRecord",
-    "Selection",
-    "StateStore",
-    "WindowRecord",
-]
+__all__ = ["Deployment", "Registration", "Restore", "SegmentRecord", "WindowRecord"]

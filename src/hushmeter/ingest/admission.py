@@ -14,6 +14,7 @@ import numpy as np
 from hushmeter import limits
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ingest.raw import RawReports
+from hushmeter.model.plan import Plan
 from hushmeter.model.report import Bool, Rejection, RejectionReason, ReportBatch, gathered, pairs_of, pruned_tokens
 from hushmeter.model.time import Int64
 
@@ -41,8 +42,10 @@ _TEXTS = {
         "and report longer intervals"
     ),
     RejectionReason.UNKNOWN_PLAN_VERSION: "plan version unknown; the version in force is {version}: call GetPlan",
-    RejectionReason.UNKNOWN_SERIES: "a series number that plan version {version} does not have; call GetPlan",
-    RejectionReason.EXPIRED_METRIC: "a metric in the report has passed the expiry date in the plan; stop sending it",
+    RejectionReason.UNKNOWN_SERIES: (
+        "a series number that plan version {version}, or the one in force when the interval ended, lacks; call GetPlan"
+    ),
+    RejectionReason.EXPIRED_METRIC: "a metric in the report has expired, or a newer plan removes it; stop sending it",
     RejectionReason.VALUE_OUT_OF_RANGE: (
         f"a value outside its metric's range; counts are 0 to {limits.COUNT_PER_POINT_MAX}, totals and sums lie in "
         "the range that GetPlan states (a sum, times its number of events; a numerator, times its denominator): clamp "
@@ -81,6 +84,8 @@ class Door:
         pseudonyms: from a period's start and subjects to their pseudonyms in that period.
         bad_unit_tokens: from unit ids, their tokens by index and the time to the indices of those whose token is not their
             own or does not hold; None where no token is asked for.
+        versions: of the plan that a report may have been made with; None for that of `columns` alone. Series numbers mean
+            the same in all of them.
         over_limit: from the subjects of reports that would be admitted, in order of arrival, to the indices of those that
             are more than their own unit may send now (P1).
     """
@@ -92,6 +97,7 @@ class Door:
     pseudonyms: Callable[[int, Sequence[bytes]], list[bytes]]
     bad_unit_tokens: Callable[[Sequence[bytes], Mapping[int, bytes], int], Sequence[int]] | None = None
     over_limit: Callable[[Sequence[bytes]], Sequence[int]] = _none_over
+    versions: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +150,9 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     sane = (start >= 0) & (start < end) & (end - np.maximum(start, 0) <= plan.coarsest.span.length_ms)
     _reject(reasons, ~sane, RejectionReason.BAD_INTERVAL)
     _reject(reasons, end > now_ms + limits.CLOCK_SKEW_MAX_MS, RejectionReason.IN_FUTURE)
-    _reject(reasons, raw.plan_versions != plan.version, RejectionReason.UNKNOWN_PLAN_VERSION)
+    versions = (plan.version,) if door.versions is None else door.versions
+    unknown = np.logical_and.reduce([raw.plan_versions != version for version in versions])
+    _reject(reasons, unknown, RejectionReason.UNKNOWN_PLAN_VERSION)
     # From here on times are near now, so window arithmetic cannot overflow.
     end = np.where(reasons == 0, end, now_ms)
     start = np.where(reasons == 0, start, now_ms - 1)
@@ -162,12 +170,11 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     return Admission(batch, plan.finest.span.starts(end[admitted]), admitted, reasons, missed, malformed)
 
 
-def rejections_of(admission: Admission, first: int, last: int, door: Door) -> Sequence[Rejection]:
+def rejections_of(admission: Admission, first: int, last: int, plan: Plan) -> Sequence[Rejection]:
     """The rejections among the reports `first` to `last` (exclusive), with indices from `first` and texts.
 
-    At most `limits.REJECTION_MESSAGES_MAX` carry a text.
+    At most `limits.REJECTION_MESSAGES_MAX` carry a text, which names the version of the plan in force.
     """
-    plan = door.columns.catalog.plan
     words = {"longest": plan.coarsest.name, "version": plan.version}
     rejections = []
     for count, index in enumerate(np.flatnonzero(admission.reasons[first:last])):

@@ -16,6 +16,8 @@ from hushmeter.query.agreeing import agreeing_sums, agreeing_views, beside
 from hushmeter.query.estimates import StatisticEstimates, estimate
 from hushmeter.query.sums import Sums
 
+SEVERAL_VERSIONS = "the time range spans several plan versions, whose bounds differ; ask for each on its own"
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -143,7 +145,7 @@ def answer(
         return
     added = [release for _, release in releases]
     if len({r.key.plan_version for r in added}) > 1:
-        raise QueryRefused("the time range spans several plan versions, whose bounds differ; ask for each on its own")
+        raise QueryRefused(SEVERAL_VERSIONS)
     if added:
         yield _answer(question, added, 0, {})
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
@@ -12,14 +13,16 @@ import grpc
 from hushmeter import limits
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.release.v1 import release_pb2
+from hushmeter.errors import QueryRefused
 from hushmeter.ledger.accountant import epsilon_and_delta
-from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Metric, Statistic
 from hushmeter.model.release import Release
 from hushmeter.plan.expectation import hidden_share
-from hushmeter.query.answering import Question, ReleaseAnswer, answer, check_question
+from hushmeter.query.answering import SEVERAL_VERSIONS, CheckedQuestion, Question, ReleaseAnswer, answer, check_question
 from hushmeter.service.context import Context
+from hushmeter.service.eras import Era
 from hushmeter.service.gate import passage
 from hushmeter.service.statuses import streamed, unary
 
@@ -39,7 +42,7 @@ class QueryService:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._losses: dict[tuple[float, float], release_pb2.PrivacyLoss] = {}
+        self._losses: dict[tuple[float, float, float], release_pb2.PrivacyLoss] = {}
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
@@ -55,38 +58,26 @@ class QueryService:
     async def list_metrics(self, _request: pb.ListMetricsRequest) -> pb.ListMetricsResponse:
         """What can be asked for, and the budget in force."""
         await _note("ListMetrics")
-        plan, budget = self._context.plan, self._context.deployment.budget
-        metrics = [
-            pb.MetricCatalogEntry(
-                name=m.name,
-                description=m.description,
-                kind=m.kind.value,
-                unit=m.unit,
-                purposes=m.purposes,
-                views=[self._view(m, view) for view in m.views],
-                resolutions=m.at,
-                statistics=[s.value for s in m.statistics],
-            )
-            for m in plan.measured
-        ]
-        statement = pb.BudgetStatement(
-            period=plan.privacy.period.name,
-            epsilon=budget.epsilon,
-            delta=budget.delta,
-            rho=float(budget.loss.amount) if budget.currency is Currency.ZCDP else 0.0,
-            privacy_unit=plan.privacy.unit,
-            currency=budget.currency.value,
-            amount=str(budget.loss.amount),
-            selection_delta=str(budget.loss.delta),
+        now, begun = self._context.era, self._begun()
+        # The newest version says what a metric is; those that it has no more may still have releases.
+        named = {m.name: (era, m) for era in begun for m in era.plan.measured}
+        inactive = [name for name in named if name not in {m.name for m in now.plan.measured}]
+        return pb.ListMetricsResponse(
+            metrics=[_entry(*named[name]) for name in (*(m.name for m in now.plan.measured), *inactive)],
+            budget=_statement(now),
+            plan_versions=[
+                pb.PlanVersionStatement(
+                    version=era.version.version,
+                    plan_hash=bytes.fromhex(era.version.plan_hash),
+                    active_from_ms=era.version.active_from_ms,
+                    budget=_statement(era),
+                )
+                for era in self._context.timeline.eras
+            ],
         )
-        return pb.ListMetricsResponse(metrics=metrics, budget=statement)
 
     async def query_releases(self, request: pb.QueryReleasesRequest) -> AsyncIterator[pb.QueryReleasesResponse]:
         """Releases of one metric and view in a time range, in time order."""
-        plan = self._context.plan
-        metric = next((m for m in plan.measured if m.name == request.metric), None)
-        if metric is not None:
-            await _note("QueryReleases", metric)
         filters: dict[str, tuple[str, ...]] = {}
         for f in request.filters:
             filters[f.dimension] = (*filters.get(f.dimension, ()), *f.values)
@@ -100,17 +91,9 @@ class QueryService:
             statistics=tuple(request.statistics),
             roll_up_time=request.roll_up_time,
         )
-        checked = check_question(plan, question)
-
-        def stored(view: tuple[str, ...]) -> Iterator[tuple[int, Release]]:
-            range_ms = question.from_ms, question.to_ms
-            return self._context.store.releases(checked.metric.name, view, checked.resolution, *range_ms)
-
-        answers = answer(checked, stored(checked.view), {view: stored(view) for view in checked.other_views})
-        purposes = checked.metric.purposes
-        async for chunk in _in_chunks(
-            answers, lambda found: self._message(found, purposes), limits.RELEASES_PER_ANSWER_MESSAGE
-        ):
+        await self._note_metric(question)
+        answers = self._answers(_by_era(self._begun(), question))
+        async for chunk in _in_chunks(answers, lambda a: self._message(*a), limits.RELEASES_PER_ANSWER_MESSAGE):
             yield pb.QueryReleasesResponse(releases=chunk)
 
     async def get_ledger(self, request: pb.GetLedgerRequest) -> AsyncIterator[pb.GetLedgerResponse]:
@@ -127,17 +110,35 @@ class QueryService:
         async for chunk in chunks:
             yield pb.GetLedgerResponse(entries=chunk)
 
-    def _view(self, metric: Metric, view: tuple[str, ...]) -> pb.MetricView:
-        selecting = [
-            item
-            for items in self._context.prices.items.values()
-            for item in items
-            if item.measurement.selects and (item.measurement.metric, item.measurement.view) == (metric.name, view)
-        ]
-        hidden = max((hidden_share(self._context.plan, item) for item in selecting), default=0.0)
-        return pb.MetricView(dimensions=view, private_partitions=bool(selecting), expected_hidden_share=hidden)
+    def _begun(self) -> tuple[Era, ...]:
+        """The eras that have begun: those that wait have neither metrics nor releases."""
+        now = self._context.clock.now_ms()
+        return tuple(era for era in self._context.timeline.eras if era.from_ms <= now)
 
-    def _message(self, found: ReleaseAnswer, purposes: tuple[str, ...]) -> release_pb2.Release:
+    async def _note_metric(self, question: Question) -> None:
+        """Notes a query once for each set of purposes that the metric has had in the time range (P8)."""
+        asked = [era.plan for era in self._begun() if _clipped(era, question)]
+        metrics = [m for plan in asked for m in plan.measured if m.name == question.metric]
+        for metric in {m.purposes: m for m in metrics}.values():
+            await _note("QueryReleases", metric)
+
+    def _answers(self, asked: Sequence[tuple[Era, CheckedQuestion, Question]]) -> Iterator[tuple[ReleaseAnswer, Era]]:
+        """Answers of each era's releases by its own plan, in time order."""
+        rolled_up = 0
+        for era, checked, question in asked:
+            for found in answer(checked, self._stored(checked, checked.view, question), self._others(checked, question)):
+                rolled_up += checked.roll_up_time
+                if rolled_up > 1:
+                    raise QueryRefused(SEVERAL_VERSIONS)
+                yield found, era
+
+    def _stored(self, checked: CheckedQuestion, view: tuple[str, ...], question: Question) -> Iterator[tuple[int, Release]]:
+        return self._context.store.releases(checked.metric.name, view, checked.resolution, question.from_ms, question.to_ms)
+
+    def _others(self, checked: CheckedQuestion, question: Question) -> dict[tuple[str, ...], Iterator[tuple[int, Release]]]:
+        return {view: self._stored(checked, view, question) for view in checked.other_views}
+
+    def _message(self, found: ReleaseAnswer, era: Era) -> release_pb2.Release:
         estimates = [
             release_pb2.Estimate(
                 statistic=e.statistic.value,
@@ -164,26 +165,91 @@ class QueryService:
             plan_version=found.plan_version,
             completeness=found.completeness,
             published_at_ms=found.published_at_ms,
-            privacy_loss=self._loss(found.loss, found.delta),
+            privacy_loss=self._loss(found.loss, found.delta, era.version.budget),
             max_windows=found.max_windows,
             estimates=estimates,
             unit=found.unit,
             rolled_up_from=found.rolled_up_from,
-            purposes=purposes,
+            purposes=era.plan.metric(found.metric).purposes,
         )
 
-    def _loss(self, amount: float, delta: float) -> release_pb2.PrivacyLoss:
-        loss = self._losses.get((amount, delta))
+    def _loss(self, amount: float, delta: float, budget: PrivacyBudget) -> release_pb2.PrivacyLoss:
+        loss = self._losses.get((amount, delta, budget.conversion_delta))
         if loss is None:
-            budget = self._context.deployment.budget
             spent = PrivacyLoss(Fraction(amount), Fraction(delta))
             epsilon, at = epsilon_and_delta(spent, budget, self._context.mechanisms)
             rho = amount if budget.currency is Currency.ZCDP else 0.0
             loss = release_pb2.PrivacyLoss(rho=rho, epsilon=epsilon, delta=at)
             # Distinct losses are as few as metrics, views and resolutions; roll-ups must not let them grow.
             if len(self._losses) < limits.CACHED_LOSSES_MAX:
-                self._losses[amount, delta] = loss
+                self._losses[amount, delta, budget.conversion_delta] = loss
         return loss
+
+
+def _clipped(era: Era, question: Question) -> Question | None:
+    """A question about those of its windows that are an era's; None where it has none of them."""
+    from_ms, to_ms = max(question.from_ms, era.from_ms), min(question.to_ms, era.until_ms)
+    return dataclasses.replace(question, from_ms=from_ms, to_ms=to_ms) if from_ms < to_ms else None
+
+
+def _by_era(eras: Sequence[Era], question: Question) -> list[tuple[Era, CheckedQuestion, Question]]:
+    """A question to each era whose windows it is about; an era whose plan cannot answer it is left out.
+
+    Raises:
+        QueryRefused: no era can; as the newest of them says.
+    """
+    asked: list[tuple[Era, CheckedQuestion, Question]] = []
+    refusal = None
+    # An empty time range is about no era; the newest says what is wrong with it.
+    for era in eras:
+        clipped = _clipped(era, question)
+        if clipped is None and (era is not eras[-1] or asked or refusal):
+            continue
+        try:
+            asked.append((era, check_question(era.plan, clipped or question), clipped or question))
+        except QueryRefused as error:
+            refusal = error
+    if not asked and refusal is not None:
+        raise refusal
+    return asked
+
+
+def _entry(era: Era, metric: Metric) -> pb.MetricCatalogEntry:
+    return pb.MetricCatalogEntry(
+        name=metric.name,
+        description=metric.description,
+        kind=metric.kind.value,
+        unit=metric.unit,
+        purposes=metric.purposes,
+        views=[_view(era, metric, view) for view in metric.views],
+        resolutions=metric.at,
+        statistics=[s.value for s in metric.statistics],
+    )
+
+
+def _view(era: Era, metric: Metric, view: tuple[str, ...]) -> pb.MetricView:
+    selecting = [
+        item
+        for items in era.prices.items.values()
+        for item in items
+        if item.measurement.selects and (item.measurement.metric, item.measurement.view) == (metric.name, view)
+    ]
+    hidden = max((hidden_share(era.plan, item) for item in selecting), default=0.0)
+    return pb.MetricView(dimensions=view, private_partitions=bool(selecting), expected_hidden_share=hidden)
+
+
+def _statement(era: Era) -> pb.BudgetStatement:
+    budget, privacy = era.version.budget, era.plan.privacy
+    return pb.BudgetStatement(
+        period=privacy.period.name,
+        epsilon=budget.epsilon,
+        delta=budget.delta,
+        rho=float(budget.loss.amount) if budget.currency is Currency.ZCDP else 0.0,
+        privacy_unit=privacy.unit,
+        currency=budget.currency.value,
+        amount=str(budget.loss.amount),
+        selection_delta=str(budget.loss.delta),
+    )
 
 
 async def _note(what: str, metric: Metric | None = None) -> None:
