@@ -116,10 +116,16 @@ UNITS_TRACKED_MAX = 100_000
 """Units whose rate a worker remembers; beyond it those that owe least are forgotten, to their favour."""
 CREDENTIALS_FOLLOWED_S = 1.0
 """How often a worker looks whether credentials have changed."""
+REFUSAL_NOTED_S = 60.0
+"""The access log notes that a role may not call a method at most so often, of one credential in one worker."""
+ACCESSES_PER_CREDENTIAL_MAX = 100_000
+"""Lines of the access log that are kept of one credential, the newest: nobody pushes another's lines out."""
 CREDENTIALS_STALE_S = 10.0
 """A worker that could not look for so long admits nobody."""
 
 # Queries.
+NAMES_PER_QUESTION_MAX = 20_000
+"""Dimensions, statistics and values that one question may name: twice what a dimension may have."""
 RELEASES_PER_ANSWER_MESSAGE = 8
 LEDGER_ENTRIES_PER_ANSWER_MESSAGE = 500
 CACHED_LOSSES_MAX = 10_000

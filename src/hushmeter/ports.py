@@ -364,7 +364,7 @@ class StateStore(Protocol):
         """Revokes a credential for good, and says whether there is one of that id."""
 
     def record_access(self, taken: Access) -> None:
-        """Appends one line to the access log."""
+        """Appends one line to the access log; of one credential the newest `ACCESSES_PER_CREDENTIAL_MAX` stay."""
 
     def access_log(self, after: int = 0) -> Iterator[tuple[int, Access]]:
         """Numbered lines of the access log after a number, in order."""

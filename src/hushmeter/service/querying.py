@@ -12,11 +12,13 @@ import grpc
 from hushmeter import limits
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.release.v1 import release_pb2
+from hushmeter.errors import QueryRefused
 from hushmeter.ledger.accountant import epsilon_and_delta
 from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Metric, Statistic
 from hushmeter.model.release import Release
+from hushmeter.plan.built_in import purposes_of_values
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.query.answering import Question, ReleaseAnswer, answer, check_question
 from hushmeter.service.context import Context
@@ -84,19 +86,19 @@ class QueryService:
     async def query_releases(self, request: pb.QueryReleasesRequest) -> AsyncIterator[pb.QueryReleasesResponse]:
         """Releases of one metric and view in a time range, in time order."""
         plan = self._context.plan
+        filters = _filters(request)
         metric = next((m for m in plan.measured if m.name == request.metric), None)
-        if metric is not None:
-            await _note("QueryReleases", metric)
-        filters: dict[str, tuple[str, ...]] = {}
-        for f in request.filters:
-            filters[f.dimension] = (*filters.get(f.dimension, ()), *f.values)
+        if metric is None:
+            await _note("QueryReleases of an unknown metric")
+        else:
+            filters = await self._within_purposes(metric, filters)
         question = Question(
             metric=request.metric,
             view=tuple(request.view),
             resolution=request.resolution,
             from_ms=max(0, min(request.from_ms, _END_OF_TIME_MS - 1)),
             to_ms=min(request.to_ms, _END_OF_TIME_MS) or _END_OF_TIME_MS,
-            filters=filters,
+            filters={name: tuple(values) for name, values in filters.items()},
             statistics=tuple(request.statistics),
             roll_up_time=request.roll_up_time,
         )
@@ -111,6 +113,7 @@ class QueryService:
         async for chunk in _in_chunks(
             answers, lambda found: self._message(found, purposes), limits.RELEASES_PER_ANSWER_MESSAGE
         ):
+            _still_let_in()
             yield pb.QueryReleasesResponse(releases=chunk)
 
     async def get_ledger(self, request: pb.GetLedgerRequest) -> AsyncIterator[pb.GetLedgerResponse]:
@@ -125,7 +128,24 @@ class QueryService:
             limits.LEDGER_ENTRIES_PER_ANSWER_MESSAGE,
         )
         async for chunk in chunks:
+            _still_let_in()
             yield pb.GetLedgerResponse(entries=chunk)
+
+    async def _within_purposes(self, metric: Metric, filters: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Notes the question; what the service counts by itself is narrowed to values of the caller's purposes.
+
+        Raises:
+            Forbidden: the metric, or a value that is asked for by name, is outside them.
+        """
+        caller = passage()
+        if caller is None:
+            return filters
+        purposes = purposes_of_values(self._context.plan, metric)
+        asked = [v for name in [d.name for d in metric.dimensions] for v in filters.get(name, ()) if v in purposes]
+        await caller.ask("QueryReleases", metric, [purposes[value] for value in asked])
+        if not purposes or asked:
+            return filters
+        return filters | {metric.dimensions[0].name: [v for v, of in purposes.items() if caller.serves(of)]}
 
     def _view(self, metric: Metric, view: tuple[str, ...]) -> pb.MetricView:
         selecting = [
@@ -186,11 +206,30 @@ class QueryService:
         return loss
 
 
-async def _note(what: str, metric: Metric | None = None) -> None:
-    """Lets a query be noted in the access log; raises `Forbidden` where it is outside the caller's purposes."""
+async def _note(what: str) -> None:
+    """Lets a question that is not about one metric be noted in the access log."""
     caller = passage()
     if caller is not None:
-        await caller.ask(what, metric)
+        await caller.ask(what)
+
+
+def _still_let_in() -> None:
+    """Ends an answer whose caller would not be let in any more."""
+    caller = passage()
+    if caller is not None:
+        caller.another_answer()
+
+
+def _filters(request: pb.QueryReleasesRequest) -> dict[str, list[str]]:
+    """The values to keep, by dimension."""
+    most = limits.NAMES_PER_QUESTION_MAX
+    names = len(request.view) + len(request.statistics) + len(request.filters) + sum(len(f.values) for f in request.filters)
+    if names > most:
+        raise QueryRefused(f"the question holds {names} names and values; at most {most} are taken: ask several")
+    filters: dict[str, list[str]] = {}
+    for f in request.filters:
+        filters.setdefault(f.dimension, []).extend(f.values)
+    return filters
 
 
 def _agreement(found: ReleaseAnswer, statistic: Statistic, row: int, column: int) -> release_pb2.Agreement | None:
