@@ -19,7 +19,7 @@ import structlog
 from hushmeter import limits
 from hushmeter.access.credentials import Access, Credential, Proof, bearer_in, parts_of, proves
 from hushmeter.access.rates import Bucket
-from hushmeter.access.roles import METHODS, OPEN_PREFIX, Role, roles_of
+from hushmeter.access.roles import METHODS, OPEN, Role, roles_of
 from hushmeter.errors import Failure, Forbidden, RateLimited, Unauthenticated
 from hushmeter.model.plan import Metric
 from hushmeter.service.context import Context
@@ -87,7 +87,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """Lets one call through, as gRPC asks; a refusal is a handler that answers with its status."""
         method = handler_call_details.method
-        if not method.startswith(OPEN_PREFIX):
+        if method not in OPEN:
             try:
                 _passage.set(await self._enter(method, handler_call_details.invocation_metadata))
             except Exception as error:
