@@ -17,6 +17,8 @@ COUNT_PER_POINT_MAX = 2**20
 # One message, one connection.
 REPORTS_PER_MESSAGE_MAX = 10_000
 MESSAGE_MAX_BYTES = 8 * 2**20
+STREAMS_PER_CONNECTION_MAX = 1_000
+"""Calls of one connection that may be in hand; further ones wait for their client to end one."""
 STREAM_MESSAGES_IN_FLIGHT_MAX = 16
 """Messages of one stream that may wait for their acknowledgement; then the stream is not read further."""
 REJECTION_MESSAGES_MAX = 1_000

@@ -73,20 +73,19 @@ class ConsentService:
         unit_id, lifetime_s = _checked_unit(request.unit_id), request.lifetime_s or limits.UNIT_TOKEN_LIFETIME_DEFAULT_S
         if not 1 <= lifetime_s <= limits.UNIT_TOKEN_LIFETIME_MAX_S:
             raise MalformedMessage(f"lifetime_s is {lifetime_s}; it must be 1 to {limits.UNIT_TOKEN_LIFETIME_MAX_S}")
-        expires_ms = self._context.clock.now_ms() + 1000 * lifetime_s
+        expires_ms = self._worker.now_ms() + 1000 * lifetime_s
         token = issue(await self._token_key(), unit_id, expires_ms)
         return pb.IssueUnitTokenResponse(unit_token=token, expires_ms=expires_ms)
 
     async def _own(self, unit_id: str, token: bytes) -> bytes:
         """The unit's id, which its token proves where tokens are asked for (R3)."""
         raw = _checked_unit(unit_id)
-        if self._worker.rules.unit_tokens:
-            now_ms = self._context.clock.now_ms()
-            if not is_valid(await self._token_key(), raw, token, now_ms):
-                raise Unauthenticated(
-                    "unit_token is missing, expired, damaged, or another unit's; fetch a new one for this unit with "
-                    "ConsentService.IssueUnitToken and ask again"
-                )
+        asked = self._worker.rules.unit_tokens
+        if asked and not is_valid(await self._token_key(), raw, token, self._worker.now_ms()):
+            raise Unauthenticated(
+                "unit_token is missing, expired, damaged, or another unit's; fetch a new one for this unit with "
+                "ConsentService.IssueUnitToken and ask again"
+            )
         return raw
 
     async def _token_key(self) -> bytes:

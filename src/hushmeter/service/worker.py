@@ -104,6 +104,10 @@ class IntakeWorker:
         await self._in_order(self._retire)
         self._thread.shutdown()
 
+    def now_ms(self) -> int:
+        """The door's time, by which unit tokens are issued and expire; it does not go back when the clock does."""
+        return self._segments.seen_ms()
+
     def submit(self, sent: SentReports) -> asyncio.Future[Outcome]:
         """Takes reports in; the answer is there when what was accepted is durable.
 
