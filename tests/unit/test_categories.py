@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import json
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,31 @@ def test_editors_know() -> None:
     metric = plan_json_schema()["$defs"]["MetricFile"]
     assert {"owner", "description", "expires", "category", "purposes"} <= set(metric["required"])
     assert "always refused" in metric["properties"]["category"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "max_length", "taken"),
+    [
+        (".*", 64, ["an e-mail address", "a web address", "words of a sentence", "encoded text"]),
+        (".*", 6, ["an e-mail address", "words of a sentence"]),
+        (".*", 2, []),
+        (r"\S+", 64, ["an e-mail address", "a web address", "encoded text"]),
+        ("[a-z ]+", 16, ["words of a sentence"]),
+        ("[0-9]+([.][0-9]+)*", 16, []),
+        ("[A-Z]{3}", 3, []),
+    ],
+)
+def test_lax_patterns_are_cautioned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pattern: str, max_length: int, taken: list[str]
+) -> None:
+    """`plan check` says which open dimensions take what looks like content, and nothing of careful ones."""
+    word = {"open": True, "max_length": max_length, "pattern": pattern}
+    expired = str(yaml.safe_load(TEMPLATE)["metrics"]["call_setup"]["expires"])
+    lasting = str((dt.datetime.now(dt.UTC) + dt.timedelta(days=90)).date())
+    (tmp_path / "plan.yaml").write_text(edited((*M, "dimensions", "app_version"), word).replace(expired, lasting))
+    assert run(["plan", "check", str(tmp_path / "plan.yaml"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["cautions"]
+    place = "metrics.call_setup.dimensions.app_version.pattern"
+    assert [line.partition(":")[0] for line in told] == ([f"{place} takes {', '.join(taken)}"] if taken else [])
+    assert run(["plan", "check", str(tmp_path / "plan.yaml")]) == 0
+    assert ("Caution:" in capsys.readouterr().out) == bool(taken)
