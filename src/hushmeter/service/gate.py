@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -20,7 +22,7 @@ from hushmeter import limits
 from hushmeter.access.credentials import Access, Credential, Proof, bearer_in, parts_of, proves
 from hushmeter.access.rates import Bucket
 from hushmeter.access.roles import METHODS, OPEN, Role, roles_of
-from hushmeter.errors import Failure, Forbidden, RateLimited, Unauthenticated
+from hushmeter.errors import CredentialsUnread, Forbidden, RateLimited, Unauthenticated
 from hushmeter.model.plan import Metric
 from hushmeter.service.context import Context
 from hushmeter.service.logs import told
@@ -62,6 +64,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._missed_s = -MISS_PAUSE_S
         self._task: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        # A thread of its own: whoever asks much must not keep the gate from learning who may come in.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gate")
         self._log = structlog.get_logger("hushmeter.gate")
 
     async def start(self) -> None:
@@ -79,6 +83,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def intercept_service(
         self,
@@ -192,7 +197,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _ensure_fresh(self) -> None:
         """Makes sure that what is known of credentials is not older than it may be."""
         if self._context.clock.monotonic_s() - self._followed_s > limits.CREDENTIALS_STALE_S:
-            raise Failure("the credentials cannot be read at the moment, so nobody is let in; try again later")
+            raise CredentialsUnread("the credentials cannot be read at the moment, so nobody is let in; try again later")
 
     async def _look(self) -> None:
         """Looks for credentials that nobody knows yet, once for all who wait for it."""
@@ -210,7 +215,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     async def _follow(self) -> None:
         before = self._context.clock.monotonic_s()
-        changes, credentials = await asyncio.to_thread(self._context.store.credentials, self._changes)
+        read = partial(self._context.store.credentials, self._changes)
+        changes, credentials = await asyncio.get_running_loop().run_in_executor(self._thread, read)
         self._followed_s = max(self._followed_s, before)
         # A slower read that began earlier must not undo a newer one; changes are only ever added.
         if changes <= self._changes:
