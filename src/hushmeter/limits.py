@@ -100,6 +100,8 @@ SEALINGS_MAX = 8
 
 # Consent.
 DECISIONS_PER_REQUEST_MAX = 64
+DECIDING_PER_UNIT_AND_MINUTE = 60
+"""Requests of one unit that one worker records in a minute; beyond it withdrawals alone, where they change anything."""
 DECISIONS_PER_PAGE = 10_000
 """Decisions that are read from the state store at once."""
 TEXT_HASH_MAX_BYTES = 64

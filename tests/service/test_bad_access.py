@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import grpc
@@ -13,12 +14,16 @@ from hushmeter import limits
 from hushmeter.access.roles import Role
 from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.channels import Access
-from hushmeter.errors import ConfigError
+from hushmeter.errors import ConfigError, RateLimited
 from hushmeter.model.consent import Decision
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.sdk import IngestClient
+from hushmeter.service.meters import Meters
 from hushmeter.service.rules import AccessRules
 from hushmeter.service.tls import read_tls
+from hushmeter.service.worker import IntakeWorker
+from hushmeter.testing.clock import FakeClock
+from tests.service.by_hand import opened
 from tests.service.certificates import Authority
 from tests.service.guarded import Guarded, guarded
 from tests.service.harness import reasons
@@ -132,6 +137,50 @@ class TestConsent:
         code, text = service.code(SET, None, request)
         assert code is INVALID
         assert f"send 1 to {limits.DECISIONS_PER_REQUEST_MAX}" in text
+
+    def test_one_unit_does_not_fill_the_sequence(self, service: Guarded) -> None:
+        """A unit that decides too often is told to wait; its withdrawal is taken all the same; others are not affected."""
+        most = limits.DECIDING_PER_UNIT_AND_MINUTE
+        for _ in range(most):
+            service.call(SET, None, decide(service))
+        code, text = service.code(SET, None, decide(service))
+        assert code is LIMITED
+        assert f"more than {most} times a minute" in text
+        assert len(decisions(service)) == most
+        assert given_since(service) > 0
+        for _ in range(3):
+            service.call(SET, None, decide(service, given=False))
+        assert given_since(service) == 0
+        assert len(decisions(service)) == most + 1
+        assert service.code(SET, None, decide(service))[0] is LIMITED
+        service.call(SET, None, decide(service, "other"))
+        assert given_since(service, "other") > 0
+
+    def test_a_withdrawal_right_behind_the_last_grant(self, tmp_path: Path) -> None:
+        """A withdrawal beyond the limit is recorded also where the grant before it waits for the same transaction."""
+        context = opened(tmp_path, FakeClock(FOUNDED_MS + HOUR_MS))
+        worker, most = IntakeWorker(context, Meters()), limits.DECIDING_PER_UNIT_AND_MINUTE
+        shown = context.plan.purposes[0].text_hash
+        grant, withdrawal = (Decision(bytes(16), "tuning", given, 0, shown) for given in (True, False))
+        receipts = []
+        for decision in [grant] * most + [withdrawal, grant, withdrawal]:
+            receipts.append(Future())  # type: ignore[var-annotated]
+            worker._decisions.append((b"u", [decision], receipts[-1]))
+        worker._record_decisions()
+        assert [isinstance(r.exception(), RateLimited) for r in receipts] == [False] * (most + 1) + [True, False]
+        assert [d.given for d in context.store.decisions_after(0)[1]] == [True] * most + [False, False]
+        states, _ = receipts[-1].result()
+        assert not states["tuning"].given
+
+    def test_a_withdrawal_of_what_does_not_hold_any_more(self, tmp_path: Path) -> None:
+        """Beyond the limit a withdrawal is recorded too where the grant was for another text, which may come back."""
+        context = opened(tmp_path, FakeClock(FOUNDED_MS + HOUR_MS))
+        worker, most = IntakeWorker(context, Meters()), limits.DECIDING_PER_UNIT_AND_MINUTE
+        grant, withdrawal = (Decision(bytes(16), "tuning", given, 0, b"another text") for given in (True, False))
+        for decision in [grant] * most + [withdrawal, withdrawal]:
+            worker._decisions.append((b"u", [decision], Future()))
+            worker._record_decisions()
+        assert [d.given for d in context.store.decisions_after(0)[1]] == [True] * most + [False]
 
     def test_a_replay_without_a_valid_token(self, tmp_path: Path) -> None:
         """Where units prove themselves, a decision that comes again after its token expired is not recorded."""
