@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -41,6 +42,7 @@ class QueryService:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._listed: pb.ListMetricsResponse | None = None
         self._losses: dict[tuple[float, float], release_pb2.PrivacyLoss] = {}
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
@@ -57,7 +59,18 @@ class QueryService:
     async def list_metrics(self, _request: pb.ListMetricsRequest) -> pb.ListMetricsResponse:
         """What can be asked for, and the budget in force."""
         await _note("ListMetrics")
+        if self._listed is None:
+            # Of a large plan it takes long to say, and is always the same.
+            self._listed = await asyncio.to_thread(self._list)
+        return self._listed
+
+    def _list(self) -> pb.ListMetricsResponse:
         plan, budget = self._context.plan, self._context.deployment.budget
+        hidden: dict[tuple[str, tuple[str, ...]], float] = {}
+        for item in itertools.chain.from_iterable(self._context.prices.items.values()):
+            view = item.measurement.metric, item.measurement.view
+            if item.measurement.selects:
+                hidden[view] = max(hidden.get(view, 0.0), hidden_share(plan, item))
         metrics = [
             pb.MetricCatalogEntry(
                 name=m.name,
@@ -65,7 +78,14 @@ class QueryService:
                 kind=m.kind.value,
                 unit=m.unit,
                 purposes=m.purposes,
-                views=[self._view(m, view) for view in m.views],
+                views=[
+                    pb.MetricView(
+                        dimensions=view,
+                        private_partitions=(m.name, view) in hidden,
+                        expected_hidden_share=hidden.get((m.name, view), 0.0),
+                    )
+                    for view in m.views
+                ],
                 resolutions=m.at,
                 statistics=[s.value for s in m.statistics],
             )
@@ -146,16 +166,6 @@ class QueryService:
         if not purposes or asked:
             return filters
         return filters | {metric.dimensions[0].name: [v for v, of in purposes.items() if caller.serves(of)]}
-
-    def _view(self, metric: Metric, view: tuple[str, ...]) -> pb.MetricView:
-        selecting = [
-            item
-            for items in self._context.prices.items.values()
-            for item in items
-            if item.measurement.selects and (item.measurement.metric, item.measurement.view) == (metric.name, view)
-        ]
-        hidden = max((hidden_share(self._context.plan, item) for item in selecting), default=0.0)
-        return pb.MetricView(dimensions=view, private_partitions=bool(selecting), expected_hidden_share=hidden)
 
     def _message(self, found: ReleaseAnswer, purposes: tuple[str, ...]) -> release_pb2.Release:
         estimates = [
