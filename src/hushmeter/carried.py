@@ -45,7 +45,7 @@ class CarriedWindows:
 
     def after(self, tally: Tally) -> dict[str, bytes]:
         """What the period has kept once this window is published, encrypted, by metric."""
-        kept = {m: b.earlier.keeping(tally.kept[m], b.index) for m, b in self._before.items()}
+        kept = {m: b.earlier.keeping(tally.kept[m], b.index) for m, b in self._before.items() if m in tally.kept}
         return {metric: encrypted(windows, self._key(), self._place(metric)) for metric, windows in kept.items()}
 
     def _key(self) -> bytes:

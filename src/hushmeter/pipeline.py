@@ -17,6 +17,7 @@ from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.states import WindowState
 from hushmeter.model.tally import Tally
 from hushmeter.model.time import Window
+from hushmeter.plan.built_in import capped_metrics
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Deployment, IntakeLog, KeyRing, Mechanisms, StateStore, WindowRecord
 from hushmeter.release.measuring import measure
@@ -58,14 +59,38 @@ def release_window(
     try:
         tally = tally_window(record, ports, consent, period, carried)
     except (SegmentLost, KeyGone, TooManyPartitions):
-        store.mark_lost(window, entries_of(plan, identity, charge, None), period.start_ms, budget)
-        return WindowState.LOST
+        return lose_window(window, ports)
+    closed = _closed(ports, window, period)
+    tally = tally.without(closed)
     # Whole hundredths: no wall-clock time can be read from it (R1).
     completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100
-    releases = measure(tally, charge, ports.mechanisms, plan=plan, completeness=completeness)
-    entries = entries_of(plan, identity, charge, releases)
-    store.publish(window, releases, entries, period.start_ms, budget, carried.after(tally), None if last else consent)
+    releases = measure(tally, charge.without(closed), ports.mechanisms, plan=plan, completeness=completeness)
+    entries = entries_of(plan, identity, charge, releases, closed)
+    kept = carried.after(tally)
+    store.publish(window, releases, entries, period.start_ms, budget, kept, None if last else consent)
     return WindowState.RELEASED
+
+
+def lose_window(window: Window, ports: SealingPorts) -> WindowState:
+    """Marks a SEALED window LOST: charged in full, never released (C6)."""
+    plan, store = ports.catalog.plan, ports.store
+    period = plan.privacy.period.window_of(window.end_ms)
+    charge = ports.prices.charge(window, store.spent(period.start_ms))
+    entries = entries_of(plan, ports.deployment.deployment_id, charge, None)
+    store.mark_lost(window, entries, period.start_ms, ports.deployment.budget)
+    return WindowState.LOST
+
+
+def _closed(ports: SealingPorts, window: Window, period: Window) -> frozenset[str]:
+    """Metrics of bounded participation that a restore has closed for the rest of its period (C6).
+
+    Which windows had kept which units died with the state; releasing more of them could exceed their cap (P7).
+    """
+    plan = ports.catalog.plan
+    restored = (plan.privacy.period.window_of(r.at_ms) for r in ports.store.restores(ports.deployment.deployment_id))
+    if period not in restored:
+        return frozenset()
+    return frozenset(metric.name for metric in capped_metrics(plan, window.resolution))
 
 
 def tally_window(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Protocol
 
 from hushmeter.access.credentials import Access, Credential
@@ -20,7 +21,7 @@ from hushmeter.model.ledger import (
     Spending,
 )
 from hushmeter.model.measurement import Mechanism
-from hushmeter.model.records import Deployment, Registration, SegmentRecord, WindowRecord
+from hushmeter.model.records import Deployment, Registration, Restore, SegmentRecord, WindowRecord
 from hushmeter.model.release import NoisyVector, PrivateKey, Release, Selection
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
@@ -145,6 +146,9 @@ class KeyRing(Keys, Protocol):
     def periods(self) -> tuple[int, ...]:
         """Starts of the periods whose key is there, or was not destroyed to the end, in order."""
 
+    def storage_windows(self) -> tuple[int, ...]:
+        """Starts of the storage windows whose key is there, or was not destroyed to the end, in order."""
+
     def mark(self) -> LedgerMark | None:
         """How far the ledger had come when it was last marked; None where that has never happened.
 
@@ -154,6 +158,9 @@ class KeyRing(Keys, Protocol):
 
     def move_mark(self, mark: LedgerMark) -> None:
         """Marks how far the ledger has come, durably; does nothing where the same deployment's mark is as far already."""
+
+    def restart_mark(self, mark: LedgerMark) -> None:
+        """Marks how far a restored ledger has come, also where the one before had come further (C6)."""
 
 
 class IntakeLog(Protocol):
@@ -381,6 +388,21 @@ class StateStore(Protocol):
     def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
         """Ledger entries from a number on, in order."""
 
+    # Backups (C6).
+    def back_up(self, path: Path) -> None:
+        """Writes a new file that is a store like this one, without what leads to raw data; whole or not at all.
+
+        Raises:
+            ConfigError: the file exists, or the store was never founded.
+            LedgerBroken: the ledger does not hold.
+        """
+
+    def record_restore(self, made: Restore) -> None:
+        """Records that this store was taken up from a backup: grants and credentials of before do not count any more."""
+
+    def restores(self, deployment_id: str) -> tuple[Restore, ...]:
+        """Every time that the store was taken up from a backup, in order."""
+
     def schema_version(self) -> int:
         """The version of the store's schema."""
 
@@ -396,6 +418,7 @@ __all__ = [
     "KeyRing",
     "Mechanisms",
     "Registration",
+    "Restore",
     "SegmentRecord",
     "Selection",
     "StateStore",

@@ -97,6 +97,17 @@ def test_periods_are_listed_until_their_key_is_destroyed(ring):
     assert ring.periods() == (-4, 30)
 
 
+def test_storage_windows_are_listed_until_their_key_is_destroyed(ring):
+    """Of all keys only those of storage windows are listed, in order, and none that was destroyed or never made."""
+    assert ring.storage_windows() == ()
+    for name in ("deployment", "data/7", "data/-2", "period/30"):
+        ring.get_or_create(name)
+    assert ring.storage_windows() == (-2, 7)
+    ring.destroy("data/7")
+    ring.destroy("data/8")
+    assert ring.storage_windows() == (-2,)
+
+
 def test_keys_survive_the_process(directory):
     """A ring that is opened again holds the keys, and the destroyed ones stay destroyed."""
     first = DirectoryKeyRing.open(directory, MASTER)
@@ -410,6 +421,15 @@ def test_a_mark_moves_forward_alone(ring):
     foreign = LedgerMark("b" * 32, 0, bytes(32))
     ring.move_mark(foreign)
     assert ring.mark() == foreign
+
+
+def test_a_mark_restarts(ring):
+    """A restore takes it back to where the restored ledger is."""
+    ring.move_mark(SECOND)
+    ring.restart_mark(FIRST)
+    assert ring.mark() == FIRST
+    ring.move_mark(SECOND)
+    assert ring.mark() == SECOND
 
 
 def test_a_mark_survives_the_process_and_a_new_master_key(directory):

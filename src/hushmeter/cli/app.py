@@ -8,7 +8,7 @@ import typer
 
 import hushmeter
 from hushmeter.__main__ import missing
-from hushmeter.cli import credential, keys, ledger, plan, query, retention, serve
+from hushmeter.cli import backup, credential, keys, ledger, plan, query, retention, serve
 from hushmeter.errors import HushmeterError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.add_typer(credential.app, name="credential")
 app.command("serve")(serve.serve)
 app.command("query")(query.query)
 app.command("retention")(retention.retention)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 
 
 @app.command()

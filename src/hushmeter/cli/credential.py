@@ -134,9 +134,7 @@ def _store(state_dir: Path) -> Iterator[tuple[StateStore, Plan]]:
     from hushmeter.plan.reading import parse_plan
     from hushmeter.storage.state import SqlStateStore
 
-    if not (state_dir / "state.db").exists():
-        raise ConfigError(f"{state_dir} holds no state.db; give the state_dir of a service")
-    store = SqlStateStore.open(f"sqlite:///{(state_dir / 'state.db').absolute()}")
+    store = SqlStateStore.existing(state_dir)
     try:
         deployment = store.deployment()
         if deployment is None:

@@ -86,9 +86,7 @@ def recorded_plan(state_dir: Path) -> Priced:
     """
     from hushmeter.storage.state import SqlStateStore
 
-    if not (state_dir / "state.db").exists():
-        raise ConfigError(f"{state_dir} holds no state.db; give the state_dir of a service")
-    store = SqlStateStore.open(f"sqlite:///{(state_dir / 'state.db').absolute()}")
+    store = SqlStateStore.existing(state_dir)
     try:
         deployment = store.deployment()
     finally:

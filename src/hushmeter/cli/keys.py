@@ -33,10 +33,10 @@ def rotate(
     from hushmeter.service.supervisor import hold_lock
     from hushmeter.storage.keys import DirectoryKeyRing, put_in_place
     from hushmeter.storage.master_key import create_master_key, load_master_key
+    from hushmeter.storage.state import SqlStateStore
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
-    if not (chosen.state_dir / "state.db").exists():
-        raise ConfigError(f"{chosen.state_dir} holds no state.db; give the state_dir of a service")
+    SqlStateStore.existing(chosen.state_dir).close()
     ours = chosen.keys / MASTER_KEY_NAME
     kept_by_us = chosen.master_key_file is None and not os.environ.get("HUSHMETER_MASTER_KEY")
     if not kept_by_us and new_master_key_file is None:

@@ -105,12 +105,9 @@ def verify(
 
 
 def _store(state_dir: Path) -> StateStore:
-    from hushmeter.errors import ConfigError
     from hushmeter.storage.state import SqlStateStore
 
-    if not (state_dir / "state.db").exists():
-        raise ConfigError(f"{state_dir} holds no state.db; give the state_dir of a service")
-    return SqlStateStore.open(f"sqlite:///{(state_dir / 'state.db').absolute()}")
+    return SqlStateStore.existing(state_dir)
 
 
 def _budget(state_dir: Path | None, target: str, access: Access) -> tuple[PrivacyBudget, str]:

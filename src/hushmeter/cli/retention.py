@@ -22,16 +22,15 @@ def retention(
     from rich.table import Table
 
     from hushmeter.clock import SystemClock
-    from hushmeter.errors import ConfigError
     from hushmeter.model.time import iso
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.service.config import read_config
     from hushmeter.service.founding import open_context
     from hushmeter.service.retention import held
+    from hushmeter.storage.state import SqlStateStore
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
-    if not (chosen.state_dir / "state.db").exists():
-        raise ConfigError(f"{chosen.state_dir} holds no state.db; give the state_dir of a service")
+    SqlStateStore.existing(chosen.state_dir).close()
     context = open_context(chosen, SystemClock(), OpenDPMechanisms())
     try:
         found = held(context)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,15 +26,32 @@ from hushmeter.model.ledger import (
 )
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Plan
-from hushmeter.model.release import NoisyVector, Release
+from hushmeter.model.release import NoisyVector, PrivateKey, Release
 from hushmeter.model.time import iso
 
 _Key = tuple[str, tuple[str, ...], str]
 _FRACTION = re.compile(r"[0-9]{1,4000}(/[0-9]{1,4000})?")
 
 
+@dataclass(frozen=True, slots=True)
+class _Released:
+    """One measurement as it was released, and of an open view the partitions that its rows are of."""
+
+    vector: NoisyVector
+    keys: Sequence[PrivateKey] | None
+
+    def digest(self) -> str:
+        """SHA-256 over the partitions as canonical JSON, a zero byte, and the values, row by row, 8 bytes each."""
+        keys = json.dumps(self.keys, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(keys.encode() + b"\0" + self.vector.values.astype("<i8").tobytes()).hexdigest()
+
+
 def entries_of(
-    plan: Plan, deployment_id: str, charge: Charge, releases: Sequence[Release] | None
+    plan: Plan,
+    deployment_id: str,
+    charge: Charge,
+    releases: Sequence[Release] | None,
+    lost: Collection[str] = (),
 ) -> tuple[DraftEntry, ...]:
     """The ledger entries of one window, one a measurement.
 
@@ -41,31 +60,35 @@ def entries_of(
         deployment_id: whose ledger.
         charge: what the window costs.
         releases: what was released for it; None where the window is lost, and charged all the same (C6).
+        lost: metrics of which nothing was released, and which are charged all the same (C6).
 
     Returns:
-        Canonical JSON texts with what they spend, in the order of the charge's items; functions of plan, window and privacy
-        map alone (R1).
+        Canonical JSON texts with what they spend, in the order of the charge's items; functions of plan, window, privacy
+        map and released values alone (R1). They commit to those values: two histories of one deployment, which draw their
+        noise apart, never have the same ledger.
 
     Raises:
         InvariantError: the releases are not exactly what was charged, or cost more.
     """
-    released = {} if releases is None else _vectors_of(releases)
+    released = _vectors_of(releases or ())
     if releases is not None:
-        charged = {(i.measurement.metric, i.measurement.view, i.measurement.name.value) for i in charge.items}
+        charged = {_key_of(i) for i in charge.items if i.measurement.metric not in lost}
         ensure(charged == released.keys(), "what was released is not what was charged (C4)")
-    contents = [_content(plan, deployment_id, charge, item, released) for item in charge.items]
+    contents = [_content(plan, deployment_id, charge, item, released.get(_key_of(item))) for item in charge.items]
     return tuple(DraftEntry(c, s) for c, s in zip(contents, spendings_of(charge), strict=True))
 
 
-def _vectors_of(releases: Sequence[Release]) -> dict[_Key, NoisyVector]:
-    return {(r.key.metric, r.key.view, name.value): v for r in releases for name, v in r.vectors.items()}
-
-
-def _content(
-    plan: Plan, deployment_id: str, charge: Charge, item: MeasurementCharge, released: Mapping[_Key, NoisyVector]
-) -> str:
+def _key_of(item: MeasurementCharge) -> _Key:
     m = item.measurement
-    vector = released.get((m.metric, m.view, m.name.value))
+    return m.metric, m.view, m.name.value
+
+
+def _vectors_of(releases: Sequence[Release]) -> dict[_Key, _Released]:
+    return {(r.key.metric, r.key.view, n.value): _Released(v, r.keys) for r in releases for n, v in r.vectors.items()}
+
+
+def _content(plan: Plan, deployment_id: str, charge: Charge, item: MeasurementCharge, released: _Released | None) -> str:
+    m, vector = item.measurement, None if released is None else released.vector
     if vector is not None:
         within = Fraction(vector.loss) <= item.loss.amount and Fraction(vector.delta) <= item.loss.delta
         ensure(within, f"{m.series()} cost more than it was charged")
@@ -95,6 +118,7 @@ def _content(
             "delta": _fraction(item.loss.delta),
             "mapped_loss": None if vector is None else vector.loss,
             "mapped_delta": None if vector is None else vector.delta,
+            "values_sha256": None if released is None else released.digest(),
         }
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from hushmeter.errors import ensure
@@ -111,6 +111,10 @@ class Charge:
     period_start_ms: int
     currency: Currency
     items: tuple[MeasurementCharge, ...]
+
+    def without(self, metrics: Collection[str]) -> Charge:
+        """The price of the other metrics."""
+        return replace(self, items=tuple(i for i in self.items if i.measurement.metric not in metrics))
 
     @property
     def loss(self) -> PrivacyLoss:

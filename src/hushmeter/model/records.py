@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hushmeter.model.ledger import PrivacyBudget
+from hushmeter.model.ledger import LedgerMark, PrivacyBudget
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 
@@ -80,6 +80,23 @@ class WindowRecord:
     window: Window
     state: WindowState
     last_segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """A store that was taken up again from a backup (C6).
+
+    Attributes:
+        at_ms: when. Windows that ended before and were not released in the backup are LOST; metrics of bounded
+            participation are not released any more in the period that holds this moment.
+        ledger_sequence: of the newest ledger entry in the backup.
+        published: the newest ledger entry that the keys had seen published; None where the keys were lost too. Entries
+            after `ledger_sequence` and up to this one are not in the ledger any more.
+    """
+
+    at_ms: int
+    ledger_sequence: int
+    published: LedgerMark | None
 
 
 def grain(size_bytes: int, target_bytes: int, most: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,6 +68,12 @@ class Tally:
             vectors[key] = _saturating(first, second)
         kept = {metric: np.concatenate((units, other.kept[metric])) for metric, units in self.kept.items()}
         return Tally(self.window, vectors, {view: keys for view, (keys, _, _) in merged.items()}, kept)
+
+    def without(self, metrics: Collection[str]) -> Tally:
+        """The aggregates of the other metrics."""
+        vectors = {key: vector for key, vector in self.vectors.items() if key.metric not in metrics}
+        keys = {view: found for view, found in self.keys.items() if view[0] not in metrics}
+        return Tally(self.window, vectors, keys, {m: units for m, units in self.kept.items() if m not in metrics})
 
     def __repr__(self) -> str:
         """Says which window it is of and no number: a tally must not reach a log by accident (R2)."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from hushmeter.errors import ConfigError
 from hushmeter.runtime import cores
 from hushmeter.service.rules import AccessRules
+from hushmeter.storage.database import STATE_NAME, url_of
 
 WORKERS_MAX = 256
 
@@ -90,7 +91,7 @@ class Config(BaseModel):
     @property
     def database_url(self) -> str:
         """The state store, as SQLAlchemy names it."""
-        return f"sqlite:///{self.state_dir.absolute() / 'state.db'}"
+        return url_of(self.state_dir / STATE_NAME)
 
 
 def is_loopback(listen: str) -> bool:

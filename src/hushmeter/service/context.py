@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.plan import Plan
-from hushmeter.model.time import Int64
+from hushmeter.model.time import Int64, Window
 from hushmeter.pipeline import SealingPorts
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Clock, Deployment, IntakeLog, KeyRing, Mechanisms, StateStore
@@ -56,6 +57,19 @@ class Context:
         columns = PlanColumns.of(catalog)
         prices = PriceList.of(plan, deployment.budget, mechanisms)
         return cls(deployment, plan, catalog, columns, firsts, clock, log, keys, store, mechanisms, prices)
+
+    def upcoming(self, column: int) -> Iterator[Window]:
+        """The windows of a resolution that have not left OPEN, in time order, without an end.
+
+        Args:
+            column: of the resolution in the plan.
+        """
+        resolution = self.plan.resolutions[column]
+        newest = self.store.last_window_start(resolution.name)
+        start = int(self.first_starts[column]) if newest is None else resolution.span.end_of(newest)
+        while True:
+            yield (window := resolution.span.window_from(start))
+            start = window.end_ms
 
     def sealing_ports(self, processes: int = 1) -> SealingPorts:
         """What the sealing job needs; it may use so many processes."""

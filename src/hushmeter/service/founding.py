@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from hushmeter.errors import ConfigError, PlanError, StateConflict
-from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
+from hushmeter.model.ledger import LedgerMark, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, float_down
 from hushmeter.model.plan import Plan
 from hushmeter.plan.catalog import assign_blocks
@@ -41,24 +41,24 @@ def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text
         PlanError: the plan is not valid, or overspends.
         KeyUnavailable: the master key is missing or another one.
     """
-    _make_directory(config.state_dir)
+    make_directory(config.state_dir)
     store = SqlStateStore.open(config.database_url)
     deployment = store.deployment()
-    keys = _open_keys(config, new=deployment is None)
+    keys = open_keys(config, new=deployment is None)
     if deployment is None:
         _refuse_used_keys(config, keys)
         if plan_text is None:
             raise ConfigError(
                 f"{config.state_dir} is new and no plan was given; start with --plan FILE (hushmeter plan init writes one)"
             )
-        plan = parse_plan(plan_text, _today(clock))
+        plan = parse_plan(plan_text, today(clock))
         budget = budget_of(plan, mechanisms)
         check_plan(plan, budget)
         deployment = Deployment(secrets.token_hex(16), clock.now_ms(), plan.version, plan.plan_hash, plan_text, budget)
         store.found(deployment, assign_blocks(plan))
         _compare_with_mark(config, keys, store, deployment)
     else:
-        plan = parse_plan(deployment.plan_text, _today(clock), check_expiry=False)
+        plan = parse_plan(deployment.plan_text, today(clock), check_expiry=False)
         _refuse_another_plan(plan, plan_text, clock)
         _compare_with_mark(config, keys, store, deployment)
     log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
@@ -91,19 +91,22 @@ def read_plan_file(path: Path) -> str:
         raise PlanError(f"cannot read the plan {path}: {error}") from None
 
 
-def _today(clock: Clock) -> dt.date:
+def today(clock: Clock) -> dt.date:
+    """The day it is, UTC."""
     return dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC).date()
 
 
-def _make_directory(path: Path) -> None:
+def make_directory(path: Path) -> None:
+    """Makes a directory that only this account may read, unless there is one; `ConfigError` where that fails."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the state directory {path}: {error.strerror}; choose another state_dir") from None
 
 
-def _open_keys(config: Config, *, new: bool) -> DirectoryKeyRing:
-    _make_directory(config.keys)
+def open_keys(config: Config, *, new: bool) -> DirectoryKeyRing:
+    """Opens the key ring that a configuration names; makes a master key where a new deployment keeps its own."""
+    make_directory(config.keys)
     path = config.master_key_file
     if path is None and not os.environ.get("HUSHMETER_MASTER_KEY"):
         path = config.keys / MASTER_KEY_NAME
@@ -121,11 +124,34 @@ def _refuse_used_keys(config: Config, keys: KeyRing) -> None:
         )
 
 
-def _compare_with_mark(config: Config, keys: KeyRing, store: StateStore, deployment: Deployment) -> None:
-    """Refuses a state that is not the newest one its keys have seen: it would release windows twice (C6)."""
+def ensure_newest(keys: KeyRing, store: StateStore, deployment: Deployment) -> None:
+    """Refuses a state whose keys have seen another history published, or a longer one (C6).
+
+    Raises:
+        StateConflict: it was copied, or taken back to an earlier day, or was restored elsewhere meanwhile.
+    """
+    mark, head = _mark_and_head(keys, store, deployment)
+    if mark is None or not mark.sequence:
+        return
+    at = next(store.ledger(mark.sequence), None)
+    if at is None or at.entry_hash != mark.entry_hash or mark.deployment_id != deployment.deployment_id:
+        older = "is older than its keys" if head.sequence < mark.sequence else "has another history than its keys have seen"
+        raise StateConflict(
+            f"this state {older}: its ledger has {head.sequence} entries, and entry {mark.sequence} has been "
+            "published. It was copied or taken back; going on would release windows a second time. Put the newest state "
+            "back, or take a backup up with hushmeter restore"
+        )
+
+
+def _mark_and_head(keys: KeyRing, store: StateStore, deployment: Deployment) -> tuple[LedgerMark | None, LedgerMark]:
     # In this order: what another process publishes in between moves the ledger before the mark.
     mark = keys.mark()
-    head = store.ledger_head(deployment.deployment_id)
+    return mark, store.ledger_head(deployment.deployment_id)
+
+
+def _compare_with_mark(config: Config, keys: KeyRing, store: StateStore, deployment: Deployment) -> None:
+    """Refuses a state that is not the newest one its keys have seen: it would release windows twice (C6)."""
+    mark, head = _mark_and_head(keys, store, deployment)
     foreign = mark is None or mark.deployment_id != deployment.deployment_id
     if foreign and (head.sequence or (mark is not None and mark.sequence)):
         raise ConfigError(
@@ -135,21 +161,14 @@ def _compare_with_mark(config: Config, keys: KeyRing, store: StateStore, deploym
     if mark is None or foreign:
         keys.move_mark(head)
         return
-    at = next(store.ledger(mark.sequence), None) if mark.sequence else None
-    if mark.sequence and (at is None or at.entry_hash != mark.entry_hash):
-        older = "is older than its keys" if head.sequence < mark.sequence else "has another history than its keys have seen"
-        raise StateConflict(
-            f"{config.state_dir} {older}: its ledger has {head.sequence} entries, and entry {mark.sequence} has been "
-            "published. It was restored or copied; going on would release windows a second time. Put the newest state "
-            "back, or found a new deployment with a state_dir and a keys_dir of its own"
-        )
+    ensure_newest(keys, store, deployment)
     keys.move_mark(head)
 
 
 def _refuse_another_plan(recorded: Plan, plan_text: str | None, clock: Clock) -> None:
     if plan_text is None:
         return
-    offered = parse_plan(plan_text, _today(clock), check_expiry=False)
+    offered = parse_plan(plan_text, today(clock), check_expiry=False)
     if offered.plan_hash != recorded.plan_hash:
         raise ConfigError(
             f"this state runs plan {recorded.name!r} version {recorded.version}, the file holds {offered.name!r} version "

@@ -20,6 +20,7 @@ from hushmeter.model.time import Window
 from hushmeter.pipeline import release_window
 from hushmeter.ports import WindowRecord
 from hushmeter.service.context import Context
+from hushmeter.service.founding import ensure_newest
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 
@@ -41,6 +42,7 @@ class Sealer:
         self._ports = context.sealing_ports(processes)
         self._consent = ConsentRegister(context.plan.purposes)
         self._seen_beats: dict[str, tuple[int, float]] = {}
+        self._swept = False
         self._wake = threading.Event()
         self._stopping = False
         self._log = structlog.get_logger("hushmeter.sealer")
@@ -75,15 +77,10 @@ class Sealer:
         """OPEN -> CLOSING for every window whose deadline has passed, each resolution strictly in time order."""
         now = self._context.clock.now_ms()
         for column, resolution in enumerate(self._context.plan.resolutions):
-            newest = self._context.store.last_window_start(resolution.name)
-            first = int(self._context.first_starts[column])
-            start = first if newest is None else resolution.span.end_of(newest)
-            while not self._stopping:
-                window = resolution.span.window_from(start)
-                if resolution.deadline_ms(window) > now:
+            for window in self._context.upcoming(column):
+                if self._stopping or resolution.deadline_ms(window) > now:
                     break
                 self._context.store.begin_closing(window)
-                start = window.end_ms
 
     def _bury_the_dead(self) -> None:
         """Retires workers whose beat has stood still for a lease, and fences what they left open.
@@ -159,6 +156,7 @@ class Sealer:
         return final
 
     def _end(self, record: WindowRecord) -> None:
+        ensure_newest(self._context.keys, self._context.store, self._context.deployment)
         with self._meters.seal_seconds.time():
             state = self._release(record)
         # What is published must be known to the keys too, which a restored state does not bring back (C6).
@@ -192,12 +190,17 @@ class Sealer:
                 # The key goes last: while it is there, the next poll comes back to all of this.
                 context.store.forget_kept_windows(periods[end_ms])
                 context.keys.destroy(f"period/{periods[end_ms]}")
-        starts = {plan.finest.span.end_of(start): start for start in context.log.storage_windows()}
+        found = context.log.storage_windows()
+        if not self._swept:
+            # Also keys without files, which a crash or a restore leaves; later ones have files, or die at the next start.
+            found = (*found, *context.keys.storage_windows())
+        starts = {plan.finest.span.end_of(start): start for start in found}
         for end_ms in self._ended(starts):
             with self._others_go_on(f"data/{starts[end_ms]}"):
                 context.store.mark_scrubbed(starts[end_ms])
                 context.keys.destroy(f"data/{starts[end_ms]}")
                 context.log.destroy(starts[end_ms])
+        self._swept = True
 
     @contextlib.contextmanager
     def _others_go_on(self, key: str) -> Iterator[None]:

@@ -22,6 +22,8 @@ from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantErro
 from hushmeter.storage import schema
 from hushmeter.storage.files import failure_of, sync_directory
 
+STATE_NAME: Final = "state.db"
+"""The database's file in a state directory."""
 BUSY_TIMEOUT_S: Final = 30.0
 """How long a transaction waits for another process's write lock, and a thread for a connection."""
 _WRITES: Final = "hushmeter_writes"
@@ -96,6 +98,11 @@ class Database:
         with _in_our_words(self._name), self._writer.begin() as connection:
             yield connection
 
+    def settle_in_one_file(self) -> None:
+        """Puts everything into the one file, durably, so that it can be copied; nobody else may use it meanwhile."""
+        with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
+            raw.cursor().execute("PRAGMA journal_mode=DELETE").close()
+
     def close(self) -> None:
         """Closes every connection that is not in use."""
         self._reader.dispose()
@@ -120,6 +127,11 @@ class Database:
                 f"the state store {self._name} has schema version {version}, this hushmeter needs "
                 f"{schema.SCHEMA_VERSION}; {way}"
             )
+
+
+def url_of(path: Path) -> str:
+    """A SQLite file, as SQLAlchemy names it."""
+    return f"sqlite:///{path.absolute()}"
 
 
 def error_of(error: BaseException | None, name: str) -> HushmeterError:

@@ -33,7 +33,7 @@ _NONCE_BYTES = 12
 _WRAPPED_BYTES = _NONCE_BYTES + _KEY_BYTES + 16
 _NAME = re.compile(r"deployment|unit-tokens|signing|(?:data|period)/-?\d{1,19}")
 _KEY_FILES = ("deployment.key", "unit-tokens.key", "signing.key", "data/*.key", "period/*.key")
-_PERIOD_FILE = re.compile(r"(-?\d{1,19})\.(?:key|.*\.new)")
+_START_FILE = re.compile(r"(-?\d{1,19})\.(?:key|.*\.new)")
 _CHECK, _MARK = "check", "ledger"
 _CHECK_TEXT = b"hushmeter key ring, format 1".ljust(_KEY_BYTES)
 
@@ -136,9 +136,20 @@ class DirectoryKeyRing:
         Raises:
             Failure: the directory cannot be read.
         """
-        directory = self._directory / "period"
+        return self._starts("period")
+
+    def storage_windows(self) -> tuple[int, ...]:
+        """Starts of the storage windows that have a key file, or a temporary one; see `KeyRing.storage_windows`.
+
+        Raises:
+            Failure: the directory cannot be read.
+        """
+        return self._starts("data")
+
+    def _starts(self, folder: str) -> tuple[int, ...]:
+        directory = self._directory / folder
         try:
-            found = [_PERIOD_FILE.fullmatch(path.name) for path in directory.iterdir()]
+            found = [_START_FILE.fullmatch(path.name) for path in directory.iterdir()]
         except OSError as error:
             raise failure_of(error, f"listing the keys in {directory}") from None
         return tuple(sorted({int(match[1]) for match in found if match}))
@@ -165,6 +176,14 @@ class DirectoryKeyRing:
         before = self.mark()
         if before is None or before.deployment_id != mark.deployment_id or before.sequence < mark.sequence:
             self._write_mark(mark)
+
+    def restart_mark(self, mark: LedgerMark) -> None:
+        """Marks how far a restored ledger has come; see `KeyRing.restart_mark`.
+
+        Raises:
+            StorageFull, Failure: the disk refused; the mark is as it was.
+        """
+        self._write_mark(mark)
 
     def _write_mark(self, mark: LedgerMark) -> None:
         path = self._path(_MARK)

@@ -12,22 +12,24 @@ from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConsentWithdrawn, StateConflict
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import GENESIS, LedgerEntry, PrivacyBudget, PrivacyLoss
+from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.model.release import Release, ReleaseKey
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
-from hushmeter.ports import Deployment
+from hushmeter.ports import Deployment, Restore
 from hushmeter.storage import schema
 from hushmeter.storage.release_payload import decode_vectors
-from hushmeter.storage.schema import decisions, ledger, plans, releases, view_of, view_text
+from hushmeter.storage.schema import credentials, decisions, ledger, plans, releases, restores, view_of, view_text
 
+# A grant from before a restore holds for no text: a withdrawal that came after the backup is not known any more (C6).
+_VOID_THROUGH = sa.select(sa.func.coalesce(sa.func.max(restores.c.decisions_through), 0)).scalar_subquery()
 _DECISION = (
     decisions.c.subject,
     decisions.c.purpose,
     decisions.c.given,
     decisions.c.received_at_ms,
-    decisions.c.text_hash,
+    sa.case((decisions.c.sequence > _VOID_THROUGH, decisions.c.text_hash), else_=sa.literal(b"")),
     decisions.c.locale,
     decisions.c.source,
 )
@@ -102,6 +104,33 @@ def decisions_after(connection: sa.Connection, sequence: int) -> tuple[int, tupl
     rows = connection.execute(later.order_by(decisions.c.sequence).limit(limits.DECISIONS_PER_PAGE)).all()
     newest = rows[-1].sequence if rows else _newest_decision(connection)
     return newest, tuple(Decision(*row[1:]) for row in rows)
+
+
+def record_restore(connection: sa.Connection, made: Restore) -> None:
+    """Records that the store was taken up again; earlier grants and credentials do not count from then on (C6, P8)."""
+    row = {
+        "at_ms": made.at_ms,
+        "decisions_through": _newest_decision(connection),
+        "ledger_sequence": made.ledger_sequence,
+        "published_sequence": None if made.published is None else made.published.sequence,
+        "published_hash": None if made.published is None else made.published.entry_hash,
+    }
+    connection.execute(sa.insert(restores).values(row))
+    valid = sa.update(credentials).where(credentials.c.revoked_at_ms.is_(None))
+    connection.execute(valid.values(revoked_at_ms=made.at_ms))
+
+
+def restores_of(connection: sa.Connection, deployment_id: str) -> tuple[Restore, ...]:
+    """Every restore, in order."""
+    rows = connection.execute(sa.select(restores).order_by(restores.c.number))
+    return tuple(
+        Restore(
+            row.at_ms,
+            row.ledger_sequence,
+            LedgerMark(deployment_id, row.published_sequence, row.published_hash) if row.published_hash else None,
+        )
+        for row in rows
+    )
 
 
 def ensure_still_given(connection: sa.Connection, window: Window, consent: ConsentRegister) -> None:

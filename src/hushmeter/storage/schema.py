@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """Raised by one whenever a table changes; a store of another version is refused."""
 
 # SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
@@ -199,6 +199,21 @@ access_log = sa.Table(
     _column("purposes", sa.Text),
     _column("refused", sa.Text),
     sa.Index("access_log_by_credential", "credential_id", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+
+restores = sa.Table(
+    "restores",
+    METADATA,
+    # Each time that this store was taken up again from a backup (C6).
+    _number("number"),
+    _column("at_ms", sa.BigInteger),
+    _column("decisions_through", sa.BigInteger),
+    # The newest ledger entry in the backup, and the newest that the keys had seen published; none where they were new.
+    _column("ledger_sequence", sa.BigInteger),
+    sa.Column("published_sequence", sa.BigInteger),
+    sa.Column("published_hash", sa.LargeBinary),
     sqlite_autoincrement=True,
 )
 

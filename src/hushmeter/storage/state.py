@@ -6,21 +6,23 @@ The SQL is in `workers`, `windows` and `records`, as functions of a connection; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
 from hushmeter.access.credentials import Access, Credential
 from hushmeter.consent.register import ConsentRegister
+from hushmeter.errors import ConfigError
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, LedgerEntry, LedgerMark, PrivacyBudget, Spending
 from hushmeter.model.release import Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
-from hushmeter.ports import Deployment, Registration, SegmentRecord, WindowRecord
-from hushmeter.storage import access, records, schema, windows, workers
-from hushmeter.storage.database import Database
+from hushmeter.ports import Deployment, Registration, Restore, SegmentRecord, WindowRecord
+from hushmeter.storage import access, backup, records, schema, windows, workers
+from hushmeter.storage.database import STATE_NAME, Database, url_of
 
 RELEASES_PER_PAGE: Final = 32
 LEDGER_ENTRIES_PER_PAGE: Final = 1_000
@@ -52,6 +54,18 @@ class SqlStateStore:
             StorageFull: there is no room for it.
         """
         return cls(Database.open(url))
+
+    @classmethod
+    def existing(cls, state_dir: Path) -> SqlStateStore:
+        """Opens the store in a state directory, as a service left it or uses it.
+
+        Raises:
+            ConfigError: there is none, or it cannot be used.
+        """
+        path = state_dir / STATE_NAME
+        if not path.exists():
+            raise ConfigError(f"{state_dir} holds no {STATE_NAME}; give the state_dir of a service")
+        return cls.open(url_of(path))
 
     def deployment(self) -> Deployment | None:
         """See `StateStore`."""
@@ -252,6 +266,24 @@ class SqlStateStore:
             if len(page) < ACCESSES_PER_PAGE:
                 return
             after = page[-1][0]
+
+    def back_up(self, path: Path) -> None:
+        """See `StateStore`."""
+        backup.back_up(self._database, path)
+
+    def settle_in_one_file(self) -> None:
+        """Puts everything into the database's one file, so that it can be moved; nobody else may use it meanwhile."""
+        self._database.settle_in_one_file()
+
+    def record_restore(self, made: Restore) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            records.record_restore(connection, made)
+
+    def restores(self, deployment_id: str) -> tuple[Restore, ...]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.restores_of(connection, deployment_id)
 
     def schema_version(self) -> int:
         """See `StateStore`."""

@@ -57,10 +57,22 @@ class MemoryKeyRing:
             if before is None or before.deployment_id != mark.deployment_id or before.sequence < mark.sequence:
                 self._mark = mark
 
+    def restart_mark(self, mark: LedgerMark) -> None:
+        """See `KeyRing.restart_mark`."""
+        with self._lock:
+            self._mark = mark
+
     def periods(self) -> tuple[int, ...]:
         """See `KeyRing.periods`."""
+        return self._starts("period/")
+
+    def storage_windows(self) -> tuple[int, ...]:
+        """See `KeyRing.storage_windows`."""
+        return self._starts("data/")
+
+    def _starts(self, prefix: str) -> tuple[int, ...]:
         with self._lock:
-            return tuple(sorted(int(name.removeprefix("period/")) for name in self._keys if name.startswith("period/")))
+            return tuple(sorted(int(name.removeprefix(prefix)) for name in self._keys if name.startswith(prefix)))
 
     def _refuse_destroyed(self, name: str) -> None:
         if name in self._destroyed:

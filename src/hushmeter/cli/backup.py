@@ -1,0 +1,56 @@
+"""`hushmeter backup` and `hushmeter restore`: without raw rows and keys, and by rule C6."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="The backup, a new file.")],
+    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Where the database lives.")] = None,
+) -> None:
+    """Write a backup of a deployment, beside a running service or without one; it holds no raw rows and no keys."""
+    from hushmeter.service.config import read_config
+    from hushmeter.storage.state import SqlStateStore
+
+    chosen = read_config(config, {"state_dir": state_dir})
+    store = SqlStateStore.existing(chosen.state_dir)
+    try:
+        store.back_up(file)
+    finally:
+        store.close()
+    typer.echo(f"{file} holds plan, ledger, releases, decisions and credentials' hashes; no raw rows, and no keys.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that hushmeter backup wrote.")],
+    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="A new directory for the state.")] = None,
+    keys_dir: Annotated[
+        Path | None, typer.Option(help="The deployment's keys, where they are left; a new directory else.")
+    ] = None,
+) -> None:
+    """Take a deployment up again from a backup: what ended since is lost, everybody is asked again for consent."""
+    from hushmeter.clock import SystemClock
+    from hushmeter.model.time import iso
+    from hushmeter.noise.opendp import OpenDPMechanisms
+    from hushmeter.service import restoring
+    from hushmeter.service.config import read_config
+
+    chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
+    done = restoring.restore(file, chosen, SystemClock(), OpenDPMechanisms())
+    typer.echo(
+        f"Deployment {done.deployment_id}, plan {done.plan}, is in {chosen.state_dir}; its keys are in {chosen.keys}."
+    )
+    typer.echo(f"{done.lost} windows have ended without a release in the backup: they are LOST, and were charged in full.")
+    if done.closed:
+        typer.echo(
+            f"Not released before {iso(done.closed_until_ms)}: {', '.join(done.closed)} (their participation is capped)."
+        )
+    typer.echo(
+        "Nobody's consent holds until it is given again; withdrawals hold. Every credential was revoked: make new ones."
+    )
