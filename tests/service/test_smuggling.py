@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -160,7 +161,8 @@ class TestServed:
     def served(self, tmp_path: Path) -> Iterator[tuple[str, str, Path]]:
         expires = (dt.datetime.now(dt.UTC) + dt.timedelta(days=90)).date()
         (tmp_path / "plan.yaml").write_text(PLAN.replace("EXPIRES", str(expires)))
-        metrics = f"127.0.0.1:{20_000 + os.getpid() % 20_000}"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            metrics = f"127.0.0.1:{free.getsockname()[1]}"
         command = ["serve", "--plan", "plan.yaml", "--listen", "127.0.0.1:0", "--metrics", metrics, "--workers", "2"]
         with (tmp_path / "log").open("w") as log:
             process = subprocess.Popen(
@@ -184,6 +186,7 @@ class TestServed:
         """Neither log nor metrics nor any file holds a mark, a unit or an address; counts are by reason alone."""
         target, metrics, directory = served
         sender = Smuggler(target, lambda: time.time_ns() // 1_000_000)
+        # Reports are of a whole second after consent.
         threading.Event().wait(2)
         for name, (attempt, expected) in ATTEMPTS.items():
             # Nobody has consented for so long yet.
