@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hushmeter.cli import printing
@@ -53,6 +54,7 @@ def check(
 ) -> None:
     """Check a plan, prove that its budget and integers hold, and say what it costs."""
     from hushmeter.cli.explain import changes, read_priced, recorded_plan
+    from hushmeter.plan.cautions import cautions
 
     priced = read_priced(path, _today(), None)
     summary: dict[str, object] = {
@@ -66,6 +68,7 @@ def check(
         "noise_over_exact_composition": priced.overhead,
         "releases_per_period": priced.report.releases_per_period,
         "ledger_entries_per_period": priced.report.ledger_entries_per_period,
+        "cautions": cautions(priced.plan),
     }
     changed = None if against is None else changes(recorded_plan(against), priced)
     if json_output:
@@ -80,6 +83,8 @@ def check(
         f"Currency {budget.currency}; {priced.report.releases_per_period} releases a period, with {priced.overhead:.3f} "
         "times the noise of the exact composition. `hushmeter plan explain` predicts their errors."
     )
+    for caution in cautions(priced.plan):
+        console.print(f"[bold yellow]Caution:[/] {escape(caution)}.")
     if changed is not None:
         _print_changes(console, changed)
 

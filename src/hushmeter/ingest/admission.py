@@ -45,7 +45,10 @@ _TEXTS = {
     RejectionReason.UNKNOWN_SERIES: (
         "a series number that plan version {version}, or the one in force when the interval ended, lacks; call GetPlan"
     ),
-    RejectionReason.EXPIRED_METRIC: "a metric in the report has expired, or a newer plan removes it; stop sending it",
+    RejectionReason.EXPIRED_METRIC: (
+        "a metric in the report has passed its expiry date in the plan, or a newer plan removes it, or the interval ends "
+        "after that; stop sending it"
+    ),
     RejectionReason.VALUE_OUT_OF_RANGE: (
         f"a value outside its metric's range; counts are 0 to {limits.COUNT_PER_POINT_MAX}, totals and sums lie in "
         "the range that GetPlan states (a sum, times its number of events; a numerator, times its denominator): clamp "
@@ -156,7 +159,7 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     # From here on times are near now, so window arithmetic cannot overflow.
     end = np.where(reasons == 0, end, now_ms)
     start = np.where(reasons == 0, start, now_ms - 1)
-    metric, report = _judge_points(raw, door.columns, reasons, now_ms)
+    metric, report = _judge_points(raw, door.columns, reasons, np.maximum(end - 1, now_ms))
 
     used = np.zeros((len(raw), len(plan.metrics)), np.bool_)
     known = np.flatnonzero(metric >= 0)
@@ -212,13 +215,21 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _judge_points(raw: RawReports, columns: PlanColumns, reasons: Int64, now_ms: int) -> tuple[Int64, Int64]:
-    """Rejects reports by their points; returns each point's metric (-1 unknown) and report, int64[m] each."""
+def _judge_points(raw: RawReports, columns: PlanColumns, reasons: Int64, last_ms: Int64) -> tuple[Int64, Int64]:
+    """Rejects reports by their points; returns each point's metric (-1 unknown) and report, int64[m] each.
+
+    Args:
+        raw: n reports.
+        columns: the active plan.
+        reasons: int64[n], written.
+        last_ms: int64[n], the receipt, or the last millisecond of the interval where that is later: what has expired by
+            then is in no release.
+    """
     report = np.repeat(np.arange(len(raw)), np.diff(raw.offsets))
     metric, place = columns.catalog.locate(raw.series)
     known = metric >= 0
     _reject(reasons, _any_of(report[~known], len(raw)), RejectionReason.UNKNOWN_SERIES)
-    expired = columns.expires_ms[metric] <= now_ms
+    expired = columns.expires_ms[metric] <= last_ms[report]
     _reject(reasons, _any_of(report[known & expired], len(raw)), RejectionReason.EXPIRED_METRIC)
     at = np.flatnonzero(known)
     numbers = raw.token_numbers[at]

@@ -217,7 +217,7 @@ def _metric(plan: Plan, name: str) -> Metric:
         return plan.metric(name)
     except KeyError:
         names = [m.name for m in plan.measured]
-        near = difflib.get_close_matches(name, names, n=1)
+        near = difflib.get_close_matches(name[:80], names, n=1)
         meant = f"; did you mean {near[0]}?" if near else "."
         raise QueryRefused(f"there is no metric {name[:80]!r}{meant} The plan has {', '.join(names)}") from None
 
@@ -277,8 +277,9 @@ def _check_filters(metric: Metric, view: Sequence[str], filters: Mapping[str, Se
         if name not in view:
             _refuse("filter on", name, f"only dimensions of the view {_name(view)} can be filtered")
         dimension = metric.dimension(name)
+        known = frozenset(dimension.values)
         for value in values:
             # Whether an open dimension has a token is only told by what was selected: any token may be asked for.
-            if value not in dimension.values and not dimension.open:
+            if value not in known and not dimension.open:
                 shown = ", ".join(dimension.values[:20]) + (", ..." if len(dimension.values) > 20 else "")
                 _refuse(name, value, f"its values are {shown}")

@@ -136,8 +136,10 @@ def read_config(path: Path | None, overrides: dict[str, object]) -> Config:
         return Config.model_validate(fields)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {str(e['input'])[:80]!r}; known fields: "
-            f"{', '.join(Config.model_fields)})"
+            # What stands in a field that is none may be a secret.
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} ("
+            + ("" if e["type"] == "extra_forbidden" else f"got {str(e['input'])[:80]!r}; ")
+            + f"known fields: {', '.join(Config.model_fields)})"
             for e in error.errors()
         ]
         raise ConfigError("the configuration is not valid:\n  " + "\n  ".join(lines)) from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import itertools
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Metric, Statistic
 from hushmeter.model.release import Release
+from hushmeter.plan.built_in import purposes_of_values
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.query.answering import SEVERAL_VERSIONS, CheckedQuestion, Question, ReleaseAnswer, answer, check_question
 from hushmeter.service.context import Context
@@ -42,6 +44,7 @@ class QueryService:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._listed: tuple[tuple[tuple[Era, ...], ...], pb.ListMetricsResponse] | None = None
         self._losses: dict[tuple[float, float, float], release_pb2.PrivacyLoss] = {}
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
@@ -58,12 +61,21 @@ class QueryService:
     async def list_metrics(self, _request: pb.ListMetricsRequest) -> pb.ListMetricsResponse:
         """What can be asked for, and the budget in force."""
         await _note("ListMetrics")
-        now, begun = self._context.era, self._begun()
+        known, begun = self._context.timeline.eras, self._begun()
+        if self._listed is None or self._listed[0] != (known, begun):
+            # Of a large plan it takes long to say, and is the same until another version is known or begins.
+            self._listed = (known, begun), await asyncio.to_thread(self._list, begun)
+        return self._listed[1]
+
+    def _list(self, begun: tuple[Era, ...]) -> pb.ListMetricsResponse:
+        now = begun[-1]
         # The newest version says what a metric is; those that it has no more may still have releases.
         named = {m.name: (era, m) for era in begun for m in era.plan.measured}
-        inactive = [name for name in named if name not in {m.name for m in now.plan.measured}]
+        measured = {m.name for m in now.plan.measured}
+        hidden = {era: _hidden(era) for era in {era for era, _ in named.values()}}
+        names = [*(m.name for m in now.plan.measured), *(name for name in named if name not in measured)]
         return pb.ListMetricsResponse(
-            metrics=[_entry(*named[name]) for name in (*(m.name for m in now.plan.measured), *inactive)],
+            metrics=[_entry(metric, hidden[era]) for era, metric in (named[name] for name in names)],
             budget=_statement(now),
             plan_versions=[
                 pb.PlanVersionStatement(
@@ -78,22 +90,20 @@ class QueryService:
 
     async def query_releases(self, request: pb.QueryReleasesRequest) -> AsyncIterator[pb.QueryReleasesResponse]:
         """Releases of one metric and view in a time range, in time order."""
-        filters: dict[str, tuple[str, ...]] = {}
-        for f in request.filters:
-            filters[f.dimension] = (*filters.get(f.dimension, ()), *f.values)
         question = Question(
             metric=request.metric,
             view=tuple(request.view),
             resolution=request.resolution,
             from_ms=max(0, min(request.from_ms, _END_OF_TIME_MS - 1)),
             to_ms=min(request.to_ms, _END_OF_TIME_MS) or _END_OF_TIME_MS,
-            filters=filters,
+            filters=_filters(request),
             statistics=tuple(request.statistics),
             roll_up_time=request.roll_up_time,
         )
-        await self._note_metric(question)
+        question = await self._within_purposes(question)
         answers = self._answers(_by_era(self._begun(), question))
         async for chunk in _in_chunks(answers, lambda a: self._message(*a), limits.RELEASES_PER_ANSWER_MESSAGE):
+            _still_let_in()
             yield pb.QueryReleasesResponse(releases=chunk)
 
     async def get_ledger(self, request: pb.GetLedgerRequest) -> AsyncIterator[pb.GetLedgerResponse]:
@@ -108,6 +118,7 @@ class QueryService:
             limits.LEDGER_ENTRIES_PER_ANSWER_MESSAGE,
         )
         async for chunk in chunks:
+            _still_let_in()
             yield pb.GetLedgerResponse(entries=chunk)
 
     def _begun(self) -> tuple[Era, ...]:
@@ -115,12 +126,37 @@ class QueryService:
         now = self._context.clock.now_ms()
         return tuple(era for era in self._context.timeline.eras if era.from_ms <= now)
 
-    async def _note_metric(self, question: Question) -> None:
-        """Notes a query once for each set of purposes that the metric has had in the time range (P8)."""
-        asked = [era.plan for era in self._begun() if _clipped(era, question)]
-        metrics = [m for plan in asked for m in plan.measured if m.name == question.metric]
-        for metric in {m.purposes: m for m in metrics}.values():
-            await _note("QueryReleases", metric)
+    async def _within_purposes(self, question: Question) -> Question:
+        """Notes a question once for each set of purposes that its metric has had in the time range (P8).
+
+        What the service counts by itself is narrowed to values of the purposes of the caller.
+
+        Raises:
+            Forbidden: the metric, or a value that is asked for by name, is outside them.
+        """
+        caller = passage()
+        if caller is None:
+            return question
+        plans = [era.plan for era in self._begun() if _clipped(era, question)]
+        found = [(plan, m) for plan in plans for m in plan.measured if m.name == question.metric]
+        if not found:
+            await _note("QueryReleases of an unknown metric")
+            return question
+        dimensions = found[-1][1].dimensions
+        named = [value for d in dimensions for value in question.filters.get(d.name, ())]
+        serves: dict[str, bool] = {}
+        asked: dict[tuple[str, ...], tuple[Metric, list[Collection[str]]]] = {}
+        for plan, metric in found:
+            purposes = purposes_of_values(plan, metric)
+            _, parts = asked.setdefault(metric.purposes, (metric, []))
+            parts += [purposes[value] for value in named if value in purposes]
+            serves |= {value: caller.serves(of) and serves.get(value, True) for value, of in purposes.items()}
+        for metric, parts in asked.values():
+            await caller.ask("QueryReleases", metric, parts)
+        if not serves or any(value in serves for value in named):
+            return question
+        kept = tuple(value for value, mine in serves.items() if mine)
+        return dataclasses.replace(question, filters={**question.filters, dimensions[0].name: kept})
 
     def _answers(self, asked: Sequence[tuple[Era, CheckedQuestion, Question]]) -> Iterator[tuple[ReleaseAnswer, Era]]:
         """Answers of each era's releases by its own plan, in time order."""
@@ -214,28 +250,37 @@ def _by_era(eras: Sequence[Era], question: Question) -> list[tuple[Era, CheckedQ
     return asked
 
 
-def _entry(era: Era, metric: Metric) -> pb.MetricCatalogEntry:
+_Hidden = dict[tuple[str, tuple[str, ...]], float]
+
+
+def _hidden(era: Era) -> _Hidden:
+    """By metric and view with private partitions, the share of units that is expected to stay hidden."""
+    hidden: _Hidden = {}
+    for item in itertools.chain.from_iterable(era.prices.items.values()):
+        view = item.measurement.metric, item.measurement.view
+        if item.measurement.selects:
+            hidden[view] = max(hidden.get(view, 0.0), hidden_share(era.plan, item))
+    return hidden
+
+
+def _entry(metric: Metric, hidden: _Hidden) -> pb.MetricCatalogEntry:
     return pb.MetricCatalogEntry(
         name=metric.name,
         description=metric.description,
         kind=metric.kind.value,
         unit=metric.unit,
         purposes=metric.purposes,
-        views=[_view(era, metric, view) for view in metric.views],
+        views=[
+            pb.MetricView(
+                dimensions=view,
+                private_partitions=(metric.name, view) in hidden,
+                expected_hidden_share=hidden.get((metric.name, view), 0.0),
+            )
+            for view in metric.views
+        ],
         resolutions=metric.at,
         statistics=[s.value for s in metric.statistics],
     )
-
-
-def _view(era: Era, metric: Metric, view: tuple[str, ...]) -> pb.MetricView:
-    selecting = [
-        item
-        for items in era.prices.items.values()
-        for item in items
-        if item.measurement.selects and (item.measurement.metric, item.measurement.view) == (metric.name, view)
-    ]
-    hidden = max((hidden_share(era.plan, item) for item in selecting), default=0.0)
-    return pb.MetricView(dimensions=view, private_partitions=bool(selecting), expected_hidden_share=hidden)
 
 
 def _statement(era: Era) -> pb.BudgetStatement:
@@ -252,11 +297,30 @@ def _statement(era: Era) -> pb.BudgetStatement:
     )
 
 
-async def _note(what: str, metric: Metric | None = None) -> None:
-    """Lets a query be noted in the access log; raises `Forbidden` where it is outside the caller's purposes."""
+async def _note(what: str) -> None:
+    """Lets a question that is not about one metric be noted in the access log."""
     caller = passage()
     if caller is not None:
-        await caller.ask(what, metric)
+        await caller.ask(what)
+
+
+def _still_let_in() -> None:
+    """Ends an answer whose caller would not be let in any more."""
+    caller = passage()
+    if caller is not None:
+        caller.another_answer()
+
+
+def _filters(request: pb.QueryReleasesRequest) -> dict[str, tuple[str, ...]]:
+    """The values to keep, by dimension."""
+    most = limits.NAMES_PER_QUESTION_MAX
+    names = len(request.view) + len(request.statistics) + len(request.filters) + sum(len(f.values) for f in request.filters)
+    if names > most:
+        raise QueryRefused(f"the question holds {names} names and values; at most {most} are taken: ask several")
+    filters: dict[str, list[str]] = {}
+    for f in request.filters:
+        filters.setdefault(f.dimension, []).extend(f.values)
+    return {dimension: tuple(values) for dimension, values in filters.items()}
 
 
 def _agreement(found: ReleaseAnswer, statistic: Statistic, row: int, column: int) -> release_pb2.Agreement | None:

@@ -45,6 +45,10 @@ class OpenSegments:
         self._floor_ms = max(self._floor_ms, self._context.clock.now_ms())
         return self._floor_ms
 
+    def seen_ms(self) -> int:
+        """What `now_ms` would say at least; any thread may ask, for nothing is learnt from it."""
+        return max(self._floor_ms, self._context.clock.now_ms())
+
     def enlist(self) -> None:
         """Registers the worker under a new name, with no segments; what an earlier name held is left to the sealer."""
         started = self._context.clock.monotonic_s()

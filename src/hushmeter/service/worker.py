@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -21,8 +21,8 @@ from hushmeter import limits
 from hushmeter.access.rates import UnitRates
 from hushmeter.access.unit_tokens import KEY_NAME, invalid_among
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import Failure, HushmeterError, KeyGone, LeaseLost, Overloaded
-from hushmeter.ingest.admission import Admission, Door, rejections_of
+from hushmeter.errors import Failure, HushmeterError, KeyGone, LeaseLost, Overloaded, RateLimited
+from hushmeter.ingest.admission import RATE_RETRY_MS, Admission, Door, rejections_of
 from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.ingest.several import admit_by
@@ -43,6 +43,10 @@ LINGER_S = 0.005
 LINGER_FROM = 8
 PERIOD_KEYS_MAX = 16
 LEASE_RETRIES_MAX = 3
+_DECIDES_TOO_OFTEN = (
+    f"the unit decides more than {limits.DECIDING_PER_UNIT_AND_MINUTE} times a minute; what it allows was not recorded: "
+    "send that again in a minute (a withdrawal is taken at any time)"
+)
 
 
 _Deciding = tuple[bytes, Sequence[Decision], Future[tuple[dict[str, PurposeState], int]]]
@@ -76,6 +80,7 @@ class IntakeWorker:
         self._deployment_key = context.keys.get_or_create("deployment")
         self._period_keys: dict[int, bytes] = {}
         self._rates = UnitRates(per_minute) if (per_minute := self.rules.unit_reports_per_minute) else None
+        self._deciding = UnitRates(limits.DECIDING_PER_UNIT_AND_MINUTE)
         self._doors: dict[int, Door] = {}
         self._eras: tuple[Era, ...] = ()
         self._open_until_ms = 0
@@ -100,6 +105,10 @@ class IntakeWorker:
             await self._task
         await self._in_order(self._retire)
         self._thread.shutdown()
+
+    def now_ms(self) -> int:
+        """The door's time, by which unit tokens are issued and expire; it does not go back when the clock does."""
+        return self._segments.seen_ms()
 
     def submit(self, sent: SentReports) -> asyncio.Future[Outcome]:
         """Takes reports in; the answer is there when what was accepted is durable.
@@ -329,12 +338,19 @@ class IntakeWorker:
             return
         try:
             now = self._segments.now_ms()
+            subjects = [self._subject(unit) for unit, _, _ in waiting]
+            over = frozenset(self._deciding.over(subjects, self._context.clock.monotonic_s()))
+            if over:
+                self._follow()
+            granted = {s for i, s in enumerate(subjects) if i not in over and any(d.given for d in waiting[i][1])}
             stamped = [
-                Decision(self._subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
-                for unit, decisions, _ in waiting
-                for d in decisions
+                Decision(subject, d.purpose, d.given, now, d.text_hash, d.locale, d.source)
+                for i, subject in enumerate(subjects)
+                for d in waiting[i][1]
+                if i not in over or self._still_taken(d, subject, granted)
             ]
             self._context.store.record_decisions(stamped)
+            self._deciding.settle()
             self._follow()
             register = self._register()
         except Exception as error:
@@ -342,8 +358,18 @@ class IntakeWorker:
             for _, _, receipt in waiting:
                 receipt.set_exception(error)
             return
-        for unit, _, receipt in waiting:
-            receipt.set_result((register.states(self._subject(unit)), now))
+        for i, (subject, (_, decisions, receipt)) in enumerate(zip(subjects, waiting, strict=True)):
+            if i in over and any(d.given for d in decisions):
+                receipt.set_exception(RateLimited(_DECIDES_TOO_OFTEN, RATE_RETRY_MS / 1000))
+            else:
+                receipt.set_result((register.states(subject), now))
+
+    def _still_taken(self, decision: Decision, subject: bytes, granted: Collection[bytes]) -> bool:
+        """Whether a unit that decides too often decides this: it withdraws what it had not withdrawn before this moment."""
+        if decision.given:
+            return False
+        state = self._register().states(subject).get(decision.purpose, PurposeState())
+        return subject in granted or state.given or state.outdated or state.undecided
 
     def _tick(self) -> None:
         self._forget_period_keys()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """Raised by one whenever a table changes; a store of another version is refused."""
 
 # SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
@@ -204,6 +204,7 @@ access_log = sa.Table(
     _column("at_ms", sa.BigInteger),
     _column("purposes", sa.Text),
     _column("refused", sa.Text),
+    sa.Index("access_log_by_credential", "credential_id", "sequence"),
     sqlite_autoincrement=True,
 )
 
