@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Protocol
 
-from hushmeter.access.credentials import Access, Credential
-from hushmeter.consent.register import ConsentRegister
-from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import (
-    DraftEntry,
-    LedgerEntry,
-    LedgerMark,
-    MeasurementCharge,
-    PrivacyBudget,
-    PrivacyLoss,
-    Spending,
-)
+from hushmeter.model.ledger import LedgerMark, MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism
-from hushmeter.model.records import (
-    Approval,
-    Deployment,
-    PlanVersion,
-    Registration,
-    Restore,
-    SegmentRecord,
-    WindowRecord,
-)
-from hushmeter.model.release import NoisyVector, PrivateKey, Release, Selection
+from hushmeter.model.records import Deployment, Registration, Restore, SegmentRecord, WindowRecord
+from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.report import ReportBatch
-from hushmeter.model.states import WindowState
-from hushmeter.model.time import Int64, Window
-from hushmeter.plan.catalog import SeriesBlock
+from hushmeter.model.time import Int64
 from hushmeter.ports.store import StateStore
 
 
@@ -234,16 +212,4 @@ class IntakeLog(Protocol):
         """Starts of the storage windows that have files, in order."""
 
 
-__all__ = [
-    "Clock",
-    "Deployment",
-    "IntakeLog",
-    "KeyRing",
-    "Keys",
-    "Mechanisms",
-    "Registration",
-    "Restore",
-    "SegmentRecord",
-    "StateStore",
-    "WindowRecord",
-]
+__all__ = ["Deployment", "Registration", "Restore", "SegmentRecord", "StateStore", "WindowRecord"]
