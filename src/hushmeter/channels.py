@@ -46,7 +46,7 @@ class Access:
         if not (self.tls or self.ca_file or self.client_certificate):
             return None
         ca, key, certificate = (
-            None if path is None else _content(path, what)
+            None if path is None else _pem(path, what)
             for path, what in (
                 (self.ca_file, "authority"),
                 (self.client_key, "client's key"),
@@ -105,6 +105,13 @@ def _on_this_machine(target: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _pem(path: Path, what: str) -> bytes:
+    content = _content(path, what)
+    if b"-----BEGIN " not in content:
+        raise ConfigError(f"the {what} file {path} holds nothing in PEM form (-----BEGIN ...-----); name another")
+    return content
 
 
 def _content(path: Path, what: str) -> bytes:

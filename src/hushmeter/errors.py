@@ -93,6 +93,10 @@ class LeaseLost(Failure):
     """This worker was paused so long that it was declared dead; what it had not acknowledged must be sent again."""
 
 
+class CredentialsUnread(Failure):
+    """Who may come in cannot be read at the moment, so nobody is let in."""
+
+
 class KeyUnavailable(Failure):
     """A key cannot be read: missing, destroyed, damaged, or wrapped by another master key."""
 

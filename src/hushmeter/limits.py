@@ -17,6 +17,8 @@ COUNT_PER_POINT_MAX = 2**20
 # One message, one connection.
 REPORTS_PER_MESSAGE_MAX = 10_000
 MESSAGE_MAX_BYTES = 8 * 2**20
+STREAMS_PER_CONNECTION_MAX = 1_000
+"""Calls of one connection that may be in hand; further ones wait for their client to end one."""
 STREAM_MESSAGES_IN_FLIGHT_MAX = 16
 """Messages of one stream that may wait for their acknowledgement; then the stream is not read further."""
 REJECTION_MESSAGES_MAX = 1_000
@@ -98,6 +100,8 @@ SEALINGS_MAX = 8
 
 # Consent.
 DECISIONS_PER_REQUEST_MAX = 64
+DECIDING_PER_UNIT_AND_MINUTE = 60
+"""Requests of one unit that one worker records in a minute; beyond it withdrawals alone, where they change anything."""
 DECISIONS_PER_PAGE = 10_000
 """Decisions that are read from the state store at once."""
 TEXT_HASH_MAX_BYTES = 64
@@ -116,10 +120,19 @@ UNITS_TRACKED_MAX = 100_000
 """Units whose rate a worker remembers; beyond it those that owe least are forgotten, to their favour."""
 CREDENTIALS_FOLLOWED_S = 1.0
 """How often a worker looks whether credentials have changed."""
+REFUSAL_NOTED_S = 60.0
+"""The access log notes that a role may not call a method at most so often, of one credential in one worker."""
+ACCESSES_PER_CREDENTIAL_MAX = 100_000
+"""Lines of the access log that are kept of one credential, the newest: nobody pushes another's lines out."""
 CREDENTIALS_STALE_S = 10.0
 """A worker that could not look for so long admits nobody."""
 
 # Queries.
+NAMES_PER_QUESTION_MAX = 20_000
+"""Dimensions, statistics and values that one question may name: twice what a dimension may have."""
 RELEASES_PER_ANSWER_MESSAGE = 8
 LEDGER_ENTRIES_PER_ANSWER_MESSAGE = 500
 CACHED_LOSSES_MAX = 10_000
+
+PLAN_LEAD_MS = 60_000
+"""A plan change is recorded at least so long before the border at which it begins: every process follows it until then."""

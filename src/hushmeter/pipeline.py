@@ -54,7 +54,7 @@ def release_window(
     plan, window, store = ports.catalog.plan, record.window, ports.store
     period = plan.privacy.period.window_of(window.end_ms)
     charge = ports.prices.charge(window, store.spent(period.start_ms))
-    identity, budget = ports.deployment.deployment_id, ports.deployment.budget
+    identity, budget = ports.deployment.deployment_id, ports.prices.budget
     carried = CarriedWindows(plan, window, period, store, ports.keys)
     try:
         tally = tally_window(record, ports, consent, period, carried)
@@ -77,7 +77,7 @@ def lose_window(window: Window, ports: SealingPorts) -> WindowState:
     period = plan.privacy.period.window_of(window.end_ms)
     charge = ports.prices.charge(window, store.spent(period.start_ms))
     entries = entries_of(plan, ports.deployment.deployment_id, charge, None)
-    store.mark_lost(window, entries, period.start_ms, ports.deployment.budget)
+    store.mark_lost(window, entries, period.start_ms, ports.prices.budget)
     return WindowState.LOST
 
 

@@ -828,3 +828,15 @@ class TestAccess:
         assert list(store.access_log(after=3)) == list(enumerate(lines, 1))[3:]
         with pytest.raises(InvariantError):
             store.record_access(Access("b" * 16, "m", 0))
+
+    def test_the_access_log_is_bounded(self, store: SqlStateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of one credential the newest lines stay, as many as may; one that asks much pushes nobody else's lines out."""
+        monkeypatch.setattr(limits, "ACCESSES_PER_CREDENTIAL_MAX", 3)
+        for name in "ab":
+            store.add_credential(Credential(name * 16, name, Role.INGEST, (), bytes(32), 7))
+        for i in range(7):
+            store.record_access(Access("a" * 16, "m", i))
+            if i < 3:
+                store.record_access(Access("b" * 16, "m", i))
+        kept = [(line.credential_id[0], line.at_ms, number) for number, line in store.access_log()]
+        assert kept == [("b", 0, 2), ("b", 1, 4), ("b", 2, 6), ("a", 4, 8), ("a", 5, 9), ("a", 6, 10)]

@@ -31,6 +31,7 @@ PLAN = "/hushmeter.api.ingest.v1.IngestService/GetPlan"
 SUBMIT = "/hushmeter.api.ingest.v1.IngestService/SubmitReports"
 STREAM = "/hushmeter.api.ingest.v1.IngestService/StreamReports"
 METRICS = "/hushmeter.api.query.v1.QueryService/ListMetrics"
+LEDGER = "/hushmeter.api.query.v1.QueryService/GetLedger"
 QUERY = "/hushmeter.api.query.v1.QueryService/QueryReleases"
 HEALTH = "/grpc.health.v1.Health/Check"
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED

@@ -162,7 +162,7 @@ def test_a_pseudonym_by_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
         return honest(raw, mistaken, now_ms)
 
     monkeypatch.setattr(ConsentRegister, "table", both_periods)
-    monkeypatch.setattr("hushmeter.service.worker.admit", by_arrival)
+    monkeypatch.setattr("hushmeter.ingest.several.admit", by_arrival)
     assert "units" in caught(audit_statistics("zcdp", SLOTS, 7))
 
 

@@ -314,16 +314,16 @@ def test_a_defect_in_one_message_does_not_harm_others(service: Running, monkeypa
     """Where a message makes the commit fail through a defect, it alone is refused, as INTERNAL and without details."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from hushmeter.service import worker
+    from hushmeter.ingest import several
 
-    admit = worker.admit
+    admit = several.admit
 
     def defective(raw: object, *rest: object) -> object:
         if b"poison" in raw.unit_ids:  # type: ignore[attr-defined]
             raise ZeroDivisionError("a secret detail")
         return admit(raw, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(worker, "admit", defective)
+    monkeypatch.setattr(several, "admit", defective)
     end = service.clock.now_ms()
     units = ["poison", *([UNIT] * 20)]
     with grpc.insecure_channel(service.target) as channel, ThreadPoolExecutor(len(units)) as pool:

@@ -11,13 +11,14 @@ import pytest
 
 from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.api.consent.v1 import consent_pb2_grpc
-from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ingest.identity import subject_of
 from hushmeter.model.consent import Decision
+from hushmeter.model.records import PlanVersion
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
-from hushmeter.plan.catalog import Catalog, assign_blocks
+from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.reading import parse_plan
 from hushmeter.service.context import Context
+from hushmeter.service.eras import Timeline
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN as STEPS
 from tests.service.by_hand import H, Hand, opened, sealer_of, sums
@@ -30,14 +31,17 @@ UNIT = "device-1"
 def changed(context: Context, text: str, now: str, old: str) -> Context:
     """The deployment under a version of its plan that says something else."""
     assert old in text
-    plan = parse_plan(text.replace("version: 1", "version: 2").replace(old, now), dt.date(2026, 3, 2))
-    catalog = Catalog.of(plan, assign_blocks(plan, context.store.series_blocks()))
-    return dataclasses.replace(context, plan=plan, catalog=catalog, columns=PlanColumns.of(catalog))
+    changed_text = text.replace("version: 1", "version: 2").replace(old, now)
+    plan = parse_plan(changed_text, dt.date(2026, 3, 2))
+    version = PlanVersion(2, plan.plan_hash, changed_text, context.budget, 0, 0, 0)
+    blocks = assign_blocks(plan, context.store.series_blocks())
+    timeline = Timeline(lambda after: (version,)[: after < 2], lambda: blocks, context.mechanisms)
+    return dataclasses.replace(context, timeline=timeline)
 
 
 def under(later: Context) -> dict[str, object]:
     """What a service needs of another version of the plan."""
-    return {"plan": later.plan, "catalog": later.catalog, "columns": later.columns}
+    return {"timeline": later.timeline}
 
 
 def states(service: Running, unit: str = UNIT) -> dict[str, tuple[bool, bool, int]]:

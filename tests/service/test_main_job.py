@@ -256,7 +256,7 @@ def test_another_plan_is_refused(tmp_path: Path) -> None:
         open_context(Config(state_dir=tmp_path / "new"), ReplayClock(H), ExactMechanisms())
     with running(tmp_path / "state") as service:
         clock = service.clock
-    with pytest.raises(ConfigError, match="runs plan 'test' version 1"):
+    with pytest.raises(ConfigError, match="runs version 1 of its plan"):
         open_context(
             Config(state_dir=tmp_path / "state"), clock, ExactMechanisms(), PLAN.replace("epsilon: 4", "epsilon: 3")
         )

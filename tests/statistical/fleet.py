@@ -33,7 +33,7 @@ resolutions: {1d: {lateness: 2h}}
 purposes: {tuning: Tune.}
 metrics:
   calls: &counter
-    description: '-'
+    description: Something.
     owner: test@example.com
     expires: 2026-06-30
     category: performance

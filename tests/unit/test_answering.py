@@ -34,7 +34,7 @@ resolutions: {1h: {lateness: 10m}, 1d: {lateness: 48h}}
 purposes: {tuning: Tune., research: Learn.}
 metrics:
   calls: &common
-    description: '-'
+    description: Something.
     owner: test@example.com
     expires: 2026-06-30
     category: performance

@@ -28,7 +28,7 @@ resolutions: {1d: {lateness: 48h}}
 purposes: {tuning: Tune.}
 metrics:
   calls: &common
-    description: '-'
+    description: Something.
     owner: test@example.com
     expires: 2026-06-30
     category: performance

@@ -31,10 +31,11 @@ _TABLE: dict[str, frozenset[Role]] = {
 }
 METHODS: Final = {_PACKAGE + name: roles | {Role.OPERATOR} for name, roles in _TABLE.items()} | {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYBODY,
+    "/grpc.health.v1.Health/List": _EVERYBODY,
 }
 """Roles by full method name; a method that is not here is the operator's alone."""
 
-OPEN_PREFIX: Final = "/grpc.health.v1.Health/"
+OPEN: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 """Methods that need no credential: load balancers ask them."""
 
 

@@ -130,15 +130,15 @@ def _day(at_ms: int) -> str:
 
 @contextmanager
 def _store(state_dir: Path) -> Iterator[tuple[StateStore, Plan]]:
-    """The store of a founded deployment, and its plan."""
+    """The store of a founded deployment, and the newest version of its plan: its purposes can be given out beforehand."""
     from hushmeter.plan.reading import parse_plan
     from hushmeter.storage.state import SqlStateStore
 
     store = SqlStateStore.existing(state_dir)
     try:
-        deployment = store.deployment()
-        if deployment is None:
+        versions = store.plan_versions()
+        if not versions:
             raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
-        yield store, parse_plan(deployment.plan_text, dt.date.min, check_expiry=False)
+        yield store, parse_plan(versions[-1].plan_text, dt.date.min, check_expiry=False)
     finally:
         store.close()

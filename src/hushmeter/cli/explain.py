@@ -18,18 +18,31 @@ from hushmeter.errors import ConfigError
 from hushmeter.ledger.accountant import epsilon_and_delta, planned_costs
 from hushmeter.ledger.gaussian import conversion_overhead
 from hushmeter.ledger.pricing import PriceList
+from hushmeter.model.changes import When
 from hushmeter.model.ledger import MeasurementCharge, PrivacyBudget
 from hushmeter.model.plan import Plan
-from hushmeter.model.time import iso
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.plan.changes import changes_of, earliest
 from hushmeter.plan.check import PlanReport, check_plan
 from hushmeter.plan.objective import USEFUL_ERROR
 from hushmeter.plan.reading import parse_plan
 from hushmeter.query.prediction import Prediction, predict
+from hushmeter.service.eras import version_at
 from hushmeter.service.founding import budget_of, read_plan_file
 
 _BARS_MAX = 60
 """A chart shows at most so many releases, those with the largest errors."""
+_WHEN = {
+    When.AT_ONCE: "It may take effect at once (C3). `hushmeter plan diff` says what changes.",
+    When.NEXT_WINDOW: "It may take effect at the next window (C3). `hushmeter plan diff` says what changes.",
+    When.NEXT_PERIOD: (
+        "Whatever is priced changes at a period's border (C3); a period that has begun keeps its budget and prices. "
+        "`hushmeter plan diff` says what changes."
+    ),
+    When.NEVER: (
+        "This needs a deployment of its own, whose costs add up with this one's (C3). `hushmeter plan diff` says why."
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +101,13 @@ def recorded_plan(state_dir: Path) -> Priced:
 
     store = SqlStateStore.existing(state_dir)
     try:
-        deployment = store.deployment()
+        versions = store.plan_versions()
     finally:
         store.close()
-    if deployment is None:
+    if not versions:
         raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
-    return price(parse_plan(deployment.plan_text, dt.date.min, check_expiry=False))
+    in_force = version_at(versions, SystemClock().now_ms())
+    return price(parse_plan(in_force.plan_text, dt.date.min, check_expiry=False))
 
 
 def changes(before: Priced, after: Priced) -> dict[str, object]:
@@ -110,15 +124,12 @@ def changes(before: Priced, after: Priced) -> dict[str, object]:
         }
         for name in dict.fromkeys((*old, *new))
     ]
-    clock = SystemClock()
-    border = before.plan.privacy.period.window_of(clock.now_ms()).end_ms
-    when = (
-        f"Whatever is priced changes at a period's border, the next is {iso(border)} (C3); a period that has begun keeps "
-        "its budget and prices."
-    )
-    if before.plan.privacy.period != after.plan.privacy.period or before.plan.privacy.unit != after.plan.privacy.unit:
-        when = "Another period or privacy unit needs a deployment of its own, whose costs add up with this one's (C3)."
-    return {"from_version": before.plan.version, "to_version": after.plan.version, "releases": rows, "when": when}
+    return {
+        "from_version": before.plan.version,
+        "to_version": after.plan.version,
+        "releases": rows,
+        "when": _WHEN[earliest(changes_of(before.plan, after.plan))],
+    }
 
 
 def row_of(prediction: Prediction) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from hushmeter.api.query.v1.query_pb2 import BudgetStatement
 from hushmeter.channels import Access
 from hushmeter.cli import printing
 from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile
@@ -87,20 +88,21 @@ def verify(
     access = Access(ca_file, client_certificate, client_key, credential_file)
     try:
         summary = verify_chain(_entries(state_dir, target, access))
-        budget, period = _budget(state_dir, target, access)
-        verify_budget(summary, budget)
+        budgets, period = _budgets(state_dir, target, access)
+        verify_budget(summary, budgets[min(budgets)], budgets)
     except LedgerBroken as error:
         typer.echo(f"the ledger does not hold: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{summary.count} entries, chain intact, head {summary.head_hash.hex()}")
     for start, loss in sorted(summary.by_period.items())[-5:]:
+        budget = budgets[max((at for at in budgets if at <= start), default=min(budgets))]
         spent, whole = float(loss.amount), float(budget.loss.amount)
         typer.echo(f"  period {iso(start)}: {budget.currency} {spent:.6f} of {whole:.6f}, delta {float(loss.delta):.3g}")
     typer.echo(f"no period of {len(summary.by_period)} has spent more than its budget")
     if summary.by_period:
         typer.echo("what one unit's record has cost at most, whenever it began:")
         for cost in span_costs(summary.by_period, Span.parse(period)):
-            epsilon, delta = epsilon_and_delta(cost.loss, budget, OpenDPMechanisms())
+            epsilon, delta = epsilon_and_delta(cost.loss, budgets[max(budgets)], OpenDPMechanisms())
             typer.echo(f"  epsilon {epsilon:8.3f}, delta {delta:.3g}  in {cost.name}, {cost.periods} periods")
 
 
@@ -110,14 +112,14 @@ def _store(state_dir: Path) -> StateStore:
     return SqlStateStore.existing(state_dir)
 
 
-def _budget(state_dir: Path | None, target: str, access: Access) -> tuple[PrivacyBudget, str]:
-    """The budget of a period, and the period."""
+def _budgets(state_dir: Path | None, target: str, access: Access) -> tuple[dict[int, PrivacyBudget], str]:
+    """The budget of a period, by the moment from which periods have it; and the period."""
     from hushmeter.errors import ConfigError
 
     if state_dir is not None:
         store = _store(state_dir)
         try:
-            deployment = store.deployment()
+            deployment, versions = store.deployment(), store.plan_versions()
         finally:
             store.close()
         if deployment is None:
@@ -127,13 +129,21 @@ def _budget(state_dir: Path | None, target: str, access: Access) -> tuple[Privac
         from hushmeter.plan.reading import parse_plan
 
         plan = parse_plan(deployment.plan_text, dt.date.min, check_expiry=False)
-        return deployment.budget, plan.privacy.period.name
+        budgets: dict[int, PrivacyBudget] = {}
+        for v in versions:
+            # A version takes the time of those that waited for it or for a later moment.
+            budgets = {at: b for at, b in budgets.items() if at < v.active_from_ms} | {v.active_from_ms: v.budget}
+        return budgets, plan.privacy.period.name
     from hushmeter.analyst import AnalystClient
 
     with AnalystClient(target, access=access) as client:
-        stated = client.metrics().budget
-    loss = PrivacyLoss(Fraction(stated.amount), Fraction(stated.selection_delta))
-    return PrivacyBudget(stated.epsilon, stated.delta, Currency(stated.currency), loss), stated.period
+        catalog = client.metrics()
+    return {v.active_from_ms: _stated(v.budget) for v in catalog.plan_versions}, catalog.budget.period
+
+
+def _stated(said: BudgetStatement) -> PrivacyBudget:
+    loss = PrivacyLoss(Fraction(said.amount), Fraction(said.selection_delta))
+    return PrivacyBudget(said.epsilon, said.delta, Currency(said.currency), loss)
 
 
 def _entries(state_dir: Path | None, target: str, access: Access) -> Iterator[LedgerEntry]:

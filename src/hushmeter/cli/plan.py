@@ -10,11 +10,16 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hushmeter.cli import printing
+from hushmeter.cli.applying import apply, approve
+from hushmeter.model.changes import Concern
 
-app = typer.Typer(help="Write and check telemetry plans.", no_args_is_help=True)
+app = typer.Typer(help="Write, check and change telemetry plans.", no_args_is_help=True)
+app.command()(apply)
+app.command()(approve)
 
 
 @app.command()
@@ -49,6 +54,7 @@ def check(
 ) -> None:
     """Check a plan, prove that its budget and integers hold, and say what it costs."""
     from hushmeter.cli.explain import changes, read_priced, recorded_plan
+    from hushmeter.plan.cautions import cautions
 
     priced = read_priced(path, _today(), None)
     summary: dict[str, object] = {
@@ -62,6 +68,7 @@ def check(
         "noise_over_exact_composition": priced.overhead,
         "releases_per_period": priced.report.releases_per_period,
         "ledger_entries_per_period": priced.report.ledger_entries_per_period,
+        "cautions": cautions(priced.plan),
     }
     changed = None if against is None else changes(recorded_plan(against), priced)
     if json_output:
@@ -76,8 +83,39 @@ def check(
         f"Currency {budget.currency}; {priced.report.releases_per_period} releases a period, with {priced.overhead:.3f} "
         "times the noise of the exact composition. `hushmeter plan explain` predicts their errors."
     )
+    for caution in cautions(priced.plan):
+        console.print(f"[bold yellow]Caution:[/] {escape(caution)}.")
     if changed is not None:
         _print_changes(console, changed)
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="A plan file, or the state directory of a service: its plan in force.")],
+    new: Annotated[Path, typer.Argument(help="The plan file that changes it.")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    fail_on: Annotated[
+        list[Concern] | None, typer.Option(help="Exit with status 1 where a change is about this; may be repeated.")
+    ] = None,
+) -> None:
+    """Say in plain words what a plan change means for people and for analysts, and when it may take effect."""
+    from hushmeter.cli.changing import plan_at, print_changes, row_of
+    from hushmeter.plan.changes import changes_of, earliest
+
+    before, after = plan_at(old), plan_at(new)
+    changes = changes_of(before, after)
+    if json_output:
+        summary = {
+            "from": {"version": before.version, "plan_hash": before.plan_hash},
+            "to": {"version": after.version, "plan_hash": after.plan_hash},
+            "earliest": earliest(changes).value,
+            "changes": [row_of(change) for change in changes],
+        }
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_changes(printing.console(), before, after, changes)
+    if any(change.concern in (fail_on or []) for change in changes):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -26,11 +26,18 @@ def serve(
         bool,
         typer.Option("--i-accept-that-anyone-on-the-network-can-read-everything", help="Let plain text out."),
     ] = False,
+    require_approval: Annotated[
+        int | None, typer.Option(help="How many of the configuration's approvers must have signed the plan.")
+    ] = None,
+    approval: Annotated[
+        list[Path] | None, typer.Option(help="Of the first plan: a file of plan approve; may be repeated.")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
     """Serve: take reports in, seal windows at their deadlines, answer queries. Loopback only by default."""
     from hushmeter.clock import SystemClock
     from hushmeter.noise.opendp import OpenDPMechanisms
+    from hushmeter.service.approvals import read_approval
     from hushmeter.service.config import read_config
     from hushmeter.service.founding import open_context, read_plan_file
     from hushmeter.service.logs import configure_logs
@@ -51,6 +58,7 @@ def serve(
             "tls_key": tls_key,
             "tls_client_ca": tls_client_ca,
             "i_accept_that_anyone_on_the_network_can_read_everything": plain or None,
+            "require_approval": require_approval,
             "log_format": log_format,
         },
     )
@@ -59,7 +67,8 @@ def serve(
     clock = SystemClock()
     # Before anything is founded or started; each worker reads them again.
     read_tls(chosen, clock.now_ms())
-    context = open_context(chosen, clock, OpenDPMechanisms(), plan_text)
+    approvals = [read_approval(path) for path in approval or []]
+    context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, approvals)
     name, version = context.plan.name, context.plan.version
     context.store.close()
 

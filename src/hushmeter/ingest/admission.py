@@ -14,6 +14,7 @@ import numpy as np
 from hushmeter import limits
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ingest.raw import RawReports
+from hushmeter.model.plan import Plan
 from hushmeter.model.report import Bool, Rejection, RejectionReason, ReportBatch, gathered, pairs_of, pruned_tokens
 from hushmeter.model.time import Int64
 
@@ -41,8 +42,13 @@ _TEXTS = {
         "and report longer intervals"
     ),
     RejectionReason.UNKNOWN_PLAN_VERSION: "plan version unknown; the version in force is {version}: call GetPlan",
-    RejectionReason.UNKNOWN_SERIES: "a series number that plan version {version} does not have; call GetPlan",
-    RejectionReason.EXPIRED_METRIC: "a metric in the report has passed the expiry date in the plan; stop sending it",
+    RejectionReason.UNKNOWN_SERIES: (
+        "a series number that plan version {version}, or the one in force when the interval ended, lacks; call GetPlan"
+    ),
+    RejectionReason.EXPIRED_METRIC: (
+        "a metric in the report has passed its expiry date in the plan, or a newer plan removes it, or the interval ends "
+        "after that; stop sending it"
+    ),
     RejectionReason.VALUE_OUT_OF_RANGE: (
         f"a value outside its metric's range; counts are 0 to {limits.COUNT_PER_POINT_MAX}, totals and sums lie in "
         "the range that GetPlan states (a sum, times its number of events; a numerator, times its denominator): clamp "
@@ -81,6 +87,8 @@ class Door:
         pseudonyms: from a period's start and subjects to their pseudonyms in that period.
         bad_unit_tokens: from unit ids, their tokens by index and the time to the indices of those whose token is not their
             own or does not hold; None where no token is asked for.
+        versions: of the plan that a report may have been made with; None for that of `columns` alone. Series numbers mean
+            the same in all of them.
         over_limit: from the subjects of reports that would be admitted, in order of arrival, to the indices of those that
             are more than their own unit may send now (P1).
     """
@@ -92,6 +100,7 @@ class Door:
     pseudonyms: Callable[[int, Sequence[bytes]], list[bytes]]
     bad_unit_tokens: Callable[[Sequence[bytes], Mapping[int, bytes], int], Sequence[int]] | None = None
     over_limit: Callable[[Sequence[bytes]], Sequence[int]] = _none_over
+    versions: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +153,13 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     sane = (start >= 0) & (start < end) & (end - np.maximum(start, 0) <= plan.coarsest.span.length_ms)
     _reject(reasons, ~sane, RejectionReason.BAD_INTERVAL)
     _reject(reasons, end > now_ms + limits.CLOCK_SKEW_MAX_MS, RejectionReason.IN_FUTURE)
-    _reject(reasons, raw.plan_versions != plan.version, RejectionReason.UNKNOWN_PLAN_VERSION)
+    versions = (plan.version,) if door.versions is None else door.versions
+    unknown = np.logical_and.reduce([raw.plan_versions != version for version in versions])
+    _reject(reasons, unknown, RejectionReason.UNKNOWN_PLAN_VERSION)
     # From here on times are near now, so window arithmetic cannot overflow.
     end = np.where(reasons == 0, end, now_ms)
     start = np.where(reasons == 0, start, now_ms - 1)
-    metric, report = _judge_points(raw, door.columns, reasons, now_ms)
+    metric, report = _judge_points(raw, door.columns, reasons, np.maximum(end - 1, now_ms))
 
     used = np.zeros((len(raw), len(plan.metrics)), np.bool_)
     known = np.flatnonzero(metric >= 0)
@@ -162,12 +173,11 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     return Admission(batch, plan.finest.span.starts(end[admitted]), admitted, reasons, missed, malformed)
 
 
-def rejections_of(admission: Admission, first: int, last: int, door: Door) -> Sequence[Rejection]:
+def rejections_of(admission: Admission, first: int, last: int, plan: Plan) -> Sequence[Rejection]:
     """The rejections among the reports `first` to `last` (exclusive), with indices from `first` and texts.
 
-    At most `limits.REJECTION_MESSAGES_MAX` carry a text.
+    At most `limits.REJECTION_MESSAGES_MAX` carry a text, which names the version of the plan in force.
     """
-    plan = door.columns.catalog.plan
     words = {"longest": plan.coarsest.name, "version": plan.version}
     rejections = []
     for count, index in enumerate(np.flatnonzero(admission.reasons[first:last])):
@@ -205,13 +215,21 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _judge_points(raw: RawReports, columns: PlanColumns, reasons: Int64, now_ms: int) -> tuple[Int64, Int64]:
-    """Rejects reports by their points; returns each point's metric (-1 unknown) and report, int64[m] each."""
+def _judge_points(raw: RawReports, columns: PlanColumns, reasons: Int64, last_ms: Int64) -> tuple[Int64, Int64]:
+    """Rejects reports by their points; returns each point's metric (-1 unknown) and report, int64[m] each.
+
+    Args:
+        raw: n reports.
+        columns: the active plan.
+        reasons: int64[n], written.
+        last_ms: int64[n], the receipt, or the last millisecond of the interval where that is later: what has expired by
+            then is in no release.
+    """
     report = np.repeat(np.arange(len(raw)), np.diff(raw.offsets))
     metric, place = columns.catalog.locate(raw.series)
     known = metric >= 0
     _reject(reasons, _any_of(report[~known], len(raw)), RejectionReason.UNKNOWN_SERIES)
-    expired = columns.expires_ms[metric] <= now_ms
+    expired = columns.expires_ms[metric] <= last_ms[report]
     _reject(reasons, _any_of(report[known & expired], len(raw)), RejectionReason.EXPIRED_METRIC)
     at = np.flatnonzero(known)
     numbers = raw.token_numbers[at]

@@ -11,7 +11,7 @@ import numpy as np
 
 from hushmeter import limits
 from hushmeter.errors import ensure
-from hushmeter.model.report import UInt32, no_token_numbers, pruned_tokens, token_column
+from hushmeter.model.report import UInt32, gathered, no_token_numbers, pruned_tokens, token_column
 from hushmeter.model.time import Int64
 
 NO_TEXT = b"\xff"
@@ -97,6 +97,25 @@ class RawReports:
 
     def __len__(self) -> int:
         return len(self.report_ids)
+
+    def take(self, rows: Int64) -> RawReports:
+        """Some of the reports, int64[k] rising indices; what they are numbered by is their place among these."""
+        offsets, points = gathered(self.offsets, rows)
+        chosen = rows.tolist()
+        return RawReports(
+            [self.report_ids[i] for i in chosen],
+            [self.unit_ids[i] for i in chosen],
+            self.interval_start_ms[rows],
+            self.interval_end_ms[rows],
+            self.plan_versions[rows],
+            {place: self.malformed[i] for place, i in enumerate(chosen) if i in self.malformed},
+            offsets,
+            self.series[points],
+            self.values[points],
+            self.tokens,
+            self.token_numbers[points],
+            {place: self.unit_tokens[i] for place, i in enumerate(chosen) if i in self.unit_tokens},
+        )
 
     @classmethod
     def of(cls, messages: Sequence[SentReports]) -> RawReports:

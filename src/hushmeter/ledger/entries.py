@@ -203,9 +203,20 @@ def _counted(same: Counter[Spending]) -> list[Spending]:
     return [Spending(s.series, s.cap, s.loss, count) for s, count in same.items()]
 
 
-def verify_budget(summary: LedgerSummary, budget: PrivacyBudget) -> None:
-    """Checks that no period was charged more than its budget; raises `LedgerBroken` naming the first that was."""
+def verify_budget(summary: LedgerSummary, budget: PrivacyBudget, later: Mapping[int, PrivacyBudget] | None = None) -> None:
+    """Checks that no period was charged more than its budget.
+
+    Args:
+        summary: of the ledger.
+        budget: of a period of the first plan.
+        later: budgets of later versions, by the moment from which periods are theirs.
+
+    Raises:
+        LedgerBroken: naming the first period that was.
+    """
+    first = budget
     for start, loss in sorted(summary.by_period.items()):
+        budget = max(((at, b) for at, b in (later or {}).items() if at <= start), default=(0, first), key=lambda v: v[0])[1]
         if not loss.within(budget.loss):
             raise LedgerBroken(
                 f"the period from {iso(start)} was charged {budget.currency} {float(loss.amount):.6g} and delta "

@@ -213,6 +213,8 @@ class Metric:
     shared_bounding: bool = False
 
     def __post_init__(self) -> None:
+        ensure(isinstance(self.category, Category), f"metric {self.name} is of no category that may be collected")
+        ensure(self.owner.strip() and self.description.strip(), f"metric {self.name} lacks an owner or a description")
         ensure(self.purposes, f"metric {self.name} has no purpose")
         ensure(self.views and self.at and self.statistics, f"metric {self.name} releases nothing")
         ensure(set(self.bounds) == set(self.at), f"metric {self.name} needs bounds for {self.at}")

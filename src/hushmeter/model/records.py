@@ -34,15 +34,55 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """A named person's word for one version of a plan.
+
+    Attributes:
+        name: whose.
+        public_key: 32 bytes, Ed25519.
+        signature: 64 bytes, over what `hushmeter.plan.approving` states.
+    """
+
+    name: str
+    public_key: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PlanVersion:
+    """One version of a deployment's plan, recorded for good.
+
+    Attributes:
+        version: from 1; later versions have higher numbers.
+        plan_hash: hexadecimal.
+        plan_text: YAML, as it was read.
+        budget: of one period.
+        recorded_at_ms: when it was recorded.
+        active_from_ms: windows that start from then on are its own, unless a later version has taken their time.
+        stops_from_ms: what it removes or lets expire earlier stops then, or when it expires, if that is later (C3).
+        approvals: in the order in which they were given.
+    """
+
+    version: int
+    plan_hash: str
+    plan_text: str
+    budget: PrivacyBudget
+    recorded_at_ms: int
+    active_from_ms: int
+    stops_from_ms: int
+    approvals: tuple[Approval, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """What a state store was founded with.
 
     Attributes:
         deployment_id: 32 hexadecimal digits.
         created_at_ms: windows that end before are not scheduled.
-        plan_version, plan_hash: the active plan.
-        plan_text: canonical YAML text of the active plan, as it was read.
-        budget: the period's budget, fixed at foundation (C3).
+        plan_version, plan_hash: of the first plan; later ones are `PlanVersion`s.
+        plan_text: YAML text of the first plan, as it was read.
+        budget: of one period of the first plan.
     """
 
     deployment_id: str

@@ -64,6 +64,14 @@ def capped_metrics(plan: Plan, resolution: str) -> tuple[Metric, ...]:
     return tuple(m for m in plan.metrics if resolution in m.bounds and m.bounds[resolution].max_windows)
 
 
+def purposes_of_values(plan: Plan, metric: Metric) -> dict[str, tuple[str, ...]]:
+    """Of a built-in metric the purposes of each value of its dimension; empty for a metric that the plan declares."""
+    if metric.kind is not Kind.BUILT_IN:
+        return {}
+    (by,) = metric.dimensions
+    return {value: (value,) if metric.name == PARTICIPANTS else plan.metric(value).purposes for value in by.values}
+
+
 def _counting(
     name: str, description: str, at: Sequence[str], purposes: tuple[str, ...], by: Dimension, statistic: Statistic
 ) -> Metric:

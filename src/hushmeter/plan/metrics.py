@@ -27,7 +27,7 @@ from hushmeter.model.plan import (
 from hushmeter.model.time import DAY_MS, Resolution, Span
 from hushmeter.plan.built_in import RESERVED
 from hushmeter.plan.file import BoundsFile, DimensionFile, MetricFile, PlanFile
-from hushmeter.plan.problems import Problems
+from hushmeter.plan.problems import Problems, in_words
 
 _EPOCH = dt.date(1970, 1, 1)
 _PERIOD_MS = {"1d": DAY_MS, "1w": 7 * DAY_MS, "1mo": 31 * DAY_MS}
@@ -117,6 +117,9 @@ class _Builder:
         if file.category == "customer_content":
             allowed = ", ".join(c.value for c in Category)
             self._add("category", file.category, f"customer content is never collected; the categories are {allowed}")
+        for field in ("description", "owner"):
+            if not in_words(getattr(file, field)):
+                self._add(field, repr(getattr(file, field)), "must be said in words, for everybody to read")
         for purpose in file.purposes:
             if purpose not in self._plan.purposes:
                 self._add("purposes", purpose, f"must be declared under purposes: {', '.join(self._plan.purposes)}")

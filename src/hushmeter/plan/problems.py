@@ -5,6 +5,11 @@ from __future__ import annotations
 from hushmeter.errors import PlanError
 
 
+def in_words(text: str) -> bool:
+    """Whether a text says anything: it holds a letter or a digit."""
+    return any(c.isalnum() for c in text)
+
+
 class Problems:
     """Lines of path, value and what is allowed."""
 

@@ -27,7 +27,7 @@ from hushmeter.model.time import Resolution, Span, duration_text, parse_duration
 from hushmeter.plan.built_in import built_in_metrics
 from hushmeter.plan.file import PlanFile
 from hushmeter.plan.metrics import build_metric
-from hushmeter.plan.problems import Problems
+from hushmeter.plan.problems import Problems, in_words
 
 _T = TypeVar("_T")
 
@@ -51,6 +51,9 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
     resolutions = _resolutions(file, problems)
     period = Span.parse(file.privacy.period)
     _check_nesting(resolutions, period, problems)
+    for name, asked_with in file.purposes.items():
+        if not in_words(asked_with):
+            problems.add(f"purposes.{name}", repr(asked_with), "must be said in words: people are asked with it")
     metrics = [
         build_metric(name, metric, file, resolutions, problems, today if check_expiry else None)
         for name, metric in file.metrics.items()

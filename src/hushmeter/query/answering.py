@@ -16,6 +16,8 @@ from hushmeter.query.agreeing import agreeing_sums, agreeing_views, beside
 from hushmeter.query.estimates import StatisticEstimates, estimate
 from hushmeter.query.sums import Sums
 
+SEVERAL_VERSIONS = "the time range spans several plan versions, whose bounds differ; ask for each on its own"
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -143,7 +145,7 @@ def answer(
         return
     added = [release for _, release in releases]
     if len({r.key.plan_version for r in added}) > 1:
-        raise QueryRefused("the time range spans several plan versions, whose bounds differ; ask for each on its own")
+        raise QueryRefused(SEVERAL_VERSIONS)
     if added:
         yield _answer(question, added, 0, {})
 
@@ -215,7 +217,7 @@ def _metric(plan: Plan, name: str) -> Metric:
         return plan.metric(name)
     except KeyError:
         names = [m.name for m in plan.measured]
-        near = difflib.get_close_matches(name, names, n=1)
+        near = difflib.get_close_matches(name[:80], names, n=1)
         meant = f"; did you mean {near[0]}?" if near else "."
         raise QueryRefused(f"there is no metric {name[:80]!r}{meant} The plan has {', '.join(names)}") from None
 
@@ -275,8 +277,9 @@ def _check_filters(metric: Metric, view: Sequence[str], filters: Mapping[str, Se
         if name not in view:
             _refuse("filter on", name, f"only dimensions of the view {_name(view)} can be filtered")
         dimension = metric.dimension(name)
+        known = frozenset(dimension.values)
         for value in values:
             # Whether an open dimension has a token is only told by what was selected: any token may be asked for.
-            if value not in dimension.values and not dimension.open:
+            if value not in known and not dimension.open:
                 shown = ", ".join(dimension.values[:20]) + (", ..." if len(dimension.values) > 20 else "")
                 _refuse(name, value, f"its values are {shown}")

@@ -6,6 +6,7 @@ Standard library and protobuf only; nothing here touches the network.
 from __future__ import annotations
 
 import bisect
+import math
 import os
 import threading
 from collections import defaultdict
@@ -42,6 +43,12 @@ class _Metric:
     def of(cls, description: pb.MetricDescription) -> _Metric:
         radix = tuple({value: i for i, value in enumerate(d.values)} for d in description.dimensions)
         return cls(description, Decimal(description.resolution), radix)
+
+    @property
+    def series(self) -> range:
+        """Its series numbers."""
+        first, components = self.description.first_series, len(self.description.components)
+        return range(first, first + math.prod(len(values) or 1 for values in self.radix) * components)
 
     def first_point(self, dimensions: dict[str, str]) -> _Point:
         """The point of the first component of a combination of dimension values."""
@@ -161,7 +168,7 @@ class Recorder:
         self._add(found.first_point(dimensions).component(options.index(option)))
 
     def report(self, interval_start_ms: int, interval_end_ms: int) -> Report | None:
-        """Takes what was recorded as a Report and starts anew; None where nothing was.
+        """Takes what was recorded as a Report and starts anew; None where nothing was that has not expired.
 
         Args:
             interval_start_ms: exclusive, milliseconds since the Unix epoch.
@@ -169,19 +176,24 @@ class Recorder:
         """
         with self._lock:
             totals, self._totals = self._totals, defaultdict(int)
-            numbers, self._numbers = self._numbers, {}
-        if not totals:
+            self._numbers = {}
+        # The door refuses a whole report for a metric that has expired; the others must not suffer from it.
+        expired = [m.series for m in self._metrics.values() if 0 < m.description.expires_ms < interval_end_ms]
+        points = [point for point in totals if not any(point.series in series for series in expired)]
+        if not points:
             return None
+        tokens = list(dict.fromkeys(point.token for point in points if point.token is not None))
+        numbers = {token: number for number, token in enumerate(tokens, 1)}
         return Report(
             report_id=os.urandom(16),
             unit_id=self._unit_id,
             interval_start_ms=interval_start_ms,
             interval_end_ms=interval_end_ms,
             plan_version=self._version,
-            series=[point.series for point in totals],
-            value=list(totals.values()),
-            token=list(numbers),
-            point_token=[0 if point.token is None else numbers[point.token] for point in totals] if numbers else [],
+            series=[point.series for point in points],
+            value=[totals[point] for point in points],
+            token=tokens,
+            point_token=[0 if point.token is None else numbers[point.token] for point in points] if numbers else [],
         )
 
     def _add(self, point: _Point) -> None:

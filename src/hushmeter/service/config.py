@@ -48,6 +48,8 @@ class Config(BaseModel):
             which only its owner may read.
         tls_client_ca: PEM file of authorities; where it is named, every client needs a certificate of theirs.
         i_accept_that_anyone_on_the_network_can_read_everything: lets plain text leave this machine.
+        approvers: public keys (Ed25519, 64 hexadecimal digits) by name, of those who may approve versions of the plan.
+        require_approval: how many of them must have signed a version before it is founded with, started with or applied.
         log_format: how structured logs are written to standard error.
     """
 
@@ -70,12 +72,19 @@ class Config(BaseModel):
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     i_accept_that_anyone_on_the_network_can_read_everything: bool = False
+    approvers: Annotated[dict[str, Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]], Field(max_length=64)] = {}
+    require_approval: Annotated[int, Field(ge=0, le=64)] = 0
     log_format: Literal["console", "json"] = "console"
 
     @property
     def keys(self) -> Path:
         """Where keys live."""
         return self.keys_dir or self.state_dir / "keys"
+
+    @property
+    def approver_keys(self) -> dict[str, bytes]:
+        """The approvers' public keys, 32 bytes, by name."""
+        return {name: bytes.fromhex(key) for name, key in self.approvers.items()}
 
     @property
     def access_rules(self) -> AccessRules:
@@ -127,8 +136,10 @@ def read_config(path: Path | None, overrides: dict[str, object]) -> Config:
         return Config.model_validate(fields)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {str(e['input'])[:80]!r}; known fields: "
-            f"{', '.join(Config.model_fields)})"
+            # What stands in a field that is none may be a secret.
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} ("
+            + ("" if e["type"] == "extra_forbidden" else f"got {str(e['input'])[:80]!r}; ")
+            + f"known fields: {', '.join(Config.model_fields)})"
             for e in error.errors()
         ]
         raise ConfigError("the configuration is not valid:\n  " + "\n  ".join(lines)) from None

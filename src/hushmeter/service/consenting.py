@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -11,15 +12,18 @@ import grpc
 from hushmeter import limits
 from hushmeter.access.unit_tokens import KEY_NAME, is_valid, issue
 from hushmeter.api.consent.v1 import consent_pb2 as pb
-from hushmeter.errors import ConsentRefused, MalformedMessage, Unauthenticated
+from hushmeter.errors import ConsentRefused, Forbidden, MalformedMessage, Unauthenticated
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.model.plan import Purpose
 from hushmeter.service.context import Context
+from hushmeter.service.gate import passage
 from hushmeter.service.statuses import unary
 from hushmeter.service.worker import IntakeWorker
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ConsentService"].full_name
 _NOBODY = bytes(16)
+_LOCALE = re.compile(r"(?:([A-Za-z]{2,3})(-[A-Za-z]{4})?(-[A-Za-z]{2}|-[0-9]{3})?)?")
+_SOURCE = re.compile(r"(?:[a-z][a-z0-9_-]*)?")
 
 
 class ConsentService:
@@ -59,24 +63,29 @@ class ConsentService:
         return pb.GetConsentResponse(states=_states(await self._worker.consent_of(unit_id)))
 
     async def issue_unit_token(self, request: pb.IssueUnitTokenRequest) -> pb.IssueUnitTokenResponse:
-        """Signs a token of one unit."""
+        """Signs a token of one unit, for a caller who proved who they are: a token outlives a door that stood open."""
+        caller = passage()
+        if caller is None or caller.credential is None:
+            raise Forbidden(
+                "unit tokens are issued to credentials alone, and nobody is asked for one here; make the first with "
+                "'hushmeter credential create --role consent'"
+            )
         unit_id, lifetime_s = _checked_unit(request.unit_id), request.lifetime_s or limits.UNIT_TOKEN_LIFETIME_DEFAULT_S
         if not 1 <= lifetime_s <= limits.UNIT_TOKEN_LIFETIME_MAX_S:
             raise MalformedMessage(f"lifetime_s is {lifetime_s}; it must be 1 to {limits.UNIT_TOKEN_LIFETIME_MAX_S}")
-        expires_ms = self._context.clock.now_ms() + 1000 * lifetime_s
+        expires_ms = self._worker.now_ms() + 1000 * lifetime_s
         token = issue(await self._token_key(), unit_id, expires_ms)
         return pb.IssueUnitTokenResponse(unit_token=token, expires_ms=expires_ms)
 
     async def _own(self, unit_id: str, token: bytes) -> bytes:
         """The unit's id, which its token proves where tokens are asked for (R3)."""
         raw = _checked_unit(unit_id)
-        if self._worker.rules.unit_tokens:
-            now_ms = self._context.clock.now_ms()
-            if not is_valid(await self._token_key(), raw, token, now_ms):
-                raise Unauthenticated(
-                    "unit_token is missing, expired, damaged, or another unit's; fetch a new one for this unit with "
-                    "ConsentService.IssueUnitToken and ask again"
-                )
+        asked = self._worker.rules.unit_tokens
+        if asked and not is_valid(await self._token_key(), raw, token, self._worker.now_ms()):
+            raise Unauthenticated(
+                "unit_token is missing, expired, damaged, or another unit's; fetch a new one for this unit with "
+                "ConsentService.IssueUnitToken and ask again"
+            )
         return raw
 
     async def _token_key(self) -> bytes:
@@ -84,29 +93,53 @@ class ConsentService:
             self._key = await asyncio.to_thread(self._context.keys.get_or_create, KEY_NAME)
         return self._key
 
-    def _checked(self, decisions: Iterable[pb.Decision]) -> list[Decision]:
+    def _checked(self, decisions: Sequence[pb.Decision]) -> list[Decision]:
         purposes = {p.name: p for p in self._context.plan.purposes}
-        checked = [Decision(_NOBODY, d.purpose, d.given, 0, d.text_hash, d.locale, d.source) for d in decisions]
-        if not 1 <= len(checked) <= limits.DECISIONS_PER_REQUEST_MAX:
-            raise ConsentRefused(f"{len(checked)} decisions; send 1 to {limits.DECISIONS_PER_REQUEST_MAX}, one a purpose")
-        if len({d.purpose for d in checked}) < len(checked):
+        if not 1 <= len(decisions) <= limits.DECISIONS_PER_REQUEST_MAX:
+            raise ConsentRefused(f"{len(decisions)} decisions; send 1 to {limits.DECISIONS_PER_REQUEST_MAX}, one a purpose")
+        if len({d.purpose for d in decisions}) < len(decisions):
             raise ConsentRefused("two decisions about one purpose; send one a purpose")
-        for d in checked:
-            if d.purpose not in purposes:
-                raise ConsentRefused(
-                    f"purpose {d.purpose[:64]!r} is not in the plan; its purposes are {', '.join(purposes)}"
-                )
-            lengths = (
-                ("text_hash", len(d.text_hash), limits.TEXT_HASH_MAX_BYTES),
-                ("locale", len(d.locale), limits.LOCALE_MAX_LENGTH),
-                ("source", len(d.source), limits.SOURCE_MAX_LENGTH),
-            )
-            for name, length, most in lengths:
-                if length > most:
-                    raise ConsentRefused(f"{name} is {length} long; at most {most} is taken")
-            if d.given:
-                _ensure_text(d, purposes[d.purpose])
-        return checked
+        return [_checked_decision(d, purposes) for d in decisions]
+
+
+def _checked_decision(d: pb.Decision, purposes: Mapping[str, Purpose]) -> Decision:
+    """A decision without anything that it could carry besides: decisions are kept, so nothing free may stand in one."""
+    if d.purpose not in purposes:
+        raise ConsentRefused(f"purpose {d.purpose[:64]!r} is not in the plan; its purposes are {', '.join(purposes)}")
+    lengths = (
+        ("text_hash", len(d.text_hash), limits.TEXT_HASH_MAX_BYTES),
+        ("locale", len(d.locale), limits.LOCALE_MAX_LENGTH),
+        ("source", len(d.source), limits.SOURCE_MAX_LENGTH),
+    )
+    for name, length, most in lengths:
+        if length > most:
+            raise ConsentRefused(f"{name} is {length} long; at most {most} is taken")
+    purpose, locale, source = purposes[d.purpose], _locale(d.locale), d.source if _SOURCE.fullmatch(d.source) else None
+    if not d.given:
+        # Nobody is kept from withdrawing by what stands beside it: that is left out.
+        text_hash = d.text_hash if d.text_hash == purpose.text_hash else b""
+        return Decision(_NOBODY, d.purpose, d.given, 0, text_hash, locale or "", source or "")
+    _ensure_text(d, purpose)
+    if locale is None:
+        raise ConsentRefused(
+            "locale is a BCP 47 tag of a language, with script and region where they matter, such as de, pt-BR or "
+            "zh-Hant-TW; send that, or leave it out"
+        )
+    if source is None:
+        raise ConsentRefused(
+            "source is a short token such as onboarding: a small letter, then small letters, digits, _ and -; send that, "
+            "or leave it out"
+        )
+    return Decision(_NOBODY, d.purpose, d.given, 0, d.text_hash, locale, source)
+
+
+def _locale(text: str) -> str | None:
+    """A language tag in the case that BCP 47 recommends; None for anything else, variants and extensions included."""
+    found = _LOCALE.fullmatch(text)
+    if found is None:
+        return None
+    language, script, region = (part or "" for part in found.groups())
+    return language.lower() + script.title() + region.upper()
 
 
 def _checked_unit(unit_id: str) -> bytes:
@@ -116,7 +149,7 @@ def _checked_unit(unit_id: str) -> bytes:
     return raw
 
 
-def _ensure_text(decision: Decision, purpose: Purpose) -> None:
+def _ensure_text(decision: pb.Decision, purpose: Purpose) -> None:
     """Consent is given to one text, so a grant names it (P8)."""
     if not decision.text_hash:
         raise ConsentRefused(

@@ -1,4 +1,4 @@
-"""What every process of a deployment shares: the plan, the catalog, the ports; opened once, from a configuration."""
+"""What every process of a deployment shares: the plan's versions, the ports; opened once, from a configuration."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ledger.pricing import PriceList
+from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.plan import Plan
 from hushmeter.model.time import Int64, Window
 from hushmeter.pipeline import SealingPorts
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Clock, Deployment, IntakeLog, KeyRing, Mechanisms, StateStore
+from hushmeter.service.eras import Era, Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,28 +23,25 @@ class Context:
     """One deployment, as a process of it sees it.
 
     Attributes:
-        plan: the active plan.
+        timeline: which version of the plan rules when.
         first_starts: int64[resolutions], start of the first window of each resolution that is scheduled: the one that
-            holds the moment after the foundation.
+            holds the moment after the foundation. All versions have the same resolutions.
     """
 
     deployment: Deployment
-    plan: Plan
-    catalog: Catalog
-    columns: PlanColumns
+    timeline: Timeline
     first_starts: Int64
     clock: Clock
     log: IntakeLog
     keys: KeyRing
     store: StateStore
     mechanisms: Mechanisms
-    prices: PriceList
 
     @classmethod
     def of(
         cls,
         deployment: Deployment,
-        plan: Plan,
+        timeline: Timeline,
         *,
         clock: Clock,
         log: IntakeLog,
@@ -51,12 +50,43 @@ class Context:
         mechanisms: Mechanisms,
     ) -> Context:
         """Builds the context of a founded deployment."""
-        catalog = Catalog.of(plan, store.series_blocks())
         founded = np.array([deployment.created_at_ms + 1], np.int64)
-        firsts = np.concatenate([r.span.starts(founded) for r in plan.resolutions])
-        columns = PlanColumns.of(catalog)
-        prices = PriceList.of(plan, deployment.budget, mechanisms)
-        return cls(deployment, plan, catalog, columns, firsts, clock, log, keys, store, mechanisms, prices)
+        firsts = np.concatenate([r.span.starts(founded) for r in timeline.eras[0].plan.resolutions])
+        return cls(deployment, timeline, firsts, clock, log, keys, store, mechanisms)
+
+    @property
+    def era(self) -> Era:
+        """The era that is now."""
+        return self.timeline.at(self.clock.now_ms())
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self.era.plan
+
+    @property
+    def catalog(self) -> Catalog:
+        """The series numbers of the plan in force."""
+        return self.era.catalog
+
+    @property
+    def columns(self) -> PlanColumns:
+        """The plan in force as columns."""
+        return self.era.columns
+
+    @property
+    def prices(self) -> PriceList:
+        """What windows of the plan in force cost."""
+        return self.era.prices
+
+    @property
+    def budget(self) -> PrivacyBudget:
+        """The budget of one period in the plan in force."""
+        return self.era.version.budget
+
+    def deadline_ms(self, window: Window) -> int:
+        """From this moment on a window takes no report, by the plan of its own start."""
+        return self.timeline.at(window.start_ms).plan.resolution(window.resolution).deadline_ms(window)
 
     def upcoming(self, column: int) -> Iterator[Window]:
         """The windows of a resolution that have not left OPEN, in time order, without an end.
@@ -71,8 +101,9 @@ class Context:
             yield (window := resolution.span.window_from(start))
             start = window.end_ms
 
-    def sealing_ports(self, processes: int = 1) -> SealingPorts:
-        """What the sealing job needs; it may use so many processes."""
+    def sealing_ports(self, window: Window, processes: int = 1) -> SealingPorts:
+        """What the sealing job of a window needs; it may use so many processes."""
+        era = self.timeline.at(window.start_ms)
         return SealingPorts(
-            self.deployment, self.catalog, self.prices, self.log, self.keys, self.store, self.mechanisms, processes
+            self.deployment, era.catalog, era.prices, self.log, self.keys, self.store, self.mechanisms, processes
         )

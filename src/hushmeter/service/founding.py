@@ -5,20 +5,25 @@ from __future__ import annotations
 import datetime as dt
 import os
 import secrets
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from hushmeter.errors import ConfigError, PlanError, StateConflict
 from hushmeter.model.ledger import LedgerMark, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, float_down
 from hushmeter.model.plan import Plan
+from hushmeter.model.records import Approval
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.shares import choose_currency
 from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
+from hushmeter.service.approvals import ensure_plan_approved, ensure_version_approved
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
+from hushmeter.service.eras import Era, Timeline
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import DirectoryKeyRing
 from hushmeter.storage.master_key import create_master_key, load_master_key
@@ -27,18 +32,25 @@ from hushmeter.storage.state import SqlStateStore
 MASTER_KEY_NAME = "master.key"
 
 
-def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str | None = None) -> Context:
+def open_context(
+    config: Config,
+    clock: Clock,
+    mechanisms: Mechanisms,
+    plan_text: str | None = None,
+    approvals: Sequence[Approval] = (),
+) -> Context:
     """Opens the deployment that a configuration names; founds it where the state directory is new.
 
     Args:
         config: the configuration.
         clock: time.
         mechanisms: noise.
-        plan_text: the plan file's text; needed to found, and otherwise compared with the recorded one.
+        plan_text: the plan file's text; needed to found, and otherwise compared with the recorded ones.
+        approvals: of the plan that is founded with; later versions have their own.
 
     Raises:
         ConfigError: the state cannot be used as asked.
-        PlanError: the plan is not valid, or overspends.
+        PlanError: the plan is not valid, overspends, or is not approved as the configuration asks.
         KeyUnavailable: the master key is missing or another one.
     """
     make_directory(config.state_dir)
@@ -52,21 +64,23 @@ def open_context(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text
                 f"{config.state_dir} is new and no plan was given; start with --plan FILE (hushmeter plan init writes one)"
             )
         plan = parse_plan(plan_text, today(clock))
+        ensure_plan_approved(config, plan, approvals)
         budget = budget_of(plan, mechanisms)
         check_plan(plan, budget)
         deployment = Deployment(secrets.token_hex(16), clock.now_ms(), plan.version, plan.plan_hash, plan_text, budget)
-        store.found(deployment, assign_blocks(plan))
-        _compare_with_mark(config, keys, store, deployment)
-    else:
-        plan = parse_plan(deployment.plan_text, today(clock), check_expiry=False)
-        _refuse_another_plan(plan, plan_text, clock)
-        _compare_with_mark(config, keys, store, deployment)
+        store.found(deployment, assign_blocks(plan), approvals)
+    elif plan_text is not None:
+        _refuse_another_plan(store, plan_text)
+    _compare_with_mark(config, keys, store, deployment)
+    timeline = timeline_of(config, store, clock, mechanisms)
     log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
-    return Context.of(deployment, plan, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
+    return Context.of(deployment, timeline, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
 
 
-def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
+def budget_of(plan: Plan, mechanisms: Mechanisms, founded: Currency | None = None) -> PrivacyBudget:
     """The period's budget in the plan's currency, which is chosen here where the plan leaves it open (C1).
+
+    A deployment keeps the currency that it was `founded` with, so that the losses of its periods add up.
 
     Private partitions, where the plan has any, may spend half of delta, the conversion of rho the other half; pure losses
     need no conversion, and leave all of it to the partitions (C5). Epsilon and delta never exceed what the plan says.
@@ -79,7 +93,12 @@ def budget_of(plan: Plan, mechanisms: Mechanisms) -> PrivacyBudget:
         Currency.ZCDP: PrivacyLoss(mechanisms.zcdp_budget(epsilon, conversion), halved),
         Currency.PURE: PrivacyLoss(Fraction(epsilon), 2 * halved),
     }
-    currency = choose_currency(plan, losses)
+    if founded is not None and plan.privacy.currency not in {None, founded}:
+        raise PlanError(
+            f"privacy.currency: this deployment was founded with {founded}, in which its periods add up; write {founded} "
+            "or auto, or found another deployment"
+        )
+    currency = founded or choose_currency(plan, losses)
     return PrivacyBudget(epsilon, delta, currency, losses[currency])
 
 
@@ -89,6 +108,17 @@ def read_plan_file(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"cannot read the plan {path}: {error}") from None
+
+
+def timeline_of(config: Config, store: StateStore, clock: Clock, mechanisms: Mechanisms) -> Timeline:
+    """The versions of the plan that a store holds, approved as the configuration asks."""
+    return Timeline(store.plan_versions, store.series_blocks, mechanisms, partial(_ensure_approved, config, clock))
+
+
+def _ensure_approved(config: Config, clock: Clock, era: Era) -> None:
+    """A version whose windows are all over needs nobody's approval any more."""
+    if era.takes_until_ms() > clock.now_ms():
+        ensure_version_approved(config, era.version, era.plan)
 
 
 def today(clock: Clock) -> dt.date:
@@ -165,12 +195,12 @@ def _compare_with_mark(config: Config, keys: KeyRing, store: StateStore, deploym
     keys.move_mark(head)
 
 
-def _refuse_another_plan(recorded: Plan, plan_text: str | None, clock: Clock) -> None:
-    if plan_text is None:
-        return
-    offered = parse_plan(plan_text, today(clock), check_expiry=False)
-    if offered.plan_hash != recorded.plan_hash:
+def _refuse_another_plan(store: StateStore, plan_text: str) -> None:
+    offered = parse_plan(plan_text, dt.date.min, check_expiry=False)
+    known = store.plan_versions()
+    if offered.plan_hash not in {version.plan_hash for version in known}:
         raise ConfigError(
-            f"this state runs plan {recorded.name!r} version {recorded.version}, the file holds {offered.name!r} version "
-            f"{offered.version} with other content; start without --plan, or with a new state_dir"
+            f"this state runs version {known[-1].version} of its plan, the file holds {offered.name!r} version "
+            f"{offered.version} with other content; start without --plan and change the plan with hushmeter plan apply, or "
+            "found another deployment with a new state_dir"
         )

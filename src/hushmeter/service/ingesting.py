@@ -16,6 +16,7 @@ from hushmeter.ingest.raw import SentReports
 from hushmeter.model.plan import Dimension, Kind, Metric
 from hushmeter.service.context import Context
 from hushmeter.service.decoding import decode_reports
+from hushmeter.service.eras import Era
 from hushmeter.service.gate import passage
 from hushmeter.service.queue import Outcome
 from hushmeter.service.statuses import both_streamed, unary
@@ -23,6 +24,7 @@ from hushmeter.service.worker import IntakeWorker
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
 _ANSWERS_KEPT = 64
+_ERAS_KEPT = 4
 _KINDS = {
     Kind.COUNTER: pb.METRIC_KIND_COUNTER,
     Kind.DISTRIBUTION: pb.METRIC_KIND_DISTRIBUTION,
@@ -43,7 +45,7 @@ class IngestService:
     def __init__(self, context: Context, worker: IntakeWorker) -> None:
         self._context = context
         self._worker = worker
-        self._plan = describe_plan(context)
+        self._described = lru_cache(_ERAS_KEPT)(describe_plan)
         # All messages of one group commit have one receipt.
         self._plainly = lru_cache(_ANSWERS_KEPT)(self._plain_answers)
 
@@ -61,13 +63,13 @@ class IngestService:
 
     async def get_plan(self, _request: pb.GetPlanRequest) -> pb.GetPlanResponse:
         """The plan in force, with its series numbers."""
-        return pb.GetPlanResponse(plan=self._plan, server_time_ms=self._context.clock.now_ms())
+        return pb.GetPlanResponse(plan=self._described(self._context.era), server_time_ms=self._context.clock.now_ms())
 
     async def submit_reports(self, message: bytes) -> bytes:
         """Takes one message in; answers with a SubmitReportsResponse when it is durable."""
         outcome = await self._worker.submit(self._decoded(message))
         if outcome.plain:
-            return self._plainly(outcome.accepted, outcome.received_at_ms)[0]
+            return self._plainly(outcome.accepted, outcome.received_at_ms, self._version())[0]
         return pb.SubmitReportsResponse(acknowledgement=self._acknowledge(outcome)).SerializeToString()
 
     async def validate_reports(self, message: bytes) -> pb.ValidateReportsResponse:
@@ -110,7 +112,7 @@ class IngestService:
                 moved.set()
                 if outcome.plain:
                     # Fields of one message may be encoded one after another, in any order.
-                    acknowledged = self._plainly(outcome.accepted, outcome.received_at_ms)[1]
+                    acknowledged = self._plainly(outcome.accepted, outcome.received_at_ms, self._version())[1]
                 else:
                     acknowledged = _streamed(self._acknowledge(outcome))
                 yield acknowledged + pb.StreamReportsResponse(sequence=sequence).SerializeToString()
@@ -124,7 +126,10 @@ class IngestService:
     def _decoded(self, message: bytes) -> SentReports:
         return decode_reports(message, unit_tokens=self._worker.rules.unit_tokens)
 
-    def _plain_answers(self, accepted: int, received_at_ms: int) -> tuple[bytes, bytes]:
+    def _version(self) -> int:
+        return self._context.era.version.version
+
+    def _plain_answers(self, accepted: int, received_at_ms: int, _version: int) -> tuple[bytes, bytes]:
         """What a unary call and a stream answer where every report was accepted for every window."""
         acknowledgement = self._acknowledge(Outcome(accepted, (), {}, received_at_ms))
         return pb.SubmitReportsResponse(acknowledgement=acknowledgement).SerializeToString(), _streamed(acknowledgement)
@@ -144,7 +149,7 @@ class IngestService:
             rejections=rejections,
             missed=[pb.MissedResolution(resolution=name, indices=indices) for name, indices in outcome.missed.items()],
             server_time_ms=outcome.received_at_ms,
-            latest_plan_version=self._plan.version,
+            latest_plan_version=self._version(),
         )
 
 
@@ -152,15 +157,15 @@ def _streamed(acknowledgement: pb.Acknowledgement) -> bytes:
     return pb.StreamReportsResponse(acknowledgement=acknowledgement).SerializeToString()
 
 
-def describe_plan(context: Context) -> pb.PlanDescription:
-    """The active plan as clients need it."""
-    plan = context.plan
+def describe_plan(era: Era) -> pb.PlanDescription:
+    """The plan of an era as clients need it."""
+    plan = era.plan
     return pb.PlanDescription(
         name=plan.name,
         version=plan.version,
         plan_hash=bytes.fromhex(plan.plan_hash),
         purposes=[pb.PurposeDescription(name=p.name, text=p.text, text_hash=p.text_hash) for p in plan.purposes],
-        metrics=[_describe(m, context.catalog.first_series(i)) for i, m in enumerate(plan.metrics)],
+        metrics=[_describe(m, era.catalog.first_series(i)) for i, m in enumerate(plan.metrics)],
         resolutions=[pb.ResolutionDescription(name=r.name, lateness_ms=r.lateness_ms) for r in plan.resolutions],
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import dataclasses
+import itertools
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
@@ -12,14 +14,17 @@ import grpc
 from hushmeter import limits
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.release.v1 import release_pb2
+from hushmeter.errors import QueryRefused
 from hushmeter.ledger.accountant import epsilon_and_delta
-from hushmeter.model.ledger import PrivacyLoss
+from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Metric, Statistic
 from hushmeter.model.release import Release
+from hushmeter.plan.built_in import purposes_of_values
 from hushmeter.plan.expectation import hidden_share
-from hushmeter.query.answering import Question, ReleaseAnswer, answer, check_question
+from hushmeter.query.answering import SEVERAL_VERSIONS, CheckedQuestion, Question, ReleaseAnswer, answer, check_question
 from hushmeter.service.context import Context
+from hushmeter.service.eras import Era
 from hushmeter.service.gate import passage
 from hushmeter.service.statuses import streamed, unary
 
@@ -39,7 +44,8 @@ class QueryService:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._losses: dict[tuple[float, float], release_pb2.PrivacyLoss] = {}
+        self._listed: tuple[tuple[tuple[Era, ...], ...], pb.ListMetricsResponse] | None = None
+        self._losses: dict[tuple[float, float, float], release_pb2.PrivacyLoss] = {}
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
@@ -55,62 +61,49 @@ class QueryService:
     async def list_metrics(self, _request: pb.ListMetricsRequest) -> pb.ListMetricsResponse:
         """What can be asked for, and the budget in force."""
         await _note("ListMetrics")
-        plan, budget = self._context.plan, self._context.deployment.budget
-        metrics = [
-            pb.MetricCatalogEntry(
-                name=m.name,
-                description=m.description,
-                kind=m.kind.value,
-                unit=m.unit,
-                purposes=m.purposes,
-                views=[self._view(m, view) for view in m.views],
-                resolutions=m.at,
-                statistics=[s.value for s in m.statistics],
-            )
-            for m in plan.measured
-        ]
-        statement = pb.BudgetStatement(
-            period=plan.privacy.period.name,
-            epsilon=budget.epsilon,
-            delta=budget.delta,
-            rho=float(budget.loss.amount) if budget.currency is Currency.ZCDP else 0.0,
-            privacy_unit=plan.privacy.unit,
-            currency=budget.currency.value,
-            amount=str(budget.loss.amount),
-            selection_delta=str(budget.loss.delta),
+        known, begun = self._context.timeline.eras, self._begun()
+        if self._listed is None or self._listed[0] != (known, begun):
+            # Of a large plan it takes long to say, and is the same until another version is known or begins.
+            self._listed = (known, begun), await asyncio.to_thread(self._list, begun)
+        return self._listed[1]
+
+    def _list(self, begun: tuple[Era, ...]) -> pb.ListMetricsResponse:
+        now = begun[-1]
+        # The newest version says what a metric is; those that it has no more may still have releases.
+        named = {m.name: (era, m) for era in begun for m in era.plan.measured}
+        measured = {m.name for m in now.plan.measured}
+        hidden = {era: _hidden(era) for era in {era for era, _ in named.values()}}
+        names = [*(m.name for m in now.plan.measured), *(name for name in named if name not in measured)]
+        return pb.ListMetricsResponse(
+            metrics=[_entry(metric, hidden[era]) for era, metric in (named[name] for name in names)],
+            budget=_statement(now),
+            plan_versions=[
+                pb.PlanVersionStatement(
+                    version=era.version.version,
+                    plan_hash=bytes.fromhex(era.version.plan_hash),
+                    active_from_ms=era.version.active_from_ms,
+                    budget=_statement(era),
+                )
+                for era in self._context.timeline.eras
+            ],
         )
-        return pb.ListMetricsResponse(metrics=metrics, budget=statement)
 
     async def query_releases(self, request: pb.QueryReleasesRequest) -> AsyncIterator[pb.QueryReleasesResponse]:
         """Releases of one metric and view in a time range, in time order."""
-        plan = self._context.plan
-        metric = next((m for m in plan.measured if m.name == request.metric), None)
-        if metric is not None:
-            await _note("QueryReleases", metric)
-        filters: dict[str, tuple[str, ...]] = {}
-        for f in request.filters:
-            filters[f.dimension] = (*filters.get(f.dimension, ()), *f.values)
         question = Question(
             metric=request.metric,
             view=tuple(request.view),
             resolution=request.resolution,
             from_ms=max(0, min(request.from_ms, _END_OF_TIME_MS - 1)),
             to_ms=min(request.to_ms, _END_OF_TIME_MS) or _END_OF_TIME_MS,
-            filters=filters,
+            filters=_filters(request),
             statistics=tuple(request.statistics),
             roll_up_time=request.roll_up_time,
         )
-        checked = check_question(plan, question)
-
-        def stored(view: tuple[str, ...]) -> Iterator[tuple[int, Release]]:
-            range_ms = question.from_ms, question.to_ms
-            return self._context.store.releases(checked.metric.name, view, checked.resolution, *range_ms)
-
-        answers = answer(checked, stored(checked.view), {view: stored(view) for view in checked.other_views})
-        purposes = checked.metric.purposes
-        async for chunk in _in_chunks(
-            answers, lambda found: self._message(found, purposes), limits.RELEASES_PER_ANSWER_MESSAGE
-        ):
+        question = await self._within_purposes(question)
+        answers = self._answers(_by_era(self._begun(), question))
+        async for chunk in _in_chunks(answers, lambda a: self._message(*a), limits.RELEASES_PER_ANSWER_MESSAGE):
+            _still_let_in()
             yield pb.QueryReleasesResponse(releases=chunk)
 
     async def get_ledger(self, request: pb.GetLedgerRequest) -> AsyncIterator[pb.GetLedgerResponse]:
@@ -125,19 +118,63 @@ class QueryService:
             limits.LEDGER_ENTRIES_PER_ANSWER_MESSAGE,
         )
         async for chunk in chunks:
+            _still_let_in()
             yield pb.GetLedgerResponse(entries=chunk)
 
-    def _view(self, metric: Metric, view: tuple[str, ...]) -> pb.MetricView:
-        selecting = [
-            item
-            for items in self._context.prices.items.values()
-            for item in items
-            if item.measurement.selects and (item.measurement.metric, item.measurement.view) == (metric.name, view)
-        ]
-        hidden = max((hidden_share(self._context.plan, item) for item in selecting), default=0.0)
-        return pb.MetricView(dimensions=view, private_partitions=bool(selecting), expected_hidden_share=hidden)
+    def _begun(self) -> tuple[Era, ...]:
+        """The eras that have begun: those that wait have neither metrics nor releases."""
+        now = self._context.clock.now_ms()
+        return tuple(era for era in self._context.timeline.eras if era.from_ms <= now)
 
-    def _message(self, found: ReleaseAnswer, purposes: tuple[str, ...]) -> release_pb2.Release:
+    async def _within_purposes(self, question: Question) -> Question:
+        """Notes a question once for each set of purposes that its metric has had in the time range (P8).
+
+        What the service counts by itself is narrowed to values of the purposes of the caller.
+
+        Raises:
+            Forbidden: the metric, or a value that is asked for by name, is outside them.
+        """
+        caller = passage()
+        if caller is None:
+            return question
+        plans = [era.plan for era in self._begun() if _clipped(era, question)]
+        found = [(plan, m) for plan in plans for m in plan.measured if m.name == question.metric]
+        if not found:
+            await _note("QueryReleases of an unknown metric")
+            return question
+        dimensions = found[-1][1].dimensions
+        named = [value for d in dimensions for value in question.filters.get(d.name, ())]
+        serves: dict[str, bool] = {}
+        asked: dict[tuple[str, ...], tuple[Metric, list[Collection[str]]]] = {}
+        for plan, metric in found:
+            purposes = purposes_of_values(plan, metric)
+            _, parts = asked.setdefault(metric.purposes, (metric, []))
+            parts += [purposes[value] for value in named if value in purposes]
+            serves |= {value: caller.serves(of) and serves.get(value, True) for value, of in purposes.items()}
+        for metric, parts in asked.values():
+            await caller.ask("QueryReleases", metric, parts)
+        if not serves or any(value in serves for value in named):
+            return question
+        kept = tuple(value for value, mine in serves.items() if mine)
+        return dataclasses.replace(question, filters={**question.filters, dimensions[0].name: kept})
+
+    def _answers(self, asked: Sequence[tuple[Era, CheckedQuestion, Question]]) -> Iterator[tuple[ReleaseAnswer, Era]]:
+        """Answers of each era's releases by its own plan, in time order."""
+        rolled_up = 0
+        for era, checked, question in asked:
+            for found in answer(checked, self._stored(checked, checked.view, question), self._others(checked, question)):
+                rolled_up += checked.roll_up_time
+                if rolled_up > 1:
+                    raise QueryRefused(SEVERAL_VERSIONS)
+                yield found, era
+
+    def _stored(self, checked: CheckedQuestion, view: tuple[str, ...], question: Question) -> Iterator[tuple[int, Release]]:
+        return self._context.store.releases(checked.metric.name, view, checked.resolution, question.from_ms, question.to_ms)
+
+    def _others(self, checked: CheckedQuestion, question: Question) -> dict[tuple[str, ...], Iterator[tuple[int, Release]]]:
+        return {view: self._stored(checked, view, question) for view in checked.other_views}
+
+    def _message(self, found: ReleaseAnswer, era: Era) -> release_pb2.Release:
         estimates = [
             release_pb2.Estimate(
                 statistic=e.statistic.value,
@@ -164,33 +201,126 @@ class QueryService:
             plan_version=found.plan_version,
             completeness=found.completeness,
             published_at_ms=found.published_at_ms,
-            privacy_loss=self._loss(found.loss, found.delta),
+            privacy_loss=self._loss(found.loss, found.delta, era.version.budget),
             max_windows=found.max_windows,
             estimates=estimates,
             unit=found.unit,
             rolled_up_from=found.rolled_up_from,
-            purposes=purposes,
+            purposes=era.plan.metric(found.metric).purposes,
         )
 
-    def _loss(self, amount: float, delta: float) -> release_pb2.PrivacyLoss:
-        loss = self._losses.get((amount, delta))
+    def _loss(self, amount: float, delta: float, budget: PrivacyBudget) -> release_pb2.PrivacyLoss:
+        loss = self._losses.get((amount, delta, budget.conversion_delta))
         if loss is None:
-            budget = self._context.deployment.budget
             spent = PrivacyLoss(Fraction(amount), Fraction(delta))
             epsilon, at = epsilon_and_delta(spent, budget, self._context.mechanisms)
             rho = amount if budget.currency is Currency.ZCDP else 0.0
             loss = release_pb2.PrivacyLoss(rho=rho, epsilon=epsilon, delta=at)
             # Distinct losses are as few as metrics, views and resolutions; roll-ups must not let them grow.
             if len(self._losses) < limits.CACHED_LOSSES_MAX:
-                self._losses[amount, delta] = loss
+                self._losses[amount, delta, budget.conversion_delta] = loss
         return loss
 
 
-async def _note(what: str, metric: Metric | None = None) -> None:
-    """Lets a query be noted in the access log; raises `Forbidden` where it is outside the caller's purposes."""
+def _clipped(era: Era, question: Question) -> Question | None:
+    """A question about those of its windows that are an era's; None where it has none of them."""
+    from_ms, to_ms = max(question.from_ms, era.from_ms), min(question.to_ms, era.until_ms)
+    return dataclasses.replace(question, from_ms=from_ms, to_ms=to_ms) if from_ms < to_ms else None
+
+
+def _by_era(eras: Sequence[Era], question: Question) -> list[tuple[Era, CheckedQuestion, Question]]:
+    """A question to each era whose windows it is about; an era whose plan cannot answer it is left out.
+
+    Raises:
+        QueryRefused: no era can; as the newest of them says.
+    """
+    asked: list[tuple[Era, CheckedQuestion, Question]] = []
+    refusal = None
+    # An empty time range is about no era; the newest says what is wrong with it.
+    for era in eras:
+        clipped = _clipped(era, question)
+        if clipped is None and (era is not eras[-1] or asked or refusal):
+            continue
+        try:
+            asked.append((era, check_question(era.plan, clipped or question), clipped or question))
+        except QueryRefused as error:
+            refusal = error
+    if not asked and refusal is not None:
+        raise refusal
+    return asked
+
+
+_Hidden = dict[tuple[str, tuple[str, ...]], float]
+
+
+def _hidden(era: Era) -> _Hidden:
+    """By metric and view with private partitions, the share of units that is expected to stay hidden."""
+    hidden: _Hidden = {}
+    for item in itertools.chain.from_iterable(era.prices.items.values()):
+        view = item.measurement.metric, item.measurement.view
+        if item.measurement.selects:
+            hidden[view] = max(hidden.get(view, 0.0), hidden_share(era.plan, item))
+    return hidden
+
+
+def _entry(metric: Metric, hidden: _Hidden) -> pb.MetricCatalogEntry:
+    return pb.MetricCatalogEntry(
+        name=metric.name,
+        description=metric.description,
+        kind=metric.kind.value,
+        unit=metric.unit,
+        purposes=metric.purposes,
+        views=[
+            pb.MetricView(
+                dimensions=view,
+                private_partitions=(metric.name, view) in hidden,
+                expected_hidden_share=hidden.get((metric.name, view), 0.0),
+            )
+            for view in metric.views
+        ],
+        resolutions=metric.at,
+        statistics=[s.value for s in metric.statistics],
+    )
+
+
+def _statement(era: Era) -> pb.BudgetStatement:
+    budget, privacy = era.version.budget, era.plan.privacy
+    return pb.BudgetStatement(
+        period=privacy.period.name,
+        epsilon=budget.epsilon,
+        delta=budget.delta,
+        rho=float(budget.loss.amount) if budget.currency is Currency.ZCDP else 0.0,
+        privacy_unit=privacy.unit,
+        currency=budget.currency.value,
+        amount=str(budget.loss.amount),
+        selection_delta=str(budget.loss.delta),
+    )
+
+
+async def _note(what: str) -> None:
+    """Lets a question that is not about one metric be noted in the access log."""
     caller = passage()
     if caller is not None:
-        await caller.ask(what, metric)
+        await caller.ask(what)
+
+
+def _still_let_in() -> None:
+    """Ends an answer whose caller would not be let in any more."""
+    caller = passage()
+    if caller is not None:
+        caller.another_answer()
+
+
+def _filters(request: pb.QueryReleasesRequest) -> dict[str, tuple[str, ...]]:
+    """The values to keep, by dimension."""
+    most = limits.NAMES_PER_QUESTION_MAX
+    names = len(request.view) + len(request.statistics) + len(request.filters) + sum(len(f.values) for f in request.filters)
+    if names > most:
+        raise QueryRefused(f"the question holds {names} names and values; at most {most} are taken: ask several")
+    filters: dict[str, list[str]] = {}
+    for f in request.filters:
+        filters.setdefault(f.dimension, []).extend(f.values)
+    return {dimension: tuple(values) for dimension, values in filters.items()}
 
 
 def _agreement(found: ReleaseAnswer, statistic: Statistic, row: int, column: int) -> release_pb2.Agreement | None:

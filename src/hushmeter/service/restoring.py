@@ -18,11 +18,10 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import iso
 from hushmeter.pipeline import lose_window
 from hushmeter.plan.built_in import capped_metrics
-from hushmeter.plan.reading import parse_plan
 from hushmeter.ports import Clock, Mechanisms, Restore, StateStore
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
-from hushmeter.service.founding import make_directory, open_keys, today
+from hushmeter.service.founding import make_directory, open_keys, timeline_of
 from hushmeter.service.supervisor import LOCK_NAME, hold_lock
 from hushmeter.storage.database import STATE_NAME, url_of
 from hushmeter.storage.files import failure_of, sync_directory
@@ -108,13 +107,15 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
     deployment, now_ms = store.deployment(), clock.now_ms()
     if deployment is None:
         raise ConfigError("the backup holds no deployment; hushmeter backup FILE makes one of a state that was served")
-    verify_budget(verify_chain(store.ledger()), deployment.budget)
+    timeline = timeline_of(config, store, clock, mechanisms)
+    budgets = {era.from_ms: era.version.budget for era in timeline.eras}
+    verify_budget(verify_chain(store.ledger()), deployment.budget, budgets)
     keys = open_keys(config, new=True)
     head = store.ledger_head(deployment.deployment_id)
     _refuse_fork(keys.mark(), head, store)
-    plan = parse_plan(deployment.plan_text, today(clock), check_expiry=False)
     log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
-    context = Context.of(deployment, plan, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
+    context = Context.of(deployment, timeline, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
+    plan = context.plan
     _refuse_slow_clock(context, now_ms)
     for start in keys.storage_windows():
         if plan.finest.span.end_of(start) <= now_ms:
@@ -162,9 +163,8 @@ def _lose_ended(context: Context, now_ms: int) -> int:
                 break
             store.begin_closing(window)
     waiting = store.windows([WindowState.CLOSING, WindowState.SEALED])
-    ports = context.sealing_ports()
     for record in waiting:
         if record.state is WindowState.CLOSING:
             store.mark_sealed(record.window)
-        lose_window(record.window, ports)
+        lose_window(record.window, context.sealing_ports(record.window))
     return len(waiting)

@@ -62,8 +62,9 @@ def _of_periods(context: Context) -> Iterator[Held]:
         period = plan.privacy.period.window_from(start)
         dies = _last_deadline_ms(context, period.end_ms)
         yield Held(Kind.PSEUDONYM_KEY, str(period), 1, 0, dies)
-        for resolution in plan.resolutions:
-            for metric in capped_metrics(plan, resolution.name):
+        then = context.timeline.at(start).plan
+        for resolution in then.resolutions:
+            for metric in capped_metrics(then, resolution.name):
                 kept = context.store.kept_windows(metric.name, resolution.name, start)
                 if kept is not None:
                     name = f"{metric.name} at {resolution.name}, {period}"
@@ -78,8 +79,7 @@ def _decisions(context: Context) -> Iterator[Held]:
 
 def _last_deadline_ms(context: Context, end_ms: int) -> int:
     """When the last release window that holds a moment closes."""
-    windows = [(r, r.span.window_of(end_ms)) for r in context.plan.resolutions]
-    return max(resolution.deadline_ms(window) for resolution, window in windows)
+    return max(context.deadline_ms(r.span.window_of(end_ms)) for r in context.plan.resolutions)
 
 
 _BEYOND_ALL = 2**62

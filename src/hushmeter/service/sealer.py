@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 import structlog
 
 from hushmeter import limits
-from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConsentWithdrawn, StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
@@ -23,6 +22,7 @@ from hushmeter.service.context import Context
 from hushmeter.service.founding import ensure_newest
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
+from hushmeter.service.registers import Registers
 
 POLL_S = 0.25
 
@@ -39,8 +39,8 @@ class Sealer:
     def __init__(self, context: Context, meters: Meters, processes: int = 1) -> None:
         self._context = context
         self._meters = meters
-        self._ports = context.sealing_ports(processes)
-        self._consent = ConsentRegister(context.plan.purposes)
+        self._processes = processes
+        self._consent = Registers()
         self._seen_beats: dict[str, tuple[int, float]] = {}
         self._swept = False
         self._wake = threading.Event()
@@ -67,6 +67,7 @@ class Sealer:
 
     def run_due(self) -> int:
         """Does everything that is due now; returns how many windows ended."""
+        self._context.timeline.follow()
         self._close_due()
         self._bury_the_dead()
         ended = self._end_ready()
@@ -76,9 +77,9 @@ class Sealer:
     def _close_due(self) -> None:
         """OPEN -> CLOSING for every window whose deadline has passed, each resolution strictly in time order."""
         now = self._context.clock.now_ms()
-        for column, resolution in enumerate(self._context.plan.resolutions):
+        for column in range(len(self._context.plan.resolutions)):
             for window in self._context.upcoming(column):
-                if self._stopping or resolution.deadline_ms(window) > now:
+                if self._stopping or self._context.deadline_ms(window) > now:
                     break
                 self._context.store.begin_closing(window)
 
@@ -125,11 +126,13 @@ class Sealer:
                 self._log.error("window waits", window=str(record.window), **told(error))
                 continue
             ended += 1
+        if ended == len(due):
+            self._consent.need(self._context.timeline.open_at(self._context.clock.now_ms()))
         return ended
 
     def _turn(self, record: WindowRecord) -> tuple[int, str]:
         window = record.window
-        return self._context.plan.resolution(window.resolution).deadline_ms(window), window.resolution
+        return self._context.deadline_ms(window), window.resolution
 
     def _rows_fixed(self, record: WindowRecord) -> bool:
         """Whether a window is SEALED, or is now, since its segments are final."""
@@ -170,14 +173,16 @@ class Sealer:
 
         The last sealing is published whatever came during it: else whoever can withdraw could hold all releases up.
         """
+        ports = self._context.sealing_ports(record.window, self._processes)
+        consent = self._consent.of(self._context.timeline.at(record.window.start_ms))
         for attempt in range(1, limits.SEALINGS_MAX):
-            self._consent.follow(self._context.store.decisions_after)
+            consent.follow(self._context.store.decisions_after)
             try:
-                return release_window(record, self._ports, self._consent)
+                return release_window(record, ports, consent)
             except ConsentWithdrawn:
                 self._log.info("withdrawals came while a window was sealed", window=str(record.window), attempt=attempt)
-        self._consent.follow(self._context.store.decisions_after)
-        return release_window(record, self._ports, self._consent, last=True)
+        consent.follow(self._context.store.decisions_after)
+        return release_window(record, ports, consent, last=True)
 
     def _destroy_ended(self) -> None:
         """Destroys what no window needs any more, and what an earlier attempt or another process left of it (P3, P7)."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from hushmeter import limits
 from hushmeter.errors import LeaseLost, WindowClosed
 from hushmeter.model.report import ReportBatch
-from hushmeter.model.time import Window
 from hushmeter.service.context import Context
 
 
@@ -46,6 +45,10 @@ class OpenSegments:
         self._floor_ms = max(self._floor_ms, self._context.clock.now_ms())
         return self._floor_ms
 
+    def seen_ms(self) -> int:
+        """What `now_ms` would say at least; any thread may ask, for nothing is learnt from it."""
+        return max(self._floor_ms, self._context.clock.now_ms())
+
     def enlist(self) -> None:
         """Registers the worker under a new name, with no segments; what an earlier name held is left to the sealer."""
         started = self._context.clock.monotonic_s()
@@ -74,10 +77,10 @@ class OpenSegments:
         # Rows are received from now on, so they cannot belong to a window whose deadline has passed: a sealer that has not
         # noticed yet must not wait for this segment.
         windows = [r.span.window_of(storage.end_ms) for r in context.plan.resolutions]
-        over = [w for w in windows if self._deadline_ms(w) > now]
+        over = [w for w in windows if context.deadline_ms(w) > now]
         if not over:
             return
-        deadlines = {(w.resolution, w.start_ms): self._deadline_ms(w) for w in over}
+        deadlines = {(w.resolution, w.start_ms): context.deadline_ms(w) for w in over}
         segment_id = context.log.create(start_ms)
         try:
             registration = context.store.register_segment(self._worker_id, segment_id, storage, over)
@@ -140,6 +143,3 @@ class OpenSegments:
         for segment_id, frames in list(self._unrecorded.items()):
             self._context.store.close_segment(segment_id, frames)
             del self._unrecorded[segment_id]
-
-    def _deadline_ms(self, window: Window) -> int:
-        return self._context.plan.resolution(window.resolution).deadline_ms(window)

@@ -46,7 +46,8 @@ class Server:
 
     def __init__(self, context: Context, worker: IntakeWorker, listen: str, gate: Gate, tls: Tls | None = None) -> None:
         self._gate = gate
-        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[gate])
+        streams = ("grpc.max_concurrent_streams", limits.STREAMS_PER_CONNECTION_MAX)
+        self._server = grpc.aio.server(options=(*_OPTIONS, streams), interceptors=[gate])
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         services = (
             ingesting.IngestService(context, worker),

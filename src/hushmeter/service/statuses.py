@@ -32,6 +32,9 @@ _STATUS: dict[type[errors.HushmeterError], grpc.StatusCode] = {
     errors.StateConflict: grpc.StatusCode.ABORTED,
     errors.Refusal: grpc.StatusCode.FAILED_PRECONDITION,
 }
+_AT_HOME = (errors.Failure, errors.ConfigError, errors.StateConflict)
+"""Their texts name files and directories of the service's machine: they are for its operator, and go to the log."""
+_FOR_ALL = (errors.LeaseLost, errors.CredentialsUnread)
 _RETRYABLE = (errors.Overloaded, errors.Failure)
 _log = structlog.get_logger("hushmeter.service")
 
@@ -47,12 +50,19 @@ def status_of(error: errors.HushmeterError) -> grpc.StatusCode:
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """Ends a call with an error's status, its text, its kind as ErrorInfo, and RetryInfo where trying again helps.
 
-    A defect's text may hold values of a report, so nobody is told more than that there was one.
+    A defect's text may hold values of a report, and a failure's the names of files, so callers are not told more than that
+    there was one.
     """
     code = status_of(error) if isinstance(error, errors.HushmeterError) else grpc.StatusCode.INTERNAL
-    text = str(error) if code is not grpc.StatusCode.INTERNAL else "internal error; the operator's log says more"
+    text = str(error)
     if code is grpc.StatusCode.INTERNAL:
+        text = "internal error; the operator's log says more"
         _log.error("internal error", **told(error))
+    elif isinstance(error, _AT_HOME) and not isinstance(error, _FOR_ALL):
+        text = (
+            "the service cannot do this at the moment, and nothing was taken; try again later, its operator's log says more"
+        )
+        _log.warning("a call failed", **told(error))
     reason = type(error).__name__ if code is not grpc.StatusCode.INTERNAL else "InternalError"
     details = [ErrorInfo(reason=reason, domain="hushmeter")]
     retry = [RetryInfo(retry_delay=_retry_after(error))] if isinstance(error, _RETRYABLE) else []

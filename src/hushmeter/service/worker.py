@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -21,16 +21,19 @@ from hushmeter import limits
 from hushmeter.access.rates import UnitRates
 from hushmeter.access.unit_tokens import KEY_NAME, invalid_among
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import Failure, KeyGone, LeaseLost, Overloaded
-from hushmeter.ingest.admission import Admission, Door, admit, rejections_of
+from hushmeter.errors import Failure, HushmeterError, KeyGone, LeaseLost, Overloaded, RateLimited
+from hushmeter.ingest.admission import RATE_RETRY_MS, Admission, Door, rejections_of
 from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
+from hushmeter.ingest.several import admit_by
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.model.report import RejectionReason
 from hushmeter.service.context import Context
+from hushmeter.service.eras import Era, era_at, versions_at
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 from hushmeter.service.queue import IntakeQueue, Outcome
+from hushmeter.service.registers import Registers
 from hushmeter.service.rules import AccessRules
 from hushmeter.service.segments import OpenSegments
 
@@ -40,6 +43,10 @@ LINGER_S = 0.005
 LINGER_FROM = 8
 PERIOD_KEYS_MAX = 16
 LEASE_RETRIES_MAX = 3
+_DECIDES_TOO_OFTEN = (
+    f"the unit decides more than {limits.DECIDING_PER_UNIT_AND_MINUTE} times a minute; what it allows was not recorded: "
+    "send that again in a minute (a withdrawal is taken at any time)"
+)
 
 
 _Deciding = tuple[bytes, Sequence[Decision], Future[tuple[dict[str, PurposeState], int]]]
@@ -58,7 +65,7 @@ class IntakeWorker:
         self._context = context
         self._meters = meters
         self.rules = rules or AccessRules()
-        self._register = ConsentRegister(context.plan.purposes)
+        self._registers = Registers()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._queue = IntakeQueue()
         self._validating = 0
@@ -73,15 +80,10 @@ class IntakeWorker:
         self._deployment_key = context.keys.get_or_create("deployment")
         self._period_keys: dict[int, bytes] = {}
         self._rates = UnitRates(per_minute) if (per_minute := self.rules.unit_reports_per_minute) else None
-        self._door = Door(
-            context.columns,
-            context.first_starts,
-            lambda unit_ids: subjects_of(self._deployment_key, unit_ids),
-            self._register.given_since,
-            lambda period, subjects: pseudonyms_of(self._period_key(period), subjects),
-            partial(invalid_among, context.keys.get_or_create(KEY_NAME)) if self.rules.unit_tokens else None,
-            self._over_limit,
-        )
+        self._deciding = UnitRates(limits.DECIDING_PER_UNIT_AND_MINUTE)
+        self._doors: dict[int, Door] = {}
+        self._eras: tuple[Era, ...] = ()
+        self._open_until_ms = 0
 
     async def start(self) -> None:
         """Registers the worker and begins to commit."""
@@ -103,6 +105,10 @@ class IntakeWorker:
             await self._task
         await self._in_order(self._retire)
         self._thread.shutdown()
+
+    def now_ms(self) -> int:
+        """The door's time, by which unit tokens are issued and expire; it does not go back when the clock does."""
+        return self._segments.seen_ms()
 
     def submit(self, sent: SentReports) -> asyncio.Future[Outcome]:
         """Takes reports in; the answer is there when what was accepted is durable.
@@ -151,9 +157,39 @@ class IntakeWorker:
 
         def read() -> dict[str, PurposeState]:
             self._follow()
-            return self._register.states(self._subject(unit_id))
+            return self._register().states(self._subject(unit_id))
 
         return await self._in_order(read)
+
+    def _follow_plan(self) -> None:
+        """Opens a door for each era of the plan; knocks a wall where an era's last window is over."""
+        timeline, now = self._context.timeline, self._segments.now_ms()
+        if timeline.eras is self._eras and now < self._open_until_ms:
+            return
+        self._eras, opened = timeline.eras, timeline.open_at(now)
+        self._open_until_ms = min(era.takes_until_ms() for era in opened)
+        self._registers.need(opened)
+        # Also one that is new: it must know all decisions before its era begins.
+        self._follow()
+        self._doors = {era.version.version: self._door(era, opened) for era in opened}
+
+    def _register(self) -> ConsentRegister:
+        """Who allows what the plan in force asks."""
+        self._follow_plan()
+        return self._registers.of(era_at(self._eras, self._segments.now_ms()))
+
+    def _door(self, era: Era, opened: Sequence[Era]) -> Door:
+        context = self._context
+        return Door(
+            era.columns,
+            context.first_starts,
+            lambda unit_ids: subjects_of(self._deployment_key, unit_ids),
+            self._registers.of(era).given_since,
+            lambda period, subjects: pseudonyms_of(self._period_key(period), subjects),
+            partial(invalid_among, context.keys.get_or_create(KEY_NAME)) if self.rules.unit_tokens else None,
+            self._over_limit,
+            tuple(e.version.version for e in opened),
+        )
 
     def _tick_now(self) -> None:
         self._next_tick_s = 0.0
@@ -244,16 +280,19 @@ class IntakeWorker:
         return admission, now
 
     def _admit(self, raw: RawReports, now_ms: int) -> Admission:
-        admission = admit(raw, self._door, now_ms)
+        self._follow_plan()
+        # What ended in an era whose windows are all over is too late at the oldest door that is open as well.
+        of_report = np.maximum(versions_at(self._eras, raw.interval_end_ms), min(self._doors))
+        admission = admit_by(raw, self._doors, of_report, now_ms)
         if (admission.reasons == RejectionReason.NO_CONSENT).any() and self._follow():
-            return admit(raw, self._door, now_ms)
+            return admit_by(raw, self._doors, of_report, now_ms)
         return admission
 
     def _over_limit(self, subjects: Sequence[bytes]) -> Sequence[int]:
         return () if self._rates is None else self._rates.over(subjects, self._context.clock.monotonic_s())
 
     def _outcome(self, admission: Admission, first: int, last: int, now_ms: int) -> Outcome:
-        rejections = rejections_of(admission, first, last, self._door)
+        rejections = rejections_of(admission, first, last, self._context.plan)
         missed = {
             resolution.name: np.flatnonzero(admission.missed[first:last, column]).tolist()
             for column, resolution in enumerate(self._context.plan.resolutions)
@@ -285,12 +324,12 @@ class IntakeWorker:
         plan, now = self._context.plan, self._segments.now_ms()
         for start in list(self._period_keys):
             end = plan.privacy.period.end_of(start)
-            if all(r.deadline_ms(r.span.window_of(end)) <= now for r in plan.resolutions):
+            if all(self._context.deadline_ms(r.span.window_of(end)) <= now for r in plan.resolutions):
                 del self._period_keys[start]
 
     def _follow(self) -> bool:
         """Takes in decisions that other processes recorded; true if there were any."""
-        return self._register.follow(self._context.store.decisions_after)
+        return self._registers.follow(self._context.store.decisions_after)
 
     def _record_decisions(self) -> None:
         """Records every decision that waits, in one transaction, and tells each caller what binds now, or the failure."""
@@ -299,23 +338,48 @@ class IntakeWorker:
             return
         try:
             now = self._segments.now_ms()
+            subjects = [self._subject(unit) for unit, _, _ in waiting]
+            over = frozenset(self._deciding.over(subjects, self._context.clock.monotonic_s()))
+            if over:
+                self._follow()
+            granted = {s for i, s in enumerate(subjects) if i not in over and any(d.given for d in waiting[i][1])}
             stamped = [
-                Decision(self._subject(unit), d.purpose, d.given, now, d.text_hash, d.locale, d.source)
-                for unit, decisions, _ in waiting
-                for d in decisions
+                Decision(subject, d.purpose, d.given, now, d.text_hash, d.locale, d.source)
+                for i, subject in enumerate(subjects)
+                for d in waiting[i][1]
+                if i not in over or self._still_taken(d, subject, granted)
             ]
             self._context.store.record_decisions(stamped)
+            self._deciding.settle()
             self._follow()
+            register = self._register()
         except Exception as error:
             # Whatever it is, every caller must hear of it: each waits for its own receipt.
             for _, _, receipt in waiting:
                 receipt.set_exception(error)
             return
-        for unit, _, receipt in waiting:
-            receipt.set_result((self._register.states(self._subject(unit)), now))
+        for i, (subject, (_, decisions, receipt)) in enumerate(zip(subjects, waiting, strict=True)):
+            if i in over and any(d.given for d in decisions):
+                receipt.set_exception(RateLimited(_DECIDES_TOO_OFTEN, RATE_RETRY_MS / 1000))
+            else:
+                receipt.set_result((register.states(subject), now))
+
+    def _still_taken(self, decision: Decision, subject: bytes, granted: Collection[bytes]) -> bool:
+        """Whether a unit that decides too often decides this: it withdraws what it had not withdrawn before this moment."""
+        if decision.given:
+            return False
+        state = self._register().states(subject).get(decision.purpose, PurposeState())
+        return subject in granted or state.given or state.outdated or state.undecided
 
     def _tick(self) -> None:
         self._forget_period_keys()
+        try:
+            self._context.timeline.follow()
+        except HushmeterError as error:
+            # An unapproved version must not cost this worker its lease.
+            self._meters.failures.labels("plan").inc()
+            self._log.error("the plan's newest version is not followed", **told(error))
+        self._follow_plan()
         try:
             self._segments.tick()
         except LeaseLost:

@@ -64,7 +64,7 @@ def revoke_credential(connection: sa.Connection, credential_id: str, now_ms: int
 
 
 def record_access(connection: sa.Connection, taken: Access) -> None:
-    """Appends one line to the access log."""
+    """Appends one line to the access log, and drops the oldest of a credential that has too many."""
     row = {
         "credential_id": taken.credential_id,
         "what": taken.what,
@@ -73,6 +73,11 @@ def record_access(connection: sa.Connection, taken: Access) -> None:
         "refused": taken.refused,
     }
     connection.execute(sa.insert(access_log).values(row))
+    mine = access_log.c.credential_id == taken.credential_id
+    newest = sa.select(access_log.c.sequence).where(mine).order_by(access_log.c.sequence.desc())
+    dropped = connection.scalar(newest.offset(limits.ACCESSES_PER_CREDENTIAL_MAX).limit(1))
+    if dropped is not None:
+        connection.execute(sa.delete(access_log).where(mine, access_log.c.sequence <= dropped))
 
 
 def access_page(connection: sa.Connection, after: int, limit: int) -> list[tuple[int, Access]]:

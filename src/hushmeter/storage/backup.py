@@ -12,9 +12,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from hushmeter.errors import ConfigError
-from hushmeter.ledger.entries import verify_budget, verify_chain
+from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.ledger import LedgerEntry
-from hushmeter.storage import records, schema
+from hushmeter.storage import plans, schema
 from hushmeter.storage.database import Database, url_of
 from hushmeter.storage.files import failure_of, sync_directory
 
@@ -57,12 +57,11 @@ def _copy(reading: sa.Connection, writing: sa.Connection) -> None:
 
 
 def _verify(reading: sa.Connection) -> None:
-    deployment = records.deployment(reading)
-    if deployment is None:
+    if plans.deployment(reading) is None:
         raise ConfigError("there is no deployment in this state yet; back it up once it has been served")
     chosen = sa.select(*(schema.ledger.c[name] for name in ("sequence", "content", "previous_hash", "entry_hash")))
     entries = (LedgerEntry(*row) for row in reading.execute(chosen.order_by(schema.ledger.c.sequence)))
-    verify_budget(verify_chain(entries), deployment.budget)
+    verify_chain(entries)
 
 
 def _put(partial: Path, path: Path) -> None:

@@ -1,26 +1,22 @@
-"""Foundation, consent decisions, and what is read page by page: releases and ledger. Parts of one transaction each."""
+"""Consent decisions, and what is read page by page: releases and ledger. Parts of one transaction each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import sqlalchemy as sa
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import ConsentWithdrawn, StateConflict
+from hushmeter.errors import ConsentWithdrawn
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark, PrivacyBudget, PrivacyLoss
-from hushmeter.model.measurement import Currency
+from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark
 from hushmeter.model.release import Release, ReleaseKey
 from hushmeter.model.time import Window
-from hushmeter.plan.catalog import SeriesBlock
-from hushmeter.ports import Deployment, Restore
-from hushmeter.storage import schema
+from hushmeter.ports import Restore
 from hushmeter.storage.release_payload import decode_vectors
-from hushmeter.storage.schema import credentials, decisions, ledger, plans, releases, restores, view_of, view_text
+from hushmeter.storage.schema import credentials, decisions, ledger, releases, restores, view_of, view_text
 
 # A grant from before a restore holds for no text: a withdrawal that came after the backup is not known any more (C6).
 _VOID_THROUGH = sa.select(sa.func.coalesce(sa.func.max(restores.c.decisions_through), 0)).scalar_subquery()
@@ -33,50 +29,6 @@ _DECISION = (
     decisions.c.locale,
     decisions.c.source,
 )
-
-
-def deployment(connection: sa.Connection) -> Deployment | None:
-    """What the store was founded with; None for a new one."""
-    founded = sa.select(schema.deployment, plans).join(plans, schema.deployment.c.plan_version == plans.c.version)
-    row = connection.execute(founded).one_or_none()
-    if row is None:
-        return None
-    loss = PrivacyLoss(Fraction(row.amount), Fraction(row.selection_delta))
-    budget = PrivacyBudget(row.epsilon, row.delta, Currency(row.currency), loss)
-    return Deployment(row.deployment_id, row.created_at_ms, row.version, row.hash, row.text, budget)
-
-
-def found(connection: sa.Connection, founded: Deployment, blocks: Sequence[SeriesBlock]) -> None:
-    """Founds the store, once."""
-    existing = deployment(connection)
-    if existing is not None:
-        raise StateConflict(
-            f"this state was founded before, as deployment {existing.deployment_id}; open it as it is, or choose another "
-            "state_dir for another deployment"
-        )
-    plan = {"version": founded.plan_version, "hash": founded.plan_hash, "text": founded.plan_text}
-    connection.execute(sa.insert(plans).values(plan))
-    row = {
-        "id": 1,
-        "deployment_id": founded.deployment_id,
-        "created_at_ms": founded.created_at_ms,
-        "plan_version": founded.plan_version,
-        "epsilon": founded.budget.epsilon,
-        "delta": founded.budget.delta,
-        "currency": founded.budget.currency.value,
-        "amount": str(founded.budget.loss.amount),
-        "selection_delta": str(founded.budget.loss.delta),
-    }
-    connection.execute(sa.insert(schema.deployment).values(row))
-    rows = [{"first": b.first, "size": b.size, "metric": b.metric, "signature": b.signature} for b in blocks]
-    if rows:
-        connection.execute(sa.insert(schema.series_blocks), rows)
-
-
-def series_blocks(connection: sa.Connection) -> tuple[SeriesBlock, ...]:
-    """All series blocks, by first number."""
-    rows = connection.execute(sa.select(schema.series_blocks).order_by(schema.series_blocks.c.first))
-    return tuple(SeriesBlock(*row) for row in rows)
 
 
 def record_decisions(connection: sa.Connection, taken: Sequence[Decision]) -> int:

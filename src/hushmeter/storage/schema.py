@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 6
 """Raised by one whenever a table changes; a store of another version is refused."""
 
 # SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
@@ -37,6 +37,17 @@ plans = sa.Table(
     sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
     _column("hash", sa.Text),
     _column("text", sa.Text),
+    _column("epsilon", sa.Double),
+    _column("delta", sa.Double),
+    _column("currency", sa.Text),
+    # Exact fractions: of the currency, and of delta for partition selection.
+    _column("amount", sa.Text),
+    _column("selection_delta", sa.Text),
+    _column("recorded_at_ms", sa.BigInteger),
+    _column("active_from_ms", sa.BigInteger),
+    _column("stops_from_ms", sa.BigInteger),
+    # A JSON list of [name, public key, signature], both hexadecimal.
+    _column("approvals", sa.Text),
 )
 
 deployment = sa.Table(
@@ -46,13 +57,8 @@ deployment = sa.Table(
     sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
     _column("deployment_id", sa.Text),
     _column("created_at_ms", sa.BigInteger),
+    # The first plan: later ones stand in `plans` alone.
     _column("plan_version", sa.BigInteger, sa.ForeignKey(plans.c.version)),
-    _column("epsilon", sa.Double),
-    _column("delta", sa.Double),
-    _column("currency", sa.Text),
-    # Exact fractions: of the currency, and of delta for partition selection.
-    _column("amount", sa.Text),
-    _column("selection_delta", sa.Text),
 )
 
 series_blocks = sa.Table(
@@ -198,6 +204,7 @@ access_log = sa.Table(
     _column("at_ms", sa.BigInteger),
     _column("purposes", sa.Text),
     _column("refused", sa.Text),
+    sa.Index("access_log_by_credential", "credential_id", "sequence"),
     sqlite_autoincrement=True,
 )
 

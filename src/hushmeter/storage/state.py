@@ -16,12 +16,13 @@ from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConfigError
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, LedgerEntry, LedgerMark, PrivacyBudget, Spending
+from hushmeter.model.records import Approval, PlanVersion
 from hushmeter.model.release import Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
 from hushmeter.ports import Deployment, Registration, Restore, SegmentRecord, WindowRecord
-from hushmeter.storage import access, backup, records, schema, windows, workers
+from hushmeter.storage import access, backup, plans, records, schema, windows, workers
 from hushmeter.storage.database import STATE_NAME, Database, url_of
 
 RELEASES_PER_PAGE: Final = 32
@@ -70,17 +71,27 @@ class SqlStateStore:
     def deployment(self) -> Deployment | None:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return records.deployment(connection)
+            return plans.deployment(connection)
 
-    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock]) -> None:
+    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock], approvals: Sequence[Approval] = ()) -> None:
         """See `StateStore`."""
         with self._database.write() as connection:
-            records.found(connection, deployment, blocks)
+            plans.found(connection, deployment, blocks, approvals)
+
+    def plan_versions(self, after: int = 0) -> tuple[PlanVersion, ...]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return plans.plan_versions(connection, after)
+
+    def add_plan(self, added: PlanVersion, after: int, blocks: Sequence[SeriesBlock]) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            plans.add_plan(connection, added, after, blocks)
 
     def series_blocks(self) -> tuple[SeriesBlock, ...]:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return records.series_blocks(connection)
+            return plans.series_blocks(connection)
 
     def start_worker(self, worker_id: str, now_ms: int) -> None:
         """See `StateStore`; raises `StateConflict` where a worker has had that name."""

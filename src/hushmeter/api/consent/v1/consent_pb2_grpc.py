@@ -59,6 +59,7 @@ class ConsentServiceServicer:
     def SetConsent(self, request, context):
         """Records decisions. They bind from the moment the answer arrives: every release whose sealing begins later is without a
         unit that withdrew. Where a withdrawal comes while a window is sealed, it is sealed again, up to seven times.
+        A unit that decides more than 60 times a minute gets RESOURCE_EXHAUSTED for what it allows; it can always withdraw.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -12,12 +12,26 @@ class ListMetricsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListMetricsResponse(_message.Message):
-    __slots__ = ("metrics", "budget")
+    __slots__ = ("metrics", "budget", "plan_versions")
     METRICS_FIELD_NUMBER: _ClassVar[int]
     BUDGET_FIELD_NUMBER: _ClassVar[int]
+    PLAN_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     metrics: _containers.RepeatedCompositeFieldContainer[MetricCatalogEntry]
     budget: BudgetStatement
-    def __init__(self, metrics: _Optional[_Iterable[_Union[MetricCatalogEntry, _Mapping]]] = ..., budget: _Optional[_Union[BudgetStatement, _Mapping]] = ...) -> None: ...
+    plan_versions: _containers.RepeatedCompositeFieldContainer[PlanVersionStatement]
+    def __init__(self, metrics: _Optional[_Iterable[_Union[MetricCatalogEntry, _Mapping]]] = ..., budget: _Optional[_Union[BudgetStatement, _Mapping]] = ..., plan_versions: _Optional[_Iterable[_Union[PlanVersionStatement, _Mapping]]] = ...) -> None: ...
+
+class PlanVersionStatement(_message.Message):
+    __slots__ = ("version", "plan_hash", "active_from_ms", "budget")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PLAN_HASH_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    plan_hash: bytes
+    active_from_ms: int
+    budget: BudgetStatement
+    def __init__(self, version: _Optional[int] = ..., plan_hash: _Optional[bytes] = ..., active_from_ms: _Optional[int] = ..., budget: _Optional[_Union[BudgetStatement, _Mapping]] = ...) -> None: ...
 
 class MetricCatalogEntry(_message.Message):
     __slots__ = ("name", "description", "kind", "unit", "purposes", "views", "resolutions", "statistics")

@@ -1,0 +1,215 @@
+"""What the core needs from the world, as protocols: each has one contract suite that every implementation passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Protocol
+
+from hushmeter.model.ledger import LedgerMark, MeasurementCharge, PrivacyLoss
+from hushmeter.model.measurement import Mechanism
+from hushmeter.model.records import Deployment, Registration, Restore, SegmentRecord, WindowRecord
+from hushmeter.model.release import NoisyVector, PrivateKey, Selection
+from hushmeter.model.report import ReportBatch
+from hushmeter.model.time import Int64
+from hushmeter.ports.store import StateStore
+
+
+class Clock(Protocol):
+    """Time, injected."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the Unix epoch, UTC."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary moment, never going back; for leases only."""
+
+    def on_jump(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` from any thread whenever time jumps ahead; a clock that only flows never does."""
+
+
+class Mechanisms(Protocol):
+    """Noise: the only way from a tally to a release."""
+
+    def draw(
+        self,
+        vectors: Sequence[tuple[Int64, MeasurementCharge]],
+        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+    ) -> tuple[list[NoisyVector], list[Selection]]:
+        """Adds noise to several vectors, and selects several views' private partitions, as `add_noise` and `select` do.
+
+        Args:
+            vectors: exact values, each with what may be spent on it.
+            selections: exact numbers of units by partition, likewise.
+
+        Returns:
+            The noisy vectors and the selections, in order.
+
+        Raises:
+            InvariantError: as `add_noise` and `select`, before any value is touched.
+        """
+
+    def add_noise(
+        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
+    ) -> NoisyVector:
+        """Adds discrete noise to every cell.
+
+        Args:
+            values: int64[partitions, columns], exact.
+            mechanism: discrete Gaussian or discrete Laplace.
+            scale: of the noise, in the same steps.
+            sensitivity: L2 (Gaussian) or L1 (Laplace) norm of what one unit can move `values` by.
+            loss: what may be spent.
+
+        Returns:
+            The noisy values, with what the mechanism's own privacy map says they cost: at most `loss`.
+
+        Raises:
+            InvariantError: scale or sensitivity is not positive and finite, or the map exceeds `loss`; before any value is
+                touched.
+        """
+
+    def select(
+        self,
+        counts: Mapping[PrivateKey, int],
+        *,
+        mechanism: Mechanism,
+        scale: float,
+        threshold: int,
+        l0: int,
+        loss: PrivacyLoss,
+    ) -> Selection:
+        """Releases the partitions whose noisy count of units reaches a threshold, with that count.
+
+        Args:
+            counts: exact numbers of units by partition.
+            mechanism: Gaussian or Laplace threshold.
+            scale: of the noise.
+            threshold: smallest noisy count that is released.
+            l0: partitions that one unit can be in.
+            loss: what may be spent.
+
+        Raises:
+            InvariantError: as `add_noise`, and for a threshold that is not above what one unit adds.
+        """
+
+    def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
+        """The smallest threshold that costs at most delta; a function of these parameters alone."""
+
+    def zcdp_budget(self, epsilon: float, delta: float) -> Fraction:
+        """The largest rho that implies (epsilon, delta), rounded down."""
+
+    def epsilon_of(self, rho: Fraction, delta: float) -> float:
+        """The epsilon that rho implies at delta, rounded up."""
+
+
+class Keys(Protocol):
+    """Keys by name: `deployment`, `unit-tokens`, `signing`, `data/<storage window start>`, `period/<period start>`."""
+
+    def get(self, name: str) -> bytes:
+        """The 32-byte key of that name.
+
+        Raises:
+            KeyGone: there is none, or it was destroyed.
+            KeyUnavailable: it cannot be read: permissions, damage, or another master key.
+        """
+
+    def get_or_create(self, name: str) -> bytes:
+        """The key of that name, made at the first call; processes that race get the same one.
+
+        Raises:
+            KeyGone: it was destroyed.
+            KeyUnavailable: it cannot be read: permissions, damage, or another master key.
+        """
+
+
+class KeyRing(Keys, Protocol):
+    """Keys that are wrapped by a master key; a destroyed one never comes back."""
+
+    def destroy(self, name: str) -> None:
+        """Makes the key unrecoverable; does nothing where it is gone already."""
+
+    def periods(self) -> tuple[int, ...]:
+        """Starts of the periods whose key is there, or was not destroyed to the end, in order."""
+
+    def storage_windows(self) -> tuple[int, ...]:
+        """Starts of the storage windows whose key is there, or was not destroyed to the end, in order."""
+
+    def mark(self) -> LedgerMark | None:
+        """How far the ledger had come when it was last marked; None where that has never happened.
+
+        Raises:
+            KeyUnavailable: the mark cannot be read.
+        """
+
+    def move_mark(self, mark: LedgerMark) -> None:
+        """Marks how far the ledger has come, durably; does nothing where the same deployment's mark is as far already."""
+
+    def restart_mark(self, mark: LedgerMark) -> None:
+        """Marks how far a restored ledger has come, also where the one before had come further (C6)."""
+
+
+class IntakeLog(Protocol):
+    """Durable, encrypted, append-only rows of each storage window (finest resolution).
+
+    Append side, one writer a segment: `create`, `append`, `close`. Read side, the sealer: `count_frames`, `compact`,
+    `size_bytes`, `bucket_bits`, `read`. `destroy` removes the files; the key is the KeyRing's to destroy.
+    """
+
+    def create(self, storage_start_ms: int) -> str:
+        """Makes an empty segment, durable by name, and returns its id; holds nothing yet."""
+
+    def append(self, storage_start_ms: int, segment_id: str, batch: ReportBatch) -> int:
+        """Appends one frame and returns the segment's size in bytes once the frame is durable.
+
+        Raises:
+            StorageFull: there was no room; the segment is as before.
+            KeyUnavailable: the window's key is gone.
+        """
+
+    def close(self, storage_start_ms: int, segment_id: str) -> int:
+        """Ends writing and returns how many frames the segment holds."""
+
+    def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
+        """How many whole frames a segment holds whose owner died; a torn tail does not count.
+
+        Where the window's key is gone it is more than none, so that `compact` says so of a segment that held anything.
+
+        Raises:
+            KeyUnavailable: the window's key is there and cannot be read.
+        """
+
+    def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
+        """Rewrites a closed segment of so many frames into runs by bucket, once; does nothing when that is done.
+
+        Raises:
+            SegmentLost: the segment is missing, damaged, or shorter than it was when it was closed.
+            KeyUnavailable: the window's key is gone.
+        """
+
+    def size_bytes(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
+        """How much closed segments hold, about; one that is missing holds nothing."""
+
+    def bucket_bits(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
+        """How finely compacted segments are cut, into 2^k runs by units the finest of them."""
+
+    def read(self, storage_start_ms: int, segment_ids: Sequence[str], bucket: int, bits: int) -> ReportBatch:
+        """The rows of one of 2^bits buckets of units: those whose pseudonym's top `bits` bits are `bucket`.
+
+        Any number of bits will do; up to `bucket_bits` no row is read twice.
+        """
+
+    def reader(self, starts_ms: Sequence[int]) -> IntakeLog:
+        """The same log to be sent to another process: it compacts and reads these storage windows, and has no other key."""
+
+    def discard(self, storage_start_ms: int, segment_id: str) -> None:
+        """Removes a segment that was created but never registered."""
+
+    def destroy(self, storage_start_ms: int) -> None:
+        """Removes every file of a storage window; does nothing when there are none."""
+
+    def storage_windows(self) -> tuple[int, ...]:
+        """Starts of the storage windows that have files, in order."""
+
+
+__all__ = ["Deployment", "Registration", "Restore", "SegmentRecord", "StateStore", "WindowRecord"]

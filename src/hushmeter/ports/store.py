@@ -1,0 +1,221 @@
+"""The state store, as a protocol; it has one contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from hushmeter.access.credentials import Access, Credential
+from hushmeter.consent.register import ConsentRegister
+from hushmeter.model.consent import Decision
+from hushmeter.model.ledger import (
+    DraftEntry,
+    LedgerEntry,
+    LedgerMark,
+    PrivacyBudget,
+    Spending,
+)
+from hushmeter.model.records import (
+    Approval,
+    Deployment,
+    PlanVersion,
+    Registration,
+    Restore,
+    SegmentRecord,
+    WindowRecord,
+)
+from hushmeter.model.release import Release
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import Window
+from hushmeter.plan.catalog import SeriesBlock
+
+
+class StateStore(Protocol):
+    """Everything durable but raw rows and keys: one transaction a call."""
+
+    # Foundation.
+    def deployment(self) -> Deployment | None:
+        """What the store was founded with; None for a new one."""
+
+    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock], approvals: Sequence[Approval] = ()) -> None:
+        """Founds the store with its first plan; raises `StateConflict` where that has happened already."""
+
+    def plan_versions(self, after: int = 0) -> tuple[PlanVersion, ...]:
+        """The versions of the plan with numbers above one, in order; the first is that of the foundation."""
+
+    def add_plan(self, added: PlanVersion, after: int, blocks: Sequence[SeriesBlock]) -> None:
+        """Records a version for good, and the series blocks it needs; `StateConflict` unless the newest is `after`."""
+
+    def series_blocks(self) -> tuple[SeriesBlock, ...]:
+        """All series blocks, by first number."""
+
+    # Workers and their segments.
+    def start_worker(self, worker_id: str, now_ms: int) -> None:
+        """Records a worker, alive from now."""
+
+    def beat(self, worker_id: str, now_ms: int) -> None:
+        """Records that a worker is alive; raises `LeaseLost` where the sealer has declared it dead."""
+
+    def beats(self) -> dict[str, int]:
+        """The number of beats of each worker that has not been retired."""
+
+    def retire_worker(self, worker_id: str, now_ms: int) -> None:
+        """Ends a worker that stops in good order; its later calls, and this one of a worker that was ended, are refused."""
+
+    def declare_dead(self, worker_id: str, beats: int) -> bool:
+        """Ends a worker that has beaten just so often, and says whether it did; one that has beaten since lives on."""
+
+    def serving_ms(self, start_ms: int, end_ms: int) -> int:
+        """For how many milliseconds of `(start_ms, end_ms]` a worker served, until a lease after it was last seen.
+
+        With the lease a window that had to wait for a worker says the same as one that had not (R1).
+        """
+
+    def register_segment(self, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]) -> Registration:
+        """Registers a segment before its first frame.
+
+        Args:
+            worker_id: its owner; `LeaseLost` where it was retired.
+            segment_id: as the intake log created it.
+            storage: its storage window; `WindowClosed` where that has been scrubbed.
+            over: the release windows over the storage window that the segment may hold rows of; a window whose deadline
+                has passed, by the worker's time, is not waited for on the segment's account.
+        """
+
+    def close_segment(self, segment_id: str, frames: int) -> None:
+        """Records that a segment's frames are final; does nothing to one that is closed or fenced already."""
+
+    def segments(
+        self, starts_ms: Sequence[int], last_segment: int | None = None, resolution: str | None = None
+    ) -> tuple[SegmentRecord, ...]:
+        """Segments of some storage windows, up to a registration number, in its order.
+
+        Args:
+            starts_ms: of the storage windows.
+            last_segment: leaves out later registrations.
+            resolution: leaves out segments that hold no rows of release windows of this resolution.
+        """
+
+    # Release windows.
+    def windows(self, states: Sequence[WindowState]) -> tuple[WindowRecord, ...]:
+        """Windows in these states, by end and then resolution."""
+
+    def last_window_start(self, resolution: str) -> int | None:
+        """Start of the newest window of a resolution that has left OPEN; None where none has."""
+
+    def begin_closing(self, window: Window) -> WindowRecord:
+        """OPEN -> CLOSING: from now on no registration may hold rows of it."""
+
+    def mark_sealed(self, window: Window) -> None:
+        """CLOSING -> SEALED."""
+
+    def publish(
+        self,
+        window: Window,
+        releases: Sequence[Release],
+        entries: Sequence[DraftEntry],
+        period_start_ms: int,
+        budget: PrivacyBudget,
+        kept: Mapping[str, bytes],
+        consent: ConsentRegister | None,
+    ) -> None:
+        """SEALED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
+
+        Args:
+            window: which.
+            releases: of it.
+            entries: chained here.
+            period_start_ms: the period that pays.
+            budget: of one period.
+            kept: by metric with bounded participation, the encrypted set of kept windows after this one.
+            consent: what the window was sealed with; None to publish whatever was decided since.
+
+        Raises:
+            ConsentWithdrawn: since then a unit took consent back that it had given before the window's end (P8).
+            BudgetExhausted: the period's charges and these exceed the budget.
+            StateConflict: the window is not SEALED: somebody else has published it.
+        """
+
+    def mark_lost(self, window: Window, entries: Sequence[DraftEntry], period_start_ms: int, budget: PrivacyBudget) -> None:
+        """SEALED -> LOST: charged in full, never released (C6); kept windows stay as they were."""
+
+    def spent(self, period_start_ms: int) -> tuple[Spending, ...]:
+        """What one period has been charged."""
+
+    def kept_windows(self, metric: str, resolution: str, period_start_ms: int) -> bytes | None:
+        """The encrypted set of kept windows of a metric with bounded participation; None before the first."""
+
+    def forget_kept_windows(self, period_start_ms: int) -> None:
+        """Removes a period's sets of kept windows."""
+
+    # Scrubbing.
+    def mark_scrubbed(self, storage_start_ms: int) -> None:
+        """Records that a storage window's raw data may never be written or read again."""
+
+    def scrubbed(self, storage_start_ms: int) -> bool:
+        """Whether a storage window has been scrubbed."""
+
+    # Consent.
+    def record_decisions(self, decisions: Sequence[Decision]) -> int:
+        """Appends decisions and returns the newest sequence number."""
+
+    def decisions_after(self, sequence: int) -> tuple[int, tuple[Decision, ...]]:
+        """The newest one's number, and the decisions after a sequence number, in order, `DECISIONS_PER_PAGE` at most.
+
+        The number is that of the newest decision which is returned; of the newest of all where none is.
+        """
+
+    # Access.
+    def add_credential(self, added: Credential) -> None:
+        """Records a credential.
+
+        Raises:
+            StateConflict: there is one of that id.
+            ConfigError: there are as many as may be.
+        """
+
+    def credentials(self, known: int = 0) -> tuple[int, tuple[Credential, ...]]:
+        """How often credentials have changed so far, and all of them, revoked ones too, unless that number is `known`."""
+
+    def revoke_credential(self, credential_id: str, now_ms: int) -> bool:
+        """Revokes a credential for good, and says whether there is one of that id."""
+
+    def record_access(self, taken: Access) -> None:
+        """Appends one line to the access log; of one credential the newest `ACCESSES_PER_CREDENTIAL_MAX` stay."""
+
+    def access_log(self, after: int = 0) -> Iterator[tuple[int, Access]]:
+        """Numbered lines of the access log after a number, in order."""
+
+    # Reading.
+    def releases(
+        self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
+    ) -> Iterator[tuple[int, Release]]:
+        """(number, release) of windows that end in `(from_ms, to_ms]`, in time order."""
+
+    def ledger_head(self, deployment_id: str) -> LedgerMark:
+        """How far the ledger has come."""
+
+    def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
+        """Ledger entries from a number on, in order."""
+
+    # Backups (C6).
+    def back_up(self, path: Path) -> None:
+        """Writes a new file that is a store like this one, without what leads to raw data; whole or not at all.
+
+        Raises:
+            ConfigError: the file exists, or the store was never founded.
+            LedgerBroken: the ledger does not hold.
+        """
+
+    def record_restore(self, made: Restore) -> None:
+        """Records that this store was taken up from a backup: grants and credentials of before do not count any more."""
+
+    def restores(self, deployment_id: str) -> tuple[Restore, ...]:
+        """Every time that the store was taken up from a backup, in order."""
+
+    def schema_version(self) -> int:
+        """The version of the store's schema."""
+
+    def close(self) -> None:
+        """Gives the store's connections back."""

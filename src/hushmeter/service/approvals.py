@@ -1,0 +1,104 @@
+"""Approvals as files, the keys that make them, and the rule of a deployment: how many approvers must have signed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from hushmeter.errors import ConfigError, KeyUnavailable
+from hushmeter.model.plan import Plan
+from hushmeter.model.records import Approval, PlanVersion
+from hushmeter.plan.approving import ensure_approved
+from hushmeter.service.config import Config
+
+FILE_MAX_BYTES = 16_384
+
+
+def read_private_key(path: Path) -> bytes:
+    """The 32-byte Ed25519 private key of a PEM file that its owner alone may read.
+
+    Raises:
+        ConfigError: it is no such key, or others may read it.
+        KeyUnavailable: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(FILE_MAX_BYTES)
+    except OSError as error:
+        raise KeyUnavailable(f"the key {path} cannot be read ({error.strerror}); name a file of yours") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"others may read or change the key {path} (mode {mode:04o}); only its owner may: chmod 600 it")
+    try:
+        key = load_pem_private_key(content, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(
+            f"{path} holds no Ed25519 private key in PEM without a password; make one with "
+            "openssl genpkey -algorithm ed25519 -out FILE"
+        )
+    return key.private_bytes_raw()
+
+
+def approval_text(approval: Approval, plan: Plan) -> str:
+    """An approval as the text of a file."""
+    fields = {
+        "plan": plan.name,
+        "version": plan.version,
+        "plan_hash": plan.plan_hash,
+        "name": approval.name,
+        "public_key": approval.public_key.hex(),
+        "signature": approval.signature.hex(),
+    }
+    return json.dumps(fields, indent=1) + "\n"
+
+
+def read_approval(path: Path) -> Approval:
+    """The approval of a file; whether it holds is `ensure_approved`'s to say.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        with path.open("rb") as file:
+            fields = json.loads(file.read(FILE_MAX_BYTES))
+        approval = Approval(str(fields["name"]), bytes.fromhex(fields["public_key"]), bytes.fromhex(fields["signature"]))
+    except OSError as error:
+        raise ConfigError(f"cannot read the approval {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path} is no approval; hushmeter plan approve writes one") from None
+    return approval
+
+
+def ensure_plan_approved(config: Config, plan: Plan, approvals: Sequence[Approval]) -> None:
+    """Checks a version against the configuration's rule; raises `PlanError` where it is not approved."""
+    ensure_approved(
+        approvals,
+        config.approver_keys,
+        config.require_approval,
+        plan=plan.name,
+        version=plan.version,
+        plan_hash=plan.plan_hash,
+    )
+
+
+def ensure_version_approved(config: Config, version: PlanVersion, plan: Plan) -> None:
+    """Checks a recorded version likewise, by what its text says.
+
+    Raises:
+        ConfigError: its text has another hash or number than was recorded.
+        PlanError: it is not approved.
+    """
+    if (plan.version, plan.plan_hash) != (version.version, version.plan_hash):
+        raise ConfigError(
+            f"the recorded text of version {version.version} is not what its hash says; the state was altered"
+        )
+    ensure_plan_approved(config, plan, version.approvals)
