@@ -1,7 +1,10 @@
-"""What a period carries from window to window: the encrypted sets of kept windows of bounded participation (P7)."""
+"""What a period carries from window to window: pseudonyms of consent, and encrypted sets of kept windows (P3, P7)."""
 
 from __future__ import annotations
 
+from hushmeter.consent.register import ConsentRegister
+from hushmeter.ingest.identity import pseudonyms_of
+from hushmeter.model.consent import ConsentTable
 from hushmeter.model.participation import KeptWindows
 from hushmeter.model.plan import Plan
 from hushmeter.model.tally import Tally
@@ -10,6 +13,12 @@ from hushmeter.plan.built_in import capped_metrics
 from hushmeter.ports import KeyRing, StateStore
 from hushmeter.sealing.participation import decrypted, encrypted, window_index
 from hushmeter.sealing.seal import Participation
+
+
+def consent_table(keys: KeyRing, consent: ConsentRegister, period: Window) -> ConsentTable:
+    """Consent under the pseudonyms of a period, as of the register's newest decision."""
+    key = keys.get_or_create(f"period/{period.start_ms}")
+    return consent.table(period.start_ms, lambda subjects: pseudonyms_of(key, subjects))
 
 
 class CarriedWindows:
@@ -42,6 +51,16 @@ class CarriedWindows:
             earlier = none if sealed is None else decrypted(sealed, self._key(), self._place(metric.name))
             self._before[metric.name] = Participation(earlier, index)
         return self._before
+
+    def closed(self, deployment_id: str) -> frozenset[str]:
+        """Metrics that a restore has closed for the rest of its period (C6).
+
+        Which windows had kept which units died with the state; releasing more of them could exceed their cap (P7).
+        """
+        restores = self._store.restores(deployment_id)
+        if self._period not in [self._plan.privacy.period.window_of(r.at_ms) for r in restores]:
+            return frozenset()
+        return frozenset(metric.name for metric in capped_metrics(self._plan, self._window.resolution))
 
     def after(self, tally: Tally) -> dict[str, bytes]:
         """What the period has kept once this window is published, encrypted, by metric."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hushmeter.buckets import SealingJob, tally_of
-from hushmeter.carried import CarriedWindows
+from hushmeter.carried import CarriedWindows, consent_table
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import KeyGone, SegmentLost, TooManyPartitions
-from hushmeter.ingest.identity import pseudonyms_of, window_salt
+from hushmeter.ingest.identity import window_salt
 from hushmeter.ledger.entries import entries_of
 from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.states import WindowState
 from hushmeter.model.tally import Tally
 from hushmeter.model.time import Window
-from hushmeter.plan.built_in import capped_metrics
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Deployment, IntakeLog, KeyRing, Mechanisms, StateStore, WindowRecord
 from hushmeter.release.measuring import measure
@@ -56,12 +55,11 @@ def release_window(
     charge = ports.prices.charge(window, store.spent(period.start_ms))
     identity, budget = ports.deployment.deployment_id, ports.prices.budget
     carried = CarriedWindows(plan, window, period, store, ports.keys)
+    closed = carried.closed(identity)
     try:
-        tally = tally_window(record, ports, consent, period, carried)
+        tally = tally_window(record, ports, consent, period, carried).without(closed)
     except (SegmentLost, KeyGone, TooManyPartitions):
         return lose_window(window, ports)
-    closed = _closed(ports, window, period)
-    tally = tally.without(closed)
     # Whole hundredths: no wall-clock time can be read from it (R1).
     completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100
     releases = measure(tally, charge.without(closed), ports.mechanisms, plan=plan, completeness=completeness)
@@ -81,18 +79,6 @@ def lose_window(window: Window, ports: SealingPorts) -> WindowState:
     return WindowState.LOST
 
 
-def _closed(ports: SealingPorts, window: Window, period: Window) -> frozenset[str]:
-    """Metrics of bounded participation that a restore has closed for the rest of its period (C6).
-
-    Which windows had kept which units died with the state; releasing more of them could exceed their cap (P7).
-    """
-    plan = ports.catalog.plan
-    restored = (plan.privacy.period.window_of(r.at_ms) for r in ports.store.restores(ports.deployment.deployment_id))
-    if period not in restored:
-        return frozenset()
-    return frozenset(metric.name for metric in capped_metrics(plan, window.resolution))
-
-
 def tally_window(
     record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, period: Window, carried: CarriedWindows
 ) -> Tally:
@@ -104,6 +90,6 @@ def tally_window(
     for segment in segments:
         ids.setdefault(segment.storage_start_ms, []).append(segment.segment_id)
     key = ports.keys.get_or_create(f"period/{period.start_ms}")
-    table = consent.table(period.start_ms, lambda subjects: pseudonyms_of(key, subjects))
+    table = consent_table(ports.keys, consent, period)
     job = SealingJob(ports.log, ids, 0, window, ports.catalog, window_salt(key, window), carried.before())
     return tally_of(job, segments, table, processes=ports.processes)

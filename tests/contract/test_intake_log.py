@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import itertools
 import stat
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from hushmeter import limits
 from hushmeter.errors import Failure, InvariantError, KeyGone, KeyUnavailable, SegmentLost, StorageFull
-from hushmeter.model.report import ReportBatch, pairs_of
+from hushmeter.model.report import ReportBatch, bytes_of, pairs_of
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.testing.disk import FaultyDisk, PowerCut
 from hushmeter.testing.memory import MemoryIntakeLog, MemoryKeyRing
@@ -111,6 +112,72 @@ def test_what_is_appended_is_read(log):
     segment = written(log, *batches)
     log.compact(START, segment, 4)
     assert reports_in(read_all(log, [segment])) == reports_in(ReportBatch.concat(batches))
+
+
+def erasing(rows: ReportBatch, *numbers: int, before: int = 2**62) -> dict[bytes, int]:
+    """The units of some rows, for `erase`."""
+    return {bytes_of(rows.pseudonyms)[number]: before for number in numbers}
+
+
+def test_erased_units_are_gone_and_others_stay(log, small_buckets):
+    """Of every frame exactly the erased units' rows are gone, whatever bucket they were in; all others are as before."""
+    batches = [rows_of(30, seed, tokens=(b"a", b"b")) for seed in range(3)]
+    # The same unit in every frame, at other times.
+    batches[1:] = [dataclasses.replace(b, pseudonyms=batches[0].pseudonyms) for b in batches[1:]]
+    segment = written(log, *batches)
+    log.erase(START, segment, 3, erasing(batches[0], 4, 20))
+    expected = ReportBatch.concat([b.take(np.setdiff1d(np.arange(30), [4, 20])) for b in batches])
+    assert reports_in(read_all(log, [segment])) == reports_in(expected)
+    assert len(expected) == 84
+    log.erase(START, segment, 3, erasing(batches[0], 4))
+    log.compact(START, segment, 3)
+    assert reports_in(read_all(log, [segment])) == reports_in(expected)
+
+
+def test_what_began_later_is_not_erased(log):
+    """Rows whose interval begins at the moment that is given or after it stay: the unit has agreed again since."""
+    rows = dataclasses.replace(
+        rows_of(3, 1), pseudonyms=np.ones((3, 2), np.uint64), interval_start_ms=np.array([9, 10, 11])
+    )
+    segment = written(log, rows)
+    log.erase(START, segment, 1, erasing(rows, 0, before=10))
+    assert read_all(log, [segment]).interval_start_ms.tolist() == [10, 11]
+
+
+def every_second(rows: ReportBatch, segments) -> tuple[ReportBatch, np.ndarray]:
+    """A change that leaves rows with an even last digit of their report id, with other values; it sees whole buckets."""
+    assert (np.diff(segments) >= 0).all()
+    left = np.flatnonzero(rows.report_ids[:, 1] % 2 == 0)
+    return dataclasses.replace(rows, values=rows.values // 2).take(left), left
+
+
+def test_rewritten_rows_are_read(log, small_buckets):
+    """Of every segment the change decides what stays; it is asked once, and what was changed for is told."""
+    batches = [rows_of(30, 1, tokens=(b"a",)), rows_of(20, 2), rows_of(1, 3)]
+    names = [written(log, batches[0], batches[1]), written(log, batches[2]), written(log)]
+    frames = dict(zip(names, (2, 1, 0), strict=True))
+    log.rewrite(START, frames, every_second, "1d")
+    everything = ReportBatch.concat(batches)
+    expected, _ = every_second(everything, np.zeros(51, np.int64))
+    assert reports_in(read_all(log, names[:2])) == reports_in(expected)
+    assert [log.kept_for(START, name) for name in names] == ["1d", "1d", ""]
+    log.rewrite(START, frames, every_second, "1d")
+    assert reports_in(read_all(log, names[:2])) == reports_in(expected)
+    log.erase(START, names[0], 2, erasing(expected, 0))
+    assert log.kept_for(START, names[0]) == "1d"
+    log.rewrite(START, frames, every_second, "1w")
+    assert len(read_all(log, names[:2])) == len(expected) - 1
+
+
+def test_units_that_are_not_there_are_erased(log, small_buckets):
+    """Erasing a unit that a segment never held, all of its rows, or of an empty segment, does no harm."""
+    rows = rows_of(25, 1)
+    segment, alone, empty = written(log, rows), written(log, rows_of(1, 2)), written(log)
+    log.erase(START, segment, 1, erasing(rows_of(9, 7), *range(9)))
+    assert reports_in(read_all(log, [segment])) == reports_in(rows)
+    log.erase(START, alone, 1, erasing(rows_of(1, 2), 0))
+    log.erase(START, empty, 0, erasing(rows, 0))
+    assert len(read_all(log, [alone, empty])) == 0
 
 
 def test_a_segment_grows_with_every_frame(log):
@@ -601,14 +668,21 @@ def test_two_processes_may_compact_one_segment(tmp_path, keys, reopened, operati
     segment = written(slow, rows_of(5, 1))
     step = disk._step
 
+    others = ThreadPoolExecutor(1)
+    done = []
+
     def overtaken(name: str) -> None:
         if name == operation:
             monkeypatch.setattr(disk, "_step", step)
-            reopened.compact(START, segment, 1)
+            done.append(others.submit(reopened.compact, START, segment, 1))
+            # At the rename the other one waits for this one; before, it is let to finish first.
+            wait(done, 0.2 if operation == "rename" else None)
         step(name)
 
     monkeypatch.setattr(disk, "_step", overtaken)
     slow.compact(START, segment, 1)
+    done[0].result()
+    others.shutdown()
     assert reports_in(read_all(slow, [segment])) == reports_in(rows_of(5, 1))
     assert [p.suffix for p in path_of(tmp_path, segment).parent.iterdir()] == [".runs"]
 
@@ -717,3 +791,76 @@ def test_stray_files_are_no_windows(files, tmp_path):
     (tmp_path / "log" / "lost+found").mkdir()
     (tmp_path / "log" / "12").touch()
     assert files.storage_windows() == (START,)
+
+
+def test_readers_follow_an_erasure(tmp_path, keys, small_buckets):
+    """Another process that has read a segment before it was rewritten reads what is there now, not where it was."""
+    log, other = (FileIntakeLog(tmp_path / "log", keys, DEPLOYMENT) for _ in range(2))
+    rows = rows_of(40, 1)
+    segment = written(log, rows)
+    log.compact(START, segment, 1)
+    assert len(read_all(other, [segment])) == 40
+    log.erase(START, segment, 1, erasing(rows, 0, 1, 2))
+    assert reports_in(read_all(other, [segment])) == reports_in(rows.take(np.arange(3, 40)))
+
+
+def test_a_late_compaction_brings_nobody_back(tmp_path, keys, small_buckets):
+    """A process that began to compact a segment before a unit was erased from it does not put the unit's rows back."""
+    rows, held = rows_of(40, 1), []
+    log, late = (FileIntakeLog(tmp_path / "log", keys, DEPLOYMENT) for _ in range(2))
+    segment = written(log, rows)
+    honest = late._files.written
+
+    def overtaken(name, parts):
+        held.append(honest(name, parts))
+        log.erase(START, segment, 1, erasing(rows, 5))
+        return held[0]
+
+    late._files.written = overtaken
+    late.compact(START, segment, 1)
+    assert len(held) == 1
+    assert len(read_all(late, [segment])) == 39
+    assert [path.suffix for path in (tmp_path / "log" / str(START)).iterdir()] == [".runs"]
+
+
+def test_processes_that_erase_at_once(tmp_path, keys, small_buckets):
+    """Of units that several processes erase from one segment at the same time none comes back."""
+    rows = rows_of(60, 1)
+    logs = [FileIntakeLog(tmp_path / "log", keys, DEPLOYMENT) for _ in range(4)]
+    segment = written(logs[0], rows)
+    logs[0].compact(START, segment, 1)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: logs[n % 4].erase(START, segment, 1, erasing(rows, n)), range(20)))
+    assert reports_in(read_all(logs[0], [segment])) == reports_in(rows.take(np.arange(20, 60)))
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_power_cuts_while_erasing(tmp_path, small_buckets, eager):
+    """Whenever the power is cut, others' rows are all there, and erasing again removes the unit for good."""
+    rows = rows_of(30, 1)
+    for step in itertools.count():
+        keys, disk = MemoryKeyRing(), FaultyDisk()
+        disk.eager_removals = eager
+        directory = tmp_path / str(step)
+        directory.mkdir()
+        log = FileIntakeLog(directory / "log", keys, DEPLOYMENT, disk)
+        segment = written(log, rows)
+        disk.cut_at_step = disk.steps + step
+        try:
+            log.erase(START, segment, 1, erasing(rows, 7))
+        except PowerCut:
+            done = False
+        else:
+            done = True
+        if done:
+            disk.cut_power()
+        disk.restore_power()
+        again = FileIntakeLog(directory / "log", keys, DEPLOYMENT, disk)
+        if not done:
+            again.compact(START, segment, 1)
+            assert len(read_all(again, [segment])) in (29, 30)
+            again.erase(START, segment, 1, erasing(rows, 7))
+        assert reports_in(read_all(again, [segment])) == reports_in(rows.take(np.delete(np.arange(30), 7)))
+        if done:
+            break
+    assert step > 5

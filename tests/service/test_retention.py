@@ -50,7 +50,7 @@ def test_what_is_held_and_when_it_dies(tmp_path: Path) -> None:
     hand.segments.retire()
     clock.set(H + 2 * HOUR_MS + 10 * MINUTE_MS)
     sealer_of(context).run_due()
-    assert [h.kind for h in held(context)] == [Kind.ROWS, Kind.KEPT_WINDOWS, Kind.PSEUDONYM_KEY, Kind.DECISIONS]
+    assert [h.kind for h in held(context)] == [Kind.TOTALS, Kind.KEPT_WINDOWS, Kind.PSEUDONYM_KEY, Kind.DECISIONS]
     clock.set(day_ends)
     sealer_of(context).run_due()
     assert [h.kind for h in held(context)] == [Kind.KEPT_WINDOWS, Kind.PSEUDONYM_KEY, Kind.DECISIONS]

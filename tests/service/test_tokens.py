@@ -92,7 +92,7 @@ def in_log(service: Running) -> dict[bytes, tuple[tuple[int, int, bytes | None],
         start, segment = int(path.parent.name), path.stem
         frames = log.count_frames(start, segment)
         if frames:
-            batches.append(log._read_frames(log._segment(start, segment), frames)[0])  # type: ignore[attr-defined]
+            batches.append(log._read_frames(log._files.segment(start, segment), frames)[0])  # type: ignore[attr-defined]
     return {report_id: points for _, report_id, *_, points in said(ReportBatch.concat(batches))}
 
 

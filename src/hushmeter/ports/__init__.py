@@ -14,6 +14,9 @@ from hushmeter.model.report import ReportBatch
 from hushmeter.model.time import Int64
 from hushmeter.ports.store import StateStore
 
+Change = Callable[[ReportBatch, Int64], tuple[ReportBatch, Int64]]
+"""See `IntakeLog.rewrite`."""
+
 
 class Clock(Protocol):
     """Time, injected."""
@@ -153,7 +156,7 @@ class IntakeLog(Protocol):
     """Durable, encrypted, append-only rows of each storage window (finest resolution).
 
     Append side, one writer a segment: `create`, `append`, `close`. Read side, the sealer: `count_frames`, `compact`,
-    `size_bytes`, `bucket_bits`, `read`. `destroy` removes the files; the key is the KeyRing's to destroy.
+    `erase`, `size_bytes`, `bucket_bits`, `read`. `destroy` removes the files; the key is the KeyRing's to destroy.
     """
 
     def create(self, storage_start_ms: int) -> str:
@@ -186,6 +189,38 @@ class IntakeLog(Protocol):
             SegmentLost: the segment is missing, damaged, or shorter than it was when it was closed.
             KeyUnavailable: the window's key is gone.
         """
+
+    def erase(self, storage_start_ms: int, segment_id: str, frames: int, units: Mapping[bytes, int]) -> None:
+        """Compacts a closed segment of so many frames, and removes rows of some units from it; every other row stays.
+
+        Args:
+            storage_start_ms: of its storage window.
+            segment_id: which segment.
+            frames: as it was closed.
+            units: by pseudonym, the moment before which the intervals of rows begin that are removed.
+
+        Raises:
+            SegmentLost, KeyUnavailable: as `compact`.
+        """
+
+    def rewrite(self, storage_start_ms: int, segments: Mapping[str, int], change: Change, kept_for: str) -> None:
+        """Compacts closed segments, and replaces the rows of those that are not kept for the same already.
+
+        Segments change one after another, each whole or not at all: `change` must allow for a crash in between.
+
+        Args:
+            storage_start_ms: of their storage window.
+            segments: how many frames each has.
+            change: from the rows of one bucket of units, and the number of the segment that each is in, to those rows that
+                stay, and which row each was.
+            kept_for: what `kept_for` says of them from then on.
+
+        Raises:
+            SegmentLost, KeyUnavailable: as `compact`.
+        """
+
+    def kept_for(self, storage_start_ms: int, segment_id: str) -> str:
+        """What a closed segment was rewritten for; empty where it holds rows as they came, or was not compacted yet."""
 
     def size_bytes(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
         """How much closed segments hold, about; one that is missing holds nothing."""

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     """What is held."""
 
     ROWS = "raw rows"
+    TOTALS = "compacted totals"
     KEPT_WINDOWS = "kept windows"
     PSEUDONYM_KEY = "key of pseudonyms"
     DECISIONS = "consent decisions"
@@ -50,10 +51,13 @@ def held(context: Context) -> tuple[Held, ...]:
 def _rows(context: Context) -> Iterator[Held]:
     finest = context.plan.finest.span
     for start in context.log.storage_windows():
-        segments = [s.segment_id for s in context.store.segments([start])]
-        size = context.log.size_bytes(start, segments)
         window = finest.window_from(start)
-        yield Held(Kind.ROWS, str(window), len(segments), size, _last_deadline_ms(context, window.end_ms))
+        dies = _last_deadline_ms(context, window.end_ms)
+        segments = [s.segment_id for s in context.store.segments([start])]
+        totals = {name for name in segments if context.log.kept_for(start, name)}
+        for kind, some in ((Kind.ROWS, [n for n in segments if n not in totals]), (Kind.TOTALS, sorted(totals))):
+            if some:
+                yield Held(kind, str(window), len(some), context.log.size_bytes(start, some), dies)
 
 
 def _of_periods(context: Context) -> Iterator[Held]:

@@ -15,9 +15,9 @@ import structlog
 from hushmeter import limits
 from hushmeter.errors import ConsentWithdrawn, StateConflict
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import Window
 from hushmeter.pipeline import release_window
 from hushmeter.ports import WindowRecord
+from hushmeter.service.compaction import Compaction, ends
 from hushmeter.service.context import Context
 from hushmeter.service.founding import ensure_newest
 from hushmeter.service.logs import told
@@ -41,6 +41,7 @@ class Sealer:
         self._meters = meters
         self._processes = processes
         self._consent = Registers()
+        self._compaction = Compaction(context, self._consent)
         self._seen_beats: dict[str, tuple[int, float]] = {}
         self._swept = False
         self._wake = threading.Event()
@@ -72,6 +73,8 @@ class Sealer:
         self._bury_the_dead()
         ended = self._end_ready()
         self._destroy_ended()
+        with self._others_go_on("totals"):
+            self._compaction.run(now=ended > 0)
         return ended
 
     def _close_due(self) -> None:
@@ -217,13 +220,5 @@ class Sealer:
 
     def _ended(self, moments_ms: Iterable[int]) -> list[int]:
         """Those moments whose release windows have ended at every resolution."""
-        store, resolutions = self._context.store, self._context.plan.resolutions
-        # In this order: what another sealer begins in between is newer than the newest, and has not ended.
-        newest = {r.name: store.last_window_start(r.name) for r in resolutions}
-        waiting = {r.window for r in store.windows([WindowState.CLOSING, WindowState.SEALED])}
-
-        def has_ended(window: Window) -> bool:
-            begun = newest[window.resolution]
-            return begun is not None and window.start_ms <= begun and window not in waiting
-
+        has_ended, resolutions = ends(self._context), self._context.plan.resolutions
         return [m for m in moments_ms if all(has_ended(r.span.window_of(m)) for r in resolutions)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hushmeter import limits
 from hushmeter.errors import SegmentLost, ensure
 from hushmeter.model.records import grain
-from hushmeter.model.report import ReportBatch
+from hushmeter.model.report import ReportBatch, pairs_of
+from hushmeter.ports import Change
 from hushmeter.storage.frames import (
     FOOTER,
     LENGTH_BYTES,
@@ -43,6 +44,7 @@ class Footer:
         offsets: of each run in the file.
         lengths: of each run, sealed.
         rows: of each run.
+        kept_for: what the segment was rewritten for, see `IntakeLog.rewrite`; empty where it holds rows as they came.
     """
 
     frames: int
@@ -50,6 +52,7 @@ class Footer:
     offsets: tuple[int, ...]
     lengths: tuple[int, ...]
     rows: tuple[int, ...]
+    kept_for: str = ""
 
 
 def run_bits(batch: ReportBatch) -> int:
@@ -71,17 +74,108 @@ def runs_file(cipher: AESGCM, segment: SegmentName, batch: ReportBatch, frames: 
     order = np.argsort(buckets.astype(np.uint16), kind="stable")
     rows = np.bincount(buckets, minlength=1 << bits)
     ends = np.cumsum(rows)
+
+    def runs() -> Iterator[tuple[bytes, int]]:
+        for run, end in enumerate(ends.tolist()):
+            chosen = batch.take(order[end - rows[run] : end]) if bits else batch
+            yield seal(cipher, segment, RUN, run, encode(chosen), bits=bits), len(chosen)
+
+    return _file_of(cipher, segment, frames, bits, runs())
+
+
+def file_without(
+    file: BinaryIO, cipher: AESGCM, segment: SegmentName, footer: Footer, units: Mapping[bytes, int]
+) -> Iterator[bytes] | None:
+    """The parts of a compacted segment's file without rows of some units; None where it holds none of them.
+
+    Only runs that hold such rows are opened and sealed anew; the others are copied as they are.
+
+    Args:
+        file: of the segment.
+        cipher: of the storage window's data key.
+        segment: which segment.
+        footer: of the file.
+        units: by pseudonym, the moment (milliseconds) before which the intervals of rows begin that are left out.
+
+    Raises:
+        SegmentLost: a run is damaged.
+    """
+    touched = set(bucket_numbers(pairs_of(list(units)), footer.bits).tolist())
+    changed = dict[int, ReportBatch]()
+    for run in sorted(touched):
+        before = _read_run(file, cipher, segment, footer, run)
+        after = without_units(before, units)
+        if len(after) < len(before):
+            changed[run] = after
+    if not changed:
+        return None
+
+    def runs() -> Iterator[tuple[bytes, int]]:
+        for run, length in enumerate(footer.lengths):
+            rows = changed.get(run)
+            if rows is not None:
+                yield seal(cipher, segment, RUN, run, encode(rows), bits=footer.bits), len(rows)
+            else:
+                file.seek(footer.offsets[run])
+                yield file.read(length), footer.rows[run]
+
+    return _file_of(cipher, segment, footer.frames, footer.bits, runs(), footer.kept_for)
+
+
+def rewritten_file(
+    cipher: AESGCM, segment: SegmentName, footer: Footer, buckets: Iterable[ReportBatch], bits: int, kept_for: str
+) -> Iterator[bytes]:
+    """The parts of a compacted segment's file with other rows.
+
+    Args:
+        cipher: of the storage window's data key.
+        segment: which segment.
+        footer: of the file as it was.
+        buckets: the new rows of each of 2^bits buckets, in order.
+        bits: how finely it is cut now.
+        kept_for: what is said of it from now on.
+    """
+    runs = ((seal(cipher, segment, RUN, run, encode(b), bits=bits), len(b)) for run, b in enumerate(buckets))
+    return _file_of(cipher, segment, footer.frames, bits, runs, kept_for)
+
+
+def changed(batches: Sequence[ReportBatch], change: Change, number: int) -> ReportBatch:
+    """What is left of one segment's rows.
+
+    Args:
+        batches: of each segment the rows of one bucket.
+        change: see `IntakeLog.rewrite`.
+        number: of the segment.
+    """
+    segments = np.repeat(np.arange(len(batches)), [len(b) for b in batches])
+    left, was = change(ReportBatch.concat(batches), segments)
+    return left.take(np.flatnonzero(segments[was] == number))
+
+
+def without_units(rows: ReportBatch, units: Mapping[bytes, int]) -> ReportBatch:
+    """The rows that are not of some units, or whose interval begins at a moment or after it; see `file_without`."""
+    gone = np.zeros(len(rows), np.bool_)
+    for (high, low), before_ms in zip(pairs_of(list(units)), units.values(), strict=True):
+        mine = (rows.pseudonyms[:, 0] == high) & (rows.pseudonyms[:, 1] == low)
+        gone |= mine & (rows.interval_start_ms < before_ms)
+    return rows.take(np.flatnonzero(~gone)) if gone.any() else rows
+
+
+def _file_of(
+    cipher: AESGCM, segment: SegmentName, frames: int, bits: int, runs: Iterable[tuple[bytes, int]], kept_for: str = ""
+) -> Iterator[bytes]:
+    """The parts of a file: its header, sealed runs with their numbers of rows, and the footer that tells where they are."""
     part = segment.header("runs")
-    offset, offsets, lengths = 0, list[int](), list[int]()
-    for run, end in enumerate(ends.tolist()):
+    offset, offsets, lengths, rows = 0, list[int](), list[int](), list[int]()
+    for sealed_run, count in runs:
         yield part
         offset += len(part)
-        chosen = batch.take(order[end - rows[run] : end]) if bits else batch
-        part = seal(cipher, segment, RUN, run, encode(chosen), bits=bits)
+        part = sealed_run
         offsets.append(offset)
         lengths.append(len(part))
+        rows.append(count)
     yield part
-    footer = Footer(frames, bits, tuple(offsets), tuple(lengths), tuple(rows.tolist()))
+    footer = Footer(frames, bits, tuple(offsets), tuple(lengths), tuple(rows), kept_for)
     sealed = seal(cipher, segment, FOOTER, 0, json.dumps(asdict(footer)).encode())
     yield sealed + len(sealed).to_bytes(LENGTH_BYTES, "little")
 
@@ -102,9 +196,8 @@ def read_footer(file: BinaryIO, cipher: AESGCM, segment: SegmentName) -> Footer:
     start = max(len(header), size - LENGTH_BYTES - length)
     file.seek(start)
     fields = json.loads(unseal(cipher, segment, FOOTER, 0, file.read(size - LENGTH_BYTES - start)))
-    return Footer(
-        fields["frames"], fields["bits"], tuple(fields["offsets"]), tuple(fields["lengths"]), tuple(fields["rows"])
-    )
+    offsets, lengths, rows = (tuple(fields[name]) for name in ("offsets", "lengths", "rows"))
+    return Footer(fields["frames"], fields["bits"], offsets, lengths, rows, fields["kept_for"])
 
 
 def read_bucket(

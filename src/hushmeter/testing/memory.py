@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,9 +12,9 @@ import numpy as np
 from hushmeter.errors import InvariantError, KeyGone, SegmentLost, ensure
 from hushmeter.model.ledger import LedgerMark
 from hushmeter.model.report import ReportBatch
-from hushmeter.ports import KeyRing
+from hushmeter.ports import Change, KeyRing
 from hushmeter.storage.frames import bucket_numbers
-from hushmeter.storage.runs import run_bits
+from hushmeter.storage.runs import changed, run_bits, without_units
 
 
 class MemoryKeyRing:
@@ -85,6 +85,7 @@ class _Segment:
     open: bool = True
     bytes: int = 0
     runs: ReportBatch | None = None
+    kept_for: str = ""
 
 
 class MemoryIntakeLog:
@@ -135,6 +136,30 @@ class MemoryIntakeLog:
         if segment.runs is None:
             del segment.frames[frames:]
             segment.runs = ReportBatch.concat(segment.frames)
+
+    def erase(self, storage_start_ms: int, segment_id: str, frames: int, units: Mapping[bytes, int]) -> None:
+        """See `IntakeLog.erase`."""
+        self.compact(storage_start_ms, segment_id, frames)
+        segment = self._segments[storage_start_ms, segment_id]
+        segment.frames = [without_units(frame, units) for frame in segment.frames]
+        segment.runs = ReportBatch.concat(segment.frames)
+
+    def rewrite(self, storage_start_ms: int, segments: Mapping[str, int], change: Change, kept_for: str) -> None:
+        """See `IntakeLog.rewrite`."""
+        for name, frames in segments.items():
+            self.compact(storage_start_ms, name, frames)
+        found = [self._segments[storage_start_ms, name] for name in segments]
+        for number, segment in enumerate(found):
+            if not segment.frames or segment.kept_for == kept_for:
+                continue
+            segment.runs = changed([s.runs or ReportBatch.empty() for s in found], change, number)
+            segment.kept_for = kept_for
+            segment.frames = [segment.runs, *[ReportBatch.empty()] * (len(segment.frames) - 1)]
+
+    def kept_for(self, storage_start_ms: int, segment_id: str) -> str:
+        """See `IntakeLog.kept_for`."""
+        found = self._segments.get((storage_start_ms, segment_id))
+        return found.kept_for if found is not None else ""
 
     def size_bytes(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
         """See `IntakeLog.size_bytes`."""

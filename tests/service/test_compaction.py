@@ -1,0 +1,147 @@
+"""Rows become totals once their hour is released; the day says the same as if they had not, whatever comes in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hushmeter.errors import Failure
+from hushmeter.model.report import TOTALS, ReportBatch
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.service.context import Context
+from hushmeter.service.retention import Kind, held
+from hushmeter.service.sealer import Sealer
+from hushmeter.storage.segment_files import SegmentFiles
+from hushmeter.testing.clock import FakeClock
+from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
+
+HOUR_DUE, DAY_DUE = H + 2 * HOUR_MS + 10 * MINUTE_MS, H + DAY_MS + HOUR_MS
+
+
+def reported(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
+    """A deployment with three reports of one unit and one of another in its second hour."""
+    clock = FakeClock(H + HOUR_MS)
+    context = opened(state_dir, clock)
+    hand = Hand(context)
+    hand.decide("a", "b")
+    clock.advance(30 * MINUTE_MS)
+    for unit, value in (("a", 3), ("a", 4), ("a", 5), ("b", 7)):
+        assert len(hand.send(unit, clock.now_ms(), value).admitted) == 1
+    hand.segments.retire()
+    return context, clock, hand
+
+
+def rows_of(context: Context) -> ReportBatch:
+    """Every row of the second hour."""
+    segments = [s.segment_id for s in context.store.segments([H + HOUR_MS])]
+    return context.log.read(H + HOUR_MS, segments, 0, 0)
+
+
+def test_rows_become_totals(tmp_path: Path) -> None:
+    """A unit's points are added up when the hour has ended, reports become ids; the day counts what the hour did."""
+    context, clock, _ = reported(tmp_path)
+    clock.set(HOUR_DUE - 1)
+    sealer_of(context).run_due()
+    assert next(iter(held(context))).kind is Kind.ROWS
+    clock.set(HOUR_DUE)
+    sealer_of(context).run_due()
+    rows = rows_of(context)
+    assert len(rows) == 4
+    assert set(rows.plan_versions.tolist()) == {TOTALS}
+    assert sorted(rows.values.tolist()) == [7, 12]
+    assert next(iter(held(context))).kind is Kind.TOTALS
+    clock.set(DAY_DUE)
+    sealer_of(context).run_due()
+    assert sums(context, "1h") == {1: 19}
+    assert sums(context, "1d") == {0: 19}
+    assert windows(context, WindowState.LOST) == []
+
+
+def test_what_comes_late_counts_beside_totals(tmp_path: Path) -> None:
+    """A late report of the day counts with them, and is added up in its turn."""
+    context, clock, _ = reported(tmp_path)
+    clock.set(HOUR_DUE)
+    sealer = sealer_of(context)
+    sealer.run_due()
+    late = Hand(context)
+    assert len(late.send("a", H + HOUR_MS + 40 * MINUTE_MS, 30).admitted) == 1
+    late.segments.retire()
+    assert sorted(rows_of_compacted(context, sealer, clock).values.tolist()) == [7, 12, 30]
+    clock.set(DAY_DUE)
+    sealer.run_due()
+    assert sums(context, "1d") == {0: 49}
+
+
+def rows_of_compacted(context: Context, sealer: Sealer, clock: FakeClock) -> ReportBatch:
+    """The rows after the sealer has looked for late segments."""
+    clock.advance(MINUTE_MS)
+    sealer.run_due()
+    assert all(context.log.kept_for(H + HOUR_MS, s.segment_id) == "1d" for s in context.store.segments([H + HOUR_MS]))
+    return rows_of(context)
+
+
+def test_withdrawals_reach_totals(tmp_path: Path) -> None:
+    """A unit that withdraws after its rows were added up is not in the day, also where it agrees again."""
+    context, clock, hand = reported(tmp_path)
+    clock.set(HOUR_DUE)
+    sealer_of(context).run_due()
+    hand.decide("a", given=False)
+    clock.advance(MINUTE_MS)
+    hand.decide("a")
+    clock.set(DAY_DUE)
+    sealer_of(context).run_due()
+    assert sums(context, "1d") == {0: 7}
+
+
+def test_a_withdrawn_unit_leaves_with_the_totals(tmp_path: Path) -> None:
+    """Rows of a unit that allows nothing any more are gone for good when its hour is added up."""
+    context, clock, hand = reported(tmp_path)
+    clock.advance(1)
+    hand.decide("a", given=False)
+    clock.set(HOUR_DUE)
+    sealer_of(context).run_due()
+    assert rows_of(context).values.tolist() == [7]
+    assert len(rows_of(context)) == 1
+
+
+def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rows cannot be rewritten they stay as they were, windows go on, and it is tried again."""
+    context, clock, _ = reported(tmp_path)
+
+    def refusing(*_: object) -> None:
+        raise Failure("the disk is out")
+
+    clock.set(HOUR_DUE)
+    sealer = sealer_of(context)
+    sealer.run_due()
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentFiles, "put", refusing)
+        late = Hand(context)
+        assert len(late.send("a", H + HOUR_MS + 40 * MINUTE_MS, 30).admitted) == 1
+        late.segments.retire()
+        clock.advance(MINUTE_MS)
+        sealer.run_due()
+    assert sorted(rows_of_compacted(context, sealer, clock).values.tolist()) == [7, 12, 30]
+    clock.set(DAY_DUE)
+    sealer.run_due()
+    assert sums(context, "1d") == {0: 49}
+
+
+def test_lost_rows_are_told_once(tmp_path: Path) -> None:
+    """A segment that is missing makes the windows that wait LOST in their time, and stops nothing before."""
+    context, clock, _ = reported(tmp_path)
+    clock.set(HOUR_DUE)
+    sealer_of(context).run_due()
+    (file,) = (tmp_path / "log" / str(H + HOUR_MS)).iterdir()
+    file.write_bytes(b"damaged")
+    late = Hand(context)
+    assert len(late.send("a", H + HOUR_MS + 40 * MINUTE_MS, 30).admitted) == 1
+    late.segments.retire()
+    sealer = sealer_of(context)
+    clock.advance(MINUTE_MS)
+    sealer.run_due()
+    clock.set(DAY_DUE)
+    sealer.run_due()
+    assert windows(context, WindowState.LOST) == [("1d", 0)]
