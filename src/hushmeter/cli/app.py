@@ -8,7 +8,7 @@ import typer
 
 import hushmeter
 from hushmeter.__main__ import missing
-from hushmeter.cli import backup, credential, keys, ledger, plan, query, retention, serve
+from hushmeter.cli import backup, credential, keys, ledger, plan, query, retention, serve, transparency
 from hushmeter.errors import HushmeterError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(plan.app, name="plan")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.app, name="keys")
 app.add_typer(credential.app, name="credential")
+app.add_typer(transparency.app, name="transparency")
 app.command("serve")(serve.serve)
 app.command("query")(query.query)
 app.command("retention")(retention.retention)

@@ -101,10 +101,10 @@ def _resolutions(old: Plan, new: Plan) -> Iterator[Change]:
     for was, now in zip(old.resolutions, new.resolutions, strict=True):
         if was.lateness_ms != now.lateness_ms:
             late, were = duration_text(now.lateness_ms), duration_text(was.lateness_ms)
-            longer = _raw_rows_ms(new) > _raw_rows_ms(old)
+            longer = raw_rows_ms(new) > raw_rows_ms(old)
             lives = (
-                f"raw rows live up to {duration_text(_raw_rows_ms(new))} instead of {duration_text(_raw_rows_ms(old))}"
-                if _raw_rows_ms(new) != _raw_rows_ms(old)
+                f"raw rows live up to {duration_text(raw_rows_ms(new))} instead of {duration_text(raw_rows_ms(old))}"
+                if raw_rows_ms(new) != raw_rows_ms(old)
                 else "raw rows live as long as before"
             )
             text = f"reports are taken until {late} after a window's end instead of {were}; {lives}"
@@ -112,7 +112,7 @@ def _resolutions(old: Plan, new: Plan) -> Iterator[Change]:
             yield Change(f"resolutions.{now.name}.lateness", text, concern)
 
 
-def _raw_rows_ms(plan: Plan) -> int:
+def raw_rows_ms(plan: Plan) -> int:
     """The longest that a row lives: from the start of a window of some resolution to that window's deadline."""
     return max(r.span.length_ms + r.lateness_ms for r in plan.resolutions)
 

@@ -1,0 +1,144 @@
+"""`hushmeter transparency`: the public record, and what anybody can check of it."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from hushmeter.service.context import Context
+
+app = typer.Typer(help="Show and verify the public record of a deployment.", no_args_is_help=True)
+
+Config = Annotated[Path | None, typer.Option("--config", help="Configuration file (YAML) of the service.")]
+StateDir = Annotated[Path | None, typer.Option("--state-dir", help="Where the database lives.")]
+KeysDir = Annotated[Path | None, typer.Option("--keys-dir", help="Where keys live.")]
+
+
+class Format(StrEnum):
+    """How the record is written."""
+
+    JSON = "json"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+@app.callback()
+def transparency() -> None:
+    """Show and verify the public record of a deployment."""
+
+
+@app.command()
+def show(
+    config: Config = None,
+    state_dir: StateDir = None,
+    keys_dir: KeysDir = None,
+    written_as: Annotated[Format, typer.Option("--format", help="json is the whole record, signed.")] = Format.MARKDOWN,
+    out: Annotated[Path | None, typer.Option(help="A file; standard output by default.")] = None,
+) -> None:
+    """Write what is collected, for what, and what it has cost: from plan, ledger and releases alone."""
+    import json
+
+    from hushmeter.errors import ConfigError
+    from hushmeter.service.publishing import signed_record
+    from hushmeter.transparency import html, markdown
+
+    context = _context(config, state_dir, keys_dir)
+    try:
+        text = signed_record(context)
+    finally:
+        context.store.close()
+    match written_as:
+        case Format.MARKDOWN:
+            text = markdown.page(json.loads(text)["record"])
+        case Format.HTML:
+            text = html.page(text)
+        case Format.JSON:
+            text += "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error.strerror}") from None
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A record as JSON or HTML.")],
+    public_key: Annotated[str | None, typer.Option(help="64 hexadecimal digits, or a file that holds them.")] = None,
+    earlier: Annotated[Path | None, typer.Option(help="A record from before: this one must go on from it.")] = None,
+) -> None:
+    """Check signature and hash chain of a record; exit status 1 where something does not hold."""
+    from hushmeter.errors import LedgerBroken
+    from hushmeter.transparency.signing import verify as verified
+
+    key = None if public_key is None else _public_key(public_key)
+    try:
+        found = verified(_record_in(file), key, None if earlier is None else _record_in(earlier))
+    except LedgerBroken as error:
+        typer.echo(f"the record does not hold: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(
+        f"deployment {found.deployment_id}, as of {found.as_of}: signature and chain of {found.entries} entries hold"
+    )
+    typer.echo(f"head {found.head}")
+    if key is None:
+        typer.echo(
+            f"The key is the record's own, {found.key.hex()}: compare it with the one that the operator has published."
+        )
+
+
+@app.command()
+def key(config: Config = None, state_dir: StateDir = None, keys_dir: KeysDir = None) -> None:
+    """Print the public key that the deployment signs with; publish it where it cannot be replaced unseen."""
+    from hushmeter.signatures import KEY_NAME, public_key
+
+    context = _context(config, state_dir, keys_dir)
+    try:
+        typer.echo(public_key(context.keys.get_or_create(KEY_NAME)).hex())
+    finally:
+        context.store.close()
+
+
+def _context(config: Path | None, state_dir: Path | None, keys_dir: Path | None) -> Context:
+    from hushmeter.clock import SystemClock
+    from hushmeter.noise.opendp import OpenDPMechanisms
+    from hushmeter.service.config import read_config
+    from hushmeter.service.founding import open_context
+    from hushmeter.storage.state import SqlStateStore
+
+    chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
+    SqlStateStore.existing(chosen.state_dir).close()
+    return open_context(chosen, SystemClock(), OpenDPMechanisms())
+
+
+def _public_key(given: str) -> bytes:
+    from hushmeter.errors import ConfigError
+
+    text = _read(Path(given)).strip() if Path(given).exists() else given.strip()
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ConfigError(
+            "--public-key takes 64 hexadecimal digits, or a file that holds them (hushmeter transparency key)"
+        )
+    return bytes.fromhex(text)
+
+
+def _record_in(path: Path) -> str:
+    from hushmeter.transparency.html import record_in
+
+    return record_in(_read(path))
+
+
+def _read(path: Path) -> str:
+    from hushmeter.errors import ConfigError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None

@@ -1,0 +1,47 @@
+"""Reads what the public record is made of: plan versions, ledger and released estimates alone (R1)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+from hushmeter.plan.built_in import PARTICIPANTS
+from hushmeter.plan.reading import parse_plan
+from hushmeter.query.answering import Question, answer, check_question
+from hushmeter.service.context import Context
+from hushmeter.service.eras import Era
+from hushmeter.signatures import KEY_NAME
+from hushmeter.transparency.record import Published, PublishedEstimate, record_of
+from hushmeter.transparency.signing import signed
+
+
+def signed_record(context: Context) -> str:
+    """The deployment's record, signed with its key: see `hushmeter.transparency`."""
+    versions = [(v, parse_plan(v.plan_text, dt.date.min, check_expiry=False)) for v in context.timeline.versions]
+    deployment_id = context.deployment.deployment_id
+    published = Published(
+        deployment_id,
+        versions,
+        tuple(context.store.ledger()),
+        tuple(_participation(context)),
+        context.store.restores(deployment_id),
+    )
+    return signed(record_of(published, context.mechanisms), context.keys.get_or_create(KEY_NAME))
+
+
+def _participation(context: Context) -> Iterator[PublishedEstimate]:
+    for era in context.timeline.eras:
+        metric = next((m for m in era.plan.built_in if m.name == PARTICIPANTS), None)
+        if metric is not None:
+            yield from _estimates(context, era, metric.at[-1])
+
+
+def _estimates(context: Context, era: Era, resolution: str) -> Iterator[PublishedEstimate]:
+    question = Question(PARTICIPANTS, ("purpose",), resolution, max(0, era.from_ms), era.until_ms)
+    checked = check_question(era.plan, question)
+    releases = context.store.releases(PARTICIPANTS, checked.view, resolution, question.from_ms, question.to_ms)
+    for found in answer(checked, releases, {}):
+        (estimate,) = found.estimates
+        for row, labels in enumerate(found.partitions):
+            cell = (float(column[row, 0]) for column in (estimate.values, estimate.low, estimate.high))
+            yield PublishedEstimate(PARTICIPANTS, labels[0], resolution, found.window_start_ms, found.window_end_ms, *cell)

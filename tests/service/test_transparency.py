@@ -1,0 +1,240 @@
+"""The public record is made of plan, ledger and releases alone, is signed, and holds or says what does not (R1)."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hushmeter.cli.app import run
+from hushmeter.errors import LedgerBroken
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.plan.reading import parse_plan
+from hushmeter.service.context import Context
+from hushmeter.service.publishing import signed_record
+from hushmeter.signatures import KEY_NAME, public_key
+from hushmeter.testing.clock import FakeClock
+from hushmeter.testing.mechanisms import ExactMechanisms
+from hushmeter.transparency import html, markdown
+from hushmeter.transparency.record import Published, meaning, record_of
+from hushmeter.transparency.signing import signed, verify
+from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
+
+COUNTED = PLAN.replace("expected_units: 100}", "expected_units: 100, participants: true}")
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> | [a](javascript:b) `c`"
+
+
+def with_noise(context: Context) -> Context:
+    """The same deployment, which converts with OpenDP."""
+    return dataclasses.replace(context, mechanisms=OpenDPMechanisms())
+
+
+def released(state_dir: Path, hours: int, value: int = 5, plan: str = PLAN) -> tuple[Context, FakeClock]:
+    """A deployment with some released hours and a report in each."""
+    clock = FakeClock(H)
+    context = opened(state_dir, clock, plan)
+    for hour in range(hours):
+        hand = Hand(context)
+        hand.decide("u")
+        clock.set(H + hour * HOUR_MS + 40 * MINUTE_MS)
+        hand.send("u", clock.now_ms(), value)
+        hand.segments.retire()
+        clock.set(H + (hour + 1) * HOUR_MS + 10 * MINUTE_MS)
+        sealer_of(context).run_due()
+    return with_noise(context), clock
+
+
+def of(context: Context) -> dict[str, object]:
+    """The record itself."""
+    record: dict[str, object] = json.loads(signed_record(context))["record"]
+    return record
+
+
+def test_an_empty_deployment_has_a_record(tmp_path: Path) -> None:
+    """What will be collected is told before anything was, and that nothing has been spent."""
+    context, _ = released(tmp_path, 0)
+    text = signed_record(context)
+    record = of(context)
+    assert [m["name"] for m in record["collected"]] == ["starts"]  # type: ignore[attr-defined]
+    assert record["privacy"]["spent"] == []  # type: ignore[index]
+    assert verify(text).entries == 0
+    assert "Nothing has been released yet." in markdown.page(record)
+    assert "Nothing has been released yet." in html.page(text)
+
+
+def test_it_tells_what_the_ledger_says(tmp_path: Path) -> None:
+    """Spent epsilon stays within the budget; every charged window is there, lost ones as lost."""
+    context, clock = released(tmp_path, 3)
+    clock.set(H + DAY_MS + HOUR_MS)
+    sealer_of(context).run_due()
+    record = json.loads(signed_record(context))["record"]
+    (period,) = record["privacy"]["spent"]
+    assert 0 < period["epsilon"] <= record["privacy"]["budget_of_a_period"]["epsilon"]
+    windows = [(w["metric"], w["resolution"]) for w in record["privacy"]["windows"]]
+    assert windows.count(("starts", "1h")) == 24
+    assert windows.count(("starts", "1d")) == 1
+    assert all(w["released"] for w in record["privacy"]["windows"])
+    assert len(record["privacy"]["what_this_means"]) == len(record["privacy"]["cost_so_far"]) > 2
+
+
+def test_raw_data_has_no_part_in_it(tmp_path: Path) -> None:
+    """Deployments with other rows, other units and equal releases differ in identities and hashes alone (R1)."""
+    records = []
+    for name, units in (("a", 0), ("b", 7)):
+        clock = FakeClock(H)
+        context = opened(tmp_path / name, clock)
+        hand = Hand(context)
+        for unit in range(units):
+            hand.decide(str(unit))
+            # Of the hour that is still open: nothing of it is released.
+            clock.advance(MINUTE_MS)
+            hand.send(str(unit), clock.now_ms())
+        clock.set(H + 30 * MINUTE_MS)
+        record = json.loads(signed_record(with_noise(context)))["record"]
+        record.pop("deployment")
+        records.append(record)
+    assert records[0] == records[1]
+
+
+def test_participation_is_a_released_estimate(tmp_path: Path) -> None:
+    """Who takes part is told as the released estimate with its interval, and in no other way."""
+    context, clock = released(tmp_path, 1, plan=COUNTED)
+    assert not of(context)["participation"]
+    clock.set(H + DAY_MS + HOUR_MS)
+    sealer_of(dataclasses.replace(context, mechanisms=ExactMechanisms())).run_due()
+    (estimate,) = of(context)["participation"]  # type: ignore[misc]
+    assert (estimate["of"], estimate["resolution"], estimate["value"]) == ("tuning", "1d", 1.0)
+    assert estimate["interval_95"][0] <= 1 <= estimate["interval_95"][1]
+    assert "<figure>" in html.page(signed_record(context))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Whatever character is changed, and wherever, the record does not hold any more."""
+    text = _kept(tmp_path_factory)
+    key = bytes.fromhex(json.loads(text)["public_key"])
+    at = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.characters(codec="ascii").filter(lambda c: c != text[at]))
+    changed = text[:at] + other + text[at + 1 :]
+    try:
+        same = json.loads(changed) == json.loads(text)
+    except ValueError:
+        same = False
+    if not same:
+        with pytest.raises(LedgerBroken):
+            verify(changed, key)
+
+
+_texts: list[str] = []
+
+
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> str:
+    if not _texts:
+        _texts.append(signed_record(released(tmp_path_factory.mktemp("record"), 1)[0]))
+    return _texts[0]
+
+
+def test_history_cannot_be_rewritten(tmp_path: Path) -> None:
+    """A record of before is the beginning of every later one; one of another history, or deployment, is not."""
+    context, clock = released(tmp_path / "a", 1)
+    before = signed_record(context)
+    clock.set(H + 3 * HOUR_MS + 10 * MINUTE_MS)
+    sealer_of(context).run_due()
+    after = signed_record(context)
+    assert verify(after, earlier=before).entries > verify(before).entries
+    with pytest.raises(LedgerBroken, match="history was changed: ledger entry"):
+        verify(before, earlier=after)
+    other = signed_record(released(tmp_path / "b", 1)[0])
+    with pytest.raises(LedgerBroken, match="signed with the key"):
+        verify(after, earlier=other)
+    key = context.keys.get(KEY_NAME)
+    record = json.loads(after)["record"]
+    entries = record["ledger"]["entries"]
+    record["ledger"]["entries"] = [entries[0].replace("starts", "halts"), *entries[1:]]
+    with pytest.raises(LedgerBroken, match="does not end with the hash"):
+        verify(signed(record, key))
+    with pytest.raises(LedgerBroken, match="is signed with the key"):
+        verify(after, bytes(32))
+    assert verify(after, public_key(key)).key == public_key(key)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"record": 1}', "<html></html>", "\ud800", '{"a":' * 9_000])
+def test_what_is_no_record(text: str) -> None:
+    """Anything else is refused in words."""
+    with pytest.raises(LedgerBroken, match="no transparency record"):
+        verify(text)
+
+
+class Tags(HTMLParser):
+    """The tags and attributes of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts: list[str | None] = []
+        self.names: list[str] = []
+        self.attributes: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes one."""
+        self.names.append(tag)
+        self.attributes += [name for name, _ in attrs]
+        if tag == "script":
+            self.scripts.append(dict(attrs).get("type"))
+
+
+def test_a_plan_cannot_put_code_into_a_page(tmp_path: Path) -> None:
+    """Texts of a plan are texts: in HTML, in its embedded JSON, and in Markdown."""
+    context, _ = released(tmp_path, 0)
+    version = context.timeline.versions[0]
+    plan = parse_plan(version.plan_text, dt.date.min, check_expiry=False)
+    metric = dataclasses.replace(plan.metrics[0], description=HOSTILE, owner=HOSTILE, unit=HOSTILE)
+    purpose = dataclasses.replace(plan.purposes[0], text=HOSTILE)
+    plan = dataclasses.replace(plan, name=HOSTILE, metrics=(metric,), purposes=(purpose,))
+    record = record_of(Published("d" * 32, [(version, plan)], ()), OpenDPMechanisms())
+    text = signed(record, bytes(range(32)))
+    page = html.page(text)
+    tags = Tags()
+    tags.feed(page)
+    assert tags.scripts == ["application/json"]
+    assert "img" not in tags.names
+    assert not any(name.startswith("on") or name in {"src", "href"} for name in tags.attributes)
+    assert verify(html.record_in(page)).deployment_id == "d" * 32
+    written = markdown.page(record)
+    assert "<script" not in written.replace("\\<", "")
+    assert "](" not in written.replace("\\]", "")
+
+
+def test_meaning() -> None:
+    """A belief of one half moves by the odds, rounded up."""
+    assert "at most 50 % sure" in meaning(0.0, "a week", "device")
+    assert "at most 74 % sure" in meaning(1.0, "a week", "device")
+    assert "at most 100.00 % sure" in meaning(50.0, "a week", "device")
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`show`, `key` and `verify` work together, on JSON and on HTML; a changed file has exit status 1."""
+    context, _ = released(tmp_path / "state", 1)
+    context.store.close()
+    state = ["--state-dir", str(tmp_path / "state")]
+    assert run(["transparency", "key", *state]) == 0
+    key = capsys.readouterr().out.strip()
+    for name in ("json", "html"):
+        file = tmp_path / f"record.{name}"
+        assert run(["transparency", "show", *state, "--format", name, "--out", str(file)]) == 0
+        assert run(["transparency", "verify", str(file), "--public-key", key]) == 0
+        assert "signature and chain of" in capsys.readouterr().out
+        file.write_text(file.read_text().replace("Tune models", "Sell models"))
+        assert run(["transparency", "verify", str(file)]) == 1
+        assert "does not hold" in capsys.readouterr().err
+    assert run(["transparency", "show", *state]) == 0
+    assert "## What this means for you" in capsys.readouterr().out
+    assert run(["transparency", "verify", str(tmp_path / "nowhere")]) != 0
+    assert run(["transparency", "verify", str(tmp_path / "record.json"), "--public-key", "12"]) != 0
