@@ -130,6 +130,8 @@ CREDENTIALS_STALE_S = 10.0
 # Queries.
 NAMES_PER_QUESTION_MAX = 20_000
 """Dimensions, statistics and values that one question may name: twice what a dimension may have."""
+RECORD_PART_BYTES = 2**20
+"""The public record is told in parts of so many bytes."""
 RELEASES_PER_ANSWER_MESSAGE = 8
 LEDGER_ENTRIES_PER_ANSWER_MESSAGE = 500
 CACHED_LOSSES_MAX = 10_000

@@ -15,11 +15,12 @@ from unittest import mock
 import grpc
 
 from hushmeter.access.credentials import Credential, bearer_of, hash_of
-from hushmeter.access.roles import Role
+from hushmeter.access.roles import OPEN, Role
 from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.api.report.v1.report_pb2 import Report
+from hushmeter.api.transparency.v1 import transparency_pb2
 from hushmeter.channels import CREDENTIAL_VARIABLE
 from hushmeter.clock import ReplayClock
 from hushmeter.service.config import Config
@@ -31,14 +32,15 @@ from hushmeter.service.tls import Tls
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.running import FOUNDED_MS, PLAN
 
-FILES = (ingest_pb2.DESCRIPTOR, consent_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR)
+FILES = (ingest_pb2.DESCRIPTOR, consent_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR, transparency_pb2.DESCRIPTOR)
 METHODS: dict[str, Any] = {
     f"/{service.full_name}/{method.name}": method
     for file in FILES
     for service in file.services_by_name.values()
     for method in service.methods
+    if f"/{service.full_name}/{method.name}" not in OPEN
 }
-"""Every method of the service, by full name."""
+"""Every method of the service that needs a credential, by full name."""
 REQUIRED = AccessRules(credentials_required=True)
 
 

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hushmeter.access.roles import RECORD
+from hushmeter.api.transparency.v1 import transparency_pb2 as pb
 from hushmeter.cli.app import run
 from hushmeter.errors import LedgerBroken
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
@@ -26,6 +28,7 @@ from hushmeter.transparency import html, markdown
 from hushmeter.transparency.record import Published, meaning, record_of
 from hushmeter.transparency.signing import signed, verify
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
+from tests.service.guarded import guarded
 
 COUNTED = PLAN.replace("expected_units: 100}", "expected_units: 100, participants: true}")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> | [a](javascript:b) `c`"
@@ -216,7 +219,21 @@ def test_meaning() -> None:
     """A belief of one half moves by the odds, rounded up."""
     assert "at most 50 % sure" in meaning(0.0, "a week", "device")
     assert "at most 74 % sure" in meaning(1.0, "a week", "device")
-    assert "at most 100.00 % sure" in meaning(50.0, "a week", "device")
+    assert "at most 98.21 % sure" in meaning(4.0, "a week", "device")
+    assert "no useful bound" in meaning(50.0, "a year", "device")
+
+
+def test_anybody_may_ask(tmp_path: Path) -> None:
+    """Where every other call needs a credential, the record needs none; all formats come over the wire, in parts."""
+    with guarded(tmp_path / "state") as service:
+        texts = []
+        for written_as in (pb.RECORD_FORMAT_UNSPECIFIED, pb.RECORD_FORMAT_MARKDOWN, pb.RECORD_FORMAT_HTML):
+            request = pb.GetRecordRequest(format=written_as).SerializeToString()
+            parts = [pb.GetRecordResponse.FromString(part).part for part in service.call(RECORD, None, request)]
+            texts.append(b"".join(parts).decode())
+        assert verify(texts[0]).deployment_id == service.context.deployment.deployment_id
+        assert texts[1].startswith("# What ")
+        assert html.record_in(texts[2]) == html.record_in(texts[0]).strip()
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

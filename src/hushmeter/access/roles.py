@@ -35,8 +35,9 @@ METHODS: Final = {_PACKAGE + name: roles | {Role.OPERATOR} for name, roles in _T
 }
 """Roles by full method name; a method that is not here is the operator's alone."""
 
-OPEN: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
-"""Methods that need no credential: load balancers ask them."""
+RECORD: Final = _PACKAGE + "transparency.v1.TransparencyService/GetRecord"
+OPEN: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", RECORD})
+"""Methods that need no credential: load balancers ask them, and anybody may read the public record."""
 
 
 def roles_of(method: str) -> frozenset[Role]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hushmeter.transparency.words import Format
 
 if TYPE_CHECKING:
     from hushmeter.service.context import Context
@@ -17,14 +18,6 @@ app = typer.Typer(help="Show and verify the public record of a deployment.", no_
 Config = Annotated[Path | None, typer.Option("--config", help="Configuration file (YAML) of the service.")]
 StateDir = Annotated[Path | None, typer.Option("--state-dir", help="Where the database lives.")]
 KeysDir = Annotated[Path | None, typer.Option("--keys-dir", help="Where keys live.")]
-
-
-class Format(StrEnum):
-    """How the record is written."""
-
-    JSON = "json"
-    MARKDOWN = "markdown"
-    HTML = "html"
 
 
 @app.callback()
@@ -41,24 +34,14 @@ def show(
     out: Annotated[Path | None, typer.Option(help="A file; standard output by default.")] = None,
 ) -> None:
     """Write what is collected, for what, and what it has cost: from plan, ledger and releases alone."""
-    import json
-
     from hushmeter.errors import ConfigError
-    from hushmeter.service.publishing import signed_record
-    from hushmeter.transparency import html, markdown
+    from hushmeter.service.publishing import signed_record, written
 
     context = _context(config, state_dir, keys_dir)
     try:
-        text = signed_record(context)
+        text = written(signed_record(context), written_as)
     finally:
         context.store.close()
-    match written_as:
-        case Format.MARKDOWN:
-            text = markdown.page(json.loads(text)["record"])
-        case Format.HTML:
-            text = html.page(text)
-        case Format.JSON:
-            text += "\n"
     if out is None:
         typer.echo(text, nl=False)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator
 
 from hushmeter.plan.built_in import PARTICIPANTS
@@ -11,8 +12,10 @@ from hushmeter.query.answering import Question, answer, check_question
 from hushmeter.service.context import Context
 from hushmeter.service.eras import Era
 from hushmeter.signatures import KEY_NAME
+from hushmeter.transparency import html, markdown
 from hushmeter.transparency.record import Published, PublishedEstimate, record_of
 from hushmeter.transparency.signing import signed
+from hushmeter.transparency.words import Format
 
 
 def signed_record(context: Context) -> str:
@@ -27,6 +30,17 @@ def signed_record(context: Context) -> str:
         context.store.restores(deployment_id),
     )
     return signed(record_of(published, context.mechanisms), context.keys.get_or_create(KEY_NAME))
+
+
+def written(signed: str, written_as: Format) -> str:
+    """A signed record in one of the formats."""
+    match written_as:
+        case Format.MARKDOWN:
+            return markdown.page(json.loads(signed)["record"])
+        case Format.HTML:
+            return html.page(signed)
+        case Format.JSON:
+            return signed + "\n"
 
 
 def _participation(context: Context) -> Iterator[PublishedEstimate]:

@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha import reflection
 
 from hushmeter import limits
 from hushmeter.errors import ConfigError
-from hushmeter.service import consenting, ingesting, querying
+from hushmeter.service import consenting, ingesting, querying, telling
 from hushmeter.service.context import Context
 from hushmeter.service.gate import Gate
 from hushmeter.service.tls import Tls
@@ -19,7 +19,7 @@ from hushmeter.service.worker import IntakeWorker
 DRAIN_S = 10.0
 _CONNECTION_AGE_MS = 30 * 60_000
 _KEEPALIVE_MS = 60_000
-_SERVICES = (ingesting.SERVICE_NAME, consenting.SERVICE_NAME, querying.SERVICE_NAME)
+_SERVICES = (ingesting.SERVICE_NAME, consenting.SERVICE_NAME, querying.SERVICE_NAME, telling.SERVICE_NAME)
 _OPTIONS = (
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", limits.MESSAGE_MAX_BYTES),
@@ -53,6 +53,7 @@ class Server:
             ingesting.IngestService(context, worker),
             consenting.ConsentService(context, worker),
             querying.QueryService(context),
+            telling.TransparencyService(context),
         )
         self._server.add_generic_rpc_handlers([service.handler() for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

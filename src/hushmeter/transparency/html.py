@@ -11,7 +11,7 @@ from typing import Any
 from hushmeter.transparency.words import people
 
 _RECORD = re.compile(r'<script type="application/json" id="record">(.*?)</script>', re.DOTALL)
-_WIDTH, _HEIGHT, _FOOT = 640, 200, 24
+_WIDTH, _HEIGHT, _FOOT = 480, 170, 26
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--paper:#fff;--card:#f6f8fa;--line:#d0d7de;--bar:#3b6ea5;
 --over:#b35900}
@@ -28,7 +28,7 @@ h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.2rem;margin-top:2.2rem}
 margin:.1rem .2rem .1rem 0;font-size:.85rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:normal}
-svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font:12px system-ui,sans-serif}
+svg{width:100%;max-width:40rem;height:auto;display:block}svg text{fill:var(--soft);font:14px system-ui,sans-serif}
 figure{margin:1rem 0}figcaption{color:var(--soft);font-size:.9rem}
 summary{cursor:pointer;padding:.4rem 0}li{margin:.3rem 0}
 """
@@ -169,7 +169,7 @@ def _curve(name: str, estimates: Sequence[dict[str, Any]]) -> str:
     last = estimates[-1]
     said = people(last)
     ends = _ends(estimates[0]["to"], last["to"])
-    return _figure(f"People who allow {name}: {said}", f"{name}, newest: {said}", marks + ends)
+    return _figure(f"Took part, allowing {name}: {said}", f"{name}, newest: {said}", marks + ends)
 
 
 def _ends(first: str, last: str) -> str:

@@ -61,6 +61,23 @@ def _lines(r: dict[str, Any]) -> Iterator[str]:
             for m in r["collected"]
         ),
     )
+    yield from _costs(r)
+    yield "## How the plan has changed"
+    yield ""
+    for version in r["plan_versions"]:
+        approved = ", ".join(escaped(a["name"]) for a in version["approvals"]) or "nobody by signature"
+        yield f"- Version {version['version']}, in force from {version['in_force_from']}, approved by {approved}"
+        yield from (f"  - {escaped(c['where'])}: {escaped(c['what'])}" for c in version["changes"])
+    if r["restores"]:
+        yield f"- The deployment was taken up from a backup {len(r['restores'])} times."
+    yield ""
+    yield "## What is not promised"
+    yield ""
+    yield from (f"- {escaped(limit)}" for limit in r["limits"])
+
+
+def _costs(r: dict[str, Any]) -> Iterator[str]:
+    privacy = r["privacy"]
     yield "## What it has cost"
     yield ""
     yield from _table(
@@ -78,21 +95,9 @@ def _lines(r: dict[str, Any]) -> Iterator[str]:
     yield "## Who takes part"
     yield ""
     yield from _table(
-        ("purpose", "window until", "people, with 95 % interval"),
+        ("purpose", "window until", "took part, with 95 % interval"),
         ((e["of"], e["to"], people(e)) for e in r["participation"][-60:]),
     )
-    yield "## How the plan has changed"
-    yield ""
-    for version in r["plan_versions"]:
-        approved = ", ".join(escaped(a["name"]) for a in version["approvals"]) or "nobody by signature"
-        yield f"- Version {version['version']}, in force from {version['in_force_from']}, approved by {approved}"
-        yield from (f"  - {escaped(c['where'])}: {escaped(c['what'])}" for c in version["changes"])
-    if r["restores"]:
-        yield f"- The deployment was taken up from a backup {len(r['restores'])} times."
-    yield ""
-    yield "## What is not promised"
-    yield ""
-    yield from (f"- {escaped(limit)}" for limit in r["limits"])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

@@ -29,6 +29,10 @@ LIMITS = (
 )
 
 
+_NEARLY, _NO_BOUND = 98.0, 99.9
+"""Percents of certainty from which on two more digits are told, or none."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedEstimate:
     """One released number of people, with noise.
@@ -172,7 +176,11 @@ def meaning(epsilon: float, span: str, unit: str) -> str:
         one half becomes at most e^epsilon / (1 + e^epsilon).
     """
     most = 100 / (1 + math.exp(-min(epsilon, 700.0)))
-    said = f"{math.ceil(most)} %" if most < 99 else f"{math.ceil(most * 100) / 100:.2f} %"
+    if most > _NO_BOUND:
+        return (
+            f"{span}: epsilon {epsilon:.3g} adds up to no useful bound over so long a time; the promise is for one period"
+        )
+    said = f"{math.ceil(most)} %" if most < _NEARLY else f"{math.ceil(most * 100) / 100:.2f} %"
     return (
         f"{span}: whoever thinks it as likely as not that your {unit} took part can become, from everything that was "
         f"released, at most {said} sure (epsilon {epsilon:.3g})"

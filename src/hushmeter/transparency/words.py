@@ -1,9 +1,18 @@
-"""Numbers of the record in words."""
+"""How the record is written, and its numbers in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
+
+
+class Format(StrEnum):
+    """How the record is written."""
+
+    JSON = "json"
+    MARKDOWN = "markdown"
+    HTML = "html"
 
 
 def people(estimate: Mapping[str, Any]) -> str:
