@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hushmeter.cli import printing
+from hushmeter.cli.options import existing_context
 
 
 def retention(
@@ -21,17 +22,10 @@ def retention(
     from rich import box
     from rich.table import Table
 
-    from hushmeter.clock import SystemClock
     from hushmeter.model.time import iso
-    from hushmeter.noise.opendp import OpenDPMechanisms
-    from hushmeter.service.config import read_config
-    from hushmeter.service.founding import open_context
     from hushmeter.service.retention import held
-    from hushmeter.storage.state import SqlStateStore
 
-    chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
-    SqlStateStore.existing(chosen.state_dir).close()
-    context = open_context(chosen, SystemClock(), OpenDPMechanisms())
+    context = existing_context(config, state_dir, keys_dir)
     try:
         found = held(context)
     finally:

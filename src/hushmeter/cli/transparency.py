@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from hushmeter.cli.options import existing_context
 from hushmeter.transparency.words import Format
-
-if TYPE_CHECKING:
-    from hushmeter.service.context import Context
 
 app = typer.Typer(help="Show and verify the public record of a deployment.", no_args_is_help=True)
 
@@ -37,7 +35,7 @@ def show(
     from hushmeter.errors import ConfigError
     from hushmeter.service.publishing import signed_record, written
 
-    context = _context(config, state_dir, keys_dir)
+    context = existing_context(config, state_dir, keys_dir)
     try:
         text = written(signed_record(context), written_as)
     finally:
@@ -82,23 +80,11 @@ def key(config: Config = None, state_dir: StateDir = None, keys_dir: KeysDir = N
     """Print the public key that the deployment signs with; publish it where it cannot be replaced unseen."""
     from hushmeter.signatures import KEY_NAME, public_key
 
-    context = _context(config, state_dir, keys_dir)
+    context = existing_context(config, state_dir, keys_dir)
     try:
         typer.echo(public_key(context.keys.get_or_create(KEY_NAME)).hex())
     finally:
         context.store.close()
-
-
-def _context(config: Path | None, state_dir: Path | None, keys_dir: Path | None) -> Context:
-    from hushmeter.clock import SystemClock
-    from hushmeter.noise.opendp import OpenDPMechanisms
-    from hushmeter.service.config import read_config
-    from hushmeter.service.founding import open_context
-    from hushmeter.storage.state import SqlStateStore
-
-    chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
-    SqlStateStore.existing(chosen.state_dir).close()
-    return open_context(chosen, SystemClock(), OpenDPMechanisms())
 
 
 def _public_key(given: str) -> bytes:

@@ -39,7 +39,7 @@ class Compaction:
 
     Args:
         context: the deployment.
-        consent: followed by the caller.
+        consent: the sealer's registers, which are followed here before rows are added up.
     """
 
     def __init__(self, context: Context, consent: Registers) -> None:
