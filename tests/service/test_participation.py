@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import grpc
@@ -319,7 +319,16 @@ def test_kept_windows_are_encrypted_and_die_with_their_period(tmp_path: Path) ->
 
 def _ensure_unseen(state: Path, secrets: Sequence[bytes]) -> None:
     """Looks for 16 bytes as they are, and with either half turned round, as an integer of the other order would be."""
-    files = [path.read_bytes() for path in state.rglob("*") if path.is_file()]
+    files: list[bytes] = []
+
+    def all_read() -> bool:
+        # A running service replaces files at any moment: then all of them are read again.
+        with suppress(FileNotFoundError):
+            files[:] = [path.read_bytes() for path in state.rglob("*") if path.is_file()]
+            return True
+        return False
+
+    await_true(all_read)
     assert sum(len(f) for f in files) > 10_000
     for secret in secrets:
         turned = np.frombuffer(secret, ">u8").astype("<u8").tobytes() if len(secret) == 16 else secret
