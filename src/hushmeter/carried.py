@@ -21,6 +21,24 @@ def consent_table(keys: KeyRing, consent: ConsentRegister, period: Window) -> Co
     return consent.table(period.start_ms, lambda subjects: pseudonyms_of(key, subjects))
 
 
+def kept_windows(
+    store: StateStore, keys: KeyRing, metric: str, resolution: str, period_start_ms: int
+) -> KeptWindows | None:
+    """Which windows of a period have kept which units; None before the first (P7).
+
+    Raises:
+        KeyGone, KeyUnavailable: the sets cannot be read.
+    """
+    sealed = store.kept_windows(metric, resolution, period_start_ms)
+    if sealed is None:
+        return None
+    return decrypted(sealed, keys.get(f"period/{period_start_ms}"), _place(metric, resolution, period_start_ms))
+
+
+def _place(metric: str, resolution: str, period_start_ms: int) -> bytes:
+    return f"{metric}/{resolution}/{period_start_ms}".encode()
+
+
 class CarriedWindows:
     """The sets that one window is sealed with, and that its publication carries on.
 
@@ -47,9 +65,8 @@ class CarriedWindows:
         index = window_index(self._window, self._period, span)
         none = KeptWindows.none(span.most_in(self._plan.privacy.period))
         for metric in capped_metrics(self._plan, self._window.resolution):
-            sealed = self._store.kept_windows(metric.name, self._window.resolution, self._period.start_ms)
-            earlier = none if sealed is None else decrypted(sealed, self._key(), self._place(metric.name))
-            self._before[metric.name] = Participation(earlier, index)
+            earlier = kept_windows(self._store, self._keys, metric.name, self._window.resolution, self._period.start_ms)
+            self._before[metric.name] = Participation(none if earlier is None else earlier, index)
         return self._before
 
     def closed(self, deployment_id: str) -> frozenset[str]:
@@ -65,10 +82,8 @@ class CarriedWindows:
     def after(self, tally: Tally) -> dict[str, bytes]:
         """What the period has kept once this window is published, encrypted, by metric."""
         kept = {m: b.earlier.keeping(tally.kept[m], b.index) for m, b in self._before.items() if m in tally.kept}
-        return {metric: encrypted(windows, self._key(), self._place(metric)) for metric, windows in kept.items()}
-
-    def _key(self) -> bytes:
-        return self._keys.get_or_create(f"period/{self._period.start_ms}")
-
-    def _place(self, metric: str) -> bytes:
-        return f"{metric}/{self._window.resolution}/{self._period.start_ms}".encode()
+        if not kept:
+            return {}
+        at, start = self._window.resolution, self._period.start_ms
+        key = self._keys.get_or_create(f"period/{start}")
+        return {metric: encrypted(windows, key, _place(metric, at, start)) for metric, windows in kept.items()}

@@ -102,6 +102,10 @@ SEALINGS_MAX = 8
 DECISIONS_PER_REQUEST_MAX = 64
 DECIDING_PER_UNIT_AND_MINUTE = 60
 """Requests of one unit that one worker records in a minute; beyond it withdrawals alone, where they change anything."""
+READING_PER_UNIT_AND_MINUTE = 10
+"""How often a minute one worker tells a unit what is held on it: all files of raw data are read for that."""
+READING_AT_ONCE_MAX = 100
+"""Such questions that may wait in one worker, which answers one at a time."""
 DECISIONS_PER_PAGE = 10_000
 """Decisions that are read from the state store at once."""
 TEXT_HASH_MAX_BYTES = 64

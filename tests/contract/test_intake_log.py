@@ -114,9 +114,9 @@ def test_what_is_appended_is_read(log):
     assert reports_in(read_all(log, [segment])) == reports_in(ReportBatch.concat(batches))
 
 
-def erasing(rows: ReportBatch, *numbers: int, before: int = 2**62) -> dict[bytes, int]:
+def erasing(rows: ReportBatch, *numbers: int) -> list[bytes]:
     """The units of some rows, for `erase`."""
-    return {bytes_of(rows.pseudonyms)[number]: before for number in numbers}
+    return [bytes_of(rows.pseudonyms)[number] for number in numbers]
 
 
 def test_erased_units_are_gone_and_others_stay(log, small_buckets):
@@ -134,14 +134,24 @@ def test_erased_units_are_gone_and_others_stay(log, small_buckets):
     assert reports_in(read_all(log, [segment])) == reports_in(expected)
 
 
-def test_what_began_later_is_not_erased(log):
-    """Rows whose interval begins at the moment that is given or after it stay: the unit has agreed again since."""
-    rows = dataclasses.replace(
-        rows_of(3, 1), pseudonyms=np.ones((3, 2), np.uint64), interval_start_ms=np.array([9, 10, 11])
-    )
-    segment = written(log, rows)
-    log.erase(START, segment, 1, erasing(rows, 0, before=10))
-    assert read_all(log, [segment]).interval_start_ms.tolist() == [10, 11]
+def test_the_rows_of_one_unit(log, small_buckets):
+    """All of a unit's rows in a segment are found, and nobody else's: while it is written, closed, compacted, erased."""
+    batches = [rows_of(30, seed, tokens=(b"a", b"b")) for seed in range(3)]
+    batches[1:] = [dataclasses.replace(b, pseudonyms=batches[0].pseudonyms) for b in batches[1:]]
+    unit, nobody = bytes_of(batches[0].pseudonyms)[7], bytes_of(rows_of(1, 9).pseudonyms)[0]
+    expected = reports_in(ReportBatch.concat([b.take(np.array([7])) for b in batches]))
+    segment, empty = log.create(START), log.create(START)
+    assert len(log.rows_of(START, segment, unit)) == 0
+    for batch in batches:
+        log.append(START, segment, batch)
+    for step in (lambda: log.close(START, segment), lambda: log.compact(START, segment, 3), lambda: None):
+        assert reports_in(log.rows_of(START, segment, unit)) == expected
+        assert len(log.rows_of(START, segment, nobody)) == len(log.rows_of(START, empty, unit)) == 0
+        step()
+    log.erase(START, segment, 3, [unit])
+    assert len(log.rows_of(START, segment, unit)) == 0
+    with pytest.raises(SegmentLost):
+        log.rows_of(START, "0" * 32, unit)
 
 
 def every_second(rows: ReportBatch, segments) -> tuple[ReportBatch, np.ndarray]:

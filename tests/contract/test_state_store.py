@@ -35,7 +35,7 @@ from hushmeter.model.release import NoisyVector
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, WEEK_MS, Window
 from hushmeter.ports import Deployment, StateStore
-from hushmeter.storage import schema, state, windows
+from hushmeter.storage import records, schema, state, windows
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.state import memory_state_store
 from tests.contract.state_values import (
@@ -734,6 +734,48 @@ class TestConsent:
         assert register.follow(store.decisions_after)
         assert not register.follow(store.decisions_after)
         assert (register.sequence, register.given_since(units)[:, 0].tolist()) == (7, list(range(7)))
+
+
+class TestErasures:
+    """Rows that wait for their removal (R3)."""
+
+    def test_recorded(self, store: StateStore) -> None:
+        """Erasures wait in order, each for the segments of its time, until they are ended; decisions come with them."""
+        assert (store.erasures(), store.erasing_through()) == ((), 0)
+        one, two = bytes([1]) * 16, bytes([2]) * 16
+        assert store.record_decisions([Decision(one, "tuning", False, 5)], {one: 5}) == 1
+        assert store.erasing_through() == 0
+        store.start_worker("w", 0)
+        for number in range(3):
+            store.register_segment("w", f"{number:032x}", hour(0), [hour(0)])
+        assert store.record_decisions([], {two: 6, one: 7}) == 1
+        found = store.erasures()
+        assert [(e.subject, e.at_ms, e.last_segment) for e in found] == [(one, 5, 0), (two, 6, 3), (one, 7, 3)]
+        assert [e.number for e in found] == sorted({e.number for e in found})
+        assert store.erasing_through() == 3
+        store.end_erasures(found[1].number)
+        assert store.erasures() == found[2:]
+        store.end_erasures(found[2].number)
+        assert (store.erasures(), store.erasing_through()) == ((), 0)
+        store.record_decisions([], {two: 9})
+        assert store.erasures()[0].number > found[2].number
+
+    def test_whole_or_not(self, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An erasure without its withdrawal is not recorded, nor the other way round."""
+
+        def failing(*_: object) -> int:
+            raise RuntimeError
+
+        monkeypatch.setattr(records, "record_decisions", failing)
+        with pytest.raises(RuntimeError):
+            store.record_decisions([Decision(bytes(16), "tuning", False, 5)], {bytes(16): 5})
+        monkeypatch.undo()
+        assert (store.erasures(), store.decisions_after(0)) == ((), (0, ()))
+
+    def test_decisions_of_one_unit(self, store: StateStore) -> None:
+        """How many there are of a unit is told, whatever others decided."""
+        store.record_decisions([Decision(bytes([n % 2]) * 16, "tuning", n < 3, n) for n in range(5)])
+        assert [store.count_decisions(bytes([n]) * 16) for n in range(3)] == [3, 2, 0]
 
 
 class TestReading:

@@ -90,7 +90,7 @@ def test_a_backup_leads_to_no_raw_data(tmp_path: Path) -> None:
     assert len(hand.send("u", machine.clock.now_ms(), 7).admitted) == 1
     machine.back_up()
     database = sqlite3.connect(machine.backup)
-    for table in ("segments", "workers", "kept_windows"):
+    for table in ("segments", "workers", "erasures", "kept_windows"):
         assert database.execute(f"select count(*) from {table}").fetchone() == (0,)  # noqa: S608
     assert database.execute("select count(*) from releases").fetchone() > (0,)
     database.close()

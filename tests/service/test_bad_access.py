@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import grpc
@@ -162,11 +161,9 @@ class TestConsent:
         worker, most = IntakeWorker(context, Meters()), limits.DECIDING_PER_UNIT_AND_MINUTE
         shown = context.plan.purposes[0].text_hash
         grant, withdrawal = (Decision(bytes(16), "tuning", given, 0, shown) for given in (True, False))
-        receipts = []
-        for decision in [grant] * most + [withdrawal, grant, withdrawal]:
-            receipts.append(Future())  # type: ignore[var-annotated]
-            worker._decisions.append((b"u", [decision], receipts[-1]))
-        worker._record_decisions()
+        decided = [grant] * most + [withdrawal, grant, withdrawal]
+        receipts = [worker._deciding.add(b"u", [decision]) for decision in decided]
+        worker._deciding.record(worker.now_ms())
         assert [isinstance(r.exception(), RateLimited) for r in receipts] == [False] * (most + 1) + [True, False]
         assert [d.given for d in context.store.decisions_after(0)[1]] == [True] * most + [False, False]
         states, _ = receipts[-1].result()
@@ -178,8 +175,8 @@ class TestConsent:
         worker, most = IntakeWorker(context, Meters()), limits.DECIDING_PER_UNIT_AND_MINUTE
         grant, withdrawal = (Decision(bytes(16), "tuning", given, 0, b"another text") for given in (True, False))
         for decision in [grant] * most + [withdrawal, withdrawal]:
-            worker._decisions.append((b"u", [decision], Future()))
-            worker._record_decisions()
+            worker._deciding.add(b"u", [decision])
+            worker._deciding.record(worker.now_ms())
         assert [d.given for d in context.store.decisions_after(0)[1]] == [True] * most + [False]
 
     def test_a_replay_without_a_valid_token(self, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from hushmeter.service.publishing import signed_record
 from hushmeter.signatures import KEY_NAME, public_key
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from hushmeter.transparency import html, markdown
+from hushmeter.transparency import html, markdown, signing
 from hushmeter.transparency.record import Published, meaning, record_of
-from hushmeter.transparency.signing import signed, verify
+from hushmeter.transparency.signing import verify
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
 from tests.service.guarded import guarded
 
@@ -163,7 +163,7 @@ def test_history_cannot_be_rewritten(tmp_path: Path) -> None:
     entries = record["ledger"]["entries"]
     record["ledger"]["entries"] = [entries[0].replace("starts", "halts"), *entries[1:]]
     with pytest.raises(LedgerBroken, match="does not end with the hash"):
-        verify(signed(record, key))
+        verify(signing.RECORD.signed(record, key))
     with pytest.raises(LedgerBroken, match="is signed with the key"):
         verify(after, bytes(32))
     assert verify(after, public_key(key)).key == public_key(key)
@@ -202,7 +202,7 @@ def test_a_plan_cannot_put_code_into_a_page(tmp_path: Path) -> None:
     purpose = dataclasses.replace(plan.purposes[0], text=HOSTILE)
     plan = dataclasses.replace(plan, name=HOSTILE, metrics=(metric,), purposes=(purpose,))
     record = record_of(Published("d" * 32, [(version, plan)], ()), OpenDPMechanisms())
-    text = signed(record, bytes(range(32)))
+    text = signing.RECORD.signed(record, bytes(range(32)))
     page = html.page(text)
     tags = Tags()
     tags.feed(page)

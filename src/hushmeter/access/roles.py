@@ -25,6 +25,8 @@ _TABLE: dict[str, frozenset[Role]] = {
     "consent.v1.ConsentService/SetConsent": frozenset({Role.CONSENT}),
     "consent.v1.ConsentService/GetConsent": frozenset({Role.CONSENT}),
     "consent.v1.ConsentService/IssueUnitToken": frozenset({Role.CONSENT}),
+    "consent.v1.ConsentService/EraseUnit": frozenset({Role.CONSENT}),
+    "consent.v1.ConsentService/GetUnit": frozenset({Role.CONSENT}),
     "query.v1.QueryService/ListMetrics": frozenset({Role.ANALYST}),
     "query.v1.QueryService/QueryReleases": frozenset({Role.ANALYST}),
     "query.v1.QueryService/GetLedger": frozenset({Role.ANALYST}),

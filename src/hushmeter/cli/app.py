@@ -8,7 +8,7 @@ import typer
 
 import hushmeter
 from hushmeter.__main__ import missing
-from hushmeter.cli import backup, credential, keys, ledger, plan, query, retention, serve, transparency
+from hushmeter.cli import backup, credential, keys, ledger, plan, query, retention, serve, transparency, unit
 from hushmeter.errors import HushmeterError
 
 app = typer.Typer(
@@ -22,9 +22,11 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.app, name="keys")
 app.add_typer(credential.app, name="credential")
 app.add_typer(transparency.app, name="transparency")
+app.add_typer(unit.app, name="unit")
 app.command("serve")(serve.serve)
 app.command("query")(query.query)
 app.command("retention")(retention.retention)
+app.command("erase")(unit.erase)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hushmeter.errors import ConfigError
 
 if TYPE_CHECKING:
     from hushmeter.service.context import Context
@@ -31,3 +34,25 @@ def existing_context(config: Path | None, state_dir: Path | None, keys_dir: Path
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     SqlStateStore.existing(chosen.state_dir).close()
     return open_context(chosen, SystemClock(), OpenDPMechanisms())
+
+
+def public_key_of(given: str) -> bytes:
+    """A public key as it was given: its 64 hexadecimal digits, or a file that holds them.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    text = read_text(Path(given)).strip() if Path(given).exists() else given.strip()
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ConfigError(
+            "--public-key takes 64 hexadecimal digits, or a file that holds them (hushmeter transparency key)"
+        )
+    return bytes.fromhex(text)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; raises `ConfigError` where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hushmeter.cli.options import existing_context
+from hushmeter.cli.options import existing_context, public_key_of, read_text
 from hushmeter.transparency.words import Format
 
 app = typer.Typer(help="Show and verify the public record of a deployment.", no_args_is_help=True)
@@ -59,7 +58,7 @@ def verify(
     from hushmeter.errors import LedgerBroken
     from hushmeter.transparency.signing import verify as verified
 
-    key = None if public_key is None else _public_key(public_key)
+    key = None if public_key is None else public_key_of(public_key)
     try:
         found = verified(_record_in(file), key, None if earlier is None else _record_in(earlier))
     except LedgerBroken as error:
@@ -87,27 +86,7 @@ def key(config: Config = None, state_dir: StateDir = None, keys_dir: KeysDir = N
         context.store.close()
 
 
-def _public_key(given: str) -> bytes:
-    from hushmeter.errors import ConfigError
-
-    text = _read(Path(given)).strip() if Path(given).exists() else given.strip()
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise ConfigError(
-            "--public-key takes 64 hexadecimal digits, or a file that holds them (hushmeter transparency key)"
-        )
-    return bytes.fromhex(text)
-
-
 def _record_in(path: Path) -> str:
     from hushmeter.transparency.html import record_in
 
-    return record_in(_read(path))
-
-
-def _read(path: Path) -> str:
-    from hushmeter.errors import ConfigError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+    return record_in(read_text(path))

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.report import UInt64
+from hushmeter.model.report import UInt64, pairs_of
 from hushmeter.model.time import Int64
 
 _WORD = 64
@@ -43,6 +43,11 @@ class KeptWindows:
         before[:, word] &= np.uint64((1 << bit) - 1)
         counts: Int64 = np.bitwise_count(before).sum(axis=1).astype(np.int64)
         return counts
+
+    def windows_of(self, pseudonym: bytes) -> int:
+        """How many windows one unit was kept in."""
+        mine = (self.pseudonyms == pairs_of([pseudonym])).all(axis=1)
+        return int(np.bitwise_count(self.windows[mine]).sum())
 
     def keeping(self, pseudonyms: UInt64, index: int) -> KeptWindows:
         """These sets with window number `index` added to some units' sets.

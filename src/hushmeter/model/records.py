@@ -34,6 +34,24 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """One unit's rows that are to be removed, and are not all removed yet (R3).
+
+    Attributes:
+        number: order of recording, from 1.
+        subject: 16 bytes (P3).
+        at_ms: the server's receipt.
+        last_segment: segments registered up to this number hold rows of before alone, as far as the unit is concerned; its
+            rows in later ones were taken with consent that was given anew.
+    """
+
+    number: int
+    subject: bytes
+    at_ms: int
+    last_segment: int
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
     """A named person's word for one version of a plan.
 

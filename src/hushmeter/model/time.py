@@ -171,6 +171,11 @@ class Resolution:
         return window.end_ms + self.lateness_ms
 
 
+def iso_exact(moment_ms: int) -> str:
+    """A moment as ISO 8601 with milliseconds, UTC: `2013-01-07T00:00:00.250Z`."""
+    return f"{iso(moment_ms)[:-1]}.{moment_ms % 1_000:03d}Z"
+
+
 def iso(moment_ms: int) -> str:
     """A moment as ISO 8601 with seconds, UTC: `2013-01-07T00:00:00Z`."""
     return dt.datetime.fromtimestamp(moment_ms / 1_000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

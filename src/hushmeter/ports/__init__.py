@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
 
 from hushmeter.model.ledger import LedgerMark, MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism
-from hushmeter.model.records import Deployment, Registration, Restore, SegmentRecord, WindowRecord
+from hushmeter.model.records import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
 from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.time import Int64
@@ -156,7 +156,8 @@ class IntakeLog(Protocol):
     """Durable, encrypted, append-only rows of each storage window (finest resolution).
 
     Append side, one writer a segment: `create`, `append`, `close`. Read side, the sealer: `count_frames`, `compact`,
-    `erase`, `size_bytes`, `bucket_bits`, `read`. `destroy` removes the files; the key is the KeyRing's to destroy.
+    `erase`, `size_bytes`, `bucket_bits`, `read`. Anybody: `rows_of`. `destroy` removes the files; the key is the KeyRing's
+    to destroy.
     """
 
     def create(self, storage_start_ms: int) -> str:
@@ -190,14 +191,14 @@ class IntakeLog(Protocol):
             KeyUnavailable: the window's key is gone.
         """
 
-    def erase(self, storage_start_ms: int, segment_id: str, frames: int, units: Mapping[bytes, int]) -> None:
-        """Compacts a closed segment of so many frames, and removes rows of some units from it; every other row stays.
+    def erase(self, storage_start_ms: int, segment_id: str, frames: int, units: Collection[bytes]) -> None:
+        """Compacts a closed segment of so many frames, and removes the rows of some units from it; every other row stays.
 
         Args:
             storage_start_ms: of its storage window.
             segment_id: which segment.
             frames: as it was closed.
-            units: by pseudonym, the moment before which the intervals of rows begin that are removed.
+            units: their pseudonyms.
 
         Raises:
             SegmentLost, KeyUnavailable: as `compact`.
@@ -234,6 +235,14 @@ class IntakeLog(Protocol):
         Any number of bits will do; up to `bucket_bits` no row is read twice.
         """
 
+    def rows_of(self, storage_start_ms: int, segment_id: str, pseudonym: bytes) -> ReportBatch:
+        """The rows of one unit in a segment, also in one that is being written; none where it holds no whole frame.
+
+        Raises:
+            SegmentLost: the segment is missing or damaged.
+            KeyUnavailable: the window's key is gone.
+        """
+
     def reader(self, starts_ms: Sequence[int]) -> IntakeLog:
         """The same log to be sent to another process: it compacts and reads these storage windows, and has no other key."""
 
@@ -247,4 +256,4 @@ class IntakeLog(Protocol):
         """Starts of the storage windows that have files, in order."""
 
 
-__all__ = ["Deployment", "Registration", "Restore", "SegmentRecord", "StateStore", "WindowRecord"]
+__all__ = ["Deployment", "Erasure", "Registration", "Restore", "SegmentRecord", "StateStore", "WindowRecord"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from hushmeter.access.credentials import Access, Credential
 from hushmeter.consent.register import ConsentRegister
@@ -19,6 +20,7 @@ from hushmeter.model.ledger import (
 from hushmeter.model.records import (
     Approval,
     Deployment,
+    Erasure,
     PlanVersion,
     Registration,
     Restore,
@@ -29,6 +31,8 @@ from hushmeter.model.release import Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
+
+NOBODY: Final[Mapping[bytes, int]] = MappingProxyType({})
 
 
 class StateStore(Protocol):
@@ -157,14 +161,31 @@ class StateStore(Protocol):
         """Whether a storage window has been scrubbed."""
 
     # Consent.
-    def record_decisions(self, decisions: Sequence[Decision]) -> int:
-        """Appends decisions and returns the newest sequence number."""
+    def record_decisions(self, decisions: Sequence[Decision], erased: Mapping[bytes, int] = NOBODY) -> int:
+        """Appends decisions and erasures, and returns the newest sequence number of a decision.
+
+        Args:
+            decisions: in their order.
+            erased: by subject, when the removal of its rows was asked for; its withdrawals are among the decisions.
+        """
 
     def decisions_after(self, sequence: int) -> tuple[int, tuple[Decision, ...]]:
         """The newest one's number, and the decisions after a sequence number, in order, `DECISIONS_PER_PAGE` at most.
 
         The number is that of the newest decision which is returned; of the newest of all where none is.
         """
+
+    def count_decisions(self, subject: bytes) -> int:
+        """How many decisions of one unit are recorded."""
+
+    def erasures(self) -> tuple[Erasure, ...]:
+        """The erasures that are not done, in order."""
+
+    def erasing_through(self) -> int:
+        """The newest segment that an erasure which is not done asks for; 0 where there is none. Its owner closes it."""
+
+    def end_erasures(self, through: int) -> None:
+        """Forgets erasures up to a number: every row that they asked for has been removed."""
 
     # Access.
     def add_credential(self, added: Credential) -> None:

@@ -142,6 +142,21 @@ class IngestClient:
         )
         return answer
 
+    def erase(self, unit_id: str) -> consent_pb2.EraseUnitResponse:
+        """Withdraws all that a unit allows, and has its rows removed; the answer holds the signed receipt.
+
+        What the application itself keeps of the unit, such as reports that wait to be sent, it throws away by itself.
+        """
+        request = consent_pb2.EraseUnitRequest(unit_id=unit_id, unit_token=self._token(unit_id))
+        answer: consent_pb2.EraseUnitResponse = self._try(lambda: self._consent.EraseUnit(request, timeout=TIMEOUT_S))
+        return answer
+
+    def held(self, unit_id: str) -> consent_pb2.GetUnitResponse:
+        """What raw data is held on a unit now, and when it dies; always asks for the unit's token."""
+        request = consent_pb2.GetUnitRequest(unit_id=unit_id, unit_token=self._token(unit_id))
+        answer: consent_pb2.GetUnitResponse = self._try(lambda: self._consent.GetUnit(request, timeout=TIMEOUT_S))
+        return answer
+
     def submit(self, reports: Iterable[Report]) -> pb.Acknowledgement:
         """Sends reports in one message; returns when those that were accepted are durable."""
         request = pb.SubmitReportsRequest(reports=self._signed(reports), sent_at_ms=_now_ms())

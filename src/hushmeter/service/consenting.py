@@ -1,4 +1,4 @@
-"""ConsentService: decisions per purpose; the default is not given, and no setting changes that (P8)."""
+"""ConsentService: decisions per purpose (P8), erasure, and what is held on a unit (R3); the default is not given."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from typing import Any
 import grpc
 
 from hushmeter import limits
+from hushmeter.access.rates import UnitRates
 from hushmeter.access.unit_tokens import KEY_NAME, is_valid, issue
 from hushmeter.api.consent.v1 import consent_pb2 as pb
-from hushmeter.errors import ConsentRefused, Forbidden, MalformedMessage, Unauthenticated
+from hushmeter.errors import ConsentRefused, Forbidden, MalformedMessage, Overloaded, RateLimited, Unauthenticated
+from hushmeter.ingest.admission import RATE_RETRY_MS
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.model.plan import Purpose
 from hushmeter.service.context import Context
 from hushmeter.service.gate import passage
+from hushmeter.service.holdings import Holdings, holdings
+from hushmeter.service.publishing import signed_receipt
 from hushmeter.service.statuses import unary
 from hushmeter.service.worker import IntakeWorker
+from hushmeter.transparency.receipt import erased_by_ms
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ConsentService"].full_name
 _NOBODY = bytes(16)
@@ -38,6 +43,8 @@ class ConsentService:
         self._context = context
         self._worker = worker
         self._key: bytes | None = None
+        self._reads = UnitRates(limits.READING_PER_UNIT_AND_MINUTE)
+        self._reading, self._asking = asyncio.Lock(), 0
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
@@ -47,6 +54,8 @@ class ConsentService:
                 "SetConsent": unary(self.set_consent, pb.SetConsentRequest, pb.SetConsentResponse),
                 "GetConsent": unary(self.get_consent, pb.GetConsentRequest, pb.GetConsentResponse),
                 "IssueUnitToken": unary(self.issue_unit_token, pb.IssueUnitTokenRequest, pb.IssueUnitTokenResponse),
+                "EraseUnit": unary(self.erase_unit, pb.EraseUnitRequest, pb.EraseUnitResponse),
+                "GetUnit": unary(self.get_unit, pb.GetUnitRequest, pb.GetUnitResponse),
             },
         )
 
@@ -77,10 +86,36 @@ class ConsentService:
         token = issue(await self._token_key(), unit_id, expires_ms)
         return pb.IssueUnitTokenResponse(unit_token=token, expires_ms=expires_ms)
 
-    async def _own(self, unit_id: str, token: bytes) -> bytes:
-        """The unit's id, which its token proves where tokens are asked for (R3)."""
+    async def erase_unit(self, request: pb.EraseUnitRequest) -> pb.EraseUnitResponse:
+        """Withdraws all consent of a unit and has its rows removed; the answer is made of time and plan alone (R3)."""
+        unit_id = await self._own(request.unit_id, request.unit_token)
+        received_at_ms = await self._worker.erase(unit_id)
+        receipt = await asyncio.to_thread(signed_receipt, self._context, received_at_ms)
+        gone_by_ms = erased_by_ms(self._context.timeline.at(received_at_ms).plan, received_at_ms)
+        return pb.EraseUnitResponse(received_at_ms=received_at_ms, rows_gone_by_ms=gone_by_ms, receipt=receipt)
+
+    async def get_unit(self, request: pb.GetUnitRequest) -> pb.GetUnitResponse:
+        """What raw data is held on a unit now; with its token alone, and no oftener than files can be read for it."""
+        unit_id = await self._own(request.unit_id, request.unit_token, always=True)
+        if self._asking >= limits.READING_AT_ONCE_MAX:
+            raise Overloaded(f"{self._asking} units wait to be told what is held on them; try again in a moment")
+        if self._reads.over([unit_id], self._context.clock.monotonic_s()):
+            most = limits.READING_PER_UNIT_AND_MINUTE
+            raise RateLimited(f"the unit asks more than {most} times a minute; ask again in a minute", RATE_RETRY_MS / 1000)
+        self._reads.settle()
+        if caller := passage():
+            await caller.note("GetUnit")
+        self._asking += 1
+        try:
+            async with self._reading:
+                return _held(await asyncio.to_thread(holdings, self._context, self._worker.subject(unit_id)))
+        finally:
+            self._asking -= 1
+
+    async def _own(self, unit_id: str, token: bytes, *, always: bool = False) -> bytes:
+        """The unit's id, which its token proves where tokens are asked for, or always (R3)."""
         raw = _checked_unit(unit_id)
-        asked = self._worker.rules.unit_tokens
+        asked = always or self._worker.rules.unit_tokens
         if asked and not is_valid(await self._token_key(), raw, token, self._worker.now_ms()):
             raise Unauthenticated(
                 "unit_token is missing, expired, damaged, or another unit's; fetch a new one for this unit with "
@@ -159,6 +194,32 @@ def _ensure_text(decision: pb.Decision, purpose: Purpose) -> None:
         raise ConsentRefused(
             f"consent to another text of {purpose.name} than is in force; read that with GetPlan, show it and ask again"
         )
+
+
+def _held(found: Holdings) -> pb.GetUnitResponse:
+    rows = [
+        pb.HeldRows(
+            window_start_ms=r.window.start_ms,
+            window_end_ms=r.window.end_ms,
+            reports=r.reports,
+            totals=r.totals,
+            points=r.points,
+            dies_ms=r.dies_ms,
+        )
+        for r in found.rows
+    ]
+    kept = [
+        pb.HeldKept(
+            metric=k.metric,
+            resolution=k.resolution,
+            period_start_ms=k.period.start_ms,
+            period_end_ms=k.period.end_ms,
+            windows=k.windows,
+            dies_ms=k.dies_ms,
+        )
+        for k in found.kept
+    ]
+    return pb.GetUnitResponse(rows=rows, kept=kept, decisions=found.decisions, erasure_ms=found.erasure_ms or 0)
 
 
 def _reason(state: PurposeState) -> pb.AskReason:

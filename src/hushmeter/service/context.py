@@ -88,6 +88,10 @@ class Context:
         """From this moment on a window takes no report, by the plan of its own start."""
         return self.timeline.at(window.start_ms).plan.resolution(window.resolution).deadline_ms(window)
 
+    def dies_ms(self, moment_ms: int) -> int:
+        """When raw data of a moment dies: the deadline of the last release window that holds it."""
+        return max(self.deadline_ms(r.span.window_of(moment_ms)) for r in self.plan.resolutions)
+
     def upcoming(self, column: int) -> Iterator[Window]:
         """The windows of a resolution that have not left OPEN, in time order, without an end.
 

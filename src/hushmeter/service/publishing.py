@@ -1,4 +1,4 @@
-"""Reads what the public record is made of: plan versions, ledger and released estimates alone (R1)."""
+"""What a deployment signs, made of plan versions, ledger and released estimates alone (R1), or of plan and time (R3)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from hushmeter.service.context import Context
 from hushmeter.service.eras import Era
 from hushmeter.signatures import KEY_NAME
 from hushmeter.transparency import html, markdown
+from hushmeter.transparency.receipt import RECEIPT, receipt_of
 from hushmeter.transparency.record import Published, PublishedEstimate, record_of
-from hushmeter.transparency.signing import signed
+from hushmeter.transparency.signing import RECORD
 from hushmeter.transparency.words import Format
 
 
@@ -29,7 +30,14 @@ def signed_record(context: Context) -> str:
         tuple(_participation(context)),
         context.store.restores(deployment_id),
     )
-    return signed(record_of(published, context.mechanisms), context.keys.get_or_create(KEY_NAME))
+    return RECORD.signed(record_of(published, context.mechanisms), context.keys.get_or_create(KEY_NAME))
+
+
+def signed_receipt(context: Context, received_at_ms: int) -> str:
+    """The receipt of an erasure that was received at a moment: see `hushmeter.transparency.receipt`."""
+    era, deployment_id = context.timeline.at(received_at_ms), context.deployment.deployment_id
+    receipt = receipt_of(deployment_id, era.plan, era.version.budget, received_at_ms, context.mechanisms)
+    return RECEIPT.signed(receipt, context.keys.get_or_create(KEY_NAME))
 
 
 def written(signed: str, written_as: Format) -> str:

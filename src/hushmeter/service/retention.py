@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hushmeter.model.time import iso
 from hushmeter.plan.built_in import capped_metrics
 from hushmeter.service.context import Context
+from hushmeter.transparency.receipt import erased_by_ms
 
 
 class Kind(StrEnum):
@@ -21,6 +23,7 @@ class Kind(StrEnum):
     KEPT_WINDOWS = "kept windows"
     PSEUDONYM_KEY = "key of pseudonyms"
     DECISIONS = "consent decisions"
+    ERASURES = "rows to be erased"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Held:
     Attributes:
         kind: of it.
         name: which: a window or period, and of kept windows the metric and resolution too.
-        count: of it: segments, decisions; 1 where it is one thing.
+        count: of it: segments, decisions, erasures; 1 where it is one thing.
         size_bytes: on the disk, encrypted.
         dies_ms: from this moment on the sealer destroys it, once every window that needs it has ended; None where it stays.
     """
@@ -44,7 +47,7 @@ class Held:
 
 def held(context: Context) -> tuple[Held, ...]:
     """Everything that is held now, in the order in which it dies; what stays comes last."""
-    found = [*_rows(context), *_of_periods(context), *_decisions(context)]
+    found = [*_rows(context), *_of_periods(context), *_erasures(context), *_decisions(context)]
     return tuple(sorted(found, key=lambda h: (h.dies_ms is None, h.dies_ms or 0, h.kind, h.name)))
 
 
@@ -52,7 +55,7 @@ def _rows(context: Context) -> Iterator[Held]:
     finest = context.plan.finest.span
     for start in context.log.storage_windows():
         window = finest.window_from(start)
-        dies = _last_deadline_ms(context, window.end_ms)
+        dies = context.dies_ms(window.end_ms)
         segments = [s.segment_id for s in context.store.segments([start])]
         totals = {name for name in segments if context.log.kept_for(start, name)}
         for kind, some in ((Kind.ROWS, [n for n in segments if n not in totals]), (Kind.TOTALS, sorted(totals))):
@@ -64,7 +67,7 @@ def _of_periods(context: Context) -> Iterator[Held]:
     plan = context.plan
     for start in context.keys.periods():
         period = plan.privacy.period.window_from(start)
-        dies = _last_deadline_ms(context, period.end_ms)
+        dies = context.dies_ms(period.end_ms)
         yield Held(Kind.PSEUDONYM_KEY, str(period), 1, 0, dies)
         then = context.timeline.at(start).plan
         for resolution in then.resolutions:
@@ -75,15 +78,17 @@ def _of_periods(context: Context) -> Iterator[Held]:
                     yield Held(Kind.KEPT_WINDOWS, name, 1, len(kept), dies)
 
 
+def _erasures(context: Context) -> Iterator[Held]:
+    waiting = context.store.erasures()
+    if waiting:
+        since = f"asked for by units, since {iso(waiting[0].at_ms)}"
+        yield Held(Kind.ERASURES, since, len(waiting), 0, erased_by_ms(context.plan, waiting[0].at_ms))
+
+
 def _decisions(context: Context) -> Iterator[Held]:
     sequence, _ = context.store.decisions_after(_BEYOND_ALL)
     if sequence:
         yield Held(Kind.DECISIONS, "of all units, by subject", sequence, 0, None)
-
-
-def _last_deadline_ms(context: Context, end_ms: int) -> int:
-    """When the last release window that holds a moment closes."""
-    return max(context.deadline_ms(r.span.window_of(end_ms)) for r in context.plan.resolutions)
 
 
 _BEYOND_ALL = 2**62

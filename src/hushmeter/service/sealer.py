@@ -19,10 +19,12 @@ from hushmeter.pipeline import release_window
 from hushmeter.ports import WindowRecord
 from hushmeter.service.compaction import Compaction, ends
 from hushmeter.service.context import Context
+from hushmeter.service.erasing import Erasing
 from hushmeter.service.founding import ensure_newest
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 from hushmeter.service.registers import Registers
+from hushmeter.service.segments import fenced
 
 POLL_S = 0.25
 
@@ -42,6 +44,7 @@ class Sealer:
         self._processes = processes
         self._consent = Registers()
         self._compaction = Compaction(context, self._consent)
+        self._erasing = Erasing(context, meters)
         self._seen_beats: dict[str, tuple[int, float]] = {}
         self._swept = False
         self._wake = threading.Event()
@@ -73,6 +76,8 @@ class Sealer:
         self._bury_the_dead()
         ended = self._end_ready()
         self._destroy_ended()
+        with self._others_go_on("erasures"):
+            self._erasing.run()
         with self._others_go_on("totals"):
             self._compaction.run(now=ended > 0)
         return ended
@@ -150,16 +155,9 @@ class Sealer:
         store = self._context.store
         starts = [w.start_ms for w in self._context.plan.finest.span.tiles(record.window)]
         alive = store.beats()
-        final = True
-        for segment in store.segments(starts, record.last_segment, record.window.resolution):
-            if segment.closed:
-                continue
-            if segment.worker_id in alive:
-                final = False
-                continue
-            frames = self._context.log.count_frames(segment.storage_start_ms, segment.segment_id)
-            store.close_segment(segment.segment_id, frames)
-        return final
+        segments = store.segments(starts, record.last_segment, record.window.resolution)
+        closed = [fenced(self._context, segment, alive) for segment in segments]
+        return all(closed)
 
     def _end(self, record: WindowRecord) -> None:
         ensure_newest(self._context.keys, self._context.store, self._context.deployment)

@@ -9,18 +9,37 @@ sure that no sealer can have declared it dead.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from hushmeter import limits
 from hushmeter.errors import LeaseLost, WindowClosed
 from hushmeter.model.report import ReportBatch
+from hushmeter.ports import SegmentRecord
 from hushmeter.service.context import Context
+
+
+def fenced(context: Context, segment: SegmentRecord, alive: Collection[str]) -> bool:
+    """Whether a segment is closed; a dead owner's is fenced here, and its owner may have been first: the store knows.
+
+    Args:
+        context: the deployment.
+        segment: which was registered before `alive` was read.
+        alive: workers that are not retired.
+    """
+    if segment.closed:
+        return True
+    if segment.worker_id in alive:
+        return False
+    frames = context.log.count_frames(segment.storage_start_ms, segment.segment_id)
+    context.store.close_segment(segment.segment_id, frames)
+    return True
 
 
 @dataclass(slots=True)
 class _Segment:
     segment_id: str
+    sequence: int
     until_ms: int
     """The segment takes rows that are received before this moment."""
 
@@ -94,7 +113,7 @@ class OpenSegments:
             self._floor_ms = max(self._floor_ms, deadlines[window])
         now = self.now_ms()
         coming = [deadline for deadline in deadlines.values() if deadline > now]
-        self._open[start_ms] = _Segment(segment_id, min(coming, default=0))
+        self._open[start_ms] = _Segment(segment_id, registration.segment.sequence, min(coming, default=0))
 
     def append(self, batches: Mapping[int, ReportBatch]) -> None:
         """Appends rows to the segments of their storage windows; returns when they are durable and may be acknowledged.
@@ -109,6 +128,12 @@ class OpenSegments:
                 segment.until_ms = 0
         if self._context.clock.monotonic_s() - self._beat_s >= limits.LEASE_S / 2:
             self.beat()
+
+    def end_through(self, last_segment: int) -> None:
+        """Lets segments registered up to a number take no more rows; the next tick closes them."""
+        for segment in self._open.values():
+            if segment.sequence <= last_segment:
+                segment.until_ms = 0
 
     def tick(self) -> None:
         """Closes segments whose deadline has passed, and beats when it is time."""

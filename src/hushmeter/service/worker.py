@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -21,14 +21,15 @@ from hushmeter import limits
 from hushmeter.access.rates import UnitRates
 from hushmeter.access.unit_tokens import KEY_NAME, invalid_among
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import Failure, HushmeterError, KeyGone, LeaseLost, Overloaded, RateLimited
-from hushmeter.ingest.admission import RATE_RETRY_MS, Admission, Door, rejections_of
+from hushmeter.errors import Failure, HushmeterError, KeyGone, LeaseLost, Overloaded
+from hushmeter.ingest.admission import Admission, Door, rejections_of
 from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.ingest.several import admit_by
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.model.report import RejectionReason
 from hushmeter.service.context import Context
+from hushmeter.service.deciding import Answer, Deciding
 from hushmeter.service.eras import Era, era_at, versions_at
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
@@ -43,13 +44,6 @@ LINGER_S = 0.005
 LINGER_FROM = 8
 PERIOD_KEYS_MAX = 16
 LEASE_RETRIES_MAX = 3
-_DECIDES_TOO_OFTEN = (
-    f"the unit decides more than {limits.DECIDING_PER_UNIT_AND_MINUTE} times a minute; what it allows was not recorded: "
-    "send that again in a minute (a withdrawal is taken at any time)"
-)
-
-
-_Deciding = tuple[bytes, Sequence[Decision], Future[tuple[dict[str, PurposeState], int]]]
 
 
 class IntakeWorker:
@@ -69,7 +63,6 @@ class IntakeWorker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._queue = IntakeQueue()
         self._validating = 0
-        self._decisions: list[_Deciding] = []
         self._wake = asyncio.Event()
         self._stopping = False
         self._lately = 0
@@ -80,7 +73,8 @@ class IntakeWorker:
         self._deployment_key = context.keys.get_or_create("deployment")
         self._period_keys: dict[int, bytes] = {}
         self._rates = UnitRates(per_minute) if (per_minute := self.rules.unit_reports_per_minute) else None
-        self._deciding = UnitRates(limits.DECIDING_PER_UNIT_AND_MINUTE)
+        self._deciding = Deciding(context, self.subject, self._follow, self._register)
+        self._unsettled = True
         self._doors: dict[int, Door] = {}
         self._eras: tuple[Era, ...] = ()
         self._open_until_ms = 0
@@ -139,27 +133,35 @@ class IntakeWorker:
         finally:
             self._validating -= len(sent)
 
-    async def decide(self, unit_id: bytes, decisions: Sequence[Decision]) -> tuple[dict[str, PurposeState], int]:
+    async def decide(self, unit_id: bytes, decisions: Sequence[Decision]) -> Answer:
         """Records decisions of one unit, durably, and says what binds now and when they were received.
 
         Args:
             unit_id: the unit.
             decisions: with any subject and receipt; both are filled in here.
         """
-        receipt: Future[tuple[dict[str, PurposeState], int]] = Future()
-        self._decisions.append((unit_id, decisions, receipt))
-        # Whichever call's turn comes first records what waits, so many decisions share one transaction.
-        await self._in_order(self._record_decisions)
-        return receipt.result()
+        return await self._recorded(self._deciding.add(unit_id, decisions))
+
+    async def erase(self, unit_id: bytes) -> int:
+        """Withdraws all that a unit allows, records that its rows are to be removed, and says when that was received.
+
+        Every worker ends its segments: rows in later ones were taken with consent that was given anew.
+        """
+        _, received_at_ms = await self._recorded(self._deciding.add_erasure(unit_id))
+        return received_at_ms
 
     async def consent_of(self, unit_id: bytes) -> dict[str, PurposeState]:
         """What a unit's decisions are now."""
 
         def read() -> dict[str, PurposeState]:
             self._follow()
-            return self._register().states(self._subject(unit_id))
+            return self._register().states(self.subject(unit_id))
 
         return await self._in_order(read)
+
+    def subject(self, unit_id: bytes) -> bytes:
+        """What decisions and erasures know a unit by."""
+        return subject_of(self._deployment_key, unit_id)
 
     def _follow_plan(self) -> None:
         """Opens a door for each era of the plan; knocks a wall where an era's last window is over."""
@@ -194,6 +196,11 @@ class IntakeWorker:
     def _tick_now(self) -> None:
         self._next_tick_s = 0.0
         self._wake.set()
+
+    async def _recorded(self, answer: Future[Answer]) -> Answer:
+        # Whichever call's turn comes first records what waits, so many decisions share one transaction.
+        await self._in_order(lambda: self._deciding.record(self._segments.now_ms()))
+        return answer.result()
 
     async def _in_order(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -273,6 +280,8 @@ class IntakeWorker:
             # Registering takes time and may teach us the time, so the reports are stamped and judged anew.
             for start in closed:
                 self._segments.open(start)
+            # What was decided before a segment was registered is known before it takes a row (R3).
+            self._follow()
         rows = {s: admission.batch.take(np.flatnonzero(admission.storage_starts == s)) for s in starts}
         self._segments.append(rows)
         if self._rates is not None:
@@ -307,9 +316,6 @@ class IntakeWorker:
             if reason:
                 self._meters.rejected.labels(RejectionReason(int(reason)).name).inc(int(count))
 
-    def _subject(self, unit_id: bytes) -> bytes:
-        return subject_of(self._deployment_key, unit_id)
-
     def _period_key(self, period_start_ms: int) -> bytes:
         key = self._period_keys.get(period_start_ms)
         if key is None:
@@ -328,48 +334,16 @@ class IntakeWorker:
                 del self._period_keys[start]
 
     def _follow(self) -> bool:
-        """Takes in decisions that other processes recorded; true if there were any."""
-        return self._registers.follow(self._context.store.decisions_after)
+        """Takes in decisions that other processes recorded; true if there were any.
 
-    def _record_decisions(self) -> None:
-        """Records every decision that waits, in one transaction, and tells each caller what binds now, or the failure."""
-        waiting, self._decisions = self._decisions, []
-        if not waiting:
-            return
-        try:
-            now = self._segments.now_ms()
-            subjects = [self._subject(unit) for unit, _, _ in waiting]
-            over = frozenset(self._deciding.over(subjects, self._context.clock.monotonic_s()))
-            if over:
-                self._follow()
-            granted = {s for i, s in enumerate(subjects) if i not in over and any(d.given for d in waiting[i][1])}
-            stamped = [
-                Decision(subject, d.purpose, d.given, now, d.text_hash, d.locale, d.source)
-                for i, subject in enumerate(subjects)
-                for d in waiting[i][1]
-                if i not in over or self._still_taken(d, subject, granted)
-            ]
-            self._context.store.record_decisions(stamped)
-            self._deciding.settle()
-            self._follow()
-            register = self._register()
-        except Exception as error:
-            # Whatever it is, every caller must hear of it: each waits for its own receipt.
-            for _, _, receipt in waiting:
-                receipt.set_exception(error)
-            return
-        for i, (subject, (_, decisions, receipt)) in enumerate(zip(subjects, waiting, strict=True)):
-            if i in over and any(d.given for d in decisions):
-                receipt.set_exception(RateLimited(_DECIDES_TOO_OFTEN, RATE_RETRY_MS / 1000))
-            else:
-                receipt.set_result((register.states(subject), now))
-
-    def _still_taken(self, decision: Decision, subject: bytes, granted: Collection[bytes]) -> bool:
-        """Whether a unit that decides too often decides this: it withdraws what it had not withdrawn before this moment."""
-        if decision.given:
-            return False
-        state = self._register().states(subject).get(decision.purpose, PurposeState())
-        return subject in granted or state.given or state.outdated or state.undecided
+        No report is taken with consent given after an erasure before the segments of that time take none any more (R3).
+        """
+        found = self._registers.follow(self._context.store.decisions_after)
+        self._unsettled = self._unsettled or found
+        if self._unsettled:
+            self._segments.end_through(self._context.store.erasing_through())
+            self._unsettled = False
+        return found
 
     def _tick(self) -> None:
         self._forget_period_keys()

@@ -14,17 +14,18 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import Failure, InvariantError, KeyGone, SegmentLost, ensure
-from hushmeter.model.report import ReportBatch
+from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.ports import Change, Keys
 from hushmeter.storage.files import AppendFile, Disk, FileSystem, failure_of
-from hushmeter.storage.frames import FRAME, SegmentName, decode, sealed_frames, unseal
+from hushmeter.storage.frames import FRAME, SegmentName, bucket_numbers, decode, sealed_frames, unseal
 from hushmeter.storage.keys import held_keys
 from hushmeter.storage.runs import changed, file_without, read_bucket, rewritten_file, runs_file
 from hushmeter.storage.segment_files import SegmentFiles, key_name
@@ -161,8 +162,8 @@ class FileIntakeLog:
             raise SegmentLost(f"{segment} was compacted from {footer.frames} frames, but {frames} were closed")
         self._files.remove_leftovers(segment)
 
-    def erase(self, storage_start_ms: int, segment_id: str, frames: int, units: Mapping[bytes, int]) -> None:
-        """Removes rows of some units from a closed segment, durably; see `IntakeLog.erase`.
+    def erase(self, storage_start_ms: int, segment_id: str, frames: int, units: Collection[bytes]) -> None:
+        """Removes the rows of some units from a closed segment, durably; see `IntakeLog.erase`.
 
         A crash leaves the segment as before or as after. Of processes that erase at once each sees what the other has done.
 
@@ -252,6 +253,26 @@ class FileIntakeLog:
                 batches.append(read_bucket(file, cipher, segment, footer, bucket=bucket, bits=bits))
         return ReportBatch.concat(batches)
 
+    def rows_of(self, storage_start_ms: int, segment_id: str, pseudonym: bytes) -> ReportBatch:
+        """The rows of one unit; see `IntakeLog.rows_of`.
+
+        Raises:
+            SegmentLost: the segment is missing or damaged.
+            KeyUnavailable: the window's key is gone.
+        """
+        segment, pairs = self._files.segment(storage_start_ms, segment_id), pairs_of([pseudonym])
+        if not self._files.path(segment, "runs").exists():
+            try:
+                rows, _ = self._read_frames(segment)
+                return rows.take(np.flatnonzero((rows.pseudonyms == pairs).all(axis=1)))
+            except SegmentLost:
+                # The sealer may have compacted it at this moment.
+                if not self._files.path(segment, "runs").exists():
+                    raise
+        bits = self._files.footer(segment).bits
+        rows = self.read(storage_start_ms, [segment_id], int(bucket_numbers(pairs, bits)[0]), bits)
+        return rows.take(np.flatnonzero((rows.pseudonyms == pairs).all(axis=1)))
+
     def reader(self, starts_ms: Sequence[int]) -> FileIntakeLog:
         """The same log for another process; see `IntakeLog.reader`."""
         return FileIntakeLog(self._directory, held_keys(self._keys, map(key_name, starts_ms)), self._deployment_id)
@@ -294,9 +315,10 @@ class FileIntakeLog:
         with self._files.reading(segment, "frames") as file:
             return sealed_frames(segment, memoryview(file.read()))
 
-    def _read_frames(self, segment: SegmentName, frames: int) -> tuple[ReportBatch, AESGCM]:
-        """The rows of exactly so many frames, and the window's cipher."""
+    def _read_frames(self, segment: SegmentName, frames: int | None = None) -> tuple[ReportBatch, AESGCM]:
+        """The rows of exactly so many frames, or of all that are whole, and the window's cipher."""
         sealed = self._sealed_frames(segment)
+        frames = len(sealed) if frames is None else frames
         if len(sealed) < frames:
             raise SegmentLost(f"{segment} holds {len(sealed)} whole frames, but {frames} were closed")
         # A window that received nothing has no key yet, and even an empty footer is authenticated.

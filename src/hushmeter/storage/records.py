@@ -58,6 +58,12 @@ def decisions_after(connection: sa.Connection, sequence: int) -> tuple[int, tupl
     return newest, tuple(Decision(*row[1:]) for row in rows)
 
 
+def count_decisions(connection: sa.Connection, subject: bytes) -> int:
+    """How many decisions of one unit are recorded."""
+    found = sa.select(sa.func.count()).select_from(decisions).where(decisions.c.subject == subject)
+    return connection.scalar(found) or 0
+
+
 def record_restore(connection: sa.Connection, made: Restore) -> None:
     """Records that the store was taken up again; earlier grants and credentials do not count from then on (C6, P8)."""
     row = {

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 """Raised by one whenever a table changes; a store of another version is refused."""
 
 # SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
@@ -164,9 +164,20 @@ decisions = sa.Table(
     _column("text_hash", sa.LargeBinary),
     _column("locale", sa.Text),
     _column("source", sa.Text),
+    sa.Index("decisions_by_subject", "subject"),
     sqlite_autoincrement=True,
 )
 
+erasures = sa.Table(
+    "erasures",
+    METADATA,
+    # Rows that wait for their removal: gone from here once they are gone from the log (R3).
+    _number("number"),
+    _column("subject", sa.LargeBinary),
+    _column("at_ms", sa.BigInteger),
+    _column("last_segment", sa.BigInteger),
+    sqlite_autoincrement=True,
+)
 
 kept_windows = sa.Table(
     "kept_windows",

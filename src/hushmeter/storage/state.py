@@ -21,8 +21,9 @@ from hushmeter.model.release import Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
-from hushmeter.ports import Deployment, Registration, Restore, SegmentRecord, WindowRecord
-from hushmeter.storage import access, backup, plans, records, schema, windows, workers
+from hushmeter.ports import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
+from hushmeter.ports.store import NOBODY
+from hushmeter.storage import access, backup, erasures, plans, records, schema, windows, workers
 from hushmeter.storage.database import STATE_NAME, Database, url_of
 
 RELEASES_PER_PAGE: Final = 32
@@ -207,10 +208,31 @@ class SqlStateStore:
         with self._database.read() as connection:
             return workers.is_scrubbed(connection, storage_start_ms)
 
-    def record_decisions(self, decisions: Sequence[Decision]) -> int:
+    def record_decisions(self, decisions: Sequence[Decision], erased: Mapping[bytes, int] = NOBODY) -> int:
         """See `StateStore`."""
         with self._database.write() as connection:
+            erasures.record_erasures(connection, erased)
             return records.record_decisions(connection, decisions)
+
+    def count_decisions(self, subject: bytes) -> int:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.count_decisions(connection, subject)
+
+    def erasures(self) -> tuple[Erasure, ...]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return erasures.pending(connection)
+
+    def erasing_through(self) -> int:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return erasures.erasing_through(connection)
+
+    def end_erasures(self, through: int) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            erasures.end_erasures(connection, through)
 
     def decisions_after(self, sequence: int) -> tuple[int, tuple[Decision, ...]]:
         """See `StateStore`."""

@@ -19,6 +19,7 @@ from hushmeter.ports import WindowRecord
 from hushmeter.storage.records import ledger_head
 from hushmeter.storage.release_payload import encode_vectors
 from hushmeter.storage.schema import kept_windows, ledger, releases, segments, view_text, windows
+from hushmeter.storage.workers import newest_segment
 
 KEPT_PART_BYTES = 2**26
 """Sets of kept windows are stored in parts of this many bytes."""
@@ -52,7 +53,7 @@ def begin_closing(connection: sa.Connection, window: Window) -> WindowRecord:
             f"window {window} cannot begin to close: those of {window.resolution} have closed up to {iso(newest_end)}, "
             "strictly in time order; only later ones may follow"
         )
-    last_segment = connection.scalar(sa.select(sa.func.max(segments.c.sequence))) or 0
+    last_segment = newest_segment(connection)
     record = WindowRecord(window, transition(WindowState.OPEN, WindowEvent.DEADLINE_PASSED), last_segment)
     row = {
         "resolution": window.resolution,

@@ -111,6 +111,11 @@ def segments_of(
     return tuple(r for r in records if resolution is None or resolution in r.resolutions)
 
 
+def newest_segment(connection: sa.Connection) -> int:
+    """The number of the newest registration; 0 before the first."""
+    return connection.scalar(sa.select(sa.func.max(segments.c.sequence))) or 0
+
+
 def _segment(row: sa.Row[Any]) -> SegmentRecord:
     return SegmentRecord(
         row.sequence,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hushmeter.errors import InvariantError, KeyGone, SegmentLost, ensure
 from hushmeter.model.ledger import LedgerMark
-from hushmeter.model.report import ReportBatch
+from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.ports import Change, KeyRing
 from hushmeter.storage.frames import bucket_numbers
 from hushmeter.storage.runs import changed, run_bits, without_units
@@ -137,7 +137,7 @@ class MemoryIntakeLog:
             del segment.frames[frames:]
             segment.runs = ReportBatch.concat(segment.frames)
 
-    def erase(self, storage_start_ms: int, segment_id: str, frames: int, units: Mapping[bytes, int]) -> None:
+    def erase(self, storage_start_ms: int, segment_id: str, frames: int, units: Collection[bytes]) -> None:
         """See `IntakeLog.erase`."""
         self.compact(storage_start_ms, segment_id, frames)
         segment = self._segments[storage_start_ms, segment_id]
@@ -169,6 +169,16 @@ class MemoryIntakeLog:
     def bucket_bits(self, storage_start_ms: int, segment_ids: Sequence[str]) -> int:
         """See `IntakeLog.bucket_bits`."""
         return max((run_bits(self._runs(storage_start_ms, name)) for name in segment_ids), default=0)
+
+    def rows_of(self, storage_start_ms: int, segment_id: str, pseudonym: bytes) -> ReportBatch:
+        """See `IntakeLog.rows_of`."""
+        segment = self._segments.get((storage_start_ms, segment_id))
+        if segment is None:
+            raise SegmentLost(f"segment {segment_id} is missing")
+        rows = ReportBatch.concat(segment.frames) if segment.runs is None else segment.runs
+        if segment.frames:
+            self._keys.get(f"data/{storage_start_ms}")
+        return rows.take(np.flatnonzero((rows.pseudonyms == pairs_of([pseudonym])).all(axis=1)))
 
     def reader(self, starts_ms: Sequence[int]) -> MemoryIntakeLog:
         """See `IntakeLog.reader`; what it holds stays in this process."""

@@ -1,4 +1,4 @@
-"""The record as a signed text, and what anybody can check of it with the public key alone."""
+"""Signed statements of a deployment, and what anybody can check of its record with the public key alone."""
 
 from __future__ import annotations
 
@@ -12,18 +12,67 @@ from hushmeter.model.ledger import GENESIS, LedgerEntry, canonical_json
 from hushmeter.signatures import is_signed, public_key, sign
 from hushmeter.transparency.record import FORMAT
 
-KIND = "transparency record"
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A kind of statement that a deployment signs.
 
-def signed(record: dict[str, object], private_key: bytes) -> str:
-    """The record as JSON, with its signature.
-
-    Args:
-        record: as `record_of` makes it.
-        private_key: of the deployment, 32 bytes.
+    Attributes:
+        kind: signed with it, so that no statement can be taken for another.
+        name: of its field in the text.
+        format: what its content's field `format` says.
     """
-    signature = sign(private_key, KIND, canonical_json(record).encode())
-    return canonical_json({"record": record, "public_key": public_key(private_key).hex(), "signature": signature.hex()})
+
+    kind: str
+    name: str
+    format: str
+
+    @property
+    def damaged(self) -> str:
+        """What is said of a text that is no such statement."""
+        return f"this is no {self.kind} that hushmeter wrote, or it is damaged"
+
+    def signed(self, content: dict[str, object], private_key: bytes) -> str:
+        """A content as JSON, with its signature.
+
+        Args:
+            content: of JSON's types.
+            private_key: of the deployment, 32 bytes.
+        """
+        signature = sign(private_key, self.kind, canonical_json(content).encode())
+        public = public_key(private_key).hex()
+        return canonical_json({self.name: content, "public_key": public, "signature": signature.hex()})
+
+    def opened(self, text: str, key: bytes | None) -> tuple[dict[str, Any], bytes]:
+        """The content of a text, and the public key that it is signed with, once that is checked.
+
+        Args:
+            text: what `signed` wrote.
+            key: that it must be; None takes the one that the text itself names.
+
+        Raises:
+            LedgerBroken: naming what does not hold.
+        """
+        try:
+            found = json.loads(text)
+            content, named, signature = (
+                found[self.name],
+                bytes.fromhex(found["public_key"]),
+                bytes.fromhex(found["signature"]),
+            )
+            canonical, format_ = canonical_json(content).encode(), content["format"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise LedgerBroken(self.damaged) from None
+        if format_ != self.format:
+            raise LedgerBroken(f"the {self.name} is of another format; verify it with the hushmeter that made it")
+        if key is not None and key != named:
+            raise LedgerBroken(f"the {self.name} is signed with the key {named.hex()}, not with {key.hex()}")
+        if not is_signed(named, self.kind, canonical, signature):
+            raise LedgerBroken(f"the signature is not that of the {self.name}: something in it was changed")
+        return content, named
+
+
+RECORD = Statement("transparency record", "record", FORMAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +98,7 @@ def verify(text: str, key: bytes | None = None, earlier: str | None = None) -> V
     """Checks signature and hash chain of a record, and that an earlier one is its beginning.
 
     Args:
-        text: what `signed` wrote.
+        text: as `RECORD` signs it.
         key: public key of the deployment; None takes the one that the text itself names, which proves nothing about whose
             record it is.
         earlier: another text of the same deployment, from before.
@@ -57,13 +106,13 @@ def verify(text: str, key: bytes | None = None, earlier: str | None = None) -> V
     Raises:
         LedgerBroken: naming what does not hold.
     """
-    record, named = _signed_part(text, key)
+    record, named = _record_in(text, key)
     chain = _chain(record)
     head = chain[-1].entry_hash.hex() if chain else GENESIS.hex()
     if head != record["ledger"]["head"]:
         raise LedgerBroken("the record's ledger does not end with the hash that it names as its head")
     if earlier is not None:
-        before, _ = _signed_part(earlier, named)
+        before, _ = _record_in(earlier, named)
         if before["deployment"] != record["deployment"]:
             raise LedgerBroken(
                 f"the earlier record is of deployment {before['deployment']}, this one of {record['deployment']}"
@@ -75,20 +124,11 @@ def verify(text: str, key: bytes | None = None, earlier: str | None = None) -> V
     return Verified(str(record["deployment"]), str(record["as_of"]), len(chain), head, named)
 
 
-def _signed_part(text: str, key: bytes | None) -> tuple[dict[str, Any], bytes]:
-    try:
-        found = json.loads(text)
-        record, named, signature = found["record"], bytes.fromhex(found["public_key"]), bytes.fromhex(found["signature"])
-        canonical = canonical_json(record).encode()
-        known = record["format"] == FORMAT and isinstance(record["ledger"]["entries"], list)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise LedgerBroken("this is no transparency record that hushmeter wrote, or it is damaged") from None
-    if not known:
-        raise LedgerBroken("the record is of another format; verify it with the hushmeter that made it")
-    if key is not None and key != named:
-        raise LedgerBroken(f"the record is signed with the key {named.hex()}, not with {key.hex()}")
-    if not is_signed(named, KIND, canonical, signature):
-        raise LedgerBroken("the signature is not that of the record: something in it was changed")
+def _record_in(text: str, key: bytes | None) -> tuple[dict[str, Any], bytes]:
+    record, named = RECORD.opened(text, key)
+    ledger = record.get("ledger")
+    if not isinstance(ledger, dict) or not isinstance(ledger.get("entries"), list):
+        raise LedgerBroken(RECORD.damaged)
     return record, named
 
 

@@ -78,6 +78,83 @@ class IssueUnitTokenResponse(_message.Message):
     expires_ms: int
     def __init__(self, unit_token: _Optional[bytes] = ..., expires_ms: _Optional[int] = ...) -> None: ...
 
+class EraseUnitRequest(_message.Message):
+    __slots__ = ("unit_id", "unit_token")
+    UNIT_ID_FIELD_NUMBER: _ClassVar[int]
+    UNIT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    unit_id: str
+    unit_token: bytes
+    def __init__(self, unit_id: _Optional[str] = ..., unit_token: _Optional[bytes] = ...) -> None: ...
+
+class EraseUnitResponse(_message.Message):
+    __slots__ = ("received_at_ms", "rows_gone_by_ms", "receipt")
+    RECEIVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_GONE_BY_MS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    received_at_ms: int
+    rows_gone_by_ms: int
+    receipt: str
+    def __init__(self, received_at_ms: _Optional[int] = ..., rows_gone_by_ms: _Optional[int] = ..., receipt: _Optional[str] = ...) -> None: ...
+
+class GetUnitRequest(_message.Message):
+    __slots__ = ("unit_id", "unit_token")
+    UNIT_ID_FIELD_NUMBER: _ClassVar[int]
+    UNIT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    unit_id: str
+    unit_token: bytes
+    def __init__(self, unit_id: _Optional[str] = ..., unit_token: _Optional[bytes] = ...) -> None: ...
+
+class GetUnitResponse(_message.Message):
+    __slots__ = ("rows", "kept", "decisions", "erasure_ms")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    ERASURE_MS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[HeldRows]
+    kept: _containers.RepeatedCompositeFieldContainer[HeldKept]
+    decisions: int
+    erasure_ms: int
+    def __init__(self, rows: _Optional[_Iterable[_Union[HeldRows, _Mapping]]] = ..., kept: _Optional[_Iterable[_Union[HeldKept, _Mapping]]] = ..., decisions: _Optional[int] = ..., erasure_ms: _Optional[int] = ...) -> None: ...
+
+class HeldRows(_message.Message):
+    __slots__ = ("window_start_ms", "window_end_ms", "reports", "totals", "points", "dies_ms")
+    class PointsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    WINDOW_START_MS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_END_MS_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    TOTALS_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    DIES_MS_FIELD_NUMBER: _ClassVar[int]
+    window_start_ms: int
+    window_end_ms: int
+    reports: int
+    totals: int
+    points: _containers.ScalarMap[str, int]
+    dies_ms: int
+    def __init__(self, window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., reports: _Optional[int] = ..., totals: _Optional[int] = ..., points: _Optional[_Mapping[str, int]] = ..., dies_ms: _Optional[int] = ...) -> None: ...
+
+class HeldKept(_message.Message):
+    __slots__ = ("metric", "resolution", "period_start_ms", "period_end_ms", "windows", "dies_ms")
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_START_MS_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_END_MS_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    DIES_MS_FIELD_NUMBER: _ClassVar[int]
+    metric: str
+    resolution: str
+    period_start_ms: int
+    period_end_ms: int
+    windows: int
+    dies_ms: int
+    def __init__(self, metric: _Optional[str] = ..., resolution: _Optional[str] = ..., period_start_ms: _Optional[int] = ..., period_end_ms: _Optional[int] = ..., windows: _Optional[int] = ..., dies_ms: _Optional[int] = ...) -> None: ...
+
 class ConsentState(_message.Message):
     __slots__ = ("purpose", "given", "given_since_ms", "ask_again", "ask_reason")
     PURPOSE_FIELD_NUMBER: _ClassVar[int]

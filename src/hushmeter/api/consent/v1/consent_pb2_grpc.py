@@ -50,6 +50,16 @@ class ConsentServiceStub:
                 request_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenRequest.SerializeToString,
                 response_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenResponse.FromString,
                 _registered_method=True)
+        self.EraseUnit = channel.unary_unary(
+                '/hushmeter.api.consent.v1.ConsentService/EraseUnit',
+                request_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.EraseUnitRequest.SerializeToString,
+                response_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.EraseUnitResponse.FromString,
+                _registered_method=True)
+        self.GetUnit = channel.unary_unary(
+                '/hushmeter.api.consent.v1.ConsentService/GetUnit',
+                request_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetUnitRequest.SerializeToString,
+                response_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetUnitResponse.FromString,
+                _registered_method=True)
 
 
 class ConsentServiceServicer:
@@ -80,6 +90,23 @@ class ConsentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseUnit(self, request, context):
+        """Withdraws all consent of a unit, and has its rows removed from every file of raw data, within one window of the finest
+        resolution. The answer depends on time and plan alone: it is the same for a unit that was never heard of. Erasing again
+        does no harm. A unit that decides more than 60 times a minute gets RESOURCE_EXHAUSTED; nothing is recorded then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUnit(self, request, context):
+        """Says what raw data is held on a unit now, and when it dies. Always asks for the unit's token, also where nothing else
+        does: a unit's data is nobody else's to see.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConsentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +124,16 @@ def add_ConsentServiceServicer_to_server(servicer, server):
                     servicer.IssueUnitToken,
                     request_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenRequest.FromString,
                     response_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenResponse.SerializeToString,
+            ),
+            'EraseUnit': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseUnit,
+                    request_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.EraseUnitRequest.FromString,
+                    response_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.EraseUnitResponse.SerializeToString,
+            ),
+            'GetUnit': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUnit,
+                    request_deserializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetUnitRequest.FromString,
+                    response_serializer=hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetUnitResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -181,6 +218,60 @@ class ConsentService:
             '/hushmeter.api.consent.v1.ConsentService/IssueUnitToken',
             hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenRequest.SerializeToString,
             hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.IssueUnitTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseUnit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hushmeter.api.consent.v1.ConsentService/EraseUnit',
+            hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.EraseUnitRequest.SerializeToString,
+            hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.EraseUnitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUnit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hushmeter.api.consent.v1.ConsentService/GetUnit',
+            hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetUnitRequest.SerializeToString,
+            hushmeter_dot_api_dot_consent_dot_v1_dot_consent__pb2.GetUnitResponse.FromString,
             options,
             channel_credentials,
             insecure,

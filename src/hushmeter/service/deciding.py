@@ -1,0 +1,121 @@
+"""Decisions and erasures that wait for their turn: recorded together, in one transaction, on the worker's intake thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from hushmeter import limits
+from hushmeter.access.rates import UnitRates
+from hushmeter.consent.register import ConsentRegister
+from hushmeter.errors import RateLimited
+from hushmeter.ingest.admission import RATE_RETRY_MS
+from hushmeter.model.consent import Decision, PurposeState
+from hushmeter.service.context import Context
+
+ERASURE = "erasure"
+"""The source of withdrawals that an erasure brings."""
+_OFTEN = f"the unit decides more than {limits.DECIDING_PER_UNIT_AND_MINUTE} times a minute"
+_DECIDES_TOO_OFTEN = (
+    f"{_OFTEN}; what it allows was not recorded: send that again in a minute (a withdrawal is taken at any time)"
+)
+_ERASES_TOO_OFTEN = f"{_OFTEN}; the erasure was not recorded: send it again in a minute (SetConsent withdraws at any time)"
+
+Answer = tuple[dict[str, PurposeState], int]
+"""What binds now, by purpose, and when the decisions were received."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    unit_id: bytes
+    decisions: Sequence[Decision]
+    erases: bool
+    answer: Future[Answer] = field(default_factory=Future)
+
+    @property
+    def limited(self) -> bool:
+        """Whether it is refused to a unit that decides too often."""
+        return self.erases or any(d.given for d in self.decisions)
+
+
+class Deciding:
+    """What units decide, until it is recorded. `add` is called by any thread, all else by one.
+
+    Args:
+        context: the deployment.
+        subject: from a unit's id to its subject.
+        follow: takes in what was recorded.
+        register: who allows what the plan in force asks.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        subject: Callable[[bytes], bytes],
+        follow: Callable[[], bool],
+        register: Callable[[], ConsentRegister],
+    ) -> None:
+        self._context = context
+        self._subject, self._follow, self._register = subject, follow, register
+        self._waiting: list[_Waiting] = []
+        self._rates = UnitRates(limits.DECIDING_PER_UNIT_AND_MINUTE)
+
+    def add(self, unit_id: bytes, decisions: Sequence[Decision]) -> Future[Answer]:
+        """Takes decisions of one unit, with any subject and receipt: both are filled in when they are recorded."""
+        return self._add(_Waiting(unit_id, decisions, erases=False))
+
+    def add_erasure(self, unit_id: bytes) -> Future[Answer]:
+        """Takes an erasure: it withdraws every purpose that any version of the plan has (P8, R3)."""
+        names = dict.fromkeys(p.name for era in self._context.timeline.eras for p in era.plan.purposes)
+        nobody = bytes(16)
+        withdrawals = [Decision(nobody, name, given=False, received_at_ms=0, source=ERASURE) for name in names]
+        return self._add(_Waiting(unit_id, withdrawals, erases=True))
+
+    def record(self, now_ms: int) -> None:
+        """Records all that waits, in one transaction, and tells each caller what binds now, or the failure.
+
+        What a unit is told does not depend on what is known of it, and neither does what is written (R3).
+        """
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        try:
+            subjects = [self._subject(w.unit_id) for w in waiting]
+            over = frozenset(self._rates.over(subjects, self._context.clock.monotonic_s()))
+            if over:
+                self._follow()
+            granted = {s for i, s in enumerate(subjects) if i not in over and any(d.given for d in waiting[i].decisions)}
+            stamped = [
+                Decision(subject, d.purpose, d.given, now_ms, d.text_hash, d.locale, d.source)
+                for i, subject in enumerate(subjects)
+                for d in waiting[i].decisions
+                if i not in over or (not waiting[i].erases and self._still_taken(d, subject, granted))
+            ]
+            erased = {s: now_ms for i, s in enumerate(subjects) if waiting[i].erases and i not in over}
+            self._context.store.record_decisions(stamped, erased)
+            self._rates.settle()
+            self._follow()
+            register = self._register()
+        except Exception as error:
+            # Whatever it is, every caller must hear of it: each waits for its own answer.
+            for w in waiting:
+                w.answer.set_exception(error)
+            return
+        for i, (subject, w) in enumerate(zip(subjects, waiting, strict=True)):
+            if i in over and w.limited:
+                text = _ERASES_TOO_OFTEN if w.erases else _DECIDES_TOO_OFTEN
+                w.answer.set_exception(RateLimited(text, RATE_RETRY_MS / 1000))
+            else:
+                w.answer.set_result((register.states(subject), now_ms))
+
+    def _add(self, waiting: _Waiting) -> Future[Answer]:
+        self._waiting.append(waiting)
+        return waiting.answer
+
+    def _still_taken(self, decision: Decision, subject: bytes, granted: Collection[bytes]) -> bool:
+        """Whether a unit that decides too often decides this: it withdraws what it had not withdrawn before this moment."""
+        if decision.given:
+            return False
+        state = self._register().states(subject).get(decision.purpose, PurposeState())
+        return subject in granted or state.given or state.outdated or state.undecided

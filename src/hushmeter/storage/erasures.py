@@ -1,0 +1,37 @@
+"""Erasures that are not done, in the state store. Each function is a part of one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from hushmeter.model.records import Erasure
+from hushmeter.storage.schema import erasures
+from hushmeter.storage.workers import newest_segment
+
+
+def record_erasures(connection: sa.Connection, erased: Mapping[bytes, int]) -> None:
+    """Records that rows of some subjects are to be removed from every segment that is registered now (R3)."""
+    if not erased:
+        return
+    last_segment = newest_segment(connection)
+    rows = [{"subject": s, "at_ms": at_ms, "last_segment": last_segment} for s, at_ms in erased.items()]
+    connection.execute(sa.insert(erasures), rows)
+
+
+def pending(connection: sa.Connection) -> tuple[Erasure, ...]:
+    """Erasures that are not done, in order; their last segments never fall."""
+    e = erasures.c
+    rows = connection.execute(sa.select(e.number, e.subject, e.at_ms, e.last_segment).order_by(e.number))
+    return tuple(Erasure(*row) for row in rows)
+
+
+def erasing_through(connection: sa.Connection) -> int:
+    """The newest segment that an erasure which is not done asks for; 0 where there is none."""
+    return connection.scalar(sa.select(sa.func.max(erasures.c.last_segment))) or 0
+
+
+def end_erasures(connection: sa.Connection, through: int) -> None:
+    """Forgets erasures up to a number."""
+    connection.execute(sa.delete(erasures).where(erasures.c.number <= through))
