@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.report import Goal
 
-NAMES = ("seal", "scale", "ingest", "release", "consent", "utility")
+NAMES = ("seal", "scale", "ingest", "release", "consent", "erasure", "utility")
 
 
 def main(arguments: Sequence[str]) -> int:

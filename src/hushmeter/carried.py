@@ -82,8 +82,8 @@ class CarriedWindows:
     def after(self, tally: Tally) -> dict[str, bytes]:
         """What the period has kept once this window is published, encrypted, by metric."""
         kept = {m: b.earlier.keeping(tally.kept[m], b.index) for m, b in self._before.items() if m in tally.kept}
-        if not kept:
-            return {}
         at, start = self._window.resolution, self._period.start_ms
-        key = self._keys.get_or_create(f"period/{start}")
-        return {metric: encrypted(windows, key, _place(metric, at, start)) for metric, windows in kept.items()}
+        return {metric: encrypted(windows, self._key(), _place(metric, at, start)) for metric, windows in kept.items()}
+
+    def _key(self) -> bytes:
+        return self._keys.get_or_create(f"period/{self._period.start_ms}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from unittest import mock
 
 import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
+from hushmeter.consent import subjects
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.consent import NEVER, Decision
@@ -117,3 +119,33 @@ def test_more_units_than_rows() -> None:
     assert since[:, 0].tolist()[:5_000] == list(range(5_000))
     assert since[-1].tolist() == [NEVER, NEVER]
     assert (since[:, 1] == NEVER).all()
+
+
+# Few low words, so that subjects share slots, and some that differ in one word alone.
+_WORDS = st.sampled_from([0, 1, 2, 3, subjects.FIRST_SLOTS - 1, subjects.FIRST_SLOTS, 2**63, 2**64 - 1])
+_GROUPS = st.lists(st.lists(st.tuples(_WORDS | st.integers(0, 200), _WORDS), max_size=60), max_size=8)
+
+
+@given(_GROUPS, st.sampled_from([2, 8, 2_048]))
+def test_subjects_are_numbered(groups: list[list[tuple[int, int]]], slots: int) -> None:
+    """Each subject keeps the number that it was first given, in order, however the table grows; others have none."""
+    expected: dict[tuple[int, int], int] = {}
+    with mock.patch.object(subjects, "FIRST_SLOTS", slots):
+        table = subjects.SubjectRows()
+    for group in groups:
+        asked = np.array(group, np.uint64).reshape(len(group), 2)
+        assert table.find(asked).tolist() == [expected.get(pair, -1) for pair in group]
+        assert table.add(asked).tolist() == [expected.setdefault(pair, len(expected)) for pair in group]
+    assert len(table) == len(expected)
+    assert [tuple(pair) for pair in table.since(0).tolist()] == list(expected)
+    assert [tuple(pair) for pair in table.since(len(expected) // 2).tolist()] == list(expected)[len(expected) // 2 :]
+
+
+def test_many_subjects_are_found_again() -> None:
+    """In a table that has grown many times every subject has its own row, and no other is found."""
+    rng = np.random.default_rng(7)
+    pairs = rng.integers(0, 2**64, (300_000, 2), np.uint64)
+    table = subjects.SubjectRows()
+    for part in np.array_split(pairs[:200_000], 23):
+        table.add(part)
+    assert (table.find(pairs) == np.where(np.arange(300_000) < 200_000, np.arange(300_000), -1)).all()

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hushmeter import limits
+from hushmeter.consent.subjects import SubjectRows
 from hushmeter.model.consent import NEVER, ConsentTable, Decision, PurposeState
 from hushmeter.model.plan import Purpose
-from hushmeter.model.report import UInt64, pairs_of
+from hushmeter.model.report import UInt64, bytes_of, pairs_of
 from hushmeter.model.time import Int64
 
 FIRST_ROWS = 1_024
@@ -54,7 +55,7 @@ class ConsentRegister:
         self.sequence = 0
         """The newest decision that has been taken in."""
         self._columns = {p.name: (column, p.text_hash) for column, p in enumerate(purposes)}
-        self._rows: dict[bytes, int] = {}
+        self._subjects = SubjectRows()
         self._since = np.full((FIRST_ROWS, len(purposes)), NEVER, np.int64)
         self._withdrawn = np.full((FIRST_ROWS, len(purposes)), -1, np.int64)
         self._outdated = np.zeros((FIRST_ROWS, len(purposes)), np.bool_)
@@ -62,7 +63,7 @@ class ConsentRegister:
 
     def __len__(self) -> int:
         """How many units have decided anything."""
-        return len(self._rows)
+        return len(self._subjects)
 
     def follow(self, decisions_after: Callable[[int], tuple[int, Sequence[Decision]]]) -> bool:
         """Takes in, page by page, every decision that a store has recorded since; true if there were any.
@@ -80,11 +81,9 @@ class ConsentRegister:
 
     def take(self, sequence: int, decisions: Iterable[Decision]) -> None:
         """Takes decisions in, in their order; `sequence` is the newest one's number."""
-        for decision in decisions:
-            column, text_hash = self._columns.get(decision.purpose, (-1, b""))
-            if column < 0:
-                continue
-            row = self._row(decision.subject)
+        known = [(d, *self._columns[d.purpose]) for d in decisions if d.purpose in self._columns]
+        rows = self._rows([d.subject for d, _, _ in known])
+        for row, (decision, column, text_hash) in zip(rows.tolist(), known, strict=True):
             state = self._state(row, column).after(decision, text_hash)
             self._since[row, column] = state.given_since_ms
             self._withdrawn[row, column] = state.withdrawn_at_ms
@@ -93,23 +92,21 @@ class ConsentRegister:
 
     def loses(self, later: Iterable[Decision], before_ms: int) -> bool:
         """Whether later decisions take consent back that was given before a moment: what was sealed may hold that unit."""
-        for d in later:
-            row, (column, _) = self._rows.get(d.subject), self._columns.get(d.purpose, (-1, b""))
-            if not d.given and row is not None and column >= 0 and self._since[row, column] < before_ms:
-                return True
-        return False
+        taken = [d for d in later if not d.given and d.purpose in self._columns]
+        rows = self._subjects.find(pairs_of([d.subject for d in taken]))
+        columns = np.array([self._columns[d.purpose][0] for d in taken], np.int64)
+        return bool(((rows >= 0) & (self._since[rows, columns] < before_ms)).any())
 
     def states(self, subject: bytes) -> dict[str, PurposeState]:
         """Where a unit stands on each of the plan's purposes."""
-        row = self._rows.get(subject)
-        if row is None:
+        row = int(self._subjects.find(pairs_of([subject]))[0])
+        if row < 0:
             return {purpose: PurposeState() for purpose in self.purposes}
         return {purpose: self._state(row, column) for column, purpose in enumerate(self.purposes)}
 
     def given_since(self, subjects: Sequence[bytes]) -> Int64:
         """Since when each unit has allowed each purpose, `NEVER` where it has not: int64[subjects, purposes]."""
-        found = self._rows.get
-        rows = np.array([found(subject, -1) for subject in subjects], np.int64)
+        rows = self._subjects.find(pairs_of(subjects))
         since = self._since[rows]
         since[rows < 0] = NEVER
         return since
@@ -131,11 +128,11 @@ class ConsentRegister:
         if kept.table is not None and kept.sequence == self.sequence:
             return kept.table
         known = len(kept.pseudonyms)
-        if known < len(self._rows):
-            new = pairs_of(pseudonyms(list(self._rows)[known:]))
+        if known < len(self._subjects):
+            new = pairs_of(pseudonyms(bytes_of(self._subjects.since(known))))
             kept.pseudonyms = np.concatenate((kept.pseudonyms, new))
             kept.order = np.lexsort((kept.pseudonyms[:, 1], kept.pseudonyms[:, 0]))
-        allows = (self._since[: len(self._rows)] != NEVER).any(axis=1)
+        allows = (self._since[: len(self._subjects)] != NEVER).any(axis=1)
         rows = kept.order[allows[kept.order]]
         kept.table = ConsentTable(self.purposes, kept.pseudonyms[rows], self._since[rows])
         kept.sequence = self.sequence
@@ -145,13 +142,14 @@ class ConsentRegister:
         """Forgets the pseudonyms of other periods: what joins them to units must not outlive the period's key (P3)."""
         self._periods = {start: kept for start, kept in self._periods.items() if start in period_starts_ms}
 
-    def _row(self, subject: bytes) -> int:
-        row = self._rows.setdefault(subject, len(self._rows))
-        if row == len(self._since):
+    def _rows(self, subjects: Sequence[bytes]) -> Int64:
+        """The row of each subject, also of those that are new."""
+        rows = self._subjects.add(pairs_of(subjects))
+        while len(self._subjects) > len(self._since):
             self._since = np.concatenate((self._since, np.full_like(self._since, NEVER)))
             self._withdrawn = np.concatenate((self._withdrawn, np.full_like(self._withdrawn, -1)))
             self._outdated = np.concatenate((self._outdated, np.zeros_like(self._outdated)))
-        return row
+        return rows
 
     def _state(self, row: int, column: int) -> PurposeState:
         since, withdrawn = int(self._since[row, column]), int(self._withdrawn[row, column])
