@@ -255,3 +255,55 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "## What this means for you" in capsys.readouterr().out
     assert run(["transparency", "verify", str(tmp_path / "nowhere")]) != 0
     assert run(["transparency", "verify", str(tmp_path / "record.json"), "--public-key", "12"]) != 0
+
+
+REGISTRY = {
+    "basic": {
+        "name",
+        "data_curators",
+        "intended_use",
+        "data_product_type",
+        "data_product_region",
+        "description",
+        "publication_date",
+        "data_product_sector",
+    },
+    "dp_variant": {"variant_name", "data_domain", "unprotected_quantities"},
+    "privacy_loss": {"privacy_unit", "privacy_unit_details", "privacy_parameters", "privacy_parameters_details"},
+    "deployment_model": {
+        "model_name",
+        "model_name_details",
+        "actors",
+        "release_type",
+        "release_type_details",
+        "data_source_type",
+        "data_source_type_details",
+        "access_type",
+        "access_type_details",
+    },
+    "accounting": {"post_processing", "composition"},
+    "implementation": {"preprocessing_and_hyperparameter_tuning", "mechanisms", "justification"},
+}
+"""The fields of a deployment that the registry's schema of July 2026 admits, but for `administrative`."""
+
+
+@pytest.mark.parametrize("pure", [False, True])
+def test_the_registrys_fields(tmp_path: Path, pure: bool) -> None:
+    """The record says of itself what OpenDP's registry asks for, in its fields and words, and nothing that it refuses."""
+    plan = PLAN.replace("epsilon: 4,", "epsilon: 4, currency: pure,") if pure else PLAN
+    context, _ = released(tmp_path, 0, plan=plan)
+    assert "publication_date" not in of(context)["registry_entry"]["basic"]  # type: ignore[index]
+    context, _ = released(tmp_path, 1, plan=plan)
+    entry: dict[str, dict[str, object]] = of(context)["registry_entry"]  # type: ignore[assignment]
+    assert set(entry) == set(REGISTRY)
+    for part, fields in entry.items():
+        assert set(fields) <= REGISTRY[part]
+        assert all(fields.values())
+    assert entry["basic"]["publication_date"] == "2026-03-02"
+    assert entry["dp_variant"]["variant_name"] == ("Pure DP" if pure else "Zero-concentrated DP")
+    stated: dict[str, float] = entry["privacy_loss"]["privacy_parameters"]  # type: ignore[assignment]
+    assert set(stated) == ({"epsilon"} if pure else {"epsilon", "delta", "rho"})
+    assert stated["epsilon"] == 4
+    assert "any year: epsilon" in str(entry["privacy_loss"]["privacy_parameters_details"])
+    words = [("model_name", "Central"), ("release_type", "Many releases"), ("data_source_type", "Dynamic")]
+    assert [(name, entry["deployment_model"][name]) for name, _ in words] == words

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hushmeter.errors import LedgerBroken
-from hushmeter.ledger.accountant import Conversion, epsilon_and_delta, planned_costs
+from hushmeter.ledger.accountant import Conversion
 from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.plan import Plan
 from hushmeter.model.time import iso, iso_exact
-from hushmeter.transparency.record import meaning
+from hushmeter.transparency.record import meaning, planned_spans
 from hushmeter.transparency.signing import Statement
 
 RECEIPT = Statement("erasure receipt", "receipt", "hushmeter erasure receipt 1")
@@ -38,10 +38,8 @@ def receipt_of(
     """
     period, unit = plan.privacy.period.window_of(received_at_ms), plan.privacy.unit
     received, gone = iso_exact(received_at_ms), iso_exact(erased_by_ms(plan, received_at_ms))
-    costs = []
-    for span, loss in planned_costs(budget, plan.privacy.period).items():
-        epsilon, delta = epsilon_and_delta(loss, budget, conversion)
-        costs.append({"span": span, "epsilon": epsilon, "delta": delta, "meaning": meaning(epsilon, span, unit)})
+    spans = planned_spans(budget, plan, conversion)
+    costs = [{**s, "meaning": meaning(float(str(s["epsilon"])), str(s["span"]), unit)} for s in spans]
     return {
         "format": RECEIPT.format,
         "deployment": deployment_id,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hushmeter.ledger.accountant import Conversion, SpanCost, epsilon_and_delta, span_costs
+from hushmeter.ledger.accountant import Conversion, SpanCost, epsilon_and_delta, planned_costs, span_costs
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.changes import FOR_PEOPLE
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget
@@ -19,6 +19,7 @@ from hushmeter.model.plan import Metric, Plan
 from hushmeter.model.records import PlanVersion, Restore
 from hushmeter.model.time import duration_text, iso
 from hushmeter.plan.changes import changes_of, raw_rows_ms
+from hushmeter.transparency.registry import registry_entry
 
 FORMAT = "hushmeter transparency record 1"
 LIMITS = (
@@ -88,6 +89,8 @@ def record_of(published: Published, conversion: Conversion) -> dict[str, object]
     version, plan = next(
         (v for v in reversed(published.versions) if v[0].active_from_ms <= as_of_ms), published.versions[0]
     )
+    spans = planned_spans(version.budget, plan, conversion)
+    first = iso(min(released))[:10] if (released := _released(published.entries)) else None
     return {
         "format": FORMAT,
         "deployment": published.deployment_id,
@@ -106,12 +109,27 @@ def record_of(published: Published, conversion: Conversion) -> dict[str, object]
         "participation": [_estimate(e) for e in published.participation],
         "plan_versions": list(_versions(published.versions)),
         "restores": [_restore(r) for r in published.restores],
+        "registry_entry": registry_entry(plan, version.budget, spans, first),
         "limits": [limit.format(unit=plan.privacy.unit) for limit in LIMITS],
         "ledger": {
             "head": published.entries[-1].entry_hash.hex() if published.entries else "00" * 32,
             "entries": [entry.content for entry in published.entries],
         },
     }
+
+
+def planned_spans(budget: PrivacyBudget, plan: Plan, conversion: Conversion) -> list[dict[str, object]]:
+    """What one unit's record of longer spans of time costs at most, if every period spends its budget."""
+    spans: list[dict[str, object]] = []
+    for span, loss in planned_costs(budget, plan.privacy.period).items():
+        epsilon, delta = epsilon_and_delta(loss, budget, conversion)
+        spans.append({"span": span, "epsilon": epsilon, "delta": delta})
+    return spans
+
+
+def _released(entries: Sequence[LedgerEntry]) -> list[int]:
+    """Ends of the windows that were released."""
+    return [int(str(e.fields["window_end_ms"])) for e in entries if e.fields["mechanism"] != "lost"]
 
 
 def _metric(metric: Metric, as_of_ms: int) -> dict[str, object]:
