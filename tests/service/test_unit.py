@@ -136,6 +136,7 @@ def test_an_open_door_shows_nobody(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             service.client.held("u")
         assert refused.value.code() is UNAUTHENTICATED
+        assert "credential create --role consent" in refused.value.details()
         assert service.client.erase("u").rows_gone_by_ms == FOUNDED_MS + 90 * MINUTE_MS
         assert service.client.consent("u") == {"model_tuning": False, "research": False}
         await_true(lambda: not service.context.store.erasures())

@@ -114,7 +114,12 @@ class ConsentService:
 
     async def _own(self, unit_id: str, token: bytes, *, always: bool = False) -> bytes:
         """The unit's id, which its token proves where tokens are asked for, or always (R3)."""
-        raw = _checked_unit(unit_id)
+        raw, caller = _checked_unit(unit_id), passage()
+        if always and (caller is None or caller.credential is None):
+            raise Unauthenticated(
+                "what is held on a unit is told with its token alone, and none are issued while nobody is asked for a "
+                "credential; make the first with 'hushmeter credential create --role consent'"
+            )
         asked = always or self._worker.rules.unit_tokens
         if asked and not is_valid(await self._token_key(), raw, token, self._worker.now_ms()):
             raise Unauthenticated(
