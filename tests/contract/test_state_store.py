@@ -31,6 +31,7 @@ from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import GENESIS, DraftEntry, PrivacyBudget, PrivacyLoss, Spending, chain_hash
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Purpose
+from hushmeter.model.records import Approval
 from hushmeter.model.release import NoisyVector
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, WEEK_MS, Window
@@ -85,6 +86,17 @@ class TestFoundation:
         assert store.deployment() is None
         assert store.series_blocks() == ()
         assert store.schema_version() == schema.SCHEMA_VERSION
+
+    def test_approvals(self, store: StateStore) -> None:
+        """Approvals of a recorded version are replaced; nothing else of it changes, and no other version has any."""
+        first, second = Approval("é", bytes(32), bytes(64)), Approval("b", bytes(range(32)), bytes(range(64)))
+        store.found(DEPLOYMENT, BLOCKS, [first])
+        (before,) = store.plan_versions()
+        assert before.approvals == (first,)
+        store.approve_plan(before.version, [second, first])
+        assert store.plan_versions() == (dataclasses.replace(before, approvals=(second, first)),)
+        with pytest.raises(InvariantError, match="never recorded"):
+            store.approve_plan(before.version + 1, [first])
 
     def test_founded(self, store: StateStore) -> None:
         """A founded store gives back the deployment exactly, and its blocks by first number."""

@@ -8,19 +8,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
-from hushmeter.cli.app import app
-from hushmeter.clock import ReplayClock
+from hushmeter.cli.app import app, run
+from hushmeter.clock import ReplayClock, SystemClock
 from hushmeter.errors import ConfigError, KeyUnavailable, PlanError
 from hushmeter.model.records import Approval
 from hushmeter.plan.approving import approve, ensure_approved
 from hushmeter.plan.reading import parse_plan
-from hushmeter.service.approvals import approval_text, read_approval, read_private_key
+from hushmeter.service.approvals import approval_text, approved_also, read_approval, read_private_key
 from hushmeter.service.changing import apply_plan
 from hushmeter.service.config import Config
 from hushmeter.service.founding import open_context
+from hushmeter.service.meters import Meters
+from hushmeter.service.sealer import Sealer
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.running import FOUNDED_MS
 from tests.service.test_plan_versions import changed
@@ -129,3 +132,61 @@ def test_the_command_signs_and_its_file_is_read(tmp_path: Path) -> None:
     out.write_text("{}")
     with pytest.raises(ConfigError, match="is no approval"):
         read_approval(out)
+
+
+def test_approvals_are_added_to_a_recorded_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A version that was recorded without its approvals gets them, one by one; then it is followed, and started with."""
+    clock, mechanisms = SystemClock(), ExactMechanisms()
+    state, plan = tmp_path / "state", tmp_path / "plan.yaml"
+    text = FIRST.replace("2026-12-31", "2027-09-30").replace("2026-03-03", "2027-09-30")
+    plan.write_text(text)
+    context = open_context(Config(state_dir=state), clock, mechanisms, text)
+    context.store.close()
+    with pytest.raises(PlanError, match="0 of 2 approvals"):
+        open_context(config(state), clock, mechanisms)
+    settings = tmp_path / "config.yaml"
+    settings.write_text(
+        yaml.safe_dump({"state_dir": str(state), "approvers": config(state).approvers, "require_approval": 2})
+    )
+
+    def apply(key: Ed25519PrivateKey, name: str, *options: str) -> int:
+        file = tmp_path / f"{name}.json"
+        file.write_text(approval_text(signed(key, name, text), parse_plan(text, dt.date.min, check_expiry=False)))
+        return run(["plan", "apply", str(plan), "--approval", str(file), *(options or ("--config", str(settings)))])
+
+    # Whoever applies without the configuration may put anything there that is signed; it is left out again.
+    assert apply(EVE, "eve", "--state-dir", str(state)) == 0
+    with pytest.raises(PlanError, match="'eve' is no approver"):
+        open_context(config(state), clock, mechanisms)
+    assert apply(EVE, "eve") == 2
+    assert "'eve' is no approver" in capsys.readouterr().err
+    assert apply(ADA, "ada") == 0
+    assert capsys.readouterr().out == "Version 1 was recorded already; it is approved by ada.\n"
+    with pytest.raises(PlanError, match="1 of 2 approvals"):
+        open_context(config(state), clock, mechanisms)
+    assert apply(BOB, "bob") == apply(BOB, "bob") == 0
+    context = open_context(config(state), clock, mechanisms)
+    assert [a.name for a in context.store.plan_versions()[0].approvals] == ["ada", "bob"]
+    context.store.close()
+    assert run(["plan", "apply", str(plan), "--config", str(settings)]) == 2
+    assert "0 of 2 approvals" in capsys.readouterr().err
+
+
+def test_an_unsigned_approval_is_never_recorded(tmp_path: Path) -> None:
+    """Also where no configuration says who may approve, an approval is of the version that it is given with."""
+    plan = parse_plan(FIRST, dt.date.min, check_expiry=False)
+    ada, second = signed(ADA, "ada"), signed(BOB, "bob", SECOND)
+    assert approved_also(Config(state_dir=tmp_path), plan, [second], [ada, ada]) == (ada,)
+    with pytest.raises(PlanError, match="not of version 1"):
+        approved_also(Config(state_dir=tmp_path), plan, [], [second])
+
+
+def test_erasures_do_not_wait_for_approvals(tmp_path: Path) -> None:
+    """While a version that nobody approved keeps windows waiting, rows of units that ask for it are removed."""
+    clock, mechanisms = ReplayClock(FOUNDED_MS), ExactMechanisms()
+    context = open_context(config(tmp_path), clock, mechanisms, FIRST, [signed(ADA, "ada"), signed(BOB, "bob")])
+    apply_plan(context.store, mechanisms, SECOND, "next-period", FOUNDED_MS + 1)
+    context.store.record_decisions([], {bytes(16): FOUNDED_MS})
+    with pytest.raises(PlanError, match="0 of 2 approvals"):
+        Sealer(context, Meters()).run_due()
+    assert context.store.erasures() == ()

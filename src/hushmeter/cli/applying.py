@@ -21,14 +21,17 @@ def apply(
     state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
     approval: Annotated[list[Path] | None, typer.Option(help="A file of plan approve; may be repeated.")] = None,
 ) -> None:
-    """Change the plan of a deployment, beside a running service or without one; running processes follow by themselves."""
+    """Change the plan of a deployment, beside a running service or without one; running processes follow by themselves.
+
+    A version that was recorded already gets the approvals that are given.
+    """
     from hushmeter.cli.changing import print_changes
     from hushmeter.clock import SystemClock
     from hushmeter.errors import ConfigError
     from hushmeter.model.time import iso
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.plan.reading import parse_plan
-    from hushmeter.service.approvals import ensure_plan_approved, read_approval
+    from hushmeter.service.approvals import approved_also, ensure_plan_approved, read_approval
     from hushmeter.service.changing import apply_plan
     from hushmeter.service.config import read_config
     from hushmeter.service.founding import read_plan_file
@@ -40,9 +43,16 @@ def apply(
     text = read_plan_file(path)
     new = parse_plan(text, dt.date.min, check_expiry=False)
     approvals = [read_approval(file) for file in approval or []]
-    ensure_plan_approved(chosen, new, approvals)
     store = SqlStateStore.open(chosen.database_url)
     try:
+        same = [v for v in store.plan_versions() if (v.version, v.plan_hash) == (new.version, new.plan_hash)]
+        if same and approvals:
+            names = approved_also(chosen, new, same[0].approvals, approvals)
+            store.approve_plan(new.version, names)
+            typer.echo(f"Version {new.version} was recorded already; it is approved by {', '.join(a.name for a in names)}.")
+            return
+        approvals = list(approved_also(chosen, new, (), approvals))
+        ensure_plan_approved(chosen, new, approvals)
         done = apply_plan(store, OpenDPMechanisms(), text, at, SystemClock().now_ms(), approvals)
     finally:
         store.close()

@@ -32,6 +32,17 @@ def approve(private_key: bytes, name: str, plan: str, version: int, plan_hash: s
     return Approval(name, signatures.public_key(private_key), signature)
 
 
+def ensure_signed(approvals: Iterable[Approval], *, plan: str, version: int, plan_hash: str) -> None:
+    """Checks that each approval is of this version, by the key that it names; raises `PlanError` where one is not."""
+    said = statement(plan, version, plan_hash)
+    for a in approvals:
+        if not signatures.is_signed(a.public_key, KIND, said, a.signature):
+            raise PlanError(
+                f"the approval of {a.name!r} is not of version {version} of plan {plan!r} with hash {plan_hash[:12]}...: "
+                "it was forged or damaged, or is of another version; sign this one with hushmeter plan approve"
+            )
+
+
 def ensure_approved(
     approvals: Iterable[Approval],
     approvers: Mapping[str, bytes],
@@ -59,18 +70,13 @@ def ensure_approved(
     """
     if not required:
         return
-    said = statement(plan, version, plan_hash)
     good: set[bytes] = set()
     for a in approvals:
         if a.name not in approvers:
             raise PlanError(f"{a.name!r} is no approver; the configuration names {', '.join(approvers) or 'nobody'}")
         if a.public_key != approvers[a.name]:
             raise PlanError(f"the approval of {a.name!r} is by another key than the configuration names")
-        if not signatures.is_signed(a.public_key, KIND, said, a.signature):
-            raise PlanError(
-                f"the approval of {a.name!r} is not of version {version} of plan {plan!r} with hash {plan_hash[:12]}...: "
-                "it was forged or damaged, or is of another version; sign this one with hushmeter plan approve"
-            )
+        ensure_signed([a], plan=plan, version=version, plan_hash=plan_hash)
         good.add(a.public_key)
     if len(good) < required:
         missing = [name for name, key in approvers.items() if key not in good]

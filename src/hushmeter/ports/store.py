@@ -51,6 +51,9 @@ class StateStore(Protocol):
     def add_plan(self, added: PlanVersion, after: int, blocks: Sequence[SeriesBlock]) -> None:
         """Records a version for good, and the series blocks it needs; `StateConflict` unless the newest is `after`."""
 
+    def approve_plan(self, version: int, approvals: Sequence[Approval]) -> None:
+        """Records who approves a version that is recorded, in place of who did before."""
+
     def series_blocks(self) -> tuple[SeriesBlock, ...]:
         """All series blocks, by first number."""
 

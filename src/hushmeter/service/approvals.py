@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -12,10 +13,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from hushmeter.errors import ConfigError, KeyUnavailable
+from hushmeter.errors import ConfigError, KeyUnavailable, PlanError
 from hushmeter.model.plan import Plan
 from hushmeter.model.records import Approval, PlanVersion
-from hushmeter.plan.approving import ensure_approved
+from hushmeter.plan.approving import ensure_approved, ensure_signed
 from hushmeter.service.config import Config
 
 FILE_MAX_BYTES = 16_384
@@ -88,6 +89,35 @@ def ensure_plan_approved(config: Config, plan: Plan, approvals: Sequence[Approva
         version=plan.version,
         plan_hash=plan.plan_hash,
     )
+
+
+def approved_also(
+    config: Config, plan: Plan, recorded: Sequence[Approval], added: Sequence[Approval]
+) -> tuple[Approval, ...]:
+    """The approvals of a recorded version once others are added; of those that were recorded the ones that hold.
+
+    Raises:
+        PlanError: an added one does not hold.
+    """
+    for approval in added:
+        _ensure_holds(config, plan, approval)
+    new = {approval.public_key for approval in added}
+    kept = [a for a in recorded if a.public_key not in new and _holds(config, plan, a)]
+    return (*kept, *{a.public_key: a for a in added}.values())
+
+
+def _holds(config: Config, plan: Plan, approval: Approval) -> bool:
+    with contextlib.suppress(PlanError):
+        _ensure_holds(config, plan, approval)
+        return True
+    return False
+
+
+def _ensure_holds(config: Config, plan: Plan, approval: Approval) -> None:
+    """Of somebody whom the configuration names, where it names anybody, and of this version in any case."""
+    of = {"plan": plan.name, "version": plan.version, "plan_hash": plan.plan_hash}
+    ensure_approved([approval], config.approver_keys, min(1, len(config.approvers)), **of)  # type: ignore[arg-type]
+    ensure_signed([approval], **of)  # type: ignore[arg-type]
 
 
 def ensure_version_approved(config: Config, version: PlanVersion, plan: Plan) -> None:

@@ -71,13 +71,19 @@ class Sealer:
 
     def run_due(self) -> int:
         """Does everything that is due now; returns how many windows ended."""
+        self._bury_the_dead()
+        try:
+            return self._seal_due()
+        finally:
+            # Whatever keeps windows waiting, such as a plan that nobody has approved, keeps nobody's rows.
+            with self._others_go_on("erasures"):
+                self._erasing.run()
+
+    def _seal_due(self) -> int:
         self._context.timeline.follow()
         self._close_due()
-        self._bury_the_dead()
         ended = self._end_ready()
         self._destroy_ended()
-        with self._others_go_on("erasures"):
-            self._erasing.run()
         with self._others_go_on("totals"):
             self._compaction.run(now=ended > 0)
         return ended

@@ -85,6 +85,12 @@ def add_plan(connection: sa.Connection, added: PlanVersion, after: int, blocks: 
     _insert_blocks(connection, [block for block in blocks if block.first not in known])
 
 
+def approve_plan(connection: sa.Connection, version: int, approvals: Sequence[Approval]) -> None:
+    """Replaces the approvals of a version; nothing else of it ever changes."""
+    changed = sa.update(plans).where(plans.c.version == version).values(approvals=_approvals_text(approvals))
+    ensure(connection.execute(changed).rowcount == 1, f"version {version} was never recorded")
+
+
 def series_blocks(connection: sa.Connection) -> tuple[SeriesBlock, ...]:
     """All series blocks, by first number."""
     rows = connection.execute(sa.select(schema.series_blocks).order_by(schema.series_blocks.c.first))
@@ -115,5 +121,9 @@ def _row(version: PlanVersion) -> dict[str, object]:
         "recorded_at_ms": version.recorded_at_ms,
         "active_from_ms": version.active_from_ms,
         "stops_from_ms": version.stops_from_ms,
-        "approvals": json.dumps([[a.name, a.public_key.hex(), a.signature.hex()] for a in version.approvals]),
+        "approvals": _approvals_text(version.approvals),
     }
+
+
+def _approvals_text(approvals: Sequence[Approval]) -> str:
+    return json.dumps([[a.name, a.public_key.hex(), a.signature.hex()] for a in approvals])

@@ -89,6 +89,11 @@ class SqlStateStore:
         with self._database.write() as connection:
             plans.add_plan(connection, added, after, blocks)
 
+    def approve_plan(self, version: int, approvals: Sequence[Approval]) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            plans.approve_plan(connection, version, approvals)
+
     def series_blocks(self) -> tuple[SeriesBlock, ...]:
         """See `StateStore`."""
         with self._database.read() as connection:
