@@ -39,7 +39,7 @@ def registry_entry(
         "basic": basic if published_on is None else {**basic, "publication_date": published_on},
         "dp_variant": {
             "variant_name": _variant(budget),
-            "data_domain": f"Reports of {unit}s, of metrics that the plan declares, within the ranges that it states.",
+            "data_domain": f"Reports, each of one {unit}, of metrics that the plan declares, within its ranges.",
             "unprotected_quantities": "None. Schedules, prices and public partitions are functions of the plan.",
         },
         "privacy_loss": {
@@ -51,7 +51,7 @@ def registry_entry(
         },
         "deployment_model": {
             "model_name": "Central",
-            "actors": f"{unit.capitalize()}s report in the clear to the operator's service, which is trusted until it "
+            "actors": f"Each {unit} reports in the clear to the operator's service, which is trusted until it "
             f"destroys raw rows, after {duration_text(raw_rows_ms(plan))} at the latest. Whoever reads releases, the "
             "ledger or the public record is not trusted.",
             "release_type": "Many releases",
