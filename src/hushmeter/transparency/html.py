@@ -80,6 +80,7 @@ def _body(r: dict[str, Any], key: str) -> Iterator[str]:
     )
     yield "<h2>What is collected</h2>"
     yield from map(_metric, r["collected"])
+    yield "<h2>What you can do</h2>" + _list(r["your_choices"])
     yield "<h2>Who takes part</h2>"
     yield from _participation(r["participation"])
     yield "<h2>What it has cost so far</h2>"

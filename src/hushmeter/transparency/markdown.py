@@ -61,6 +61,10 @@ def _lines(r: dict[str, Any]) -> Iterator[str]:
             for m in r["collected"]
         ),
     )
+    yield "## What you can do"
+    yield ""
+    yield from (f"- {escaped(choice)}" for choice in r["your_choices"])
+    yield ""
     yield from _costs(r)
     yield "## How the plan has changed"
     yield ""

@@ -28,7 +28,12 @@ LIMITS = (
     "It does not cover what leaves the deployment on other ways: network traffic, copies that others made, other services.",
     "Another deployment, also of the same operator, has a budget of its own: costs of both add up.",
 )
-
+CHOICES = (
+    "Nothing of your {unit} is collected before you agree, to each purpose by itself; a text that changes is asked again.",
+    "You can withdraw at any time: no release whose sealing begins after that holds your {unit}.",
+    "You can have its rows erased, within {finest} of asking, and keep a signed receipt of it.",
+    "You can ask what is held on your {unit}, and when it dies. The application that collects it has all this to offer.",
+)
 
 _NEARLY, _NO_BOUND = 98.0, 99.9
 """Percents of certainty from which on two more digits are told, or none."""
@@ -110,6 +115,7 @@ def record_of(published: Published, conversion: Conversion) -> dict[str, object]
         "plan_versions": list(_versions(published.versions)),
         "restores": [_restore(r) for r in published.restores],
         "registry_entry": registry_entry(plan, version.budget, spans, first),
+        "your_choices": [c.format(unit=plan.privacy.unit, finest=plan.finest.name) for c in CHOICES],
         "limits": [limit.format(unit=plan.privacy.unit) for limit in LIMITS],
         "ledger": {
             "head": published.entries[-1].entry_hash.hex() if published.entries else "00" * 32,
