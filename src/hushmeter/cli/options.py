@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hushmeter.errors import ConfigError
+from hushmeter.errors import ConfigError, QueryRefused
 
 if TYPE_CHECKING:
     from hushmeter.service.context import Context
@@ -34,6 +36,17 @@ def existing_context(config: Path | None, state_dir: Path | None, keys_dir: Path
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     SqlStateStore.existing(chosen.state_dir).close()
     return open_context(chosen, SystemClock(), OpenDPMechanisms())
+
+
+@contextmanager
+def answered_by(target: str) -> Iterator[None]:
+    """Raises `QueryRefused` in place of what a service's refusal raises, with its code and text."""
+    import grpc
+
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise QueryRefused(f"{target} answered {error.code().name}: {error.details()}") from None
 
 
 def public_key_of(given: str) -> bytes:

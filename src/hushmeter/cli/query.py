@@ -9,13 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import grpc
 import typer
 
 from hushmeter.channels import Access
 from hushmeter.cli import printing
-from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile
-from hushmeter.errors import QueryRefused
+from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile, answered_by
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,23 +58,21 @@ def query(
     """Ask a running service for private statistics."""
     from hushmeter.analyst import AnalystClient
 
-    with AnalystClient(target, access=Access(ca_file, client_certificate, client_key, credential_file)) as client:
-        try:
-            if not metric:
-                _list_metrics(client)
-                return
-            table = client.releases(
-                metric,
-                [name.strip() for name in view.split(",") if name.strip()],
-                resolution=resolution,
-                start=_moment(start),
-                end=_moment(end),
-                where=_filters(where or []),
-                statistics=statistic or [],
-                roll_up_time=roll_up_time,
-            )
-        except grpc.RpcError as error:
-            raise QueryRefused(f"{target} answered {error.code().name}: {error.details()}") from None
+    access = Access(ca_file, client_certificate, client_key, credential_file)
+    with AnalystClient(target, access=access) as client, answered_by(target):
+        if not metric:
+            _list_metrics(client)
+            return
+        table = client.releases(
+            metric,
+            [name.strip() for name in view.split(",") if name.strip()],
+            resolution=resolution,
+            start=_moment(start),
+            end=_moment(end),
+            where=_filters(where or []),
+            statistics=statistic or [],
+            roll_up_time=roll_up_time,
+        )
     _write(table, output, out)
 
 

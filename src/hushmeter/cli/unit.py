@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hushmeter.cli import printing
-from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile, public_key_of, read_text
-from hushmeter.errors import ConfigError, QueryRefused
+from hushmeter.cli.options import (
+    CaFile,
+    ClientCertificate,
+    ClientKey,
+    CredentialFile,
+    answered_by,
+    public_key_of,
+    read_text,
+)
+from hushmeter.errors import ConfigError
 
 if TYPE_CHECKING:
     from hushmeter.api.consent.v1.consent_pb2 import GetUnitResponse
     from hushmeter.channels import Access
     from hushmeter.sdk import IngestClient
 
-T = TypeVar("T")
 TOKEN_LIFETIME_S = 60
 
 app = typer.Typer(help="What raw data is held on one unit, and the receipt of its erasure.", no_args_is_help=True)
@@ -55,7 +62,7 @@ def erase(
         raise ConfigError(f"{out} exists; name another file, a receipt is never overwritten")
     unit_id, access = _unit_id(unit_id_file), Access(ca_file, client_certificate, client_key, credential_file)
     with _client(target, access, unit_id, unit_token_file) as client:
-        answer = _asked(target, lambda: client.erase(unit_id))
+        answer = client.erase(unit_id)
     if out is None:
         typer.echo(answer.receipt)
     else:
@@ -90,7 +97,7 @@ def show(
 
     unit_id, access = _unit_id(unit_id_file), Access(ca_file, client_certificate, client_key, credential_file)
     with _client(target, access, unit_id, unit_token_file) as client:
-        found = _asked(target, lambda: client.held(unit_id))
+        found = client.held(unit_id)
     if as_json:
         typer.echo(json.dumps(_plain(found), indent=1))
     else:
@@ -142,24 +149,15 @@ def _client(target: str, access: Access, unit_id: str, token_file: Path | None) 
             token = bytes.fromhex(read_text(token_file))
         except ValueError:
             raise ConfigError(f"{token_file} holds no token: write it in hexadecimal digits") from None
-    with IngestClient(target, access=access, unit_tokens=lambda _: token) as client:
+    with IngestClient(target, access=access, unit_tokens=lambda _: token) as client, answered_by(target):
         if token_file is None:
             try:
                 token = client.issue_unit_token(unit_id, TOKEN_LIFETIME_S).unit_token
             except grpc.RpcError as error:
                 # An open door issues none; what then needs one says so itself.
                 if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
-                    raise QueryRefused(f"{target} answered {error.code().name}: {error.details()}") from None
+                    raise
         yield client
-
-
-def _asked(target: str, call: Callable[[], T]) -> T:
-    import grpc
-
-    try:
-        return call()
-    except grpc.RpcError as error:
-        raise QueryRefused(f"{target} answered {error.code().name}: {error.details()}") from None
 
 
 def _plain(found: GetUnitResponse) -> dict[str, object]:
