@@ -53,7 +53,7 @@ def applied(service: Running, text: str, at: str) -> Applied:
     """Applies a change, and waits until the running service has heard of it."""
     context = service.context
     done = apply_plan(context.store, ExactMechanisms(), text, at, service.clock.now_ms())
-    await_true(lambda: context.timeline.versions[-1].version == done.version.version)
+    await_true(lambda: context.timeline.recorded()[-1].version == done.version.version)
     # The worker opens its doors at its next tick or report.
     service.clock.advance_to(service.clock.now_ms() + 1)
     return done

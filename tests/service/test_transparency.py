@@ -18,6 +18,7 @@ from hushmeter.cli.app import run
 from hushmeter.errors import LedgerBroken
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.plan.approving import approve
 from hushmeter.plan.reading import parse_plan
 from hushmeter.service.context import Context
 from hushmeter.service.publishing import signed_record
@@ -196,7 +197,7 @@ class Tags(HTMLParser):
 def test_a_plan_cannot_put_code_into_a_page(tmp_path: Path) -> None:
     """Texts of a plan are texts: in HTML, in its embedded JSON, and in Markdown."""
     context, _ = released(tmp_path, 0)
-    version = context.timeline.versions[0]
+    version = context.timeline.recorded()[0]
     plan = parse_plan(version.plan_text, dt.date.min, check_expiry=False)
     metric = dataclasses.replace(plan.metrics[0], description=HOSTILE, owner=HOSTILE, unit=HOSTILE)
     purpose = dataclasses.replace(plan.purposes[0], text=HOSTILE)
@@ -234,6 +235,27 @@ def test_anybody_may_ask(tmp_path: Path) -> None:
         assert verify(texts[0]).deployment_id == service.context.deployment.deployment_id
         assert texts[1].startswith("# What ")
         assert html.record_in(texts[2]) == html.record_in(texts[0]).strip()
+
+
+def test_approvals_that_come_later_are_told(tmp_path: Path) -> None:
+    """A running service tells who has approved a version meanwhile; what nothing changed is told as it was."""
+    with guarded(tmp_path / "state") as service:
+
+        def told() -> tuple[str, list[str]]:
+            parts = service.call(RECORD, None, pb.GetRecordRequest().SerializeToString())
+            text = b"".join(pb.GetRecordResponse.FromString(part).part for part in parts).decode()
+            (version,) = json.loads(text)["record"]["plan_versions"]
+            return text, [a["name"] for a in version["approvals"]]
+
+        first = told()
+        assert first[1] == []
+        plan = service.context.plan
+        approval = approve(bytes(32), "ada", plan.name, plan.version, plan.plan_hash)
+        service.context.store.approve_plan(plan.version, [approval])
+        second = told()
+        assert second[1] == ["ada"]
+        assert verify(second[0]).deployment_id == service.context.deployment.deployment_id
+        assert told() == second
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

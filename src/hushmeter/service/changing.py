@@ -70,7 +70,7 @@ def apply_plan(
     deployment = _founded(store)
     timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms)
     new = parse_plan(plan_text, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).date())
-    newest = timeline.versions[-1]
+    newest = timeline.recorded()[-1]
     _ensure_later(new, newest)
     stop_now = at == NOW
     old = timeline.at(now_ms).plan

@@ -112,10 +112,10 @@ class Timeline:
             self._known = known
             return True
 
-    @property
-    def versions(self) -> tuple[PlanVersion, ...]:
-        """All versions that are known, in order; some may never be in force."""
-        return self._known
+    def recorded(self) -> tuple[PlanVersion, ...]:
+        """All versions that are followed, in order, with the approvals they have by now; some may never be in force."""
+        newest = self._known[-1].version
+        return tuple(v for v in self._versions(0) if v.version <= newest)
 
     def at(self, start_ms: int) -> Era:
         """The era of a window that starts at a moment; also the one in force at that moment."""

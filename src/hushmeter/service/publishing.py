@@ -21,7 +21,7 @@ from hushmeter.transparency.words import Format
 
 def signed_record(context: Context) -> str:
     """The deployment's record, signed with its key: see `hushmeter.transparency`."""
-    versions = [(v, parse_plan(v.plan_text, dt.date.min, check_expiry=False)) for v in context.timeline.versions]
+    versions = [(v, parse_plan(v.plan_text, dt.date.min, check_expiry=False)) for v in context.timeline.recorded()]
     deployment_id = context.deployment.deployment_id
     published = Published(
         deployment_id,

@@ -47,7 +47,7 @@ class TransparencyService:
 
     def _texts(self) -> dict[Format, bytes]:
         context = self._context
-        state = context.store.ledger_head(context.deployment.deployment_id), context.timeline.versions
+        state = context.store.ledger_head(context.deployment.deployment_id), context.timeline.recorded()
         if self._made is None or self._made[0] != state:
             signed = signed_record(context)
             self._made = state, {as_: written(signed, as_).encode() for as_ in Format}
