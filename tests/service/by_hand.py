@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -43,6 +45,11 @@ metrics:
     per_unit: {range: [0, 100]}
     statistics: [units, sum]
 """
+
+
+def of_today(plan: str) -> str:
+    """The same plan, whose metrics expire a while after today: for what asks the clock of the machine."""
+    return re.sub(r"(?<=expires: )[0-9-]+", str(dt.datetime.now(dt.UTC).date() + dt.timedelta(days=200)), plan)
 
 
 def opened(state_dir: Path, clock: FakeClock, plan: str = PLAN) -> Context:

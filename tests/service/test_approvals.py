@@ -25,6 +25,7 @@ from hushmeter.service.founding import open_context
 from hushmeter.service.meters import Meters
 from hushmeter.service.sealer import Sealer
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.service.by_hand import of_today
 from tests.service.running import FOUNDED_MS
 from tests.service.test_plan_versions import changed
 
@@ -138,7 +139,7 @@ def test_approvals_are_added_to_a_recorded_version(tmp_path: Path, capsys: pytes
     """A version that was recorded without its approvals gets them, one by one; then it is followed, and started with."""
     clock, mechanisms = SystemClock(), ExactMechanisms()
     state, plan = tmp_path / "state", tmp_path / "plan.yaml"
-    text = FIRST.replace("2026-12-31", "2027-09-30").replace("2026-03-03", "2027-09-30")
+    text = of_today(FIRST)
     plan.write_text(text)
     context = open_context(Config(state_dir=state), clock, mechanisms, text)
     context.store.close()

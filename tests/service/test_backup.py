@@ -29,7 +29,7 @@ from hushmeter.service.founding import open_context
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.by_hand import PLAN, H, Hand, sealer_of, sums, windows
+from tests.service.by_hand import PLAN, H, Hand, of_today, sealer_of, sums, windows
 
 CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 100}}")
 ENDED = (WindowState.RELEASED, WindowState.LOST)
@@ -362,7 +362,7 @@ def test_budget_of_a_period_is_never_exceeded(tmp_path: Path) -> None:
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`hushmeter backup` and `restore` say what they did, and what to do next."""
-    open_context(Config(state_dir=tmp_path / "state"), SystemClock(), OpenDPMechanisms(), CAPPED).store.close()
+    open_context(Config(state_dir=tmp_path / "state"), SystemClock(), OpenDPMechanisms(), of_today(CAPPED)).store.close()
     assert run(["backup", str(tmp_path / "b"), "--state-dir", str(tmp_path / "state")]) == 0
     assert "no raw rows, and no keys" in capsys.readouterr().out
     where = ["--state-dir", str(tmp_path / "new"), "--keys-dir", str(tmp_path / "state" / "keys")]
