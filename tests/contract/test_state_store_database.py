@@ -24,7 +24,7 @@ from hushmeter.errors import (
     StorageFull,
 )
 from hushmeter.model.consent import Decision
-from hushmeter.storage import schema
+from hushmeter.storage import migrations, schema
 from hushmeter.storage.database import error_of
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.state import memory_state_store
@@ -103,7 +103,7 @@ class TestFile:
         ("version", "way"),
         [
             (0, "hushmeter that made it"),
-            (schema.SCHEMA_VERSION - 1, "hushmeter that made it"),
+            (migrations.OLDEST - 1, "hushmeter that made it"),
             (schema.SCHEMA_VERSION + 1, "newer hushmeter"),
         ],
     )

@@ -19,7 +19,7 @@ from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 
 from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantError, StateConflict, StorageFull
-from hushmeter.storage import schema
+from hushmeter.storage import migrations, schema
 from hushmeter.storage.files import failure_of, sync_directory
 
 STATE_NAME: Final = "state.db"
@@ -108,7 +108,7 @@ class Database:
         self._reader.dispose()
 
     def _settle(self, *, in_file: bool) -> None:
-        """Brings a new database to today's schema, and refuses any other than that."""
+        """Brings a new database, or one of an earlier schema, to today's schema; refuses any other."""
         if in_file:
             with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA journal_mode=WAL").close()
@@ -119,9 +119,12 @@ class Database:
                 connection.execute(sa.insert(schema.meta).values(schema_version=schema.SCHEMA_VERSION))
             elif schema.meta.name not in tables:
                 raise ConfigError(f"the database {self._name} is not hushmeter's; choose another state_dir")
-            version = connection.scalar(sa.select(schema.meta.c.schema_version))
+            version = connection.scalar(sa.select(schema.meta.c.schema_version)) or 0
+            if migrations.OLDEST <= version < schema.SCHEMA_VERSION:
+                migrations.migrate(connection, version)
+                version = schema.SCHEMA_VERSION
         if version != schema.SCHEMA_VERSION:
-            newer = version is not None and version > schema.SCHEMA_VERSION
+            newer = version > schema.SCHEMA_VERSION
             way = "install a newer hushmeter" if newer else "serve it with the hushmeter that made it"
             raise ConfigError(
                 f"the state store {self._name} has schema version {version}, this hushmeter needs "

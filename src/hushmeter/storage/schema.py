@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 7
-"""Raised by one whenever a table changes; a store of another version is refused."""
+SCHEMA_VERSION: Final = 8
+"""Raised by one whenever a table changes; `migrations` says how a store of an earlier version is brought here."""
 
 # SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

@@ -1,0 +1,80 @@
+"""A state that an earlier hushmeter made is opened, and is then a state of today."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from hushmeter.ledger.entries import verify_chain
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.service.config import Config
+from hushmeter.service.context import Context
+from hushmeter.service.founding import open_context
+from hushmeter.storage import schema
+from hushmeter.storage.database import Database, url_of
+from hushmeter.testing.clock import FakeClock
+from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.service.by_hand import H, sealer_of, sums, windows
+
+ARCHIVES = sorted((Path(__file__).parents[1] / "data").glob("state_of_schema_*.tar.gz"))
+"""States of earlier schemas, each with its keys: three units agreed and one withdrew, one window is released, rows wait."""
+
+
+@pytest.fixture(params=ARCHIVES, ids=lambda archive: archive.name.split(".")[0])
+def state_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """An earlier state."""
+    with tarfile.open(request.param) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "state"
+
+
+def reopened(state_dir: Path, clock: FakeClock) -> Context:
+    """The state as it is taken up today, an hour later."""
+    clock.set(H + HOUR_MS + 12 * MINUTE_MS)
+    return open_context(Config(state_dir=state_dir), clock, ExactMechanisms())
+
+
+def tables_of(url: str) -> dict[str, tuple[list[tuple[str, str, bool]], list[str], set[str]]]:
+    """Columns, primary key and indexes of each table."""
+    database = Database.open(url)
+    try:
+        with database.read() as connection:
+            found = sa.inspect(connection)
+            return {
+                table: (
+                    sorted((c["name"], str(c["type"]), bool(c["nullable"])) for c in found.get_columns(table)),
+                    found.get_pk_constraint(table)["constrained_columns"],
+                    {str(index["name"]) for index in found.get_indexes(table)},
+                )
+                for table in found.get_table_names()
+            }
+    finally:
+        database.close()
+
+
+def test_an_earlier_store_has_todays_tables(state_dir: Path, tmp_path: Path) -> None:
+    """After it was opened, its tables are those of a new store, column for column."""
+    assert tables_of(url_of(state_dir / "state.db")) == tables_of(url_of(tmp_path / "new.db"))
+    context = reopened(state_dir, FakeClock(H))
+    assert context.store.schema_version() == schema.SCHEMA_VERSION
+    context.store.close()
+
+
+def test_an_earlier_state_goes_on(state_dir: Path) -> None:
+    """Its ledger verifies, its release stands, and its waiting rows are in the next windows."""
+    context = reopened(state_dir, clock := FakeClock(H))
+    assert verify_chain(context.store.ledger()).count == 4
+    released = sums(context, "1h")
+    clock.set(H + 26 * HOUR_MS)
+    sealer_of(context).run_due()
+    assert ("1d", 0) in windows(context, WindowState.RELEASED)
+    # The first hour had its noise drawn before; the second holds 20 of a; the day a's 50, 7 and 20 and c's 50: b withdrew
+    # and another unit was erased.
+    assert sums(context, "1h") == {**released, 1: 20}
+    assert sums(context, "1d") == {0: 77 + 50}
+    verify_chain(context.store.ledger())
+    context.store.close()
