@@ -32,6 +32,7 @@ def tally_of(case: Case) -> Tally:
         catalog=case.catalog,
         consent=case.consent,
         salt=case.salt,
+        copy_key=case.copy_key,
         participation=case.participation,
     )
 
@@ -59,6 +60,7 @@ def oracle(case: Case, rules: Rules | None = None) -> Sealed:
         catalog=case.catalog,
         consent=case.consent,
         salt=case.salt,
+        copy_key=case.copy_key,
         participation=case.participation,
         rules=rules,
     )

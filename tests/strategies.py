@@ -77,6 +77,7 @@ class Case:
     consent: ConsentTable
     salt: bytes
     participation: Mapping[str, Participation]
+    copy_key: bytes = bytes(32)
 
     @property
     def plan(self) -> Plan:
@@ -262,4 +263,5 @@ def cases(draw: st.DrawFn, windows: Sequence[Window] = (HOUR, DAY)) -> Case:
         draw(consents(window)),
         draw(st.binary(min_size=16, max_size=16)),
         draw(participations(plan, window)),
+        draw(st.binary(min_size=32, max_size=32)),
     )

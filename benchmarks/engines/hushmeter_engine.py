@@ -125,7 +125,7 @@ def _tally(catalog: Catalog, e: Events, window: Window, *, private: bool) -> Tal
     order = np.lexsort((pseudonyms[:, 1], pseudonyms[:, 0]))
     known = np.unique(pseudonyms[order], axis=0)
     consent = ConsentTable(("compare",), known, np.zeros((len(known), 1), np.int64))
-    return seal(rows, window, catalog=catalog, consent=consent, salt=bytes(16))
+    return seal(rows, window, catalog=catalog, consent=consent, salt=bytes(16), copy_key=bytes(32))
 
 
 def _answers(task: Task, plan: Plan, releases: list[Release]) -> Answers:

@@ -51,7 +51,14 @@ class StoredWindow:
         )
         allowed = np.load(directory / "allowed.npy")
         job = SealingJob(
-            _log(directory), {_START: [s.segment_id for s in segments]}, 0, WINDOW, catalog_of((2_000,), L0), SALT, {}
+            _log(directory),
+            {_START: [s.segment_id for s in segments]},
+            0,
+            WINDOW,
+            catalog_of((2_000,), L0),
+            SALT,
+            bytes(32),
+            {},
         )
         return cls(job, segments, ConsentTable(("compare",), allowed, np.zeros((len(allowed), 1), np.int64)))
 

@@ -134,7 +134,7 @@ class Sealer:
         bits = grain(rows.size_bytes, limits.BUCKET_BYTES_TARGET, limits.BUCKET_BITS_MAX)
         self._log = SharedLog(rows, bits)
         log = cast("IntakeLog", self._log)
-        self._job = SealingJob(log, {WINDOW.start_ms: ("all",)}, bits, WINDOW, self.catalog, SALT, {})
+        self._job = SealingJob(log, {WINDOW.start_ms: ("all",)}, bits, WINDOW, self.catalog, SALT, bytes(32), {})
         since = np.zeros((len(workload.allowed), 1), np.int64)
         self._consent = ConsentTable(("compare",), workload.allowed, since)
         self._processes = processes

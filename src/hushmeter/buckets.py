@@ -49,7 +49,7 @@ class SealingJob:
         log: holds the rows, compacted.
         segments: ids by storage window.
         bits: rows are read as 2^bits buckets.
-        window, catalog, salt, participation: see `Sealing`.
+        window, catalog, salt, copy_key, participation: see `Sealing`.
     """
 
     log: IntakeLog
@@ -58,6 +58,7 @@ class SealingJob:
     window: Window
     catalog: Catalog
     salt: bytes
+    copy_key: bytes
     participation: Mapping[str, Participation]
 
     def tally(self, buckets: range, consent: ConsentTable) -> Tally:
@@ -72,7 +73,13 @@ class SealingJob:
             TooManyPartitions: an open view has too many.
         """
         keep_freed()
-        sealing = Sealing(self.window, catalog=self.catalog, salt=self.salt, participation=self.participation)
+        sealing = Sealing(
+            self.window,
+            catalog=self.catalog,
+            salt=self.salt,
+            copy_key=self.copy_key,
+            participation=self.participation,
+        )
         for bucket in buckets:
             batches = [self.log.read(start, names, bucket, self.bits) for start, names in self.segments.items()]
             sealing.add(ReportBatch.concat(batches), bucket_of(consent, bucket, self.bits))

@@ -20,6 +20,7 @@ from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Deployment, IntakeLog, KeyRing, Mechanisms, StateStore, WindowRecord
 from hushmeter.release.measuring import measure
+from hushmeter.sealing.copies import copy_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +92,6 @@ def tally_window(
         ids.setdefault(segment.storage_start_ms, []).append(segment.segment_id)
     key = ports.keys.get_or_create(f"period/{period.start_ms}")
     table = consent_table(ports.keys, consent, period)
-    job = SealingJob(ports.log, ids, 0, window, ports.catalog, window_salt(key, window), carried.before())
+    salt, secret = window_salt(key, window), copy_key(key)
+    job = SealingJob(ports.log, ids, 0, window, ports.catalog, salt, secret, carried.before())
     return tally_of(job, segments, table, processes=ports.processes)

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import ContributionBounds, Kind, Metric, Statistic, Weighting
-from tests.oracle.rows import Row
+from tests.oracle.rows import Row, by_unit_window_and_id, received_first
 
 COUNT_CAP = 2**40 - 1
 """No honest unit comes near it: one point counts to 2^20. It keeps the core's products in int64."""
@@ -16,15 +16,16 @@ SQUARES_EVENTS_MAX = 2**20
 """A unit with more events has them halved for its variance, for the same reason."""
 
 
-def _by_unit_and_id(row: Row) -> object:
-    return row.unit, row.report_id
-
-
 @dataclass(frozen=True)
 class Rules:
     """Where the oracle can be made wrong on purpose, to see whether the tests notice."""
 
-    same_report: Callable[[Row], object] = _by_unit_and_id
+    same_report: Callable[[Row, int], object] = by_unit_window_and_id
+    """Of a row and the number of its storage window."""
+    counts_first: Callable[[Row, bytes], tuple[int, bytes]] = received_first
+    """Of duplicates the least counts; of a row and the key of copies."""
+    assigned_first: bool = False
+    """Whether copies are told apart among those alone that a window holds."""
     extra_partitions: int = 0
     extra_windows: int = 0
     many_scopes: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hushmeter.model.report import ReportBatch
@@ -53,14 +53,28 @@ def belongs(row: Row, window: Window, deadline_ms: int) -> bool:
     )
 
 
-def deduplicated(rows: Iterable[Row], same_report: Callable[[Row], object]) -> list[Row]:
-    """P2: one row of those that are the same report, the one with the smallest content hash."""
-    kept: dict[object, Row] = {}
-    for row in rows:
-        key = same_report(row)
-        if key not in kept or content_hash(row) < content_hash(kept[key]):
-            kept[key] = row
-    return list(kept.values())
+def by_unit_window_and_id(row: Row, storage_window: int) -> object:
+    """P2: what duplicates have in common."""
+    return row.unit, storage_window, row.report_id
+
+
+def received_first(row: Row, key: bytes) -> tuple[int, bytes]:
+    """P2: of duplicates the least of these counts."""
+    return row.received_at_ms, content_digest(row, key)
+
+
+def content_digest(row: Row, key: bytes) -> bytes:
+    """16 bytes of keyed BLAKE2b of what a report says: big-endian numbers after one another, points by column."""
+    signed = [row.start_ms, row.end_ms]
+    said = b"".join(half.to_bytes(8, "big") for half in row.report_id)
+    said += b"".join(moment.to_bytes(8, "big", signed=True) for moment in signed)
+    said += row.plan_version.to_bytes(4, "big") + len(row.points).to_bytes(8, "big")
+    said += b"".join(series.to_bytes(4, "big") for series, _, _ in row.points)
+    said += b"".join(value.to_bytes(8, "big", signed=True) for _, value, _ in row.points)
+    for _, _, token in row.points:
+        length = -1 if token is None else len(token)
+        said += length.to_bytes(8, "big", signed=True) + (token or b"")
+    return hashlib.blake2b(said, key=key, digest_size=16).digest()
 
 
 def mix(x: int) -> int:
@@ -71,14 +85,6 @@ def mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def token_mark(token: bytes | None, key: bytes = b"") -> int:
+def token_mark(token: bytes | None, key: bytes) -> int:
     """8 bytes of BLAKE2b of a token, 0 for none."""
     return 0 if token is None else int.from_bytes(hashlib.blake2b(token, digest_size=8, key=key).digest(), "big")
-
-
-def content_hash(row: Row) -> int:
-    """A function of what the report says alone."""
-    total = 0
-    for place, (series, value, token) in enumerate(row.points):
-        total += mix(mix(series + GOLDEN * (place + 1) + token_mark(token)) ^ (value % WORD))
-    return mix(total + mix(row.start_ms) * 3 + mix(row.end_ms) * 5 + mix(row.plan_version) * 7)

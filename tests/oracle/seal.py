@@ -17,7 +17,7 @@ from hushmeter.plan.catalog import Catalog
 from hushmeter.plan.measurements import columns_of, names_of
 from hushmeter.sealing.seal import Participation
 from tests.oracle.contribution import Contribution, Rules, wrapped
-from tests.oracle.rows import GOLDEN, WORD, Row, Unit, belongs, deduplicated, mix, rows_of, token_mark
+from tests.oracle.rows import GOLDEN, WORD, Row, Unit, belongs, mix, rows_of, token_mark
 
 View = tuple[str, ...]
 Digit = int | bytes
@@ -44,11 +44,12 @@ def oracle_seal(
     catalog: Catalog,
     consent: ConsentTable,
     salt: bytes,
+    copy_key: bytes,
     participation: Mapping[str, Participation],
     rules: Rules | None = None,
 ) -> Sealed:
     """What `hushmeter.sealing.seal.seal` must return."""
-    return _Oracle(catalog, window, _since(consent), salt, participation, rules or Rules()).sealed(batch)
+    return _Oracle(catalog, window, _since(consent), salt, copy_key, participation, rules or Rules()).sealed(batch)
 
 
 def _since(consent: ConsentTable) -> dict[Unit, dict[str, int]]:
@@ -118,6 +119,7 @@ class _Oracle:
     window: Window
     since: dict[Unit, dict[str, int]]
     salt: bytes
+    copy_key: bytes
     participation: Mapping[str, Participation]
     rules: Rules
 
@@ -127,8 +129,7 @@ class _Oracle:
 
     def sealed(self, batch: ReportBatch) -> Sealed:
         tally, window = self._nothing(), self.window
-        deadline = self.plan.resolution(window.resolution).deadline_ms(window)
-        rows = deduplicated((r for r in rows_of(batch) if belongs(r, window, deadline)), self.rules.same_report)
+        rows = self._reports(list(rows_of(batch)))
         self._count_participants(rows, tally)
         for index, metric in enumerate(self.plan.metrics):
             if metric not in self.plan.metrics_in(window):
@@ -147,6 +148,19 @@ class _Oracle:
                 sorted(tally.vectors[VectorKey(metric_name, view, MeasurementName.UNITS)])  # type: ignore[arg-type]
             )
         return tally
+
+    def _reports(self, rows: list[Row]) -> list[Row]:
+        """P2, T2: of each report the copy that counts in every window, where this window holds it."""
+        window, rules = self.window, self.rules
+        deadline = self.plan.resolution(window.resolution).deadline_ms(window)
+        if rules.assigned_first:
+            rows = [row for row in rows if belongs(row, window, deadline)]
+        copies: dict[object, list[Row]] = defaultdict(list)
+        for row in rows:
+            # Storage windows of whole hours and days have borders that are multiples of their length.
+            copies[rules.same_report(row, (row.end_ms - 1) // self.plan.finest.span.length_ms)].append(row)
+        first = [min(same, key=lambda row: rules.counts_first(row, self.copy_key)) for same in copies.values()]
+        return [row for row in first if belongs(row, window, deadline)]
 
     def _nothing(self) -> Sealed:
         """T3: every public partition is there, also without any unit."""

@@ -21,10 +21,11 @@ from hushmeter.model.plan import (
 )
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.tally import VectorKey
+from hushmeter.model.time import HOUR_MS, Window
 from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.measurements import bound_of
 from tests.oracle.contribution import Contribution, Rules
-from tests.oracle.rows import Row, Unit
+from tests.oracle.rows import Row, Unit, content_digest
 from tests.sealing import (
     assert_claim,
     assert_sensitivity,
@@ -36,7 +37,7 @@ from tests.sealing import (
     sealed,
     without_unit,
 )
-from tests.strategies import HOUR, PURPOSES, STARTS, UNITS, Case, batch_of, plan_of, unkept
+from tests.strategies import DAY, HOUR, PURPOSES, STARTS, UNITS, Case, batch_of, plan_of, unkept
 
 (PLATFORM,) = STARTS.dimensions
 SIZE = Dimension("size", ("s", "m"))
@@ -132,13 +133,54 @@ def test_a_cap_off_by_one_is_caught() -> None:
 def test_dedupe_by_report_id_alone_is_caught() -> None:
     """An engine that takes two units' reports with one report_id for one report differs from the oracle (P2)."""
 
-    def by_id_alone(row: Row) -> object:
+    def by_id_alone(row: Row, _window: int) -> object:
         return row.report_id
 
     case = hour_of(STARTS, [(ME, 1, 5, None)])
     yours = replace(case.rows, pseudonyms=np.array([YOU], np.uint64))
     case = replace(case, rows=ReportBatch.concat([case.rows, yours]))
     assert sealed(case) == oracle(case) != oracle(case, Rules(same_report=by_id_alone))
+
+
+def unwindowed(row: Row, _window: int) -> object:
+    """A wrong rule: one id in two storage windows is one report."""
+    return row.unit, row.report_id
+
+
+def smallest_content(row: Row, key: bytes) -> tuple[int, bytes]:
+    """A wrong rule: whichever copy has the smallest hash counts, however late it came."""
+    return 0, content_digest(row, key)
+
+
+def without_a_key(row: Row, _key: bytes) -> tuple[int, bytes]:
+    """A wrong rule: of copies of one millisecond the unit can tell beforehand which one counts."""
+    return row.received_at_ms, content_digest(row, b"")
+
+
+@pytest.mark.parametrize(
+    ("rules", "window"),
+    [
+        pytest.param(Rules(same_report=unwindowed), DAY, id="one id in two hours is one report"),
+        pytest.param(Rules(counts_first=smallest_content), DAY, id="a later copy counts"),
+        pytest.param(Rules(counts_first=without_a_key), HOUR, id="copies told apart without a key"),
+        pytest.param(Rules(assigned_first=True), HOUR, id="another copy counts where the first one is too long"),
+    ],
+)
+def test_another_rule_for_copies_is_caught(rules: Rules, window: Window) -> None:
+    """An engine that takes other rows for one report, or another copy of it, differs from the oracle (P2)."""
+    received, end, first = HOUR.end_ms, HOUR.end_ms, 1
+    day_before = HOUR.start_ms - 20 * HOUR_MS
+    copies = [(ME, i, received, end - 1, end, [(first, value, None)]) for i in range(8) for value in (1, 2)]
+    copies += [(ME, 8 + i, received + value, end - 1, end, [(first, value, None)]) for i in range(8) for value in (1, 2)]
+    copies += [(ME, 0, received, end - 1 - HOUR_MS, end - HOUR_MS, [(first, 4, None)])]
+    copies += [
+        (ME, 16, received, day_before, end, [(first, 8, None)]),
+        (ME, 16, received + 1, end - 1, end, [(first, 16, None)]),
+    ]
+    metric = replace(STARTS, at=("1h", "1d"), bounds=dict.fromkeys(("1h", "1d"), ContributionBounds(2, 0, 1_000, 1)))
+    case = hour_of(metric, [])
+    case = replace(case, window=window, rows=batch_of(copies), participation=unkept(case.plan, window), copy_key=b"key" * 8)
+    assert sealed(case) == oracle(case) != oracle(case, rules)
 
 
 @pytest.mark.parametrize("weighting", Weighting)

@@ -86,6 +86,29 @@ def test_order_of_rows_does_not_matter(case: Case, random: Random) -> None:
     assert sealed(replace(case, rows=case.rows.take(np.array(order, np.int64)))) == sealed(case)
 
 
+@given(cases(), st.sampled_from(UNITS), st.randoms(use_true_random=False))
+def test_no_unit_decides_which_copies_of_others_count(case: Case, unit: Unit, random: Random) -> None:
+    """With or without one unit's record, read in any order, the others' reports count the same copies (P2, P9)."""
+    others = without_unit(case, unit)
+    order = list(range(len(case.rows)))
+    random.shuffle(order)
+    beside = tally_of(replace(case, rows=case.rows.take(np.array(order, np.int64))))
+    assert said(beside) == said(tally_of(others) + tally_of(only_unit(case, unit)))
+
+
+@given(cases(), st.randoms(use_true_random=False))
+def test_the_first_copy_counts(case: Case, random: Random) -> None:
+    """Copies that come later, whatever they say and wherever they are read, change no tally (P2)."""
+    rows = case.rows
+    order = list(range(len(rows)))
+    random.shuffle(order)
+    after = max(rows.received_at_ms, default=0) + 1
+    changed = replace(rows.take(np.array(order, np.int64)), received_at_ms=np.full(len(rows), after, np.int64))
+    changed = replace(changed, values=changed.values[::-1].copy(), interval_start_ms=changed.interval_start_ms - 1)
+    for both in ([rows, changed], [changed, rows]):
+        assert sealed(replace(case, rows=ReportBatch.concat(both))) == sealed(case)
+
+
 @given(cases())
 def test_reports_that_share_a_digit_are_told_apart(case: Case) -> None:
     """Where report ids have the bits in common that tell them apart quickly, the same reports count (P2)."""

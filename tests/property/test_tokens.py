@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +11,13 @@ from hypothesis import strategies as st
 
 from hushmeter.errors import InvariantError
 from hushmeter.ingest.raw import RawReports, SentReports
-from hushmeter.model.report import TOTALS, ReportBatch, pruned_tokens
-from hushmeter.sealing.mixing import content_hashes
-from tests.batches import Said, any_batch, said
-from tests.oracle.seal import GOLDEN, WORD, mix
+from hushmeter.model.report import ReportBatch, bytes_of, pruned_tokens
+from hushmeter.sealing.copies import content_digests, copy_key
+from hushmeter.storage.frames import decode, encode
+from tests.batches import any_batch, said
+from tests.oracle.rows import content_digest, rows_of
+
+KEY = copy_key(bytes(range(32)))
 
 
 def renumbered(batch: ReportBatch, order: list[int]) -> ReportBatch:
@@ -24,18 +26,6 @@ def renumbered(batch: ReportBatch, order: list[int]) -> ReportBatch:
     numbers[np.array(order, np.int64) + 1] = np.arange(len(order)) + 2
     tokens = (b"nobody has this", *(batch.tokens[i] for i in order))
     return replace(batch, tokens=tokens, token_numbers=numbers[batch.token_numbers])
-
-
-def slow_hash(report: Said) -> int:
-    """What `content_hashes` computes, report by report in Python's integers."""
-    *_, start, end, version, points = report
-    if version == TOTALS:
-        return 0
-    total = 0
-    for place, (series, value, token) in enumerate(points):
-        named = 0 if token is None else int.from_bytes(hashlib.blake2b(token, digest_size=8).digest(), "big")
-        total += mix(mix(series + GOLDEN * (place + 1) + named) ^ (value % WORD))
-    return mix(total + mix(start) * 3 + mix(end) * 5 + mix(version) * 7)
 
 
 @given(any_batch(), st.data())
@@ -74,26 +64,40 @@ def test_pruning_leaves_the_tokens_that_points_have(batch: ReportBatch) -> None:
     assert set(tokens) == {token for *_, points in said(batch) for *_, token in points if token is not None}
 
 
+def digests(batch: ReportBatch, key: bytes = KEY) -> list[bytes]:
+    """The digest of every report of a batch."""
+    return bytes_of(content_digests(batch, np.arange(len(batch)), key))
+
+
 @given(any_batch(), any_batch(), st.randoms(use_true_random=False))
-def test_a_content_hash_is_of_the_report_alone(batch: ReportBatch, other: ReportBatch, random: object) -> None:
-    """Neither the numbering of tokens nor the reports beside it move a report's hash, and it is the slow one (P2)."""
-    expected = [slow_hash(report) for report in said(batch)]
+def test_a_content_digest_is_of_the_report_alone(batch: ReportBatch, other: ReportBatch, random: object) -> None:
+    """Neither the numbering of tokens nor the reports beside it move a report's digest, and it is the slow one (P2)."""
+    expected = [content_digest(row, KEY) for row in rows_of(batch)]
     order = list(range(len(batch.tokens)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    assert content_hashes(batch).tolist() == expected
-    assert content_hashes(renumbered(batch, order)).tolist() == expected
-    assert content_hashes(ReportBatch.concat([other, batch])).tolist()[len(other) :] == expected
+    assert digests(batch) == expected
+    assert digests(renumbered(batch, order)) == expected
+    assert digests(ReportBatch.concat([other, batch]))[len(other) :] == expected
+
+
+@given(any_batch(), st.data())
+def test_a_content_digest_is_the_same_however_reports_are_stored(batch: ReportBatch, data: st.DataObject) -> None:
+    """Frames, runs and pieces that are cut anywhere hold reports whose digests are those of the reports that came (P2)."""
+    border = data.draw(st.integers(0, len(batch)))
+    rows = np.arange(len(batch))
+    parts = [decode(encode(batch.take(part))) for part in (rows[:border], rows[border:])]
+    assert digests(ReportBatch.concat(parts)) == digests(batch)
 
 
 @given(any_batch(with_tokens=True))
-def test_a_content_hash_depends_on_the_bytes_of_tokens(batch: ReportBatch) -> None:
-    """Other tokens, or none, make another hash of exactly the reports that have one."""
-    # A row of totals stands for every copy of its report, whatever that says.
-    having = [v != TOTALS and any(token is not None for *_, token in points) for *_, v, points in said(batch)]
+def test_a_content_digest_depends_on_the_bytes_of_tokens(batch: ReportBatch) -> None:
+    """Other tokens, or none, make another digest of exactly the reports that have one; another key makes all others."""
+    having = [any(token is not None for *_, token in points) for *_, points in said(batch)]
     changed = replace(batch, tokens=tuple(token + b"x" for token in batch.tokens))
     without = replace(batch, tokens=(), token_numbers=np.zeros(len(batch.series), np.uint32))
     for other in (changed, without):
-        assert (content_hashes(batch) != content_hashes(other)).tolist() == having
+        assert [a != b for a, b in zip(digests(batch), digests(other), strict=True)] == having
+    assert not set(digests(batch)) & set(digests(batch, bytes(32)))
 
 
 def test_a_column_that_cannot_be_is_refused() -> None:

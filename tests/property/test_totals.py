@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,21 +12,40 @@ from hushmeter.model.consent import NEVER, ConsentTable
 from hushmeter.model.report import TOTALS, ReportBatch
 from hushmeter.model.time import Int64, Window
 from hushmeter.sealing.totals import totals
+from tests.oracle.rows import rows_of
 from tests.oracle.seal import Sealed
 from tests.sealing import sealed
-from tests.strategies import DAY, HOUR, PURPOSES, TOKENS, UNITS, Case, batch_of, batches, cases, unkept
+from tests.strategies import DAY, HOUR, PURPOSES, RESOLUTIONS, TOKENS, UNITS, Case, batch_of, batches, cases, unkept
 
 SEGMENTS = 2
+LATE = RESOLUTIONS[0].deadline_ms(HOUR)
 
 
-def deadlines(case: Case, windows: tuple[Window, ...]) -> list[tuple[Window, int]]:
-    """Windows with their deadlines."""
-    return [(window, case.plan.resolution(window.resolution).deadline_ms(window)) for window in windows]
+@dataclass(frozen=True)
+class Moment:
+    """A storage window's rows when they become totals.
 
+    Attributes:
+        case: with the rows.
+        windows: that wait.
+        segments: in which each row is.
+        fixed_ms: every row that was received earlier is there.
+    """
 
-def added_up(case: Case, windows: tuple[Window, ...], segments: Int64) -> tuple[ReportBatch, Int64]:
-    """The totals of a case's rows for some windows."""
-    return totals(case.rows, segments, deadlines(case, windows), case.catalog, case.consent)
+    case: Case
+    windows: tuple[Window, ...]
+    segments: Int64
+    fixed_ms: int
+
+    def deadlines(self) -> list[tuple[Window, int]]:
+        """The windows with their deadlines."""
+        return [(window, self.case.plan.resolution(window.resolution).deadline_ms(window)) for window in self.windows]
+
+    def totals(self) -> tuple[ReportBatch, Int64]:
+        """The totals of the rows."""
+        case = self.case
+        deadlines = self.deadlines()
+        return totals(case.rows, self.segments, self.fixed_ms, deadlines, case.catalog, case.consent, case.copy_key)
 
 
 def in_window(rows: ReportBatch, window: Window) -> ReportBatch:
@@ -62,26 +81,26 @@ def consents_between(draw: st.DrawFn) -> ConsentTable:
 
 
 @st.composite
-def moments(draw: st.DrawFn) -> tuple[Case, tuple[Window, ...], Int64]:
-    """A storage window's rows, the windows that wait, and in which segment each row is."""
+def moments(draw: st.DrawFn) -> Moment:
+    """Any moment: of a window that has ended, or of a finer one than all that wait."""
     case = draw(cases([HOUR]))
     if draw(st.integers(0, 3)):
         case = replace(case, rows=draw(reports(case)), consent=draw(consents_between()))
     case = replace(case, rows=in_window(case.rows, HOUR))
     segments = np.array([draw(st.integers(0, SEGMENTS - 1)) for _ in range(len(case.rows))], np.int64)
-    return case, draw(st.sampled_from([(DAY,), (HOUR, DAY)])), segments
+    windows, fixed = draw(st.sampled_from([(DAY,), (HOUR, DAY)])), draw(st.sampled_from([LATE - 1, LATE, LATE + 1]))
+    return Moment(case, windows, segments, fixed)
 
 
 @st.composite
-def later_rows(draw: st.DrawFn, case: Case) -> ReportBatch:
-    """Reports of another id, and copies of those that are there, all received later."""
+def later_rows(draw: st.DrawFn, moment: Moment) -> ReportBatch:
+    """Reports of other ids, others of the same ids, and copies of those that are there, all received later."""
+    case = moment.case
     new = in_window(draw(batches(case.catalog, HOUR)), HOUR)
-    new = replace(new, report_ids=new.report_ids + np.array([[1, 0]], np.uint64))
+    new = replace(new, report_ids=new.report_ids + np.array([[draw(st.integers(0, 1)), 0]], np.uint64))
     copies = draw(st.lists(st.integers(0, len(case.rows) - 1), max_size=3)) if len(case.rows) else []
-    after = int(max(case.rows.received_at_ms, default=0)) + draw(st.integers(0, 2))
-    copied = case.rows.take(np.array(copies, np.int64))
-    both = ReportBatch.concat([copied, new])
-    return replace(both, received_at_ms=np.maximum(both.received_at_ms, after))
+    both = ReportBatch.concat([case.rows.take(np.array(copies, np.int64)), new])
+    return replace(both, received_at_ms=np.maximum(both.received_at_ms, moment.fixed_ms + draw(st.integers(0, 2))))
 
 
 @st.composite
@@ -99,32 +118,39 @@ def sealed_in(case: Case, window: Window, rows: ReportBatch, consent: ConsentTab
     return sealed(replace(case, window=window, rows=rows, consent=consent, participation=participation))
 
 
+def shuffled(data: st.DataObject, rows: ReportBatch) -> ReportBatch:
+    """The same rows as another order of segments, workers and frames would have them read."""
+    return rows.take(np.array(data.draw(st.permutations(range(len(rows)))), np.int64))
+
+
 @settings(max_examples=400)
 @given(st.data(), moments())
-def test_totals_are_sealed_like_their_rows(data: st.DataObject, moment: tuple[Case, tuple[Window, ...], Int64]) -> None:
-    """Every waiting window's tally is the same, beside later rows and copies, and under later decisions."""
-    case, windows, segments = moment
-    left, _ = added_up(case, windows, segments)
-    later, consent = data.draw(later_rows(case)), data.draw(later_consent(case.consent))
-    for window in windows:
+def test_totals_are_sealed_like_their_rows(data: st.DataObject, moment: Moment) -> None:
+    """Every waiting window's tally is the same, beside later rows and copies, under later decisions, in any order."""
+    case = moment.case
+    left, _ = moment.totals()
+    later, consent = data.draw(later_rows(moment)), data.draw(later_consent(case.consent))
+    both = shuffled(data, ReportBatch.concat([left, later]))
+    for window in moment.windows:
         for after in (case.consent, consent):
             before = sealed_in(case, window, ReportBatch.concat([case.rows, later]), after)
-            assert sealed_in(case, window, ReportBatch.concat([left, later]), after) == before
+            assert sealed_in(case, window, both, after) == before
 
 
 @settings(max_examples=200)
 @given(st.data(), moments())
-def test_totals_of_totals(data: st.DataObject, moment: tuple[Case, tuple[Window, ...], Int64]) -> None:
+def test_totals_of_totals(data: st.DataObject, moment: Moment) -> None:
     """Adding up again, with what came meanwhile and fewer windows that wait, says the same; once more changes nothing."""
-    case, windows, segments = moment
-    later = data.draw(later_rows(case))
-    left, of = added_up(case, windows, segments)
+    case = moment.case
+    later = data.draw(later_rows(moment))
+    left, of = moment.totals()
     both = replace(case, rows=ReportBatch.concat([left, later]))
-    where = np.concatenate((segments[of], np.full(len(later), SEGMENTS)))
-    again, of = added_up(both, (DAY,), where)
+    where = np.concatenate((moment.segments[of], np.full(len(later), SEGMENTS)))
+    following = Moment(both, (DAY,), where, moment.fixed_ms + data.draw(st.integers(0, 3)))
+    again, of = following.totals()
     raw = ReportBatch.concat([case.rows, later])
     assert sealed_in(case, DAY, again, case.consent) == sealed_in(case, DAY, raw, case.consent)
-    once_more, same = added_up(replace(case, rows=again), (DAY,), where[of])
+    once_more, same = replace(following, case=replace(case, rows=again), segments=where[of]).totals()
     assert same.tolist() == list(range(len(again)))
     assert (once_more.plan_versions == again.plan_versions).all()
     assert once_more.values.tolist() == again.values.tolist()
@@ -132,29 +158,61 @@ def test_totals_of_totals(data: st.DataObject, moment: tuple[Case, tuple[Window,
 
 @settings(max_examples=200)
 @given(st.data(), moments())
-def test_a_crash_between_segments(data: st.DataObject, moment: tuple[Case, tuple[Window, ...], Int64]) -> None:
+def test_a_crash_between_segments(data: st.DataObject, moment: Moment) -> None:
     """Where some segments were rewritten and others not yet, nothing counts twice and nothing is missing."""
-    case, windows, segments = moment
-    left, of = added_up(case, windows, segments)
+    case, segments = moment.case, moment.segments
+    left, of = moment.totals()
     done = data.draw(st.integers(0, SEGMENTS - 1))
     mixed = ReportBatch.concat(
         [left.take(np.flatnonzero(segments[of] == done)), case.rows.take(np.flatnonzero(segments != done))]
     )
-    for window in windows:
+    mixed = shuffled(data, mixed)
+    for window in moment.windows:
         assert sealed_in(case, window, mixed, case.consent) == sealed_in(case, window, case.rows, case.consent)
 
 
+@settings(max_examples=200)
+@given(st.data(), moments())
+def test_when_rows_become_totals_decides_nothing(data: st.DataObject, moment: Moment) -> None:
+    """Windows that end early, late, one by one or not at all leave the same tallies to those that wait (P2, P9)."""
+    case, fixed_ms = moment.case, moment.fixed_ms
+    later = data.draw(later_rows(moment))
+    raw = ReportBatch.concat([case.rows, later])
+    where = np.concatenate((moment.segments, np.full(len(later), SEGMENTS)))
+    at_once, _ = Moment(replace(case, rows=raw), (DAY,), where, fixed_ms).totals()
+    early, _ = replace(moment, windows=(DAY,), fixed_ms=data.draw(st.sampled_from([0, HOUR.end_ms, fixed_ms]))).totals()
+    for rows in (at_once, ReportBatch.concat([early, later])):
+        assert sealed_in(case, DAY, shuffled(data, rows), case.consent) == sealed_in(case, DAY, raw, case.consent)
+
+
+@given(st.data(), moments())
+def test_ids_and_receipts_stay(data: st.DataObject, moment: Moment) -> None:
+    """Of every report one row is left with its receipt, whatever is allowed; of late rows all are, as they came."""
+    case = replace(moment.case, consent=data.draw(later_consent(moment.case.consent)))
+    left, of = replace(moment, case=case).totals()
+    fixed = case.rows.received_at_ms < moment.fixed_ms
+    assert set(np.flatnonzero(~fixed).tolist()) <= set(of.tolist())
+    late = left.take(np.flatnonzero(left.received_at_ms >= moment.fixed_ms))
+    assert list(rows_of(late)) == list(rows_of(case.rows.take(np.flatnonzero(~fixed))))
+    first: dict[object, int] = {}
+    for row in rows_of(case.rows.take(np.flatnonzero(fixed))):
+        name = row.unit, row.report_id
+        first[name] = min(first.get(name, row.received_at_ms), row.received_at_ms)
+    summed = rows_of(left.take(np.flatnonzero(left.plan_versions == TOTALS)))
+    assert sorted(((row.unit, row.report_id), row.received_at_ms) for row in summed) == sorted(first.items())  # type: ignore[type-var]
+
+
 @given(moments())
-def test_what_is_left_is_little(moment: tuple[Case, tuple[Window, ...], Int64]) -> None:
+def test_what_is_left_is_little(moment: Moment) -> None:
     """A unit's points are on one row a segment and set of windows, one a series and token; others are ids alone."""
-    case, windows, segments = moment
-    left, of = added_up(case, windows, segments)
+    case = moment.case
+    left, of = moment.totals()
     assert set(left.plan_versions.tolist()) <= {TOTALS, 1}
     summed = left.take(totalled := np.flatnonzero(left.plan_versions == TOTALS))
     lengths = np.diff(summed.offsets)
-    where = zip(summed.pseudonyms.tolist(), segments[of[totalled]].tolist(), lengths.tolist(), strict=True)
+    where = zip(summed.pseudonyms.tolist(), moment.segments[of[totalled]].tolist(), lengths.tolist(), strict=True)
     carriers = [(tuple(unit), segment) for unit, segment, length in where if length]
-    assert all(carriers.count(carrier) <= 2 ** len(windows) - 1 for carrier in carriers)
+    assert all(carriers.count(carrier) <= 2 ** len(moment.windows) - 1 for carrier in carriers)
     for row in range(len(summed)):
         points = slice(summed.offsets[row], summed.offsets[row + 1])
         cells = list(zip(summed.series[points].tolist(), summed.token_numbers[points].tolist(), strict=True))
@@ -164,6 +222,6 @@ def test_what_is_left_is_little(moment: tuple[Case, tuple[Window, ...], Int64]) 
         for p, s in zip(case.consent.pseudonyms.tolist(), case.consent.given_since_ms, strict=True)
         if (s < NEVER).any()
     }
-    assert {tuple(p) for p in summed.pseudonyms.tolist()} <= allowed
+    assert {unit for unit, _ in carriers} <= allowed
     tokens = {left.tokens[n - 1] for n in left.token_numbers.tolist() if n}
     assert set(left.tokens) == tokens

@@ -124,7 +124,7 @@ def test_one_event_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_duplicates_by_report_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine in which one unit's copies push out other units' reports is caught."""
 
-    def by_id(rows: ReportBatch, chosen: Int64) -> UnitRows:
+    def by_id(rows: ReportBatch, chosen: Int64, *_: object) -> UnitRows:
         units, ids = rows.pseudonyms[chosen], rows.report_ids[chosen]
         order = np.lexsort((units[:, 1], units[:, 0], ids[:, 1], ids[:, 0]))[::-1]
         first = np.ones(len(order), np.bool_)

@@ -64,7 +64,7 @@ def window(tmp_path: Path) -> Window:
         assert log.close(START, name) == frames
         segments.append(SegmentRecord(sequence + 1, name, "w", START, frozenset({"1d"}), closed=True, frames=frames))
     allowed = [(np.array(unit, ">u8").tobytes(), (0,)) for unit in fleet[: UNITS * 3 // 4]]
-    job = SealingJob(log, {START: [s.segment_id for s in segments]}, 0, DAY, PLAN, bytes(16), {})
+    job = SealingJob(log, {START: [s.segment_id for s in segments]}, 0, DAY, PLAN, bytes(16), bytes(32), {})
     return Window(log, keys, job, segments, ConsentTable.of(("tuning",), allowed), ReportBatch.concat(batches))
 
 
@@ -93,7 +93,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_processes_seal_what_one_call_seals(window: Window, processes: int) -> None:
     """From sealed segments, cut into many runs or compacted by the processes, the tally is that of all rows at once."""
-    whole = said(seal(window.rows, DAY, catalog=PLAN, consent=window.consent, salt=bytes(16)))
+    whole = said(seal(window.rows, DAY, catalog=PLAN, consent=window.consent, salt=bytes(16), copy_key=bytes(32)))
     assert whole.vectors != said(empty_tally(PLAN.plan, DAY)).vectors
     first, *others = window.segments
     window.log.compact(START, first.segment_id, first.frames)

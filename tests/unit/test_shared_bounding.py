@@ -54,7 +54,7 @@ def of_a_unit_everywhere(most: int, salt: int) -> Tally:
     points = [(found.first_series(0) + partition, 5, None) for partition in range(PARTITIONS)]
     rows = batch_of([((1, 1), 0, DAY.end_ms, DAY.end_ms - 1, DAY.end_ms, points)])
     consent = ConsentTable.of(("tuning",), [((1).to_bytes(8, "big") * 2, (0,))])
-    return seal(rows, DAY, catalog=found, consent=consent, salt=bytes([salt]) * 16)
+    return seal(rows, DAY, catalog=found, consent=consent, salt=bytes([salt]) * 16, copy_key=bytes(32))
 
 
 @pytest.mark.parametrize("most", [1, 8, 100])

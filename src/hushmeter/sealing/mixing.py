@@ -1,7 +1,7 @@
-"""A fast 64-bit mixer for orders and content hashes inside sealing.
+"""A fast 64-bit mixer for orders inside sealing.
 
-It need not resist anybody: any order that is a function of the unit's own data and the window's key is sound (P4), and a
-unit that finds a collision moves its own rows alone (P2). Tokens, which anybody can choose, are marked with a keyed hash.
+It need not resist anybody: any order that is a function of the unit's own data and the window's key is sound (P4). Tokens,
+which anybody can choose, are marked with a keyed hash.
 
 References:
     G. Steele, D. Lea, C. Flood: Fast Splittable Pseudorandom Number Generators (2014), the SplitMix64 finaliser.
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.report import TOTALS, ReportBatch, UInt64, pruned_tokens
+from hushmeter.model.report import UInt64
 from hushmeter.model.time import Int64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -42,31 +42,6 @@ def mix(x: UInt64) -> UInt64:
     np.right_shift(mixed, _SHIFTS[2], out=shifted)
     mixed ^= shifted
     return mixed
-
-
-def content_hashes(rows: ReportBatch) -> UInt64:
-    """A hash of what each report says, independent of when and where it arrived (P2).
-
-    Args:
-        rows: n reports.
-
-    Returns:
-        uint64[n], a function of interval, plan version and points in their order, each with the bytes of its token; not of
-        the number that a token has here. 0 for rows of totals, which stand for every copy of their report.
-    """
-    lengths = np.diff(rows.offsets)
-    place = np.arange(len(rows.series)) - np.repeat(rows.offsets[:-1], lengths)
-    tokens, numbers = pruned_tokens(rows.tokens, rows.token_numbers)
-    marks = token_marks(tokens)
-    points = mix(rows.series.astype(np.uint64) + _GOLDEN * (place + 1).astype(np.uint64) + marks[numbers])
-    points = mix(points ^ rows.values.view(np.uint64))
-    running = np.zeros(len(points) + 1, np.uint64)
-    np.cumsum(points, out=running[1:])
-    hashes = running[rows.offsets[1:]] - running[rows.offsets[:-1]]
-    hashes = hashes + mix(rows.interval_start_ms.astype(np.uint64)) * np.uint64(3)
-    hashes = hashes + mix(rows.interval_end_ms.astype(np.uint64)) * np.uint64(5)
-    hashes = hashes + mix(rows.plan_versions.astype(np.uint64)) * np.uint64(7)
-    return np.where(rows.plan_versions == TOTALS, np.uint64(0), mix(hashes))
 
 
 def unit_bases(pseudonyms: UInt64, salt: bytes) -> UInt64:
@@ -108,13 +83,13 @@ def scope_marks(scopes: Int64) -> UInt64:
     return mix(scopes.astype(np.uint64) + _GOLDEN)
 
 
-def token_marks(tokens: Sequence[bytes], key: bytes = b"") -> UInt64:
+def token_marks(tokens: Sequence[bytes], key: bytes) -> UInt64:
     """What tells tokens apart: a hash of their bytes, whatever their number in a dictionary is.
 
     Args:
         tokens: n tokens.
-        key: the window's salt where units' orders depend on it; tokens are chosen by whoever sends them, so that without a
-            secret two with one hash could be found.
+        key: the window's salt: tokens are chosen by whoever sends them, so that without a secret two with one hash could
+            be found.
 
     Returns:
         uint64[n + 1], the first for points without a token.

@@ -1,4 +1,4 @@
-"""From rows to one row a report, sorted by unit: assign to the window (T2), then drop duplicates (P2)."""
+"""From rows to one row a report, sorted by unit: of each report the copy that counts (P2), where the window holds it (T2)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from hushmeter.model.consent import NEVER, ConsentTable
 from hushmeter.model.report import Bool, ReportBatch, UInt16, UInt64
-from hushmeter.model.time import Int64, Window
-from hushmeter.sealing.mixing import content_hashes
+from hushmeter.model.time import Int64, Span, Window
+from hushmeter.sealing.copies import counting
 from hushmeter.sealing.radix import DIGIT_BITS, first_of_runs, sorted_by
 
 _SORTED_BITS = 32
@@ -40,8 +40,8 @@ class UnitRows:
 
     Attributes:
         rows: int64[j], their indices.
-        units: int64[j], each one's unit from 0 on, rising.
-        pseudonyms: uint64[u, 2], of the units, rising.
+        units: int64[j], each one's unit in `pseudonyms`, rising.
+        pseudonyms: uint64[u, 2], rising; also of units of which no row is left.
     """
 
     rows: Int64
@@ -49,20 +49,22 @@ class UnitRows:
     pseudonyms: UInt64
 
 
-def deduplicated(rows: ReportBatch, chosen: Int64) -> UnitRows:
-    """One row for each (pseudonym, report_id), by unit (P2, P3).
+def deduplicated(rows: ReportBatch, chosen: Int64, storage: Span, key: bytes) -> UnitRows:
+    """One row for each (pseudonym, storage window, report_id), by unit (P2, P3): the copy received first.
 
-    Of duplicates with different contents the one with the smallest content hash is kept, whatever the order of arrival.
+    The copy that counts is chosen among all rows, and left out where the window does not hold it: so it is the same one in
+    every window over it.
 
     Args:
-        rows: the rows.
+        rows: the rows, of whole storage windows.
         chosen: int64[k], indices of those that belong to the window.
+        storage: of which windows the storage windows are, the plan's finest: one id in two of them is two reports.
+        key: see `copy_key`.
 
     Returns:
-        The kept rows; units are told apart and sorted by their whole 16-byte pseudonyms.
+        The rows that count; units are told apart and sorted by their whole 16-byte pseudonyms.
     """
-    everything = len(chosen) == len(rows)
-    units, ids = (c if everything else c[chosen] for c in (rows.pseudonyms, rows.report_ids))
+    units, ids = rows.pseudonyms, rows.report_ids
     # Reports of a unit whose ids differ are told apart by so many bits, nearly always.
     digits = ((ids[:, 0] * _FIRST_ODD + ids[:, 1] * _SECOND_ODD) >> np.uint64(64 - DIGIT_BITS)).astype(np.uint16)
     order, first = _by_unit(units[:, 0], units[:, 1], digits)
@@ -70,14 +72,19 @@ def deduplicated(rows: ReportBatch, chosen: Int64) -> UnitRows:
     found = digits.take(order)
     again = np.zeros(len(order), np.bool_)
     again[1:] = ~first[1:] & (found[1:] == found[:-1])
-    if again.any():
+    some_do_not_count = len(chosen) < len(rows)
+    if some_do_not_count or again.any():
+        stay = np.ones(len(order), np.bool_)
+        if some_do_not_count:
+            stay[:] = False
+            stay[chosen] = True
+            stay = stay.take(order)
         suspects = again.copy()
         suspects[:-1] |= again[1:]
         at = np.flatnonzero(suspects)
-        stay = np.ones(len(order), np.bool_)
-        stay[at[_copies(rows, chosen[order[at]], ~again[at])]] = False
+        stay[at[_copies(rows, order[at], ~again[at], storage, key)]] = False
         order, numbers = order.compress(stay), numbers.compress(stay)
-    return UnitRows(order if everything else chosen[order], numbers, pseudonyms)
+    return UnitRows(order, numbers, pseudonyms)
 
 
 def _by_unit(high: UInt64, low: UInt64, digits: UInt16) -> tuple[Int64, Bool]:
@@ -105,25 +112,25 @@ def _by_unit(high: UInt64, low: UInt64, digits: UInt16) -> tuple[Int64, Bool]:
     return order, first
 
 
-def _copies(rows: ReportBatch, suspects: Int64, first: Bool) -> Bool:
-    """Which rows are copies of a report that another one stands for: the one with the smallest content hash.
+def _copies(rows: ReportBatch, suspects: Int64, first: Bool, storage: Span, key: bytes) -> Bool:
+    """Which rows are copies of a report that another row stands for.
 
     Args:
         rows: the rows.
         suspects: int64[s], indices of some, group by group; two rows of one report are in one group.
         first: bool[s], where groups begin.
+        storage, key: see `deduplicated`.
     """
-    taken = rows.take(suspects)
-    ids, hashes = taken.report_ids, content_hashes(taken)
-    order, reports = np.arange(len(suspects)), np.cumsum(first)
-    if not (first[1:] | (ids[1:] == ids[:-1]).all(axis=1)).all():
+    ids, windows = rows.report_ids[suspects], storage.starts(rows.interval_end_ms[suspects])
+    order, begins = np.arange(len(suspects)), first
+    same = (ids[1:] == ids[:-1]).all(axis=1) & (windows[1:] == windows[:-1])
+    if not (first[1:] | same).all():
         # Several reports have one digit.
-        order = np.lexsort((ids[:, 1], ids[:, 0], reports))
-        reports = np.cumsum(first_of_runs(reports[order], ids[order, 0], ids[order, 1]))
-    least = np.minimum.reduceat(hashes[order], np.flatnonzero(first_of_runs(reports)))
-    smallest = np.flatnonzero(hashes[order] == least[reports - 1])
-    copies = np.ones(len(suspects), np.bool_)
-    copies[order[smallest[first_of_runs(reports[smallest])]]] = False
+        keys = (windows, ids[:, 1], ids[:, 0], np.cumsum(first))
+        order = np.lexsort(keys)
+        begins = first_of_runs(*(column[order] for column in keys))
+    copies = np.zeros(len(suspects), np.bool_)
+    copies[order] = ~counting(rows, suspects[order], begins, key)
     return copies
 
 

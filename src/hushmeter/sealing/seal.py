@@ -1,4 +1,4 @@
-"""Seals rows, bucket by bucket, into a Tally: assign, dedupe, consent, project, bound, aggregate.
+"""Seals rows, bucket by bucket, into a Tally: dedupe, assign, consent, project, bound, aggregate.
 
 Pure numpy on columns. Every step uses a unit's own rows only (P1), so sealing buckets of units one after another, or in
 several sealings whose tallies are added up, is the same as sealing all rows at once.
@@ -53,10 +53,11 @@ def seal(
     catalog: Catalog,
     consent: ConsentTable,
     salt: bytes,
+    copy_key: bytes,
     participation: Mapping[str, Participation] | None = None,
 ) -> Tally:
     """Aggregates the rows of some units into the exact bounded aggregates of one window; see `Sealing`."""
-    sealing = Sealing(window, catalog=catalog, salt=salt, participation=participation)
+    sealing = Sealing(window, catalog=catalog, salt=salt, copy_key=copy_key, participation=participation)
     sealing.add(rows, consent)
     return sealing.tally()
 
@@ -68,16 +69,24 @@ class Sealing:
         window: the release window.
         catalog: of the plan that the window is released under.
         salt: 16 secret bytes of the window, the key of partition orders (P4).
+        copy_key: secret of the window's period, see `hushmeter.sealing.copies` (P2).
         participation: by metric that bounds it at this resolution; all of them.
     """
 
     def __init__(
-        self, window: Window, *, catalog: Catalog, salt: bytes, participation: Mapping[str, Participation] | None = None
+        self,
+        window: Window,
+        *,
+        catalog: Catalog,
+        salt: bytes,
+        copy_key: bytes,
+        participation: Mapping[str, Participation] | None = None,
     ) -> None:
         plan = catalog.plan
         self._window = window
         self._catalog = catalog
         self._salt = salt
+        self._copy_key = copy_key
         self._participation = participation or {}
         self._deadline_ms = plan.resolution(window.resolution).deadline_ms(window)
         self._released = [(i, metric) for i, metric in enumerate(plan.metrics) if metric in plan.metrics_in(window)]
@@ -97,8 +106,9 @@ class Sealing:
         """
         plan = self._catalog.plan
         ensure(consent.purposes == plan.purpose_names, "the consent table is of another plan")
-        reports = deduplicated(rows, assigned(rows, self._window, self._deadline_ms))
-        if not len(reports.pseudonyms):
+        chosen = assigned(rows, self._window, self._deadline_ms)
+        reports = deduplicated(rows, chosen, plan.finest.span, self._copy_key)
+        if not len(reports.rows):
             return
         self._make_room(len(reports.pseudonyms))
         starts, since = rows.interval_start_ms[reports.rows], given_since(reports.pseudonyms, consent)

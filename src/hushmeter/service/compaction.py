@@ -1,4 +1,8 @@
-"""Rows become totals once the finest window over them has ended: what is kept is what coarser windows may still use."""
+"""Rows become totals once a window that held them has ended: what is kept is what coarser windows may still use.
+
+Which rows those are is a matter of their receipt and the schedule: of those that were received before the deadline of a
+window that has ended every copy is known. A segment that ends early, whatever for, keeps its rows until then (P9).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Int64, Window
+from hushmeter.sealing.copies import copy_key
 from hushmeter.sealing.totals import totals
 from hushmeter.service.context import Context
 from hushmeter.service.logs import told
@@ -57,24 +62,27 @@ class Compaction:
         self._next_s = clock + PAUSE_S
         found = self._context.log.storage_windows()
         self._done = {start: done for start, done in self._done.items() if start in found}
-        for start, waiting in self._ready(found):
-            self._add_up(start, waiting)
+        for start, ended, waiting in self._ready(found):
+            self._add_up(start, ended, waiting)
 
-    def _ready(self, starts_ms: tuple[int, ...]) -> Iterator[tuple[int, list[Window]]]:
-        """Storage windows over which some release windows have ended, with those that wait."""
+    def _ready(self, starts_ms: tuple[int, ...]) -> Iterator[tuple[int, list[Window], list[Window]]]:
+        """Storage windows over which some release windows have ended and others wait, with both."""
         plan, has_ended = self._context.plan, ends(self._context)
         for start in starts_ms:
             end_ms = plan.finest.span.end_of(start)
             over = [r.span.window_of(end_ms) for r in plan.resolutions]
-            waiting = [window for window in over if not has_ended(window)]
+            ended = [window for window in over if has_ended(window)]
+            waiting = [window for window in over if window not in ended]
             # Different versions of the plan may ask for consent to different texts, so that rows stay as they are.
             versions = {self._context.timeline.at(w.start_ms).version.version for w in waiting}
-            if len(waiting) < len(over) and len(versions) == 1:
-                yield start, waiting
+            if ended and len(versions) == 1:
+                yield start, ended, waiting
 
-    def _add_up(self, start_ms: int, waiting: list[Window]) -> None:
+    def _add_up(self, start_ms: int, ended: list[Window], waiting: list[Window]) -> None:
         context, kept_for = self._context, " ".join(w.resolution for w in waiting)
-        segments = {s.segment_id: s.frames for s in context.store.segments([start_ms]) if s.closed}
+        # No other segment holds a row that was received before the deadline of a window that has ended.
+        held = {w.resolution for w in ended}
+        segments = {s.segment_id: s.frames for s in context.store.segments([start_ms]) if s.closed and s.resolutions & held}
         state = kept_for, frozenset(segments)
         if self._done.get(start_ms) == state:
             return
@@ -83,10 +91,12 @@ class Compaction:
         register.follow(context.store.decisions_after)
         period = era.plan.privacy.period.window_of(waiting[0].end_ms)
         table = consent_table(context.keys, register, period)
+        key = copy_key(context.keys.get_or_create(f"period/{period.start_ms}"))
+        fixed_ms = max(map(context.deadline_ms, ended))
         deadlines = [(window, context.deadline_ms(window)) for window in waiting]
 
         def change(rows: ReportBatch, of: Int64) -> tuple[ReportBatch, Int64]:
-            return totals(rows, of, deadlines, era.catalog, table)
+            return totals(rows, of, fixed_ms, deadlines, era.catalog, table, key)
 
         try:
             context.log.rewrite(start_ms, segments, change, kept_for)

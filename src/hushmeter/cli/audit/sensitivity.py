@@ -182,7 +182,8 @@ def _sealed(
         moved.append(later)
     before = Participation(kept or KeptWindows.none(7), day)
     batch = batch_of(moved, pseudonyms)
-    return seal(batch, window, catalog=catalog, consent=consent, salt=bytes([salt]) * 16, participation={"few": before})
+    keys = {"salt": bytes([salt]) * 16, "copy_key": bytes([salt]) * 32}
+    return seal(batch, window, catalog=catalog, consent=consent, participation={"few": before}, **keys)
 
 
 def _move(one: Tally, other: Tally, key: VectorKey) -> Int64:

@@ -23,6 +23,7 @@ from hushmeter.plan.catalog import Catalog
 from hushmeter.plan.measurements import derivation
 from hushmeter.query.estimates import estimate
 from hushmeter.query.sums import Sums
+from hushmeter.sealing.copies import copy_key
 from hushmeter.sealing.seal import seal
 
 Key = tuple[str, str, int, tuple[str, ...], tuple[str, ...], str, str]
@@ -62,7 +63,9 @@ class Truth:
         pseudonyms = {a: pseudonym_of(key, subject_of(self.deployment_key, a.encode())) for a in allowed}
         rows = batch_of([r for r in reports if r.unit_id in allowed], pseudonyms)
         consent = ConsentTable.of(self.catalog.plan.purpose_names, ((p, (allowed[a],)) for a, p in pseudonyms.items()))
-        tally = seal(rows, window, catalog=self.catalog, consent=consent, salt=window_salt(key, window))
+        tally = seal(
+            rows, window, catalog=self.catalog, consent=consent, salt=window_salt(key, window), copy_key=copy_key(key)
+        )
         for metric in self.catalog.plan.metrics_in(window):
             for view in metric.views:
                 self._read_off(tally, metric, view)

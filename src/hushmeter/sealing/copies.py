@@ -1,0 +1,98 @@
+"""Which copy of a report counts, in every window over it: the one received first (P2).
+
+Copies are rows of one unit, one storage window and one report id. Two that were received in the same millisecond are told
+apart by a hash of what they say, under a key of their period: by the unit's own rows and a secret, so that neither another
+unit, nor the order in which segments are registered and read, nor trial can decide between them.
+
+References:
+    RFC 7693, the BLAKE2 hash: keyed, with a personalisation that tells the uses of one key apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Final
+
+import numpy as np
+
+from hushmeter.model.report import TOTALS, Bool, ReportBatch, UInt64, pairs_of
+from hushmeter.model.time import Int64
+from hushmeter.sealing.radix import first_of_runs
+
+DIGEST_BYTES: Final = 16
+_HEAD = struct.Struct(">QQqqIQ")
+_LENGTH = struct.Struct(">q")
+_NO_TOKEN: Final = -1
+_BEFORE_ALL = np.int64(np.iinfo(np.int64).min)
+
+
+def copy_key(period_key: bytes) -> bytes:
+    """The secret that copies of a period are told apart by; one for all windows over them, so that all choose alike."""
+    return hashlib.blake2b(key=period_key, person=b"copies", digest_size=32).digest()
+
+
+def counting(rows: ReportBatch, copies: Int64, begins: Bool, key: bytes) -> Bool:
+    """Which of some rows count: one of each report.
+
+    A row of totals counts before any row: it is of a report that was received before every other copy that is left, and
+    its points have been added to others', so that they cannot be taken out again.
+
+    Args:
+        rows: the rows.
+        copies: int64[k], indices, report after report.
+        begins: bool[k], where reports begin.
+        key: see `copy_key`.
+
+    Returns:
+        bool[k], true once a report.
+
+    Privacy:
+        A function of one unit's own rows and a secret, whatever the order of rows is (P9).
+    """
+    counts = np.zeros(len(copies), np.bool_)
+    if not len(copies):
+        return counts
+    receipts = np.where(rows.plan_versions[copies] == TOTALS, _BEFORE_ALL, rows.received_at_ms[copies])
+    reports = np.cumsum(begins) - 1
+    earliest = np.flatnonzero(receipts == np.minimum.reduceat(receipts, np.flatnonzero(begins))[reports])
+    first = first_of_runs(reports[earliest])
+    alone = first & np.append(first[1:], True)
+    counts[earliest[alone]] = True
+    if not alone.all():
+        tied = earliest[~alone]
+        digests = content_digests(rows, copies[tied], key)
+        order = np.lexsort((digests[:, 1], digests[:, 0], reports[tied]))
+        counts[tied[order[first_of_runs(reports[tied[order]])]]] = True
+    return counts
+
+
+def content_digests(rows: ReportBatch, chosen: Int64, key: bytes) -> UInt64:
+    """A keyed hash of what some reports say, of 128 bits.
+
+    It is of decoded content: report id, interval, plan version and the points in their order, each with the bytes of its
+    token; not of the number that a token has here, nor of how a report was sent or is stored.
+
+    Args:
+        rows: the rows.
+        chosen: int64[k], indices of some.
+        key: see `copy_key`.
+
+    Returns:
+        uint64[k, 2].
+    """
+    return pairs_of([_digest(rows, row, key) for row in chosen.tolist()])
+
+
+def _digest(rows: ReportBatch, row: int, key: bytes) -> bytes:
+    first, after = int(rows.offsets[row]), int(rows.offsets[row + 1])
+    high, low = rows.report_ids[row].tolist()
+    interval = int(rows.interval_start_ms[row]), int(rows.interval_end_ms[row])
+    found = hashlib.blake2b(key=key, digest_size=DIGEST_BYTES)
+    found.update(_HEAD.pack(high, low, *interval, int(rows.plan_versions[row]), after - first))
+    found.update(rows.series[first:after].astype(">u4").tobytes())
+    found.update(rows.values[first:after].astype(">i8").tobytes())
+    for number in rows.token_numbers[first:after].tolist():
+        token = rows.tokens[number - 1] if number else b""
+        found.update(_LENGTH.pack(len(token) if number else _NO_TOKEN) + token)
+    return found.digest()
