@@ -27,7 +27,7 @@ from hushmeter.errors import (
     StateConflict,
     WindowClosed,
 )
-from hushmeter.model.consent import Decision
+from hushmeter.model.consent import ERASURE, Decision
 from hushmeter.model.ledger import GENESIS, DraftEntry, PrivacyBudget, PrivacyLoss, Spending, chain_hash
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Purpose
@@ -788,6 +788,15 @@ class TestErasures:
         """How many there are of a unit is told, whatever others decided."""
         store.record_decisions([Decision(bytes([n % 2]) * 16, "tuning", n < 3, n) for n in range(5)])
         assert [store.count_decisions(bytes([n]) * 16) for n in range(3)] == [3, 2, 0]
+
+    def test_the_erasure_of_one_unit(self, store: StateStore) -> None:
+        """Its newest receipt is told of a unit, also once its rows are gone; a withdrawal is no erasure."""
+        one, other = bytes(16), bytes([1]) * 16
+        for at_ms in (5, 9):
+            store.record_decisions([Decision(one, "tuning", False, at_ms, source=ERASURE)], {one: at_ms})
+        store.record_decisions([Decision(other, "tuning", False, 12), Decision(one, "tuning", False, 13)])
+        store.end_erasures(2)
+        assert (store.erasures(), store.erased_at_ms(one), store.erased_at_ms(other)) == ((), 9, None)
 
 
 class TestReading:

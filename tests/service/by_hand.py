@@ -19,6 +19,7 @@ from hushmeter.ports import StateStore
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
+from hushmeter.service.holdings import Holdings, holdings
 from hushmeter.service.meters import Meters
 from hushmeter.service.sealer import Sealer
 from hushmeter.service.segments import OpenSegments
@@ -62,11 +63,13 @@ def sealer_of(context: Context) -> Sealer:
     return Sealer(context, Meters())
 
 
-def reports(context: Context, units: Sequence[str], end_ms: int, value: int = 1) -> SentReports:
-    """One report of so many starts of each unit, of the minute before a moment."""
+def reports(
+    context: Context, units: Sequence[str], end_ms: int, value: int = 1, report_id: bytes | None = None
+) -> SentReports:
+    """One report of so many starts of each unit, of the minute before a moment; ids are new where none is given."""
     n, version = len(units), context.plan.version
     return SentReports(
-        [(os.urandom(16), unit.encode(), end_ms - MINUTE_MS, end_ms, version) for unit in units],
+        [(report_id or os.urandom(16), unit.encode(), end_ms - MINUTE_MS, end_ms, version) for unit in units],
         [context.catalog.first_series(0).to_bytes(4, "little")] * n,
         [value.to_bytes(8, "little", signed=True)] * n,
         [b""] * n,
@@ -101,11 +104,20 @@ class Hand:
         shown = self._context.plan.purposes[0].text_hash
         self._context.store.record_decisions([Decision(self.subject(u), "tuning", given, now, shown) for u in units])
 
-    def send(self, unit: str, end_ms: int, value: int = 1) -> Admission:
+    def held(self, unit: str) -> Holdings:
+        """What a unit is told that asks now."""
+        self._register.follow(self._context.store.decisions_after)
+        since = self._register.given_since([self.subject(unit)])[0]
+        allowed = {era.version.version: since for era in self._context.timeline.eras}
+        return holdings(self._context, self.subject(unit), allowed, self.segments.now_ms())
+
+    def send(self, unit: str, end_ms: int, value: int = 1, report_id: bytes | None = None) -> Admission:
         """Takes one report in, as a group commit does."""
         self._register.follow(self._context.store.decisions_after)
         admission = admit(
-            RawReports.of([reports(self._context, [unit], end_ms, value)]), self._door, now := self.segments.now_ms()
+            RawReports.of([reports(self._context, [unit], end_ms, value, report_id)]),
+            self._door,
+            now := self.segments.now_ms(),
         )
         for start in admission.storage_starts.tolist():
             if not self.segments.takes(start, now):

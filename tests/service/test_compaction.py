@@ -10,6 +10,7 @@ from hushmeter.errors import Failure
 from hushmeter.model.report import TOTALS, ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.service.compaction import Compaction
 from hushmeter.service.context import Context
 from hushmeter.service.retention import Kind, held
 from hushmeter.service.sealer import Sealer
@@ -34,9 +35,11 @@ def reported(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
 
 
 def rows_of(context: Context) -> ReportBatch:
-    """Every row of the second hour."""
-    segments = [s.segment_id for s in context.store.segments([H + HOUR_MS])]
-    return context.log.read(H + HOUR_MS, segments, 0, 0)
+    """Every row of the second hour; its segments have ended."""
+    segments = context.store.segments([H + HOUR_MS])
+    for segment in segments:
+        context.log.compact(H + HOUR_MS, segment.segment_id, segment.frames)
+    return context.log.read(H + HOUR_MS, [s.segment_id for s in segments], 0, 0)
 
 
 def test_rows_become_totals(tmp_path: Path) -> None:
@@ -60,26 +63,62 @@ def test_rows_become_totals(tmp_path: Path) -> None:
 
 
 def test_what_comes_late_counts_beside_totals(tmp_path: Path) -> None:
-    """A late report of the day counts with them, and is added up in its turn."""
+    """A late report of the day stays as it came until the day ends, and counts beside totals."""
     context, clock, _ = reported(tmp_path)
     clock.set(HOUR_DUE)
     sealer = sealer_of(context)
     sealer.run_due()
-    late = Hand(context)
-    assert len(late.send("a", H + HOUR_MS + 40 * MINUTE_MS, 30).admitted) == 1
-    late.segments.retire()
-    assert sorted(rows_of_compacted(context, sealer, clock).values.tolist()) == [7, 12, 30]
+    send_late(context, clock, sealer, 30)
+    rows = rows_of(context)
+    assert sorted(rows.values.tolist()) == [7, 12, 30]
+    assert sorted(rows.plan_versions.tolist()) == [TOTALS] * 4 + [1]
+    assert kept_for(context) == ["1d", ""]
     clock.set(DAY_DUE)
     sealer.run_due()
     assert sums(context, "1d") == {0: 49}
 
 
-def rows_of_compacted(context: Context, sealer: Sealer, clock: FakeClock) -> ReportBatch:
-    """The rows after the sealer has looked for late segments."""
+def send_late(context: Context, clock: FakeClock, sealer: Sealer, value: int, report_id: bytes | None = None) -> None:
+    """Another worker takes a late report of the second hour, and ends its segment at once; the sealer looks around."""
+    late = Hand(context)
+    assert len(late.send("a", H + HOUR_MS + 50 * MINUTE_MS, value, report_id).admitted) == 1
+    late.segments.retire()
     clock.advance(MINUTE_MS)
     sealer.run_due()
-    assert all(context.log.kept_for(H + HOUR_MS, s.segment_id) == "1d" for s in context.store.segments([H + HOUR_MS]))
-    return rows_of(context)
+
+
+def kept_for(context: Context) -> list[str]:
+    """What each segment of the second hour was rewritten for."""
+    return [context.log.kept_for(H + HOUR_MS, s.segment_id) for s in context.store.segments([H + HOUR_MS])]
+
+
+@pytest.mark.parametrize("compacts", [True, False])
+@pytest.mark.parametrize("withdraws", [False, True])
+def test_a_late_copy_counts_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacts: bool, withdraws: bool
+) -> None:
+    """Whether or not rows have become totals in between, the first copy counts, or nothing where it may not (P2, P8).
+
+    The late copy is of a moment after consent was given again.
+    """
+    if not compacts:
+        monkeypatch.setattr(Compaction, "run", lambda *_, **__: None)
+    context, clock, _ = reported(tmp_path)
+    hand, mine = Hand(context), b"the same report."
+    assert len(hand.send("a", clock.now_ms(), 1, mine).admitted) == 1
+    hand.segments.retire()
+    if withdraws:
+        clock.advance(1)
+        hand.decide("a", given=False)
+        clock.advance(1)
+        hand.decide("a")
+    clock.set(HOUR_DUE)
+    sealer = sealer_of(context)
+    sealer.run_due()
+    send_late(context, clock, sealer, 50, mine)
+    clock.set(DAY_DUE)
+    sealer.run_due()
+    assert sums(context, "1d") == {0: 7 if withdraws else 20}
 
 
 def test_withdrawals_reach_totals(tmp_path: Path) -> None:
@@ -95,15 +134,22 @@ def test_withdrawals_reach_totals(tmp_path: Path) -> None:
     assert sums(context, "1d") == {0: 7}
 
 
-def test_a_withdrawn_unit_leaves_with_the_totals(tmp_path: Path) -> None:
-    """Rows of a unit that allows nothing any more are gone for good when its hour is added up."""
+def test_a_withdrawn_unit_leaves_ids(tmp_path: Path) -> None:
+    """What a unit does not allow any more is gone for good when its hour is added up; ids and receipts stay (P2)."""
     context, clock, hand = reported(tmp_path)
+    before = rows_of(context)
     clock.advance(1)
     hand.decide("a", given=False)
     clock.set(HOUR_DUE)
     sealer_of(context).run_due()
-    assert rows_of(context).values.tolist() == [7]
-    assert len(rows_of(context)) == 1
+    rows = rows_of(context)
+    assert rows.values.tolist() == [7]
+    assert ids_and_receipts(rows) == ids_and_receipts(before)
+
+
+def ids_and_receipts(rows: ReportBatch) -> list[tuple[list[int], int]]:
+    """The id and the receipt of each row, in order."""
+    return sorted(zip(rows.report_ids.tolist(), rows.received_at_ms.tolist(), strict=True))
 
 
 def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,15 +161,15 @@ def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest
 
     clock.set(HOUR_DUE)
     sealer = sealer_of(context)
-    sealer.run_due()
+    with monkeypatch.context() as patch:
+        patch.setattr(Compaction, "run", lambda *_, **__: None)
+        sealer.run_due()
     with monkeypatch.context() as patch:
         patch.setattr(SegmentFiles, "put", refusing)
-        late = Hand(context)
-        assert len(late.send("a", H + HOUR_MS + 40 * MINUTE_MS, 30).admitted) == 1
-        late.segments.retire()
-        clock.advance(MINUTE_MS)
         sealer.run_due()
-    assert sorted(rows_of_compacted(context, sealer, clock).values.tolist()) == [7, 12, 30]
+    assert (kept_for(context), sorted(rows_of(context).values.tolist())) == ([""], [3, 4, 5, 7])
+    send_late(context, clock, sealer, 30)
+    assert sorted(rows_of(context).values.tolist()) == [7, 12, 30]
     clock.set(DAY_DUE)
     sealer.run_due()
     assert sums(context, "1d") == {0: 49}
@@ -136,12 +182,8 @@ def test_lost_rows_are_told_once(tmp_path: Path) -> None:
     sealer_of(context).run_due()
     (file,) = (tmp_path / "log" / str(H + HOUR_MS)).iterdir()
     file.write_bytes(b"damaged")
-    late = Hand(context)
-    assert len(late.send("a", H + HOUR_MS + 40 * MINUTE_MS, 30).admitted) == 1
-    late.segments.retire()
     sealer = sealer_of(context)
-    clock.advance(MINUTE_MS)
-    sealer.run_due()
+    send_late(context, clock, sealer, 30)
     clock.set(DAY_DUE)
     sealer.run_due()
     assert windows(context, WindowState.LOST) == [("1d", 0)]

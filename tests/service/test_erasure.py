@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hushmeter import limits
-from hushmeter.errors import Failure, RateLimited, SegmentLost
+from hushmeter.errors import Failure, KeyGone, RateLimited, SegmentLost
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
@@ -19,7 +21,6 @@ from hushmeter.ports import StateStore
 from hushmeter.service import erasing
 from hushmeter.service.context import Context
 from hushmeter.service.erasing import Erasing
-from hushmeter.service.holdings import holdings
 from hushmeter.service.meters import Meters
 from hushmeter.service.retention import Kind, held
 from hushmeter.service.worker import IntakeWorker
@@ -34,8 +35,13 @@ DAY_DUE = H + DAY_MS + HOUR_MS
 
 def count(context: Context, hand: Hand, unit: str) -> dict[int, int]:
     """How many rows of a unit are held, by storage window in hours since the foundation."""
-    rows = holdings(context, hand.subject(unit)).rows
-    return {(r.window.start_ms - H) // HOUR_MS: r.reports + r.totals for r in rows}
+    key, found = context.keys.get(f"period/{context.keys.periods()[0]}"), Counter[int]()
+    for start in context.log.storage_windows():
+        for segment in context.store.segments([start]):
+            with contextlib.suppress(SegmentLost, KeyGone):
+                rows = context.log.rows_of(start, segment.segment_id, pseudonym_of(key, hand.subject(unit)))
+                found[(start - H) // HOUR_MS] += len(rows)
+    return {hour: rows for hour, rows in found.items() if rows}
 
 
 def erase(context: Context, hand: Hand, *units: str) -> None:
@@ -159,7 +165,7 @@ def test_kept_windows_outlive_an_erasure(tmp_path: Path) -> None:
     hand.segments.tick()
     sealer = sealer_of(context)
     sealer.run_due()
-    (kept,) = holdings(context, hand.subject("a")).kept
+    (kept,) = hand.held("a").kept
     assert (kept.metric, kept.resolution, kept.windows) == ("starts", "1h", 1)
     erase(context, hand, "a")
     clock.advance(1)
@@ -173,7 +179,7 @@ def test_kept_windows_outlive_an_erasure(tmp_path: Path) -> None:
     hand.segments.tick()
     sealer.run_due()
     assert sums(context, "1h") == {0: 10}
-    assert holdings(context, hand.subject("a")).kept == (kept,)
+    assert hand.held("a").kept == (kept,)
 
 
 def test_a_sealer_that_is_killed_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -511,10 +517,10 @@ def test_holdings_leave_out_what_cannot_be_read(
 
         monkeypatch.setattr(context.log, "rows_of", damaged)
     assert count(context, hand, "a") == {0: 1, 2: 1}
-    found = holdings(context, hand.subject("a"))
+    found = hand.held("a")
     assert [r.points for r in found.rows] == [{"starts": 1}] * 2
     assert [r.dies_ms for r in found.rows] == [DAY_DUE] * 2
-    assert (found.decisions, found.erasure_ms) == (1, None)
-    assert holdings(context, hand.subject("nobody")).rows == ()
+    assert (found.decisions, found.erasure) == (1, None)
+    assert hand.held("nobody").rows == ()
     clock.set(DAY_DUE)
     hand.segments.tick()

@@ -64,7 +64,7 @@ def test_a_units_life(service: Guarded) -> None:
         for unit, token in tokens.items():
             assert service.submit(ingest, service.report(unit, unit_token=token)).accepted == 1
     before = held(service, consent, "a", tokens["a"])
-    assert [(r.window_end_ms - FOUNDED_MS, r.reports + r.totals, dict(r.points)) for r in before.rows] == [
+    assert [(r.window_end_ms - FOUNDED_MS, r.reports, dict(r.points)) for r in before.rows] == [
         (HOUR_MS, 1, {"starts": 1}),
         (2 * HOUR_MS, 1, {"starts": 1}),
     ]
@@ -73,12 +73,14 @@ def test_a_units_life(service: Guarded) -> None:
     answer = erase(service, consent, "a", tokens["a"])
     assert answer.received_at_ms == service.clock.now_ms()
     assert answer.rows_gone_by_ms == answer.received_at_ms + HOUR_MS
-    await_true(lambda: not service.context.store.erasures())
     after = held(service, consent, "a", tokens["a"])
-    assert (list(after.rows), after.erasure_ms, after.decisions) == ([], 0, 3)
+    assert (list(after.rows), after.erasure_ms, after.decisions) == ([], answer.received_at_ms, 3)
+    assert after.rows_gone_by_ms == answer.rows_gone_by_ms
+    await_true(lambda: not service.context.store.erasures())
+    assert held(service, consent, "a", tokens["a"]) == after
     assert len(held(service, consent, "b", tokens["b"]).rows) == 2
     lines = [line.what for _, line in service.context.store.access_log()]
-    assert lines.count("GetUnit") == 3
+    assert lines.count("GetUnit") == 4
     assert not any(word == "a" for line in lines for word in line.split())
 
 
@@ -203,7 +205,7 @@ class TestCommands:
         assert run(["unit", "show", *asking, "--unit-token-file", files["token"], "--json"]) == 0
         plain = json.loads(capsys.readouterr().out)
         assert plain["rows"][0]["points"] == {"starts": 1}
-        assert plain["erasure_waits_since"] is None
+        assert plain["erasure_received"] is plain["rows_gone_by"] is None
         receipt = tmp_path / "receipt.json"
         monkeypatch.setattr("sys.stdin", io.StringIO("a unit\n"))
         assert run(["erase", "--unit-id-file", "-", *options, "--out", str(receipt)]) == 0

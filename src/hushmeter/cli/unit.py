@@ -169,7 +169,6 @@ def _plain(found: GetUnitResponse) -> dict[str, object]:
                 "from": iso(r.window_start_ms),
                 "to": iso(r.window_end_ms),
                 "reports": r.reports,
-                "totals": r.totals,
                 "points": dict(sorted(r.points.items())),
                 "dies": iso(r.dies_ms),
             }
@@ -187,7 +186,8 @@ def _plain(found: GetUnitResponse) -> dict[str, object]:
             for k in found.kept
         ],
         "decisions": found.decisions,
-        "erasure_waits_since": iso(found.erasure_ms) if found.erasure_ms else None,
+        "erasure_received": iso(found.erasure_ms) if found.erasure_ms else None,
+        "rows_gone_by": iso(found.rows_gone_by_ms) if found.rows_gone_by_ms else None,
     }
 
 
@@ -199,14 +199,16 @@ def _print(found: GetUnitResponse) -> None:
 
     console = printing.console()
     if found.erasure_ms:
-        typer.echo(f"The removal of these rows was asked for at {iso(found.erasure_ms)}, and goes on.")
+        typer.echo(
+            f"An erasure was received at {iso(found.erasure_ms)}: earlier rows are gone by {iso(found.rows_gone_by_ms)}."
+        )
     if found.rows:
         table = Table(title="Rows of the unit", box=box.SIMPLE, caption="dies: or once the windows over it have ended")
-        for column in ("storage window", "reports", "totals", "values", "dies"):
-            table.add_column(column, justify="right" if column in {"reports", "totals"} else "left")
+        for column in ("storage window", "reports", "values", "dies"):
+            table.add_column(column, justify="right" if column == "reports" else "left")
         for r in found.rows:
             values = ", ".join(f"{metric} {count:,}" for metric, count in sorted(r.points.items()))
-            table.add_row(iso(r.window_end_ms), f"{r.reports:,}", f"{r.totals:,}", values or "none", iso(r.dies_ms))
+            table.add_row(iso(r.window_end_ms), f"{r.reports:,}", values or "none", iso(r.dies_ms))
         console.print(table)
     else:
         typer.echo("No row of the unit is held.")

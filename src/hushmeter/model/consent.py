@@ -15,6 +15,10 @@ NEVER = np.iinfo(np.int64).max
 """The `given_since` of consent that is not given: no interval starts that late."""
 
 
+ERASURE = "erasure"
+"""The source of withdrawals that an erasure brings, and of no others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One decision of one unit about one purpose.

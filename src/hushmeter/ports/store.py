@@ -181,6 +181,9 @@ class StateStore(Protocol):
     def count_decisions(self, subject: bytes) -> int:
         """How many decisions of one unit are recorded."""
 
+    def erased_at_ms(self, subject: bytes) -> int | None:
+        """When the newest erasure of one unit was received, also where it is done; None where it never asked for one."""
+
     def erasures(self) -> tuple[Erasure, ...]:
         """The erasures that are not done, in order."""
 

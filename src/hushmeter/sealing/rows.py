@@ -1,4 +1,4 @@
-"""From rows to one row a report, sorted by unit: of each report the copy that counts (P2), where the window holds it (T2)."""
+"""From rows to one row a report, sorted by unit: the copy that counts (P2), where the window holds it (T2)."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def _copies(rows: ReportBatch, suspects: Int64, first: Bool, storage: Span, key:
         rows: the rows.
         suspects: int64[s], indices of some, group by group; two rows of one report are in one group.
         first: bool[s], where groups begin.
-        storage, key: see `deduplicated`.
+        storage: see `deduplicated`.
+        key: see `copy_key`.
     """
     ids, windows = rows.report_ids[suspects], storage.starts(rows.interval_end_ms[suspects])
     order, begins = np.arange(len(suspects)), first

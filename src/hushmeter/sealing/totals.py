@@ -51,8 +51,8 @@ def totals(
 
     Privacy:
         The tally of every waiting window is the same with these rows as with those before, also beside later reports and
-        later copies of these, and with every consent that later decisions can lead to: when rows become totals, and whether,
-        decides nothing (P9).
+        later copies of these, and with every consent that later decisions can lead to: whether rows have become totals, and
+        when, decides nothing (P9).
     """
     since, units = _since(rows, consent)
     fixed = (rows.received_at_ms < fixed_ms) | (rows.plan_versions == TOTALS)

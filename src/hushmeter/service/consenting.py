@@ -15,11 +15,11 @@ from hushmeter.access.unit_tokens import KEY_NAME, is_valid, issue
 from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.errors import ConsentRefused, Forbidden, MalformedMessage, Overloaded, RateLimited, Unauthenticated
 from hushmeter.ingest.admission import RATE_RETRY_MS
-from hushmeter.model.consent import Decision, PurposeState
+from hushmeter.model.consent import ERASURE, Decision, PurposeState
 from hushmeter.model.plan import Purpose
 from hushmeter.service.context import Context
 from hushmeter.service.gate import passage
-from hushmeter.service.holdings import Holdings, holdings
+from hushmeter.service.holdings import HeldErasure, Holdings, holdings
 from hushmeter.service.publishing import signed_receipt
 from hushmeter.service.statuses import unary
 from hushmeter.service.worker import IntakeWorker
@@ -28,7 +28,7 @@ from hushmeter.transparency.receipt import erased_by_ms
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ConsentService"].full_name
 _NOBODY = bytes(16)
 _LOCALE = re.compile(r"(?:([A-Za-z]{2,3})(-[A-Za-z]{4})?(-[A-Za-z]{2}|-[0-9]{3})?)?")
-_SOURCE = re.compile(r"(?:[a-z][a-z0-9_-]*)?")
+_SOURCE = re.compile(rf"(?!{ERASURE}$)(?:[a-z][a-z0-9_-]*)?")
 
 
 class ConsentService:
@@ -98,7 +98,7 @@ class ConsentService:
         """What raw data is held on a unit now; with its token alone, and no oftener than files can be read for it."""
         unit_id = await self._own(request.unit_id, request.unit_token, always=True)
         if self._asking >= limits.READING_AT_ONCE_MAX:
-            raise Overloaded(f"{self._asking} units wait to be told what is held on them; try again in a moment")
+            raise Overloaded("too many units wait to be told what is held on them; try again in a moment")
         if self._reads.over([unit_id], self._context.clock.monotonic_s()):
             most = limits.READING_PER_UNIT_AND_MINUTE
             raise RateLimited(f"the unit asks more than {most} times a minute; ask again in a minute", RATE_RETRY_MS / 1000)
@@ -108,7 +108,9 @@ class ConsentService:
         self._asking += 1
         try:
             async with self._reading:
-                return _held(await asyncio.to_thread(holdings, self._context, self._worker.subject(unit_id)))
+                allowed, now_ms = await self._worker.allowed_by(unit_id)
+                subject = self._worker.subject(unit_id)
+                return _held(await asyncio.to_thread(holdings, self._context, subject, allowed, now_ms))
         finally:
             self._asking -= 1
 
@@ -207,7 +209,6 @@ def _held(found: Holdings) -> pb.GetUnitResponse:
             window_start_ms=r.window.start_ms,
             window_end_ms=r.window.end_ms,
             reports=r.reports,
-            totals=r.totals,
             points=r.points,
             dies_ms=r.dies_ms,
         )
@@ -224,7 +225,10 @@ def _held(found: Holdings) -> pb.GetUnitResponse:
         )
         for k in found.kept
     ]
-    return pb.GetUnitResponse(rows=rows, kept=kept, decisions=found.decisions, erasure_ms=found.erasure_ms or 0)
+    asked = found.erasure or HeldErasure(0, 0)
+    return pb.GetUnitResponse(
+        rows=rows, kept=kept, decisions=found.decisions, erasure_ms=asked.at_ms, rows_gone_by_ms=asked.gone_by_ms
+    )
 
 
 def _reason(state: PurposeState) -> pb.AskReason:

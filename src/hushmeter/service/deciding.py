@@ -11,11 +11,9 @@ from hushmeter.access.rates import UnitRates
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import RateLimited
 from hushmeter.ingest.admission import RATE_RETRY_MS
-from hushmeter.model.consent import Decision, PurposeState
+from hushmeter.model.consent import ERASURE, Decision, PurposeState
 from hushmeter.service.context import Context
 
-ERASURE = "erasure"
-"""The source of withdrawals that an erasure brings."""
 _OFTEN = f"the unit decides more than {limits.DECIDING_PER_UNIT_AND_MINUTE} times a minute"
 _DECIDES_TOO_OFTEN = (
     f"{_OFTEN}; what it allows was not recorded: send that again in a minute (a withdrawal is taken at any time)"

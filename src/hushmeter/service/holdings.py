@@ -1,6 +1,7 @@
 """What raw data is held on one unit now, and when it dies: for the unit itself, and for nobody else (R3).
 
-Read as it is at this moment, beside everything that goes on: what dies meanwhile is left out.
+What a unit is told is made of its own record, the plan and the time (R4). In which form its rows stand, whether the sealer
+is late, and when segments end depends on others: so rows are told as the schedule has them, and not as they stand.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +17,13 @@ import numpy as np
 from hushmeter.carried import kept_windows
 from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.ingest.identity import pseudonyms_of
-from hushmeter.model.report import TOTALS, ReportBatch
-from hushmeter.model.time import Window
+from hushmeter.model.report import ReportBatch, UInt32
+from hushmeter.model.time import Int64, Window
 from hushmeter.plan.built_in import capped_metrics
+from hushmeter.sealing.copies import copy_key
+from hushmeter.sealing.totals import first_copies, still_used
 from hushmeter.service.context import Context
+from hushmeter.transparency.receipt import erased_by_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +32,13 @@ class HeldRows:
 
     Attributes:
         window: the storage window.
-        reports: how many rows stand as they were reported.
-        totals: how many rows hold totals of several reports, or a report's id alone.
-        points: by metric, how many values.
+        reports: how many reports, each once.
+        points: by metric, in how many different cells of series and token some window that waits may still count a value.
         dies_ms: from this moment on they are destroyed, once every window over them has ended.
     """
 
     window: Window
     reports: int
-    totals: int
     points: dict[str, int]
     dies_ms: int
 
@@ -60,23 +62,44 @@ class HeldKept:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldErasure:
+    """An erasure whose time is not over.
+
+    Attributes:
+        at_ms: when it was received.
+        gone_by_ms: by when the rows that it removes are gone, as its receipt says.
+    """
+
+    at_ms: int
+    gone_by_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Holdings:
     """All raw data on one unit.
 
     Attributes:
-        rows: by storage window, in time order.
+        rows: by storage window, in time order; none that an erasure removes.
         kept: sets of kept windows that it is in.
         decisions: how many decisions of it are recorded; they stay, so that withdrawals bind.
-        erasure_ms: since when the removal of rows has been waiting; None where none is.
+        erasure: the newest one; None where it never asked for one, or its time is over.
     """
 
     rows: tuple[HeldRows, ...]
     kept: tuple[HeldKept, ...]
     decisions: int
-    erasure_ms: int | None
+    erasure: HeldErasure | None
 
 
-def holdings(context: Context, subject: bytes) -> Holdings:
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """What a unit is known by in one period, and the secret that its copies are told apart by."""
+
+    pseudonym: bytes
+    copy_key: bytes
+
+
+def holdings(context: Context, subject: bytes, allowed: Mapping[int, Int64], now_ms: int) -> Holdings:
     """Reads what is held on a unit.
 
     What is read does not depend on whether the unit is known: the same buckets of the same files.
@@ -84,43 +107,86 @@ def holdings(context: Context, subject: bytes) -> Holdings:
     Args:
         context: the deployment.
         subject: of the unit.
+        allowed: since when it has allowed each purpose, int64[purposes], by version of the plan whose windows wait.
+        now_ms: the moment that is asked about.
+
+    Privacy:
+        A function of the unit's own record, the plan and the moment (R4).
     """
-    pseudonyms = _pseudonyms(context, subject)
-    waiting = [e.at_ms for e in context.store.erasures() if e.subject == subject]
+    names = _names(context, subject)
     return Holdings(
-        tuple(_rows(context, pseudonyms)),
-        tuple(_kept(context, pseudonyms)),
+        tuple(_rows(context, subject, names, allowed, now_ms)),
+        tuple(_kept(context, {start: name.pseudonym for start, name in names.items()})),
         context.store.count_decisions(subject),
-        min(waiting, default=None),
+        _erasure(context, subject, now_ms),
     )
 
 
-def _pseudonyms(context: Context, subject: bytes) -> dict[int, bytes]:
-    """By start of each period whose key is there, the unit's pseudonym; keys are not held beyond this call (P3)."""
+def _names(context: Context, subject: bytes) -> dict[int, _Name]:
+    """By start of each period whose key is there; keys are not held beyond this call (P3)."""
     found = {}
     for start in context.keys.periods():
         with contextlib.suppress(KeyGone):
-            (found[start],) = pseudonyms_of(context.keys.get(f"period/{start}"), [subject])
+            key = context.keys.get(f"period/{start}")
+            found[start] = _Name(pseudonyms_of(key, [subject])[0], copy_key(key))
     return found
 
 
-def _rows(context: Context, pseudonyms: dict[int, bytes]) -> Iterator[HeldRows]:
+def _erasure(context: Context, subject: bytes, now_ms: int) -> HeldErasure | None:
+    """By its receipt, not by when its rows are gone: that depends on who else asked."""
+    at_ms = context.store.erased_at_ms(subject)
+    if at_ms is None:
+        return None
+    gone_by_ms = erased_by_ms(context.timeline.at(at_ms).plan, at_ms)
+    return HeldErasure(at_ms, gone_by_ms) if now_ms < gone_by_ms else None
+
+
+def _rows(
+    context: Context, subject: bytes, names: Mapping[int, _Name], allowed: Mapping[int, Int64], now_ms: int
+) -> Iterator[HeldRows]:
     plan, metric_of = context.plan, _metric_names(context)
+    # Rows in these segments go: whether they have gone already is not told.
+    erased_through = max((e.last_segment for e in context.store.erasures() if e.subject == subject), default=0)
     for start in context.log.storage_windows():
-        window = plan.finest.span.window_from(start)
-        pseudonym = pseudonyms.get(plan.privacy.period.window_of(window.end_ms).start_ms)
-        if pseudonym is None:
+        storage = plan.finest.span.window_from(start)
+        waiting = [w for r in plan.resolutions if context.deadline_ms(w := r.span.window_of(storage.end_ms)) > now_ms]
+        name = names.get(plan.privacy.period.window_of(storage.end_ms).start_ms)
+        if name is None or not waiting:
             continue
-        found = [ReportBatch.empty()]
-        for segment in context.store.segments([start]):
-            # Rows that cannot be read any more are told to the operator where they would be sealed.
-            with contextlib.suppress(KeyGone, SegmentLost):
-                found.append(context.log.rows_of(start, segment.segment_id, pseudonym))
-        rows = ReportBatch.concat(found)
-        if len(rows):
-            totals = int(np.count_nonzero(rows.plan_versions == TOTALS))
-            points = Counter(map(metric_of, rows.series.tolist()))
-            yield HeldRows(window, len(rows) - totals, totals, dict(sorted(points.items())), context.dies_ms(window.end_ms))
+        rows = _rows_of(context, start, name.pseudonym, erased_through)
+        reports = rows.take(first_copies(rows, np.arange(len(rows)), np.zeros(len(rows), np.int64), name.copy_key))
+        if len(reports):
+            points = Counter(map(metric_of, _cells(context, reports, waiting, allowed).tolist()))
+            yield HeldRows(storage, len(reports), dict(sorted(points.items())), context.dies_ms(storage.end_ms))
+
+
+def _rows_of(context: Context, start_ms: int, pseudonym: bytes, after_segment: int) -> ReportBatch:
+    """The unit's rows in those segments of a storage window that were registered after one."""
+    found = [ReportBatch.empty()]
+    for segment in context.store.segments([start_ms]):
+        # Rows that cannot be read any more are told to the operator where they would be sealed.
+        with contextlib.suppress(KeyGone, SegmentLost):
+            if segment.sequence > after_segment:
+                found.append(context.log.rows_of(start_ms, segment.segment_id, pseudonym))
+    return ReportBatch.concat(found)
+
+
+def _cells(context: Context, reports: ReportBatch, waiting: Sequence[Window], allowed: Mapping[int, Int64]) -> UInt32:
+    """The series of each different (series, token) in which some waiting window may still count a value.
+
+    The same of rows as they came and of totals of any window that has ended: a total stands where its values did.
+    """
+    used = np.zeros(len(reports.series), np.bool_)
+    for window in waiting:
+        era = context.timeline.at(window.start_ms)
+        since = allowed.get(era.version.version)
+        if since is None:
+            # A version that was learnt a moment ago begins later: no row is in its windows yet.
+            continue
+        since = np.tile(since, (len(reports), 1))
+        used |= still_used(reports, [(window, context.deadline_ms(window))], era.catalog, since)
+    cells = np.column_stack((reports.series[used], reports.token_numbers[used]))
+    return np.unique(cells, axis=0)[:, 0]
 
 
 def _metric_names(context: Context) -> Callable[[int], str]:

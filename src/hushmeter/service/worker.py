@@ -28,6 +28,7 @@ from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.ingest.several import admit_by
 from hushmeter.model.consent import Decision, PurposeState
 from hushmeter.model.report import RejectionReason
+from hushmeter.model.time import Int64
 from hushmeter.service.context import Context
 from hushmeter.service.deciding import Answer, Deciding
 from hushmeter.service.eras import Era, era_at, versions_at
@@ -156,6 +157,19 @@ class IntakeWorker:
         def read() -> dict[str, PurposeState]:
             self._follow()
             return self._register().states(self.subject(unit_id))
+
+        return await self._in_order(read)
+
+    async def allowed_by(self, unit_id: bytes) -> tuple[dict[int, Int64], int]:
+        """Since when a unit has allowed each purpose, by version of the plan whose windows wait; and the door's time."""
+
+        def read() -> tuple[dict[int, Int64], int]:
+            self._follow_plan()
+            self._follow()
+            waiting = [era for era in self._eras if era.version.version in self._doors]
+            mine = [self.subject(unit_id)]
+            since = {era.version.version: self._registers.of(era).given_since(mine)[0] for era in waiting}
+            return since, self._segments.now_ms()
 
         return await self._in_order(read)
 

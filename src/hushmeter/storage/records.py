@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConsentWithdrawn
-from hushmeter.model.consent import Decision
+from hushmeter.model.consent import ERASURE, Decision
 from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark
 from hushmeter.model.release import Release, ReleaseKey
 from hushmeter.model.time import Window
@@ -62,6 +62,13 @@ def count_decisions(connection: sa.Connection, subject: bytes) -> int:
     """How many decisions of one unit are recorded."""
     found = sa.select(sa.func.count()).select_from(decisions).where(decisions.c.subject == subject)
     return connection.scalar(found) or 0
+
+
+def erased_at_ms(connection: sa.Connection, subject: bytes) -> int | None:
+    """When the newest erasure of one unit was received; its withdrawals stay when its rows are gone."""
+    own = sa.select(sa.func.max(decisions.c.received_at_ms)).where(decisions.c.subject == subject)
+    at_ms: int | None = connection.scalar(own.where(decisions.c.source == ERASURE))
+    return at_ms
 
 
 def record_restore(connection: sa.Connection, made: Restore) -> None:

@@ -224,6 +224,11 @@ class SqlStateStore:
         with self._database.read() as connection:
             return records.count_decisions(connection, subject)
 
+    def erased_at_ms(self, subject: bytes) -> int | None:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.erased_at_ms(connection, subject)
+
     def erasures(self) -> tuple[Erasure, ...]:
         """See `StateStore`."""
         with self._database.read() as connection:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&hushmeter/api/consent/v1/consent.proto\x12\x18hushmeter.api.consent.v1\"o\n\x11SetConsentRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x35\n\tdecisions\x18\x02 \x03(\x0b\x32\".hushmeter.api.consent.v1.Decision\x12\x12\n\nunit_token\x18\x03 \x01(\x0c\"]\n\x08\x44\x65\x63ision\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\x08\x12\x11\n\ttext_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\"d\n\x12SetConsentResponse\x12\x36\n\x06states\x18\x01 \x03(\x0b\x32&.hushmeter.api.consent.v1.ConsentState\x12\x16\n\x0ereceived_at_ms\x18\x02 \x01(\x10\"8\n\x11GetConsentRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nunit_token\x18\x02 \x01(\x0c\"L\n\x12GetConsentResponse\x12\x36\n\x06states\x18\x01 \x03(\x0b\x32&.hushmeter.api.consent.v1.ConsentState\"<\n\x15IssueUnitTokenRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nlifetime_s\x18\x02 \x01(\x03\"@\n\x16IssueUnitTokenResponse\x12\x12\n\nunit_token\x18\x01 \x01(\x0c\x12\x12\n\nexpires_ms\x18\x02 \x01(\x10\"7\n\x10\x45raseUnitRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nunit_token\x18\x02 \x01(\x0c\"U\n\x11\x45raseUnitResponse\x12\x16\n\x0ereceived_at_ms\x18\x01 \x01(\x10\x12\x17\n\x0frows_gone_by_ms\x18\x02 \x01(\x10\x12\x0f\n\x07receipt\x18\x03 \x01(\t\"5\n\x0eGetUnitRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nunit_token\x18\x02 \x01(\x0c\"\x9c\x01\n\x0fGetUnitResponse\x12\x30\n\x04rows\x18\x01 \x03(\x0b\x32\".hushmeter.api.consent.v1.HeldRows\x12\x30\n\x04kept\x18\x02 \x03(\x0b\x32\".hushmeter.api.consent.v1.HeldKept\x12\x11\n\tdecisions\x18\x03 \x01(\x03\x12\x12\n\nerasure_ms\x18\x04 \x01(\x10\"\xdb\x01\n\x08HeldRows\x12\x17\n\x0fwindow_start_ms\x18\x01 \x01(\x10\x12\x15\n\rwindow_end_ms\x18\x02 \x01(\x10\x12\x0f\n\x07reports\x18\x03 \x01(\x03\x12\x0e\n\x06totals\x18\x04 \x01(\x03\x12>\n\x06points\x18\x05 \x03(\x0b\x32..hushmeter.api.consent.v1.HeldRows.PointsEntry\x12\x0f\n\x07\x64ies_ms\x18\x06 \x01(\x10\x1a-\n\x0bPointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x80\x01\n\x08HeldKept\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x12\n\nresolution\x18\x02 \x01(\t\x12\x17\n\x0fperiod_start_ms\x18\x03 \x01(\x10\x12\x15\n\rperiod_end_ms\x18\x04 \x01(\x10\x12\x0f\n\x07windows\x18\x05 \x01(\x03\x12\x0f\n\x07\x64ies_ms\x18\x06 \x01(\x10\"\x92\x01\n\x0c\x43onsentState\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\x08\x12\x16\n\x0egiven_since_ms\x18\x03 \x01(\x10\x12\x11\n\task_again\x18\x04 \x01(\x08\x12\x37\n\nask_reason\x18\x05 \x01(\x0e\x32#.hushmeter.api.consent.v1.AskReason*b\n\tAskReason\x12\x1a\n\x16\x41SK_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41SK_REASON_NEVER_DECIDED\x10\x01\x12\x1b\n\x17\x41SK_REASON_TEXT_CHANGED\x10\x02\x32\x9d\x04\n\x0e\x43onsentService\x12g\n\nSetConsent\x12+.hushmeter.api.consent.v1.SetConsentRequest\x1a,.hushmeter.api.consent.v1.SetConsentResponse\x12g\n\nGetConsent\x12+.hushmeter.api.consent.v1.GetConsentRequest\x1a,.hushmeter.api.consent.v1.GetConsentResponse\x12s\n\x0eIssueUnitToken\x12/.hushmeter.api.consent.v1.IssueUnitTokenRequest\x1a\x30.hushmeter.api.consent.v1.IssueUnitTokenResponse\x12\x64\n\tEraseUnit\x12*.hushmeter.api.consent.v1.EraseUnitRequest\x1a+.hushmeter.api.consent.v1.EraseUnitResponse\x12^\n\x07GetUnit\x12(.hushmeter.api.consent.v1.GetUnitRequest\x1a).hushmeter.api.consent.v1.GetUnitResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&hushmeter/api/consent/v1/consent.proto\x12\x18hushmeter.api.consent.v1\"o\n\x11SetConsentRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x35\n\tdecisions\x18\x02 \x03(\x0b\x32\".hushmeter.api.consent.v1.Decision\x12\x12\n\nunit_token\x18\x03 \x01(\x0c\"]\n\x08\x44\x65\x63ision\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\x08\x12\x11\n\ttext_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\"d\n\x12SetConsentResponse\x12\x36\n\x06states\x18\x01 \x03(\x0b\x32&.hushmeter.api.consent.v1.ConsentState\x12\x16\n\x0ereceived_at_ms\x18\x02 \x01(\x10\"8\n\x11GetConsentRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nunit_token\x18\x02 \x01(\x0c\"L\n\x12GetConsentResponse\x12\x36\n\x06states\x18\x01 \x03(\x0b\x32&.hushmeter.api.consent.v1.ConsentState\"<\n\x15IssueUnitTokenRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nlifetime_s\x18\x02 \x01(\x03\"@\n\x16IssueUnitTokenResponse\x12\x12\n\nunit_token\x18\x01 \x01(\x0c\x12\x12\n\nexpires_ms\x18\x02 \x01(\x10\"7\n\x10\x45raseUnitRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nunit_token\x18\x02 \x01(\x0c\"U\n\x11\x45raseUnitResponse\x12\x16\n\x0ereceived_at_ms\x18\x01 \x01(\x10\x12\x17\n\x0frows_gone_by_ms\x18\x02 \x01(\x10\x12\x0f\n\x07receipt\x18\x03 \x01(\t\"5\n\x0eGetUnitRequest\x12\x0f\n\x07unit_id\x18\x01 \x01(\t\x12\x12\n\nunit_token\x18\x02 \x01(\x0c\"\xb5\x01\n\x0fGetUnitResponse\x12\x30\n\x04rows\x18\x01 \x03(\x0b\x32\".hushmeter.api.consent.v1.HeldRows\x12\x30\n\x04kept\x18\x02 \x03(\x0b\x32\".hushmeter.api.consent.v1.HeldKept\x12\x11\n\tdecisions\x18\x03 \x01(\x03\x12\x12\n\nerasure_ms\x18\x04 \x01(\x10\x12\x17\n\x0frows_gone_by_ms\x18\x05 \x01(\x10\"\xd9\x01\n\x08HeldRows\x12\x17\n\x0fwindow_start_ms\x18\x01 \x01(\x10\x12\x15\n\rwindow_end_ms\x18\x02 \x01(\x10\x12\x0f\n\x07reports\x18\x03 \x01(\x03\x12>\n\x06points\x18\x05 \x03(\x0b\x32..hushmeter.api.consent.v1.HeldRows.PointsEntry\x12\x0f\n\x07\x64ies_ms\x18\x06 \x01(\x10\x1a-\n\x0bPointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01J\x04\x08\x04\x10\x05R\x06totals\"\x80\x01\n\x08HeldKept\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x12\n\nresolution\x18\x02 \x01(\t\x12\x17\n\x0fperiod_start_ms\x18\x03 \x01(\x10\x12\x15\n\rperiod_end_ms\x18\x04 \x01(\x10\x12\x0f\n\x07windows\x18\x05 \x01(\x03\x12\x0f\n\x07\x64ies_ms\x18\x06 \x01(\x10\"\x92\x01\n\x0c\x43onsentState\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\x08\x12\x16\n\x0egiven_since_ms\x18\x03 \x01(\x10\x12\x11\n\task_again\x18\x04 \x01(\x08\x12\x37\n\nask_reason\x18\x05 \x01(\x0e\x32#.hushmeter.api.consent.v1.AskReason*b\n\tAskReason\x12\x1a\n\x16\x41SK_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41SK_REASON_NEVER_DECIDED\x10\x01\x12\x1b\n\x17\x41SK_REASON_TEXT_CHANGED\x10\x02\x32\x9d\x04\n\x0e\x43onsentService\x12g\n\nSetConsent\x12+.hushmeter.api.consent.v1.SetConsentRequest\x1a,.hushmeter.api.consent.v1.SetConsentResponse\x12g\n\nGetConsent\x12+.hushmeter.api.consent.v1.GetConsentRequest\x1a,.hushmeter.api.consent.v1.GetConsentResponse\x12s\n\x0eIssueUnitToken\x12/.hushmeter.api.consent.v1.IssueUnitTokenRequest\x1a\x30.hushmeter.api.consent.v1.IssueUnitTokenResponse\x12\x64\n\tEraseUnit\x12*.hushmeter.api.consent.v1.EraseUnitRequest\x1a+.hushmeter.api.consent.v1.EraseUnitResponse\x12^\n\x07GetUnit\x12(.hushmeter.api.consent.v1.GetUnitRequest\x1a).hushmeter.api.consent.v1.GetUnitResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HELDROWS_POINTSENTRY']._loaded_options = None
   _globals['_HELDROWS_POINTSENTRY']._serialized_options = b'8\001'
-  _globals['_ASKREASON']._serialized_start=1502
-  _globals['_ASKREASON']._serialized_end=1600
+  _globals['_ASKREASON']._serialized_start=1525
+  _globals['_ASKREASON']._serialized_end=1623
   _globals['_SETCONSENTREQUEST']._serialized_start=68
   _globals['_SETCONSENTREQUEST']._serialized_end=179
   _globals['_DECISION']._serialized_start=181
@@ -56,15 +56,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETUNITREQUEST']._serialized_start=786
   _globals['_GETUNITREQUEST']._serialized_end=839
   _globals['_GETUNITRESPONSE']._serialized_start=842
-  _globals['_GETUNITRESPONSE']._serialized_end=998
-  _globals['_HELDROWS']._serialized_start=1001
-  _globals['_HELDROWS']._serialized_end=1220
-  _globals['_HELDROWS_POINTSENTRY']._serialized_start=1175
-  _globals['_HELDROWS_POINTSENTRY']._serialized_end=1220
-  _globals['_HELDKEPT']._serialized_start=1223
-  _globals['_HELDKEPT']._serialized_end=1351
-  _globals['_CONSENTSTATE']._serialized_start=1354
-  _globals['_CONSENTSTATE']._serialized_end=1500
-  _globals['_CONSENTSERVICE']._serialized_start=1603
-  _globals['_CONSENTSERVICE']._serialized_end=2144
+  _globals['_GETUNITRESPONSE']._serialized_end=1023
+  _globals['_HELDROWS']._serialized_start=1026
+  _globals['_HELDROWS']._serialized_end=1243
+  _globals['_HELDROWS_POINTSENTRY']._serialized_start=1184
+  _globals['_HELDROWS_POINTSENTRY']._serialized_end=1229
+  _globals['_HELDKEPT']._serialized_start=1246
+  _globals['_HELDKEPT']._serialized_end=1374
+  _globals['_CONSENTSTATE']._serialized_start=1377
+  _globals['_CONSENTSTATE']._serialized_end=1523
+  _globals['_CONSENTSERVICE']._serialized_start=1626
+  _globals['_CONSENTSERVICE']._serialized_end=2167
 # @@protoc_insertion_point(module_scope)

@@ -105,19 +105,21 @@ class GetUnitRequest(_message.Message):
     def __init__(self, unit_id: _Optional[str] = ..., unit_token: _Optional[bytes] = ...) -> None: ...
 
 class GetUnitResponse(_message.Message):
-    __slots__ = ("rows", "kept", "decisions", "erasure_ms")
+    __slots__ = ("rows", "kept", "decisions", "erasure_ms", "rows_gone_by_ms")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     DECISIONS_FIELD_NUMBER: _ClassVar[int]
     ERASURE_MS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_GONE_BY_MS_FIELD_NUMBER: _ClassVar[int]
     rows: _containers.RepeatedCompositeFieldContainer[HeldRows]
     kept: _containers.RepeatedCompositeFieldContainer[HeldKept]
     decisions: int
     erasure_ms: int
-    def __init__(self, rows: _Optional[_Iterable[_Union[HeldRows, _Mapping]]] = ..., kept: _Optional[_Iterable[_Union[HeldKept, _Mapping]]] = ..., decisions: _Optional[int] = ..., erasure_ms: _Optional[int] = ...) -> None: ...
+    rows_gone_by_ms: int
+    def __init__(self, rows: _Optional[_Iterable[_Union[HeldRows, _Mapping]]] = ..., kept: _Optional[_Iterable[_Union[HeldKept, _Mapping]]] = ..., decisions: _Optional[int] = ..., erasure_ms: _Optional[int] = ..., rows_gone_by_ms: _Optional[int] = ...) -> None: ...
 
 class HeldRows(_message.Message):
-    __slots__ = ("window_start_ms", "window_end_ms", "reports", "totals", "points", "dies_ms")
+    __slots__ = ("window_start_ms", "window_end_ms", "reports", "points", "dies_ms")
     class PointsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -128,16 +130,14 @@ class HeldRows(_message.Message):
     WINDOW_START_MS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_END_MS_FIELD_NUMBER: _ClassVar[int]
     REPORTS_FIELD_NUMBER: _ClassVar[int]
-    TOTALS_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     DIES_MS_FIELD_NUMBER: _ClassVar[int]
     window_start_ms: int
     window_end_ms: int
     reports: int
-    totals: int
     points: _containers.ScalarMap[str, int]
     dies_ms: int
-    def __init__(self, window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., reports: _Optional[int] = ..., totals: _Optional[int] = ..., points: _Optional[_Mapping[str, int]] = ..., dies_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., reports: _Optional[int] = ..., points: _Optional[_Mapping[str, int]] = ..., dies_ms: _Optional[int] = ...) -> None: ...
 
 class HeldKept(_message.Message):
     __slots__ = ("metric", "resolution", "period_start_ms", "period_end_ms", "windows", "dies_ms")
