@@ -14,6 +14,7 @@ from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
+from hushmeter.service.released import discrepancies
 from hushmeter.storage import schema
 from hushmeter.storage.database import Database, url_of
 from hushmeter.testing.clock import FakeClock
@@ -67,7 +68,8 @@ def test_an_earlier_store_has_todays_tables(state_dir: Path, tmp_path: Path) -> 
 def test_an_earlier_state_goes_on(state_dir: Path) -> None:
     """Its ledger verifies, its release stands, and its waiting rows are in the next windows."""
     context = reopened(state_dir, clock := FakeClock(H))
-    assert verify_chain(context.store.ledger()).count == 4
+    # Four charges and the checkpoint that was put after them.
+    assert verify_chain(context.store.ledger(), context.store.checkpoints()).count == 5
     released = sums(context, "1h")
     clock.set(H + 26 * HOUR_MS)
     sealer_of(context).run_due()
@@ -76,5 +78,6 @@ def test_an_earlier_state_goes_on(state_dir: Path) -> None:
     # and another unit was erased.
     assert sums(context, "1h") == {**released, 1: 20}
     assert sums(context, "1d") == {0: 77 + 50}
-    verify_chain(context.store.ledger())
+    verify_chain(context.store.ledger(), context.store.checkpoints())
+    assert list(discrepancies(context.store)) == []
     context.store.close()
