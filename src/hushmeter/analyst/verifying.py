@@ -10,14 +10,11 @@ import numpy as np
 from hushmeter.api.release.v1.release_pb2 import Opening, Release
 from hushmeter.errors import LedgerBroken
 from hushmeter.ledger.checkpoint import is_checkpoint
-from hushmeter.ledger.commitments import COMMITMENT, LOST, values_commitment
+from hushmeter.ledger.commitments import COMMITMENT, Charged, charged_releases, values_commitment
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.release import SALT_BYTES
 from hushmeter.model.time import iso
-
-_NAMED_BY = ("plan_version", "metric", "view", "resolution", "window_start_ms", "window_end_ms")
-_Name = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +43,11 @@ def verified(releases: Iterable[Release], entries: Sequence[LedgerEntry]) -> Ver
         LedgerBroken: naming the first window that does not hold, or the entry.
     """
     summary = verify_chain(entries)
-    charges: dict[_Name, dict[str, Mapping[str, object]]] = {}
-    for fields in (entry.fields for entry in entries if not is_checkpoint(entry)):
-        if fields.get("mechanism") != LOST:
-            charges.setdefault(_name(fields), {})[str(fields["measurement"])] = fields
+    charges = charged_releases(entry for entry in entries if not is_checkpoint(entry))
     holding = withheld = 0
     for release in releases:
-        charged = charges.get(_name_of(release), {})
+        name = release.plan_version, release.metric, tuple(release.view), release.resolution, release.window_start_ms
+        charged = charges.get(name, {})
         if not charged and release.release_id < summary.first:
             withheld += 1
             continue
@@ -61,21 +56,15 @@ def verified(releases: Iterable[Release], entries: Sequence[LedgerEntry]) -> Ver
     return VerifiedReleases(holding, withheld, summary.head_hash)
 
 
-def _name(fields: Mapping[str, object]) -> _Name:
-    return tuple(tuple(v) if isinstance(v := fields.get(name), list) else v for name in _NAMED_BY)
-
-
-def _name_of(r: Release) -> _Name:
-    return r.plan_version, r.metric, tuple(r.view), r.resolution, r.window_start_ms, r.window_end_ms
-
-
-def _ensure_holds(release: Release, charged: Mapping[str, Mapping[str, object]]) -> None:
+def _ensure_holds(release: Release, charged: Mapping[str, Charged]) -> None:
     window = f"{release.metric} by [{', '.join(release.view)}], {release.resolution} from {iso(release.window_start_ms)}"
     openings = {opening.measurement: opening for opening in release.openings}
     if openings.keys() != charged.keys():
         raise LedgerBroken(f"{window}: the ledger says that other measurements were released")
     for name, opening in openings.items():
-        if charged[name].get(COMMITMENT) != _commitment(release, opening):
+        fields = charged[name].fields
+        committed = fields.get(COMMITMENT), fields.get("window_end_ms")
+        if committed != (_commitment(release, opening), release.window_end_ms):
             raise LedgerBroken(f"{window}: {name} is not what the ledger commits to")
 
 

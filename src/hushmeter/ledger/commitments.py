@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from hushmeter.errors import ensure
+from hushmeter.errors import LedgerBroken, ensure
 from hushmeter.model.ledger import LedgerEntry, canonical_json, chain_hash
 from hushmeter.model.release import NoisyVector, PrivateKey, Release
 from hushmeter.model.time import Int64
@@ -71,35 +72,52 @@ def _cells(values: Int64) -> bytes:
     return values.astype("<i8").tobytes()
 
 
-def charges_of(release: Release, entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
-    """The entries that say what a release is, by measurement.
+ReleaseName = tuple[int, str, tuple[str, ...], str, int]
+"""Plan version, metric, view, resolution and start of the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """An entry that says what was released, and its content."""
+
+    entry: LedgerEntry
+    fields: Mapping[str, Any]
+
+
+def charged_releases(entries: Iterable[LedgerEntry]) -> dict[ReleaseName, dict[str, Charged]]:
+    """By release and measurement, the entries that say what it is.
 
     Args:
-        release: as it is stored.
-        entries: any, checkpoints not among them.
+        entries: any, checkpoints not among them; those of which nothing was released are left out.
+
+    Raises:
+        LedgerBroken: naming an entry that cannot be read.
     """
-    key = release.key
-    named = {
-        "plan_version": key.plan_version,
-        "metric": key.metric,
-        "view": list(key.view),
-        "resolution": key.resolution,
-        "window_start_ms": key.window_start_ms,
-    }
-    found = {}
+    found: dict[ReleaseName, dict[str, Charged]] = {}
     for entry in entries:
-        fields = entry.fields
-        if fields["mechanism"] != LOST and all(fields[name] == value for name, value in named.items()):
-            found[str(fields["measurement"])] = entry
+        try:
+            f: Mapping[str, Any] = entry.fields
+            if f["mechanism"] == LOST:
+                continue
+            name = f["plan_version"], f["metric"], tuple(f["view"]), f["resolution"], f["window_start_ms"]
+            found.setdefault(name, {})[f["measurement"]] = Charged(entry, f)
+        except (KeyError, ValueError, TypeError):
+            raise LedgerBroken(f"entry {entry.sequence} does not say what it charges") from None
     return found
 
 
-def differences(release: Release, charges: Mapping[str, LedgerEntry]) -> tuple[str, ...]:
+def name_of(release: Release) -> ReleaseName:
+    """What its entries name a release by."""
+    key = release.key
+    return key.plan_version, key.metric, key.view, key.resolution, key.window_start_ms
+
+
+def differences(release: Release, charges: Mapping[str, Charged]) -> tuple[str, ...]:
     """In which measurements and fields a stored release is not what the ledger says; none where it is.
 
     Args:
         release: as it is stored.
-        charges: `charges_of` it.
+        charges: the entries that say what it is, by measurement.
 
     Returns:
         A text a measurement that differs, without any value.
@@ -116,8 +134,8 @@ def differences(release: Release, charges: Mapping[str, LedgerEntry]) -> tuple[s
     return tuple(found)
 
 
-def _differing(release: Release, vector: NoisyVector, entry: LedgerEntry) -> list[str]:
-    fields = entry.fields
+def _differing(release: Release, vector: NoisyVector, charged: Charged) -> list[str]:
+    entry, fields = charged.entry, charged.fields
     told = {
         "window_end_ms": release.window_end_ms,
         "mechanism": vector.mechanism.value,
@@ -126,7 +144,7 @@ def _differing(release: Release, vector: NoisyVector, entry: LedgerEntry) -> lis
         "mapped_loss": vector.loss,
         "mapped_delta": vector.delta,
     }
-    differing = [name for name, value in told.items() if fields[name] != value]
+    differing = [name for name, value in told.items() if fields.get(name) != value]
     if chain_hash(entry.previous_hash, entry.content) != entry.entry_hash:
         differing.append("the entry's own hash")
     if not _values_hold(release, vector, fields):

@@ -7,13 +7,12 @@ missing too.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from hushmeter.errors import ReleaseAltered
+from hushmeter.errors import LedgerBroken, ReleaseAltered
 from hushmeter.ledger.checkpoint import checkpoint_of, is_checkpoint, releases_commitment
-from hushmeter.ledger.commitments import LOST, charges_of, differences
-from hushmeter.model.ledger import LedgerEntry
+from hushmeter.ledger.commitments import LOST, Charged, charged_releases, differences, name_of
 from hushmeter.model.release import Release
 from hushmeter.model.time import iso
 from hushmeter.ports import StateStore
@@ -33,12 +32,15 @@ def released(
     stored = store.releases(metric, view, resolution, from_ms, to_ms)
     while page := list(itertools.islice(stored, _AT_ONCE)):
         ends = page[0][1].window_end_ms, page[-1][1].window_end_ms
-        entries = store.charged(metric, view, resolution, *ends)
+        try:
+            charged = charged_releases(store.charged(metric, view, resolution, *ends))
+        except LedgerBroken as error:
+            raise ReleaseAltered(str(error)) from None
         for number, release in page:
-            found, charges = _compared(number, release, entries)
-            if found:
-                raise ReleaseAltered(found)
-            yield min(entry.sequence for entry in charges.values()), release
+            charges = charged.get(name_of(release), {})
+            if wrong := _wrong(number, release, charges):
+                raise ReleaseAltered(wrong)
+            yield min(c.entry.sequence for c in charges.values()), release
 
 
 def public_from(store: StateStore) -> int:
@@ -46,19 +48,16 @@ def public_from(store: StateStore) -> int:
     return max(store.checkpoints(), default=1)
 
 
-def _compared(number: int, release: Release, entries: Sequence[LedgerEntry]) -> tuple[str, dict[str, LedgerEntry]]:
-    """What is wrong with a stored release, in words, and the entries that say what it is."""
+def _wrong(number: int, release: Release, charges: Mapping[str, Charged]) -> str:
+    """In words, what is wrong with a stored release; empty where it is what its ledger entries say."""
+    found = "; ".join(differences(release, charges)) if charges else "no ledger entry says that it was released"
     key = release.key
-    name = f"release {number} of {key.metric} by [{', '.join(key.view)}], {key.resolution}, plan version {key.plan_version}"
     try:
-        name = f"{name}, from {iso(key.window_start_ms)}"
-        charges = charges_of(release, entries)
-        differing = differences(release, charges)
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return f"{name}: it or its ledger entries cannot be read", {}
-    if not charges:
-        return f"{name}: no ledger entry says that it was released", {}
-    return (f"{name}: {'; '.join(differing)}" if differing else ""), charges
+        window = f"{key.resolution} from {iso(key.window_start_ms)}"
+    except (ValueError, OverflowError):
+        window = f"{key.resolution} from no moment that there is"
+    name = f"release {number} of {key.metric} by [{', '.join(key.view)}], {window}, plan version {key.plan_version}"
+    return f"{name}: {found}" if found else ""
 
 
 def discrepancies(store: StateStore) -> Iterator[str]:
@@ -74,10 +73,11 @@ def discrepancies(store: StateStore) -> Iterator[str]:
             yield str(release)
             continue
         key, end = release.key, release.window_end_ms
-        wrong, charges = _compared(number, release, store.charged(key.metric, key.view, key.resolution, end, end))
-        if wrong:
+        entries = store.charged(key.metric, key.view, key.resolution, end, end)
+        charges = charged_releases(entries).get(name_of(release), {})
+        if wrong := _wrong(number, release, charges):
             yield wrong
-        sequences = {entry.sequence for entry in charges.values()}
+        sequences = {c.entry.sequence for c in charges.values()}
         if not found.isdisjoint(sequences):
             yield f"release {number} of {key.metric}: another release stands for the same ledger entries"
         found |= sequences

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import ConsentWithdrawn, Failure, InvariantError, ReleaseAltered
+from hushmeter.errors import ConsentWithdrawn, Failure, InvariantError, ReleaseAltered, ensure
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark
 from hushmeter.model.measurement import MeasurementName, series_text
@@ -196,6 +196,9 @@ def _release(row: sa.Row[Any]) -> Release:
     """A release as it is stored; `ReleaseAltered` where it cannot have been stored so."""
     try:
         key = ReleaseKey(row.plan_version, row.metric, view_of(row.view), row.resolution, row.window_start_ms)
+        # A column of SQLite takes values of any type.
+        texts, numbers = (key.metric, key.resolution, *key.view), (key.plan_version, key.window_start_ms, row.window_end_ms)
+        ensure(all(isinstance(t, str) for t in texts) and all(isinstance(n, int) for n in numbers), "columns have types")
         vectors, keys = decode_vectors(row.payload)
         return Release(key, row.window_end_ms, row.published_at_ms, row.completeness, vectors, keys)
     except (Failure, InvariantError, TypeError, ValueError):
