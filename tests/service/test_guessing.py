@@ -27,7 +27,7 @@ from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.api.transparency.v1 import transparency_pb2
-from hushmeter.channels import Access
+from hushmeter.channels import CREDENTIAL_VARIABLE, Access
 from hushmeter.cli.app import run
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import LedgerBroken
@@ -345,3 +345,18 @@ def test_a_new_deployment_has_no_checkpoint(tmp_path: Path) -> None:
         assert service.context.store.checkpoints() == {}
         record = json.loads(record_of(service))["record"]
         assert (record["ledger"]["first"], record["ledger"]["withheld"]) == (1, None)
+
+
+def test_the_documented_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The Python of docs/transparency.md verifies a release against a record in the working directory."""
+    text = (Path(__file__).parents[2] / "docs" / "transparency.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert code is not None
+    with served(tmp_path) as service:
+        (tmp_path / "record.json").write_text(record_of(service))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv(CREDENTIAL_VARIABLE, service.credential(Role.ANALYST, "model_tuning"))
+        exec(code[1].replace("127.0.0.1:50551", service.target), {})  # noqa: S102
+    assert "1 releases hold; 0 are from before the public ledger begins" in capsys.readouterr().out
