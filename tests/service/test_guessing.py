@@ -32,7 +32,8 @@ from hushmeter.cli.app import run
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import LedgerBroken
 from hushmeter.ledger.checkpoint import is_checkpoint
-from hushmeter.model.ledger import LedgerEntry, canonical_json, chain_hash
+from hushmeter.model.ledger import LedgerEntry, LedgerMark, canonical_json, chain_hash
+from hushmeter.model.records import Restore
 from hushmeter.model.release import Release
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
@@ -40,8 +41,10 @@ from hushmeter.service.config import Config
 from hushmeter.service.embedded import serving
 from hushmeter.service.founding import open_context
 from hushmeter.service.publishing import signed_record
+from hushmeter.signatures import KEY_NAME
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
+from hushmeter.transparency import signing
 from hushmeter.transparency.signing import entries_in, verify
 from tests.service.guarded import REQUIRED, Guarded, guarded
 from tests.service.running import FOUNDED_MS, PLAN, await_true
@@ -322,7 +325,7 @@ def test_entries_of_before_salts_are_withheld(tmp_path: Path, capsys: pytest.Cap
     assert "They are withheld" in said
 
 
-def test_a_service_withholds_them_too(tmp_path: Path) -> None:
+def test_a_service_withholds_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`GetLedger` begins with the checkpoint, whoever asks and from where on; an answer of before salts has no opening."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -335,6 +338,67 @@ def test_a_service_withholds_them_too(tmp_path: Path) -> None:
         assert next(client.ledger(6)).sequence == 6
         found = client.verify("starts", resolution="1h")
         assert (found.verified, found.withheld) == (1, 1)
+        for command in (["verify"], ["show"], ["show", "--as-json"]):
+            assert run(["ledger", *command, "--target", f"127.0.0.1:{port}"]) == 0
+            assert "checkpoint" in capsys.readouterr().out
+
+
+def test_a_record_of_before_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It shares no entry with one that begins at the checkpoint: costs alone are compared, and `verify` says so."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    clock = FakeClock(H + HOUR_MS + 12 * MINUTE_MS)
+    context = open_context(Config(state_dir=tmp_path / "state"), clock, ExactMechanisms())
+    context = dataclasses.replace(context, mechanisms=OpenDPMechanisms())
+    text, key, old = signed_record(context), context.keys.get(KEY_NAME), list(context.store.ledger())[:4]
+    context.store.close()
+    content = json.loads(text)["record"]
+
+    def of_before(contents: list[str]) -> str:
+        chain = entries_in({"ledger": {"entries": contents}})
+        ledger = {"head": chain[-1].entry_hash.hex(), "entries": contents}
+        return signing.RECORD.signed(content | {"format": "hushmeter transparency record 1", "ledger": ledger}, key)
+
+    before = of_before([entry.content for entry in old])
+    assert verify(before).entries == 4
+    assert verify(text, earlier=before).compared == 0
+    assert verify(text, earlier=text).compared == 1
+    dearer = json.dumps(dict(old[0].fields) | {"loss": "1/8"}, sort_keys=True, separators=(",", ":"))
+    with pytest.raises(LedgerBroken, match="costs less than in the earlier record"):
+        verify(text, earlier=of_before([dearer]))
+    for name, written in (("before", before), ("after", text)):
+        (tmp_path / name).write_text(written)
+    assert run(["transparency", "verify", str(tmp_path / "after"), "--earlier", str(tmp_path / "before")]) == 0
+    assert "have no entry in common" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "in_backup", "published", "told"),
+    [
+        (True, 4, 9, False),
+        (True, 5, 9, False),
+        (True, 9, 5, False),
+        (True, 6, 9, True),
+        (False, 0, 9, False),
+        (False, 3, 9, True),
+    ],
+)
+def test_a_head_of_before_a_restore_is_told_with_salts_alone(
+    tmp_path: Path, old: bool, in_backup: int, published: int, told: bool
+) -> None:
+    """What keys had seen published is a hash too: where entries of before salts may stand behind it, it is withheld."""
+    if old:
+        with tarfile.open(ARCHIVE) as archive:
+            archive.extractall(tmp_path, filter="data")
+    clock = FakeClock(H + HOUR_MS + 12 * MINUTE_MS)
+    context = open_context(Config(state_dir=tmp_path / "state"), clock, ExactMechanisms(), None if old else PLAN)
+    context = dataclasses.replace(context, mechanisms=OpenDPMechanisms())
+    mark = LedgerMark(context.deployment.deployment_id, published, b"h" * 32)
+    context.store.record_restore(Restore(clock.now_ms(), in_backup, mark))
+    (restore,) = json.loads(signed_record(context))["record"]["restores"]
+    assert restore["ledger_entries_published_before"] == published
+    assert restore["head_before"] == ((b"h" * 32).hex() if told else None)
+    context.store.close()
 
 
 def test_a_new_deployment_has_no_checkpoint(tmp_path: Path) -> None:

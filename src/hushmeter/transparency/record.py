@@ -123,7 +123,7 @@ def record_of(published: Published, conversion: Conversion) -> dict[str, object]
         "privacy": _privacy(published, version.budget, plan, conversion),
         "participation": [_estimate(e) for e in published.participation],
         "plan_versions": list(_versions(published.versions)),
-        "restores": [_restore(r) for r in published.restores],
+        "restores": [_restore(r, published.entries) for r in published.restores],
         "registry_entry": registry_entry(plan, version.budget, spans, first),
         "your_choices": [c.format(unit=plan.privacy.unit, finest=plan.finest.name) for c in CHOICES],
         "limits": [limit.format(unit=plan.privacy.unit) for limit in LIMITS],
@@ -284,10 +284,12 @@ def _versions(versions: Sequence[tuple[PlanVersion, Plan]]) -> Iterator[dict[str
         before = plan
 
 
-def _restore(restore: Restore) -> dict[str, object]:
-    published = restore.published
+def _restore(restore: Restore, entries: Sequence[LedgerEntry]) -> dict[str, object]:
+    """One restore; the head that was published before is told where it is surely one with salts behind it."""
+    published, withheld = restore.published, entries[0].sequence if entries and is_checkpoint(entries[0]) else 0
+    told = published is not None and min(restore.ledger_sequence, published.sequence) > withheld
     return {
         "ledger_entries_in_the_backup": restore.ledger_sequence,
         "ledger_entries_published_before": None if published is None else published.sequence,
-        "head_before": None if published is None else published.entry_hash.hex(),
+        "head_before": published.entry_hash.hex() if told and published is not None else None,
     }
