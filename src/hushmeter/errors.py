@@ -117,6 +117,10 @@ class LedgerBroken(Failure):
     """The ledger's hash chain does not hold."""
 
 
+class ReleaseAltered(Failure):
+    """A stored release is not the one that the ledger names; nothing of it is served."""
+
+
 def ensure(condition: object, message: str) -> None:
     """Raises `InvariantError(message)` unless the condition holds; unlike `assert`, also under `python -O`."""
     if not condition:

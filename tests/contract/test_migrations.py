@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from hushmeter.errors import LedgerBroken
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
+from hushmeter.service.released import discrepancies
+from hushmeter.service.restoring import restore
 from hushmeter.storage import schema
 from hushmeter.storage.database import Database, url_of
+from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.by_hand import H, sealer_of, sums, windows
@@ -67,7 +72,8 @@ def test_an_earlier_store_has_todays_tables(state_dir: Path, tmp_path: Path) -> 
 def test_an_earlier_state_goes_on(state_dir: Path) -> None:
     """Its ledger verifies, its release stands, and its waiting rows are in the next windows."""
     context = reopened(state_dir, clock := FakeClock(H))
-    assert verify_chain(context.store.ledger()).count == 4
+    # Four charges and the checkpoint that was put after them.
+    assert verify_chain(context.store.ledger(), context.store.checkpoints()).count == 5
     released = sums(context, "1h")
     clock.set(H + 26 * HOUR_MS)
     sealer_of(context).run_due()
@@ -76,5 +82,52 @@ def test_an_earlier_state_goes_on(state_dir: Path) -> None:
     # and another unit was erased.
     assert sums(context, "1h") == {**released, 1: 20}
     assert sums(context, "1d") == {0: 77 + 50}
-    verify_chain(context.store.ledger())
+    verify_chain(context.store.ledger(), context.store.checkpoints())
+    assert list(discrepancies(context.store)) == []
     context.store.close()
+
+
+def test_a_backup_of_before_is_restored_beside_keys_that_went_on(state_dir: Path, tmp_path: Path) -> None:
+    """Its ledger ends with a checkpoint of its own, where the keys have seen another entry: that is no fork."""
+    backup = tmp_path / "backup.db"
+    shutil.copyfile(state_dir / "state.db", backup)
+    context = reopened(state_dir, clock := FakeClock(H))
+    mark = context.keys.mark()
+    assert mark is not None
+    assert mark == context.store.ledger_head(context.deployment.deployment_id)
+    context.store.close()
+    config = Config(state_dir=tmp_path / "restored", keys_dir=state_dir / "keys")
+    restore(backup, config, clock, ExactMechanisms())
+    store = SqlStateStore.existing(config.state_dir)
+    verify_chain(store.ledger(), store.checkpoints())
+    assert list(discrepancies(store)) == []
+    assert next(store.ledger(mark.sequence)).entry_hash != mark.entry_hash
+    assert list(store.checkpoints()) == [mark.sequence]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "changed", ["published_at_ms = published_at_ms + 1", "completeness = 0.25", "number = number + 900"]
+)
+def test_what_no_old_entry_says_of_a_release(state_dir: Path, changed: str) -> None:
+    """A checkpoint commits to number, time of publication and completeness of releases of before: a change is found."""
+    context = reopened(state_dir, FakeClock(H))
+    assert list(discrepancies(context.store)) == []
+    engine = sa.create_engine(url_of(state_dir / "state.db"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE releases SET {changed}")  # noqa: S608
+    engine.dispose()
+    (text,) = discrepancies(context.store)
+    assert text.startswith("checkpoint 5: of a release before it")
+    context.store.close()
+
+
+def test_an_altered_ledger_gets_no_checkpoint(state_dir: Path) -> None:
+    """A state whose ledger does not hold is refused as it is: nothing would say so any more afterwards."""
+    engine = sa.create_engine(url_of(state_dir / "state.db"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE ledger SET content = replace(content, 'starts', 'stops') WHERE sequence = 2")
+    engine.dispose()
+    for _ in range(2):
+        with pytest.raises(LedgerBroken, match="entry 2 was altered"):
+            SqlStateStore.existing(state_dir)

@@ -32,9 +32,9 @@ from hushmeter.model.ledger import GENESIS, DraftEntry, PrivacyBudget, PrivacyLo
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Purpose
 from hushmeter.model.records import Approval
-from hushmeter.model.release import NoisyVector
+from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import HOUR_MS, WEEK_MS, Window
+from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS, Window
 from hushmeter.ports import Deployment, StateStore
 from hushmeter.storage import records, schema, state, windows
 from hushmeter.storage.state import SqlStateStore
@@ -405,6 +405,32 @@ class TestPublishing:
             np.testing.assert_array_equal(found.vectors[name].values, vector.values)
             assert noise_of(found.vectors[name]) == noise_of(vector)
         assert store.spent(0) == (Spending("call_setup/platform/1h/units", 1_000, PrivacyLoss(RHO, delta)),)
+
+    def test_entries_of_releases(self, store: StateStore) -> None:
+        """Of a metric, view and resolution the entries of windows that end in a span are found, and no others."""
+        for number in range(4):
+            seal(store, hour(number))
+            publish(store, hour(number), rho=RHO / 4)
+        entries = list(store.ledger())
+        found = store.charged("call_setup", ("platform",), "1h", 2 * HOUR_MS, 3 * HOUR_MS)
+        assert found == entries[2:6]
+        assert store.charged("call_setup", (), "1h", 0, DAY_MS) == []
+        assert store.charged("call_setup", ("platform",), "1d", 0, DAY_MS) == []
+        assert store.charged("call", ("platform",), "1h", 0, DAY_MS) == []
+        assert store.checkpoints() == {}
+
+    def test_every_release(self, store: StateStore) -> None:
+        """All releases are read by number, of whatever metric, and more than a page of them."""
+        seal(store, hour(0))
+        made = [
+            release(hour(0)),
+            *(release(hour(0), f"m{n}") for n in range(state.RELEASES_PER_PAGE + 1)),
+            selected(hour(0)),
+        ]
+        store.publish(hour(0), made, [entry(RHO)], 0, BUDGET, {}, NOBODY)
+        read = list(store.every_release())
+        assert [number for number, _ in read] == list(range(1, len(made) + 1))
+        assert [r.key for _, r in read if isinstance(r, Release)] == [r.key for r in made]
 
     def test_window_without_metrics(self, store: StateStore) -> None:
         """A window that releases nothing costs nothing and ends all the same."""

@@ -31,6 +31,7 @@ def noisy(draw: st.DrawFn, partitions: int) -> NoisyVector:
         draw(POSITIVE),
         draw(st.floats(0, 1)),
         draw(st.integers(-(2**63), 2**63)) if mechanism.selects else None,
+        draw(st.none() | st.binary(min_size=16, max_size=16)),
     )
 
 
@@ -45,7 +46,7 @@ def payloads(draw: st.DrawFn) -> tuple[dict[MeasurementName, NoisyVector], tuple
 
 @given(payloads())
 def test_round_trip(made: tuple[dict[MeasurementName, NoisyVector], tuple[PrivateKey, ...] | None]) -> None:
-    """Values, noise and keys come back exactly, read-only, in the table's order, and equal vectors give equal bytes."""
+    """Values, noise, salts and keys come back exactly, read-only, in the table's order; equal vectors give equal bytes."""
     vectors, keys = made
     payload = encode_vectors(vectors, keys)
     found, found_keys = decode_vectors(payload)

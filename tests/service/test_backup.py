@@ -189,7 +189,7 @@ def test_bounded_participation_rests_until_the_period_ends(tmp_path: Path) -> No
     assert windows(machine.context, WindowState.LOST) == []
     later = [entry.fields for entry in machine.context.store.ledger(before + 1)]
     assert {f["mechanism"] for f in later if f["metric"] == "starts"} == {"lost"}
-    assert {f["values_sha256"] for f in later if f["metric"] == "starts"} == {None}
+    assert {f["values_commitment"] for f in later if f["metric"] == "starts"} == {None}
     charged(machine.context)
     machine.clock.set(done.closed_until_ms + 2 * HOUR_MS)
     sealer_of(machine.context).run_due()

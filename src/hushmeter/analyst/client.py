@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 import grpc
 import pyarrow as pa
 
+from hushmeter.analyst.verifying import VerifiedReleases, verified
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.query.v1 import query_pb2_grpc
 from hushmeter.api.release.v1.release_pb2 import Estimate, Release
 from hushmeter.channels import Access, open_channel
+from hushmeter.model.ledger import LedgerEntry
+from hushmeter.transparency.html import record_in
+from hushmeter.transparency.signing import RECORD, entries_in
+from hushmeter.transparency.signing import verify as verify_record
 
 Moment = dt.datetime | int | None
 MESSAGE_MAX_BYTES = 64 * 2**20
@@ -132,8 +138,49 @@ class AnalystClient:
         )
         return table_of(r for answer in self._stub.QueryReleases(request) for r in answer.releases)
 
+    def verify(
+        self,
+        metric: str,
+        view: Sequence[str] = (),
+        *,
+        resolution: str,
+        start: Moment = None,
+        end: Moment = None,
+        record: str | None = None,
+        public_key: bytes | None = None,
+    ) -> VerifiedReleases:
+        """Checks that the ledger commits to the releases of a view, which nobody could have changed since.
+
+        Args:
+            metric: the metric; its releases are asked for whole.
+            view: likewise.
+            resolution: likewise.
+            start: likewise, as in `releases`.
+            end: likewise.
+            record: text of the public record (JSON, or the page that carries it); None takes the ledger of the service.
+            public_key: that the record must be signed with; None takes its own.
+
+        Returns:
+            How many releases hold, and how many are from before the public ledger begins, which nobody can verify so.
+
+        Raises:
+            LedgerBroken: naming the first window that does not hold, or what is wrong with the ledger or the record.
+            grpc.RpcError: the question is refused; its details say what to ask instead.
+        """
+        if record is None:
+            entries = [LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash) for e in self.ledger()]
+        else:
+            text = record_in(record)
+            verify_record(text, public_key)
+            entries = entries_in(json.loads(text)[RECORD.name])
+        request = pb.QueryReleasesRequest(
+            metric=metric, view=view, resolution=resolution, from_ms=_ms(start), to_ms=_ms(end), openings=True
+        )
+        told = (r for answer in self._stub.QueryReleases(request) for r in answer.releases)
+        return verified(told, entries)
+
     def ledger(self, from_sequence: int = 1) -> Iterator[pb.LedgerEntry]:
-        """The privacy ledger, entry by entry; `hushmeter ledger verify` checks its chain."""
+        """The privacy ledger, entry by entry from where on it is public; `hushmeter ledger verify` checks its chain."""
         for answer in self._stub.GetLedger(pb.GetLedgerRequest(from_sequence=from_sequence)):
             yield from answer.entries
 

@@ -41,6 +41,8 @@ def show(
     from rich import box
     from rich.table import Table
 
+    from hushmeter.ledger.checkpoint import is_checkpoint
+
     access = Access(ca_file, client_certificate, client_key, credential_file)
     entries = _entries(state_dir, target, access)
     if as_json:
@@ -54,6 +56,9 @@ def show(
     from hushmeter.model.time import iso
 
     for entry in deque(entries, maxlen=limit):
+        if is_checkpoint(entry):
+            table.add_row(str(entry.sequence), "checkpoint")
+            continue
         f = entry.fields
         view = f["view"]
         table.add_row(
@@ -78,7 +83,7 @@ def verify(
     client_key: ClientKey = None,
     credential_file: CredentialFile = None,
 ) -> None:
-    """Check the hash chain and that no period has spent more than its budget; exit status 1 where either fails."""
+    """Check the hash chain, every budget and, with --state-dir, every stored release; exit status 1 where one fails."""
     from hushmeter.errors import LedgerBroken
     from hushmeter.ledger.accountant import epsilon_and_delta, span_costs
     from hushmeter.ledger.entries import verify_budget, verify_chain
@@ -87,13 +92,15 @@ def verify(
 
     access = Access(ca_file, client_certificate, client_key, credential_file)
     try:
-        summary = verify_chain(_entries(state_dir, target, access))
+        summary = verify_chain(_entries(state_dir, target, access), _salts(state_dir))
         budgets, period = _budgets(state_dir, target, access)
         verify_budget(summary, budgets[min(budgets)], budgets)
     except LedgerBroken as error:
         typer.echo(f"the ledger does not hold: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{summary.count} entries, chain intact, head {summary.head_hash.hex()}")
+    if summary.first > 1:
+        typer.echo(f"entries before {summary.first}, a checkpoint, are withheld; --state-dir verifies them too")
     for start, loss in sorted(summary.by_period.items())[-5:]:
         budget = budgets[max((at for at in budgets if at <= start), default=min(budgets))]
         spent, whole = float(loss.amount), float(budget.loss.amount)
@@ -104,6 +111,33 @@ def verify(
         for cost in span_costs(summary.by_period, Span.parse(period)):
             epsilon, delta = epsilon_and_delta(cost.loss, budgets[max(budgets)], OpenDPMechanisms())
             typer.echo(f"  epsilon {epsilon:8.3f}, delta {delta:.3g}  in {cost.name}, {cost.periods} periods")
+    if state_dir is not None:
+        _verify_releases(state_dir)
+
+
+def _verify_releases(state_dir: Path) -> None:
+    from hushmeter.service.released import discrepancies
+
+    store = _store(state_dir)
+    try:
+        found = list(discrepancies(store))
+    finally:
+        store.close()
+    if found:
+        typer.echo("\n".join(["the releases are not what the ledger says:", *found]), err=True)
+        raise typer.Exit(1)
+    typer.echo("every release is what the ledger says, and none is missing")
+
+
+def _salts(state_dir: Path | None) -> dict[int, bytes]:
+    """Of the checkpoints in a state; a service begins with the newest, which then needs none."""
+    if state_dir is None:
+        return {}
+    store = _store(state_dir)
+    try:
+        return store.checkpoints()
+    finally:
+        store.close()
 
 
 def _store(state_dir: Path) -> StateStore:

@@ -13,10 +13,20 @@ import typer
 
 from hushmeter.channels import Access
 from hushmeter.cli import printing
-from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile, answered_by
+from hushmeter.cli.options import (
+    CaFile,
+    ClientCertificate,
+    ClientKey,
+    CredentialFile,
+    answered_by,
+    public_key_of,
+    read_text,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from hushmeter.analyst import AnalystClient
 
 
 _ONLY_IN_DATA = frozenset(
@@ -47,6 +57,9 @@ def query(
     where: Annotated[list[str] | None, typer.Option(help="dimension=value; may be repeated.")] = None,
     statistic: Annotated[list[str] | None, typer.Option(help="Only these statistics; may be repeated.")] = None,
     roll_up_time: Annotated[bool, typer.Option("--roll-up-time", help="Add all windows up, where that is lawful.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the releases against the ledger instead.")] = False,
+    record: Annotated[Path | None, typer.Option(help="With --verify: the public record whose ledger counts.")] = None,
+    public_key: Annotated[str | None, typer.Option(help="With --record: that it must be signed with.")] = None,
     output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
     target: Annotated[str, typer.Option(help="host:port of the service.")] = "127.0.0.1:50551",
@@ -63,9 +76,15 @@ def query(
         if not metric:
             _list_metrics(client)
             return
+        dimensions = [name.strip() for name in view.split(",") if name.strip()]
+        if verify:
+            if where or statistic or roll_up_time:
+                raise typer.BadParameter("--verify is of whole views: leave out --where, --statistic and --roll-up-time")
+            _verify(client, metric, dimensions, resolution, (_moment(start), _moment(end)), record, public_key)
+            return
         table = client.releases(
             metric,
-            [name.strip() for name in view.split(",") if name.strip()],
+            dimensions,
             resolution=resolution,
             start=_moment(start),
             end=_moment(end),
@@ -74,6 +93,30 @@ def query(
             roll_up_time=roll_up_time,
         )
     _write(table, output, out)
+
+
+def _verify(
+    client: AnalystClient,
+    metric: str,
+    view: list[str],
+    resolution: str,
+    span: tuple[dt.datetime | None, dt.datetime | None],
+    record: Path | None,
+    public_key: str | None,
+) -> None:
+    from hushmeter.errors import LedgerBroken
+
+    text = None if record is None else read_text(record)
+    key = None if public_key is None else public_key_of(public_key)
+    start, end = span
+    try:
+        found = client.verify(metric, view, resolution=resolution, start=start, end=end, record=text, public_key=key)
+    except LedgerBroken as error:
+        typer.echo(f"the releases do not hold: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{found.verified} releases are what the ledger commits to, head {found.head.hex()}")
+    if found.withheld:
+        typer.echo(f"{found.withheld} are from before the public ledger begins, and cannot be verified with it")
 
 
 def _write(table: pa.Table, output: Format, out: Path | None) -> None:

@@ -56,6 +56,7 @@ def verify(
 ) -> None:
     """Check signature and hash chain of a record; exit status 1 where something does not hold."""
     from hushmeter.errors import LedgerBroken
+    from hushmeter.transparency.record import WITHHELD
     from hushmeter.transparency.signing import verify as verified
 
     key = None if public_key is None else public_key_of(public_key)
@@ -68,6 +69,14 @@ def verify(
         f"deployment {found.deployment_id}, as of {found.as_of}: signature and chain of {found.entries} entries hold"
     )
     typer.echo(f"head {found.head}")
+    if found.first > 1:
+        typer.echo(WITHHELD.format(count=found.first - 1, first=found.first))
+    if found.compared == 0 and earlier is not None:
+        typer.echo(
+            "The earlier record and this one have no entry in common; what was checked is that no period costs less now."
+        )
+    elif found.compared is not None:
+        typer.echo(f"The {found.compared} entries that the earlier record shares with this one are the same.")
     if key is None:
         typer.echo(
             f"The key is the record's own, {found.key.hex()}: compare it with the one that the operator has published."

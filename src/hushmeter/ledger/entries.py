@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from hushmeter.errors import InvariantError, LedgerBroken, ensure
 from hushmeter.ledger.accountant import period_loss, spendings_of
+from hushmeter.ledger.checkpoint import NO_SALTS, Checkpoint, Past, checkpoint_of, head_commitment, is_checkpoint
+from hushmeter.ledger.commitments import COMMITMENT, LOST, commitment_to
 from hushmeter.model.ledger import (
     GENESIS,
     Charge,
@@ -23,27 +22,16 @@ from hushmeter.model.ledger import (
     Spending,
     canonical_json,
     chain_hash,
+    fraction_of,
+    fraction_text,
 )
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Plan
-from hushmeter.model.release import NoisyVector, PrivateKey, Release
+from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.time import iso
 
 _Key = tuple[str, tuple[str, ...], str]
-_FRACTION = re.compile(r"[0-9]{1,4000}(/[0-9]{1,4000})?")
-
-
-@dataclass(frozen=True, slots=True)
-class _Released:
-    """One measurement as it was released, and of an open view the partitions that its rows are of."""
-
-    vector: NoisyVector
-    keys: Sequence[PrivateKey] | None
-
-    def digest(self) -> str:
-        """SHA-256 over the partitions as canonical JSON, a zero byte, and the values, row by row, 8 bytes each."""
-        keys = json.dumps(self.keys, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(keys.encode() + b"\0" + self.vector.values.astype("<i8").tobytes()).hexdigest()
+_Released = tuple[Release, NoisyVector]
 
 
 def entries_of(
@@ -64,16 +52,18 @@ def entries_of(
 
     Returns:
         Canonical JSON texts with what they spend, in the order of the charge's items; functions of plan, window, privacy
-        map and released values alone (R1). They commit to those values: two histories of one deployment, which draw their
-        noise apart, never have the same ledger.
+        map and released values alone (R1). They commit to those values, each with a salt of its own: two histories of one
+        deployment, which draw their noise apart, never have the same ledger.
 
     Raises:
-        InvariantError: the releases are not exactly what was charged, or cost more.
+        InvariantError: the releases are not exactly what was charged, or cost more, or a salt is missing or used twice.
     """
     released = _vectors_of(releases or ())
     if releases is not None:
         charged = {_key_of(i) for i in charge.items if i.measurement.metric not in lost}
         ensure(charged == released.keys(), "what was released is not what was charged (C4)")
+        salts = {vector.salt for _, vector in released.values()}
+        ensure(len(salts) == len(released) and None not in salts, "each vector that is released has a salt of its own (R1)")
     contents = [_content(plan, deployment_id, charge, item, released.get(_key_of(item))) for item in charge.items]
     return tuple(DraftEntry(c, s) for c, s in zip(contents, spendings_of(charge), strict=True))
 
@@ -84,11 +74,11 @@ def _key_of(item: MeasurementCharge) -> _Key:
 
 
 def _vectors_of(releases: Sequence[Release]) -> dict[_Key, _Released]:
-    return {(r.key.metric, r.key.view, n.value): _Released(v, r.keys) for r in releases for n, v in r.vectors.items()}
+    return {(r.key.metric, r.key.view, n.value): (r, v) for r in releases for n, v in r.vectors.items()}
 
 
 def _content(plan: Plan, deployment_id: str, charge: Charge, item: MeasurementCharge, released: _Released | None) -> str:
-    m, vector = item.measurement, None if released is None else released.vector
+    m, vector = item.measurement, None if released is None else released[1]
     if vector is not None:
         within = Fraction(vector.loss) <= item.loss.amount and Fraction(vector.delta) <= item.loss.delta
         ensure(within, f"{m.series()} cost more than it was charged")
@@ -105,7 +95,7 @@ def _content(plan: Plan, deployment_id: str, charge: Charge, item: MeasurementCh
             "window_start_ms": charge.window_start_ms,
             "window_end_ms": charge.window_end_ms,
             "period_start_ms": charge.period_start_ms,
-            "mechanism": "lost" if vector is None else vector.mechanism.value,
+            "mechanism": LOST if vector is None else vector.mechanism.value,
             "currency": charge.currency.value,
             "norm": "L1" if charge.currency is Currency.PURE else "L2",
             "l2_squared": m.l2_squared,
@@ -114,17 +104,13 @@ def _content(plan: Plan, deployment_id: str, charge: Charge, item: MeasurementCh
             "cap": m.windows,
             "scale": item.scale,
             "threshold": item.threshold,
-            "loss": _fraction(item.loss.amount),
-            "delta": _fraction(item.loss.delta),
+            "loss": fraction_text(item.loss.amount),
+            "delta": fraction_text(item.loss.delta),
             "mapped_loss": None if vector is None else vector.loss,
             "mapped_delta": None if vector is None else vector.delta,
-            "values_sha256": None if released is None else released.digest(),
+            COMMITMENT: None if released is None else commitment_to(*released),
         }
     )
-
-
-def _fraction(number: Fraction) -> str:
-    return f"{number.numerator}/{number.denominator}"
 
 
 def spending_of(entry: LedgerEntry) -> Spending:
@@ -135,7 +121,7 @@ def spending_of(entry: LedgerEntry) -> Spending:
         if not isinstance(view, list) or not isinstance(cap, int) or isinstance(cap, bool) or cap < 1:
             raise ValueError
         series = "/".join((str(f["metric"]), ",".join(view), str(f["resolution"]), str(f["measurement"])))
-        loss = PrivacyLoss(_read_fraction(f["loss"]), _read_fraction(f["delta"]))
+        loss = PrivacyLoss(fraction_of(f["loss"]), fraction_of(f["delta"]))
         if loss.amount <= 0 or Currency(str(f["currency"])) not in Currency:
             raise ValueError
         return Spending(series, cap, loss)
@@ -154,13 +140,6 @@ def period_of(entry: LedgerEntry) -> int:
     return start
 
 
-def _read_fraction(text: object) -> Fraction:
-    """The inverse of `_fraction`; exact text alone, so that no exponent can make a number of a billion digits."""
-    if not isinstance(text, str) or _FRACTION.fullmatch(text) is None:
-        raise ValueError
-    return Fraction(text)
-
-
 @dataclass(frozen=True, slots=True)
 class LedgerSummary:
     """What a ledger that holds adds up to.
@@ -168,35 +147,92 @@ class LedgerSummary:
     A ledger that was cut off at its end holds as well: only its head hash, kept elsewhere, tells.
 
     Attributes:
+        first: number of its first entry: 1, or that of the checkpoint that it begins with.
         count: how many entries.
         head_hash: hash of the newest entry; zeros for an empty ledger.
-        by_period: what one unit's record of each period cost, by start of the period.
+        by_period: what one unit's record of each period cost, by start of the period; what a first checkpoint says that
+            was spent before it is in it.
     """
 
+    first: int
     count: int
     head_hash: bytes
     by_period: Mapping[int, PrivacyLoss]
 
 
-def verify_chain(entries: Iterable[LedgerEntry]) -> LedgerSummary:
-    """Follows the hash chain from the first entry on.
+def verify_chain(entries: Iterable[LedgerEntry], salts: Mapping[int, bytes] = NO_SALTS) -> LedgerSummary:
+    """Follows the hash chain, from the first entry on or from a checkpoint on.
+
+    Args:
+        entries: in order; the whole ledger, or the part that is public: see `hushmeter.ledger.checkpoint`.
+        salts: of checkpoints, by number; needed of those that do not come first.
 
     Raises:
         LedgerBroken: naming the first entry that does not hold.
     """
-    previous, count = GENESIS, 0
-    spent: defaultdict[int, Counter[Spending]] = defaultdict(Counter)
+    return _followed(entries, salts)[0]
+
+
+def checkpoint_after(deployment_id: str, entries: Iterable[LedgerEntry], salt: bytes, releases: str) -> LedgerEntry | None:
+    """The checkpoint that stands for a whole ledger.
+
+    Args:
+        deployment_id: whose.
+        entries: all of them.
+        salt: 16 bytes, fresh.
+        releases: see `Checkpoint`.
+
+    Returns:
+        The entry that follows them; None where there are none.
+
+    Raises:
+        LedgerBroken: the ledger does not hold.
+    """
+    summary, past = _followed(entries, NO_SALTS)
+    if not summary.count:
+        return None
+    head = head_commitment(salt, summary.count, summary.head_hash)
+    made = Checkpoint(deployment_id, summary.count, head, releases, past)
+    return LedgerEntry.following(summary.count + 1, GENESIS, made.content())
+
+
+def _followed(entries: Iterable[LedgerEntry], salts: Mapping[int, bytes]) -> tuple[LedgerSummary, Past]:
+    previous, first, last, past = GENESIS, 1, 0, Past()
     for entry in entries:
-        count += 1
-        if entry.sequence != count:
-            raise LedgerBroken(f"entry {count} is missing: entry {entry.sequence} stands in its place")
+        if entry.entry_hash != chain_hash(entry.previous_hash, entry.content):
+            raise LedgerBroken(f"entry {entry.sequence} was altered: its hash is not that of its content")
+        checkpoint = checkpoint_of(entry) if is_checkpoint(entry) else None
+        if checkpoint is not None and last == 0:
+            first, last, past = entry.sequence, checkpoint.through, checkpoint.past
+        elif checkpoint is not None:
+            _ensure_stands_for(checkpoint, entry.sequence, salts, previous, past)
+            previous = GENESIS
+        last += 1
+        if entry.sequence != last:
+            raise LedgerBroken(f"entry {last} is missing: entry {entry.sequence} stands in its place")
         if entry.previous_hash != previous:
-            raise LedgerBroken(f"entry {count} does not follow the entry before it: previous_hash differs")
-        if entry.entry_hash != chain_hash(previous, entry.content):
-            raise LedgerBroken(f"entry {count} was altered: its hash is not that of its content")
-        spent[period_of(entry)][spending_of(entry)] += 1
+            raise LedgerBroken(f"entry {last} does not follow the entry before it: previous_hash differs")
+        if checkpoint is None:
+            _add(past, entry)
         previous = entry.entry_hash
-    return LedgerSummary(count, previous, {start: period_loss(_counted(same)) for start, same in spent.items()})
+    by_period = {start: period_loss(_counted(same)) for start, same in past.spent.items()}
+    return LedgerSummary(first, last - first + 1, previous, by_period), past
+
+
+def _ensure_stands_for(
+    checkpoint: Checkpoint, sequence: int, salts: Mapping[int, bytes], previous: bytes, past: Past
+) -> None:
+    salt = salts.get(sequence)
+    if salt is None:
+        raise LedgerBroken(f"the salt of checkpoint {sequence} is missing: what it stands for cannot be known")
+    if checkpoint.head != head_commitment(salt, checkpoint.through, previous) or checkpoint.past != past:
+        raise LedgerBroken(f"checkpoint {sequence} does not stand for the entries before it")
+
+
+def _add(past: Past, entry: LedgerEntry) -> None:
+    spending, period, fields = spending_of(entry), period_of(entry), entry.fields
+    end = fields.get("window_end_ms")
+    past.add(period, spending, end if isinstance(end, int) else 0, released=fields.get("mechanism") != LOST)
 
 
 def _counted(same: Counter[Spending]) -> list[Spending]:

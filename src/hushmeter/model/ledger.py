@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,7 +14,8 @@ from hushmeter.errors import ensure
 from hushmeter.model.measurement import Currency, Measurement, Mechanism, float_down
 
 GENESIS = bytes(32)
-"""The previous hash of the first entry."""
+"""The previous hash of the first entry, and of a checkpoint."""
+_FRACTION = re.compile(r"[0-9]{1,4000}(/[0-9]{1,4000})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,9 @@ class LedgerEntry:
 
     Attributes:
         sequence: from 1, without gaps.
-        content: canonical JSON of the fields that `entry_content` lists.
-        previous_hash: 32 bytes, `GENESIS` for the first.
+        content: canonical JSON; of a charge as `hushmeter.ledger.entries` writes it, of a checkpoint as
+            `hushmeter.ledger.checkpoint` does.
+        previous_hash: 32 bytes, `GENESIS` for the first and for a checkpoint.
         entry_hash: SHA-256 of previous_hash followed by content.
     """
 
@@ -198,3 +201,15 @@ def chain_hash(previous_hash: bytes, content: str) -> bytes:
 def canonical_json(fields: Mapping[str, object]) -> str:
     """JSON with sorted keys and no spaces: the same mapping is always the same text."""
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def fraction_text(number: Fraction) -> str:
+    """A fraction as entries write it, exactly."""
+    return f"{number.numerator}/{number.denominator}"
+
+
+def fraction_of(text: object) -> Fraction:
+    """The inverse of `fraction_text`; `ValueError` for anything else, so that no exponent makes a billion digits."""
+    if not isinstance(text, str) or _FRACTION.fullmatch(text) is None:
+        raise ValueError
+    return Fraction(text)

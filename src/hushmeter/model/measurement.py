@@ -144,7 +144,12 @@ class Measurement:
 
     def series(self) -> str:
         """A name for this measurement's windows, among all measurements of a plan."""
-        return "/".join((self.metric, ",".join(self.view), self.resolution, self.name.value))
+        return series_text(self.metric, self.view, self.resolution, self.name)
+
+
+def series_text(metric: str, view: tuple[str, ...], resolution: str, name: MeasurementName) -> str:
+    """See `Measurement.series`."""
+    return "/".join((metric, ",".join(view), resolution, name.value))
 
 
 def sqrt_up(n: int) -> float:

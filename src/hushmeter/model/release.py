@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -24,6 +25,10 @@ class ReleaseKey:
     window_start_ms: int
 
 
+SALT_BYTES: Final = 16
+"""Of the salt that a vector's commitment in the ledger is made with."""
+
+
 @dataclass(frozen=True, slots=True)
 class NoisyVector:
     """One measurement after noise.
@@ -35,6 +40,11 @@ class NoisyVector:
         loss: what the mechanism's own map says that it costs, in the plan's currency.
         delta: likewise, of partition selection.
         threshold: counts below it stayed hidden; None where the mechanism does not select.
+        salt: 16 bytes, drawn with the noise; None in releases of before salts, and of vectors that are never released.
+
+    Privacy:
+        The ledger commits to the values with the salt, so that whoever may not read them cannot test guesses (R1). The salt
+        is kept with the values and shown to those who may read them, and is nowhere else.
     """
 
     values: Int64
@@ -43,11 +53,13 @@ class NoisyVector:
     loss: float
     delta: float = 0.0
     threshold: int | None = None
+    salt: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         ensure(self.values.ndim == 2 and self.values.dtype == np.int64, "a noisy vector is int64[partitions, columns]")
         ensure(0 < self.scale < math.inf and self.loss > 0, "a noisy vector has noise")
         ensure(self.mechanism.selects == (self.threshold is not None), "a threshold belongs to selection alone")
+        ensure(self.salt is None or len(self.salt) == SALT_BYTES, f"a salt is {SALT_BYTES} bytes")
 
     @property
     def variance(self) -> float:

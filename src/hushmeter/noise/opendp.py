@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ import opendp.prelude as dp
 from hushmeter.errors import ensure
 from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism, float_up, sqrt_up
-from hushmeter.model.release import NoisyVector, PrivateKey, Selection
+from hushmeter.model.release import SALT_BYTES, NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64
 from hushmeter.runtime import cores, step_back
 
@@ -148,7 +149,7 @@ class OpenDPMechanisms:
         found = sorted((_key_of(name), int(noisy)) for name, noisy in released.items())
         values = np.array([noisy for _, noisy in found], np.int64).reshape(len(found), 1)
         values.flags.writeable = False
-        vector = NoisyVector(values, mechanism, scale, amount, delta, threshold)
+        vector = NoisyVector(values, mechanism, scale, amount, delta, threshold, new_salt())
         return Selection(tuple(key for key, _ in found), vector)
 
     def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
@@ -255,7 +256,7 @@ class _Noise:
         def finish() -> NoisyVector:
             noisy = np.concatenate([np.zeros(0, np.int64), *(part.result() for part in parts)]).reshape(values.shape)
             noisy.flags.writeable = False
-            return NoisyVector(noisy, self.mechanism, self.scale, self.mapped)
+            return NoisyVector(noisy, self.mechanism, self.scale, self.mapped, salt=new_salt())
 
         return finish
 
@@ -263,6 +264,11 @@ class _Noise:
         noisy = np.array(self.invoke(cells), np.int64)
         ensure(noisy.shape == cells.shape, "noise was added to every cell")
         return noisy
+
+
+def new_salt() -> bytes:
+    """The salt of one vector's commitment in the ledger: 128 bits of the operating system's randomness (R1)."""
+    return secrets.token_bytes(SALT_BYTES)
 
 
 def _ensure_table(values: Int64) -> None:

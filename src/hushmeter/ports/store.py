@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from hushmeter.access.credentials import Access, Credential
 from hushmeter.consent.register import ConsentRegister
+from hushmeter.errors import ReleaseAltered
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import (
     DraftEntry,
@@ -218,13 +219,28 @@ class StateStore(Protocol):
     def releases(
         self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
     ) -> Iterator[tuple[int, Release]]:
-        """(number, release) of windows that end in `(from_ms, to_ms]`, in time order."""
+        """(number, release) of windows that end in `(from_ms, to_ms]`, in time order, as they are stored.
+
+        Whether they are what the ledger says is for `hushmeter.service.released` to find out.
+
+        Raises:
+            ReleaseAltered: one of them cannot be a release.
+        """
+
+    def every_release(self) -> Iterator[tuple[int, Release | ReleaseAltered]]:
+        """(number, release) of all windows, by number; in the place of what cannot be a release, why."""
+
+    def charged(self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int) -> list[LedgerEntry]:
+        """The ledger entries of windows that end in `[from_ms, to_ms]`, in order; checkpoints are not among them."""
 
     def ledger_head(self, deployment_id: str) -> LedgerMark:
         """How far the ledger has come."""
 
     def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
         """Ledger entries from a number on, in order."""
+
+    def checkpoints(self) -> dict[int, bytes]:
+        """The salts of the ledger's checkpoints, by number; for the operator alone (R1)."""
 
     # Backups (C6).
     def back_up(self, path: Path) -> None:

@@ -69,7 +69,7 @@ class ReleaseAnswer:
     """One release, or one roll-up, as it is told.
 
     Attributes:
-        release_id: 0 for a roll-up.
+        release_id: number of its first ledger entry; 0 for a roll-up.
         loss: what the whole release cost one unit that is in it (of a roll-up: all of them), in the plan's currency.
         delta: of partition selection, likewise.
         unit: of means and sums.
@@ -80,6 +80,7 @@ class ReleaseAnswer:
         max_windows: in how many windows of a period one unit counts; 0 for all. A later window of a period is then
             smaller for that reason alone (P7).
         agreeing: of some of the estimates, the same made to agree with other views of the window (E2).
+        raw: the release itself; None for a roll-up.
     """
 
     release_id: int
@@ -100,6 +101,7 @@ class ReleaseAnswer:
     selected: bool
     max_windows: int
     agreeing: Mapping[Statistic, StatisticEstimates]
+    raw: Release | None
 
 
 def check_question(plan: Plan, question: Question) -> CheckedQuestion:
@@ -135,7 +137,7 @@ def answer(
 
     Args:
         question: checked.
-        releases: (number, release) of the question's metric, view, resolution and time range, in time order.
+        releases: (first ledger entry, release) of the question's metric, view, resolution and time range, in time order.
         others: likewise of each of the question's `other_views`.
     """
     if not question.roll_up_time:
@@ -190,6 +192,7 @@ def _answer(
             s: estimate(metric, question.resolution, {name: sums.rows(rows) for name, sums in found.items()}, s)
             for s, found in agreeing.items()
         },
+        raw=first if number else None,
     )
 
 

@@ -53,7 +53,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def __init__(self, context: Context, meters: Meters, rules: AccessRules) -> None:
         self._context = context
-        self._meters = meters
+        self.meters = meters
         self._rules = rules
         self._changes = 0
         self._known: dict[str, Credential] = {}
@@ -97,7 +97,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 _passage.set(await self._enter(method, handler_call_details.invocation_metadata))
             except Exception as error:
                 # Whatever it is, the call is not let in; what was not foreseen is told as an internal error.
-                self._meters.calls_refused.labels(type(error).__name__).inc()
+                self.meters.calls_refused.labels(type(error).__name__).inc()
                 return _refusing(error)
         return await continuation(handler_call_details)
 
@@ -237,7 +237,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             await self._follow()
         except Exception as error:
             # Whatever it is, the next look may succeed; until then what is known grows stale.
-            self._meters.failures.labels("credentials").inc()
+            self.meters.failures.labels("credentials").inc()
             self._log.warning("could not look for credentials, will try again", **told(error))
 
 

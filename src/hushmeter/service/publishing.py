@@ -11,6 +11,7 @@ from hushmeter.plan.reading import parse_plan
 from hushmeter.query.answering import Question, answer, check_question
 from hushmeter.service.context import Context
 from hushmeter.service.eras import Era
+from hushmeter.service.released import public_from, released
 from hushmeter.signatures import KEY_NAME
 from hushmeter.transparency import html, markdown
 from hushmeter.transparency.receipt import RECEIPT, receipt_of
@@ -26,7 +27,7 @@ def signed_record(context: Context) -> str:
     published = Published(
         deployment_id,
         versions,
-        tuple(context.store.ledger()),
+        tuple(context.store.ledger(public_from(context.store))),
         tuple(_participation(context)),
         context.store.restores(deployment_id),
     )
@@ -61,7 +62,7 @@ def _participation(context: Context) -> Iterator[PublishedEstimate]:
 def _estimates(context: Context, era: Era, resolution: str) -> Iterator[PublishedEstimate]:
     question = Question(PARTICIPANTS, ("purpose",), resolution, max(0, era.from_ms), era.until_ms)
     checked = check_question(era.plan, question)
-    releases = context.store.releases(PARTICIPANTS, checked.view, resolution, question.from_ms, question.to_ms)
+    releases = released(context.store, PARTICIPANTS, checked.view, resolution, question.from_ms, question.to_ms)
     for found in answer(checked, releases, {}):
         (estimate,) = found.estimates
         for row, labels in enumerate(found.partitions):

@@ -14,18 +14,20 @@ import grpc
 from hushmeter import limits
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.release.v1 import release_pb2
-from hushmeter.errors import QueryRefused
+from hushmeter.errors import QueryRefused, ReleaseAltered
 from hushmeter.ledger.accountant import epsilon_and_delta
 from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
-from hushmeter.model.measurement import Currency
+from hushmeter.model.measurement import Currency, MeasurementName
 from hushmeter.model.plan import Metric, Statistic
-from hushmeter.model.release import Release
+from hushmeter.model.release import NoisyVector, Release
 from hushmeter.plan.built_in import purposes_of_values
 from hushmeter.plan.expectation import hidden_share
 from hushmeter.query.answering import SEVERAL_VERSIONS, CheckedQuestion, Question, ReleaseAnswer, answer, check_question
 from hushmeter.service.context import Context
 from hushmeter.service.eras import Era
 from hushmeter.service.gate import passage
+from hushmeter.service.meters import Meters
+from hushmeter.service.released import public_from, released
 from hushmeter.service.statuses import streamed, unary
 
 T = TypeVar("T")
@@ -33,6 +35,10 @@ M = TypeVar("M")
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["QueryService"].full_name
 _END_OF_TIME_MS = 2**62
 """Later than any window; also larger than any number of an entry, and within the database's integers."""
+_WHOLE_VIEWS = (
+    "a release can be verified by whoever reads the whole of it: ask for openings without filters and roll-ups, and with a "
+    "credential for the purposes of all of its values"
+)
 
 
 class QueryService:
@@ -40,10 +46,12 @@ class QueryService:
 
     Args:
         context: the deployment.
+        meters: operators' metrics.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, meters: Meters) -> None:
         self._context = context
+        self._meters = meters
         self._listed: tuple[tuple[tuple[Era, ...], ...], pb.ListMetricsResponse] | None = None
         self._losses: dict[tuple[float, float, float], release_pb2.PrivacyLoss] = {}
 
@@ -101,15 +109,24 @@ class QueryService:
             roll_up_time=request.roll_up_time,
         )
         question = await self._within_purposes(question)
+        if request.openings and (question.filters or question.roll_up_time):
+            raise QueryRefused(_WHOLE_VIEWS)
+        message = self._opened if request.openings else self._message
         answers = self._answers(_by_era(self._begun(), question))
-        async for chunk in _in_chunks(answers, lambda a: self._message(*a), limits.RELEASES_PER_ANSWER_MESSAGE):
-            _still_let_in()
-            yield pb.QueryReleasesResponse(releases=chunk)
+        try:
+            async for chunk in _in_chunks(answers, lambda a: message(*a), limits.RELEASES_PER_ANSWER_MESSAGE):
+                _still_let_in()
+                yield pb.QueryReleasesResponse(releases=chunk)
+        except ReleaseAltered:
+            self._meters.failures.labels("release").inc()
+            raise
 
     async def get_ledger(self, request: pb.GetLedgerRequest) -> AsyncIterator[pb.GetLedgerResponse]:
-        """The privacy ledger, entry by entry, in order."""
+        """The privacy ledger, entry by entry, in order, from where on it is public."""
         await _note("GetLedger")
-        entries = self._context.store.ledger(max(1, min(request.from_sequence, _END_OF_TIME_MS)))
+        store = self._context.store
+        first = await asyncio.to_thread(public_from, store)
+        entries = store.ledger(max(first, min(request.from_sequence, _END_OF_TIME_MS)))
         chunks = _in_chunks(
             entries,
             lambda e: pb.LedgerEntry(
@@ -153,7 +170,7 @@ class QueryService:
             serves |= {value: caller.serves(of) and serves.get(value, True) for value, of in purposes.items()}
         for metric, parts in asked.values():
             await caller.ask("QueryReleases", metric, parts)
-        if not serves or any(value in serves for value in named):
+        if all(serves.values()) or any(value in serves for value in named):
             return question
         kept = tuple(value for value, mine in serves.items() if mine)
         return dataclasses.replace(question, filters={**question.filters, dimensions[0].name: kept})
@@ -169,7 +186,8 @@ class QueryService:
                 yield found, era
 
     def _stored(self, checked: CheckedQuestion, view: tuple[str, ...], question: Question) -> Iterator[tuple[int, Release]]:
-        return self._context.store.releases(checked.metric.name, view, checked.resolution, question.from_ms, question.to_ms)
+        store, metric = self._context.store, checked.metric.name
+        return released(store, metric, view, checked.resolution, question.from_ms, question.to_ms)
 
     def _others(self, checked: CheckedQuestion, question: Question) -> dict[tuple[str, ...], Iterator[tuple[int, Release]]]:
         return {view: self._stored(checked, view, question) for view in checked.other_views}
@@ -208,6 +226,16 @@ class QueryService:
             rolled_up_from=found.rolled_up_from,
             purposes=era.plan.metric(found.metric).purposes,
         )
+
+    def _opened(self, found: ReleaseAnswer, era: Era) -> release_pb2.Release:
+        """A release with what opens its commitments."""
+        message = self._message(found, era)
+        if found.raw is not None:
+            message.openings.extend(_opening(name, vector) for name, vector in found.raw.vectors.items())
+            if found.raw.keys is not None:
+                rows = [release_pb2.PrivatePartition(public_partition=n, token=token) for n, token in found.raw.keys]
+                message.private_partitions.CopyFrom(release_pb2.PrivatePartitions(rows=rows))
+        return message
 
     def _loss(self, amount: float, delta: float, budget: PrivacyBudget) -> release_pb2.PrivacyLoss:
         loss = self._losses.get((amount, delta, budget.conversion_delta))
@@ -321,6 +349,12 @@ def _filters(request: pb.QueryReleasesRequest) -> dict[str, tuple[str, ...]]:
     for f in request.filters:
         filters.setdefault(f.dimension, []).extend(f.values)
     return {dimension: tuple(values) for dimension, values in filters.items()}
+
+
+def _opening(name: MeasurementName, vector: NoisyVector) -> release_pb2.Opening:
+    """What opens the commitment of one measurement's ledger entry."""
+    values, columns = vector.values.ravel().tolist(), vector.values.shape[1]
+    return release_pb2.Opening(measurement=name.value, salt=vector.salt or b"", columns=columns, values=values)
 
 
 def _agreement(found: ReleaseAnswer, statistic: Statistic, row: int, column: int) -> release_pb2.Agreement | None:

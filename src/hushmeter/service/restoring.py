@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hushmeter.errors import ConfigError, StateConflict
+from hushmeter.ledger.checkpoint import is_checkpoint
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.ledger import LedgerMark
 from hushmeter.model.states import WindowState
@@ -109,7 +110,7 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
         raise ConfigError("the backup holds no deployment; hushmeter backup FILE makes one of a state that was served")
     timeline = timeline_of(config, store, clock, mechanisms)
     budgets = {era.from_ms: era.version.budget for era in timeline.eras}
-    verify_budget(verify_chain(store.ledger()), deployment.budget, budgets)
+    verify_budget(verify_chain(store.ledger(), store.checkpoints()), deployment.budget, budgets)
     keys = open_keys(config, new=True)
     head = store.ledger_head(deployment.deployment_id)
     _refuse_fork(keys.mark(), head, store)
@@ -137,7 +138,9 @@ def _refuse_fork(mark: LedgerMark | None, head: LedgerMark, store: StateStore) -
             "this deployment, or a new one"
         )
     at = next(store.ledger(mark.sequence), None) if mark.sequence else None
-    if at is not None and at.entry_hash != mark.entry_hash:
+    # A backup of before salts ends with the checkpoint that it got when it was opened, after all that was published in it.
+    added = at is not None and at.sequence == head.sequence and is_checkpoint(at)
+    if at is not None and at.entry_hash != mark.entry_hash and not added:
         raise StateConflict(
             f"the backup has another history than its keys have seen: entry {mark.sequence} of its ledger is not the one "
             "that was published. Restore a backup of the newest history"

@@ -52,8 +52,8 @@ class Server:
         services = (
             ingesting.IngestService(context, worker),
             consenting.ConsentService(context, worker),
-            querying.QueryService(context),
-            telling.TransparencyService(context),
+            querying.QueryService(context, gate.meters),
+            telling.TransparencyService(context, gate.meters),
         )
         self._server.add_generic_rpc_handlers([service.handler() for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -27,6 +27,7 @@ _STATUS: dict[type[errors.HushmeterError], grpc.StatusCode] = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.LeaseLost: grpc.StatusCode.UNAVAILABLE,
+    errors.ReleaseAltered: grpc.StatusCode.DATA_LOSS,
     errors.KeyUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Failure: grpc.StatusCode.UNAVAILABLE,
     errors.StateConflict: grpc.StatusCode.ABORTED,
@@ -34,6 +35,7 @@ _STATUS: dict[type[errors.HushmeterError], grpc.StatusCode] = {
 }
 _AT_HOME = (errors.Failure, errors.ConfigError, errors.StateConflict)
 """Their texts name files and directories of the service's machine: they are for its operator, and go to the log."""
+_ALTERED = "a stored release is not the one that the ledger names, and is not served; the operator's log names it"
 _FOR_ALL = (errors.LeaseLost, errors.CredentialsUnread)
 _RETRYABLE = (errors.Overloaded, errors.Failure)
 _log = structlog.get_logger("hushmeter.service")
@@ -58,6 +60,9 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
     if code is grpc.StatusCode.INTERNAL:
         text = "internal error; the operator's log says more"
         _log.error("internal error", **told(error))
+    elif isinstance(error, errors.ReleaseAltered):
+        text = _ALTERED
+        _log.error("a release was altered", **told(error))
     elif isinstance(error, _AT_HOME) and not isinstance(error, _FOR_ALL):
         text = (
             "the service cannot do this at the moment, and nothing was taken; try again later, its operator's log says more"
@@ -65,7 +70,8 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
         _log.warning("a call failed", **told(error))
     reason = type(error).__name__ if code is not grpc.StatusCode.INTERNAL else "InternalError"
     details = [ErrorInfo(reason=reason, domain="hushmeter")]
-    retry = [RetryInfo(retry_delay=_retry_after(error))] if isinstance(error, _RETRYABLE) else []
+    retryable = isinstance(error, _RETRYABLE) and not isinstance(error, errors.ReleaseAltered)
+    retry = [RetryInfo(retry_delay=_retry_after(error))] if retryable else []
     status = Status(code=code.value[0], message=text)
     for detail in (*details, *retry):
         packed = AnyMessage()

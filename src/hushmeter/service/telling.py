@@ -10,7 +10,9 @@ import grpc
 
 from hushmeter import limits
 from hushmeter.api.transparency.v1 import transparency_pb2 as pb
+from hushmeter.errors import ReleaseAltered
 from hushmeter.service.context import Context
+from hushmeter.service.meters import Meters
 from hushmeter.service.publishing import signed_record, written
 from hushmeter.service.statuses import streamed
 from hushmeter.transparency.words import Format
@@ -24,10 +26,12 @@ class TransparencyService:
 
     Args:
         context: the deployment.
+        meters: operators' metrics.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, meters: Meters) -> None:
         self._context = context
+        self._meters = meters
         self._made: tuple[object, dict[Format, bytes]] | None = None
         self._making = asyncio.Lock()
 
@@ -40,7 +44,11 @@ class TransparencyService:
         """The record, part by part."""
         async with self._making:
             # One thread at a time, however many ask.
-            texts = await asyncio.to_thread(self._texts)
+            try:
+                texts = await asyncio.to_thread(self._texts)
+            except ReleaseAltered:
+                self._meters.failures.labels("release").inc()
+                raise
         text = texts[_FORMATS.get(request.format, Format.JSON)]
         for at in range(0, len(text), limits.RECORD_PART_BYTES):
             yield pb.GetRecordResponse(part=text[at : at + limits.RECORD_PART_BYTES])

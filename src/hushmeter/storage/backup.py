@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from hushmeter.errors import ConfigError
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.ledger import LedgerEntry
-from hushmeter.storage import plans, schema
+from hushmeter.storage import plans, records, schema
 from hushmeter.storage.database import Database, url_of
 from hushmeter.storage.files import failure_of, sync_directory
 
@@ -61,7 +61,7 @@ def _verify(reading: sa.Connection) -> None:
         raise ConfigError("there is no deployment in this state yet; back it up once it has been served")
     chosen = sa.select(*(schema.ledger.c[name] for name in ("sequence", "content", "previous_hash", "entry_hash")))
     entries = (LedgerEntry(*row) for row in reading.execute(chosen.order_by(schema.ledger.c.sequence)))
-    verify_chain(entries)
+    verify_chain(entries, records.checkpoint_salts(reading))
 
 
 def _put(partial: Path, path: Path) -> None:

@@ -7,16 +7,62 @@ it removes.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import sqlalchemy as sa
 
+from hushmeter.ledger.checkpoint import releases_commitment
+from hushmeter.ledger.entries import checkpoint_after
+from hushmeter.model.ledger import LedgerEntry
+from hushmeter.model.release import SALT_BYTES
 from hushmeter.storage import schema
 
 
 def _to_8(connection: sa.Connection) -> None:
     """Version 8; see `schema`."""
+    _add_checkpoint(connection)
+
+
+def _add_checkpoint(connection: sa.Connection) -> None:
+    """Entries of before salts get a checkpoint after them, from which on the ledger is public (R1).
+
+    It removes nothing. A ledger that does not hold is refused: a checkpoint would stand for it from then on.
+    """
+    connection.execute(sa.text("ALTER TABLE ledger ADD COLUMN window_end_ms BIGINT NOT NULL DEFAULT 0"))
+    connection.execute(sa.text("UPDATE ledger SET window_end_ms = json_extract(content, '$.window_end_ms')"))
+    connection.execute(sa.text("CREATE INDEX ledger_by_series ON ledger (series, window_end_ms)"))
+    connection.execute(
+        sa.text(
+            "CREATE TABLE checkpoints (sequence BIGINT NOT NULL, salt BLOB NOT NULL, PRIMARY KEY (sequence), "
+            "FOREIGN KEY(sequence) REFERENCES ledger (sequence))"
+        )
+    )
+    salt = secrets.token_bytes(SALT_BYTES)
+    rows = connection.execute(sa.text("SELECT sequence, content, previous_hash, entry_hash FROM ledger ORDER BY sequence"))
+    told = connection.execute(sa.text("SELECT number, published_at_ms, completeness FROM releases ORDER BY number"))
+    deployment = connection.scalar(sa.text("SELECT deployment_id FROM deployment"))
+    entries = (LedgerEntry(*row) for row in rows)
+    added = checkpoint_after(str(deployment), entries, salt, releases_commitment(salt, (tuple(row) for row in told)))
+    if added is None:
+        return
+    connection.execute(
+        sa.text(
+            "INSERT INTO ledger (sequence, period_start_ms, series, cap, amount, delta, content, previous_hash, "
+            "entry_hash, window_end_ms) VALUES (:sequence, -1, '', 1, '0', '0', :content, :previous_hash, :entry_hash, -1)"
+        ),
+        {
+            "sequence": added.sequence,
+            "content": added.content,
+            "previous_hash": added.previous_hash,
+            "entry_hash": added.entry_hash,
+        },
+    )
+    connection.execute(
+        sa.text("INSERT INTO checkpoints (sequence, salt) VALUES (:sequence, :salt)"),
+        {"sequence": added.sequence, "salt": salt},
+    )
 
 
 STEPS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {8: _to_8}

@@ -9,14 +9,15 @@ import sqlalchemy as sa
 
 from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import ConsentWithdrawn
+from hushmeter.errors import ConsentWithdrawn, Failure, InvariantError, ReleaseAltered, ensure
 from hushmeter.model.consent import ERASURE, Decision
 from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark
+from hushmeter.model.measurement import MeasurementName, series_text
 from hushmeter.model.release import Release, ReleaseKey
 from hushmeter.model.time import Window
 from hushmeter.ports import Restore
 from hushmeter.storage.release_payload import decode_vectors
-from hushmeter.storage.schema import credentials, decisions, ledger, releases, restores, view_of, view_text
+from hushmeter.storage.schema import checkpoints, credentials, decisions, ledger, releases, restores, view_of, view_text
 
 # A grant from before a restore holds for no text: a withdrawal that came after the backup is not known any more (C6).
 _VOID_THROUGH = sa.select(sa.func.coalesce(sa.func.max(restores.c.decisions_through), 0)).scalar_subquery()
@@ -29,6 +30,8 @@ _DECISION = (
     decisions.c.locale,
     decisions.c.source,
 )
+
+_ENTRY = (ledger.c.sequence, ledger.c.content, ledger.c.previous_hash, ledger.c.entry_hash)
 
 
 def record_decisions(connection: sa.Connection, taken: Sequence[Decision]) -> int:
@@ -152,6 +155,33 @@ def releases_page(
     return [(row.number, _release(row)) for row in connection.execute(chosen)]
 
 
+def releases_after(connection: sa.Connection, number: int, limit: int) -> list[tuple[int, Release | ReleaseAltered]]:
+    """At most so many releases after a number, in order; in the place of what cannot be a release, why."""
+    chosen = sa.select(releases).where(releases.c.number > number).order_by(releases.c.number).limit(limit)
+    found: list[tuple[int, Release | ReleaseAltered]] = []
+    for row in connection.execute(chosen):
+        try:
+            found.append((row.number, _release(row)))
+        except ReleaseAltered as error:
+            found.append((row.number, error))
+    return found
+
+
+def charged(
+    connection: sa.Connection, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
+) -> list[LedgerEntry]:
+    """The ledger entries of windows that end in `[from_ms, to_ms]`, in order."""
+    series = [series_text(metric, view, resolution, name) for name in MeasurementName]
+    of = ledger.c
+    chosen = sa.select(*_ENTRY).where(of.series.in_(series), of.window_end_ms >= from_ms, of.window_end_ms <= to_ms)
+    return [LedgerEntry(*row) for row in connection.execute(chosen.order_by(of.sequence))]
+
+
+def checkpoint_salts(connection: sa.Connection) -> dict[int, bytes]:
+    """The salts of the ledger's checkpoints, by number."""
+    return {row.sequence: row.salt for row in connection.execute(sa.select(checkpoints))}
+
+
 def ledger_head(connection: sa.Connection) -> tuple[int, bytes]:
     """Sequence and hash of the newest entry; 0 and `GENESIS` where there is none."""
     newest = sa.select(ledger.c.sequence, ledger.c.entry_hash).order_by(ledger.c.sequence.desc()).limit(1)
@@ -161,8 +191,7 @@ def ledger_head(connection: sa.Connection) -> tuple[int, bytes]:
 
 def ledger_page(connection: sa.Connection, from_sequence: int, limit: int) -> list[LedgerEntry]:
     """At most so many ledger entries from a number on, in order."""
-    fields = (ledger.c.sequence, ledger.c.content, ledger.c.previous_hash, ledger.c.entry_hash)
-    chosen = sa.select(*fields).where(ledger.c.sequence >= from_sequence).order_by(ledger.c.sequence).limit(limit)
+    chosen = sa.select(*_ENTRY).where(ledger.c.sequence >= from_sequence).order_by(ledger.c.sequence).limit(limit)
     return [LedgerEntry(*row) for row in connection.execute(chosen)]
 
 
@@ -171,6 +200,14 @@ def _newest_decision(connection: sa.Connection) -> int:
 
 
 def _release(row: sa.Row[Any]) -> Release:
-    key = ReleaseKey(row.plan_version, row.metric, view_of(row.view), row.resolution, row.window_start_ms)
-    vectors, keys = decode_vectors(row.payload)
-    return Release(key, row.window_end_ms, row.published_at_ms, row.completeness, vectors, keys)
+    """A release as it is stored; `ReleaseAltered` where it cannot have been stored so."""
+    try:
+        key = ReleaseKey(row.plan_version, row.metric, view_of(row.view), row.resolution, row.window_start_ms)
+        # A column of SQLite takes values of any type.
+        texts, numbers = (key.metric, key.resolution, *key.view), (key.plan_version, key.window_start_ms, row.window_end_ms)
+        ensure(all(isinstance(t, str) for t in texts) and all(isinstance(n, int) for n in numbers), "columns have types")
+        vectors, keys = decode_vectors(row.payload)
+        return Release(key, row.window_end_ms, row.published_at_ms, row.completeness, vectors, keys)
+    except (Failure, InvariantError, TypeError, ValueError):
+        text = f"release {row.number} of {row.metric} at {row.resolution} cannot be read: it was altered in the database"
+        raise ReleaseAltered(text) from None

@@ -1,8 +1,9 @@
 """The noisy vectors of one release as one Arrow IPC stream: what the store keeps of them, and all that it keeps.
 
 One row a partition, in the order of partition numbers; one `fixed_size_list<int64>` column a measurement. What the
-mechanism did travels in the column's metadata, floats as hexadecimal ones, which round-trip exactly. A release of an open
-view begins with two columns more: the number of the public partition, and the token, of each selected partition.
+mechanism did travels in the column's metadata, floats as hexadecimal ones, which round-trip exactly, and beside it the salt
+of the vector's commitment, which is kept nowhere else (R1). A release of an open view begins with two columns more: the
+number of the public partition, and the token, of each selected partition.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from hushmeter.errors import Failure, ensure
+from hushmeter.errors import Failure, InvariantError, ensure
 from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.release import NoisyVector, PrivateKey
 
@@ -22,6 +23,7 @@ _SCALE: Final = b"scale"
 _LOSS: Final = b"loss"
 _DELTA: Final = b"delta"
 _THRESHOLD: Final = b"threshold"
+_SALT: Final = b"salt"
 _KEY_COLUMNS: Final = ["public partition", "token"]
 
 Keys = tuple[PrivateKey, ...] | None
@@ -61,6 +63,8 @@ def encode_vectors(vectors: Mapping[MeasurementName, NoisyVector], keys: Keys = 
         }
         if vector.threshold is not None:
             noise[_THRESHOLD] = str(vector.threshold).encode()
+        if vector.salt is not None:
+            noise[_SALT] = vector.salt.hex().encode()
         fields.append(pa.field(name.value, kind, nullable=False, metadata=noise))
         # From its buffer: `pa.array` would first import pandas, where that is installed.
         cells = pa.Array.from_buffers(pa.int64(), vector.values.size, [None, pa.py_buffer(vector.values.tobytes())])
@@ -96,7 +100,7 @@ def decode_vectors(payload: bytes) -> tuple[dict[MeasurementName, NoisyVector], 
             first = 2
         fields = list(enumerate(batch.schema))[first:]
         return {MeasurementName(f.name): _vector(f, batch.column(i)) for i, f in fields}, keys
-    except (pa.ArrowInvalid, OSError, StopIteration, KeyError, TypeError, ValueError, AttributeError):
+    except (pa.ArrowInvalid, OSError, StopIteration, KeyError, TypeError, ValueError, AttributeError, InvariantError):
         raise Failure(
             "the payload of a release is damaged: not the Arrow stream that was written; restore the state from a backup"
         ) from None
@@ -113,4 +117,5 @@ def _vector(field: pa.Field, column: pa.FixedSizeListArray) -> NoisyVector:
     noise = {name: text.decode() for name, text in field.metadata.items()}
     scale, loss, delta = (float.fromhex(noise[name]) for name in (_SCALE, _LOSS, _DELTA))
     threshold = int(noise[_THRESHOLD]) if _THRESHOLD in noise else None
-    return NoisyVector(values, Mechanism(noise[_MECHANISM]), scale, loss, delta, threshold)
+    salt = bytes.fromhex(noise[_SALT]) if _SALT in noise else None
+    return NoisyVector(values, Mechanism(noise[_MECHANISM]), scale, loss, delta, threshold, salt)

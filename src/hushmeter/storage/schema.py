@@ -149,8 +149,19 @@ ledger = sa.Table(
     _column("content", sa.Text),
     _column("previous_hash", sa.LargeBinary),
     _column("entry_hash", sa.LargeBinary),
+    # Of the window that was charged; releases are compared with their entries whenever they are read.
+    _column("window_end_ms", sa.BigInteger),
+    sa.Index("ledger_by_series", "series", "window_end_ms"),
     # Covers `spent`, which is asked at every publication.
     sa.Index("ledger_by_period", "period_start_ms", "series", "cap", "amount", "delta"),
+)
+
+checkpoints = sa.Table(
+    "checkpoints",
+    METADATA,
+    # The salts that checkpoints of the ledger commit with; for the operator alone (R1).
+    sa.Column("sequence", sa.BigInteger, sa.ForeignKey(ledger.c.sequence), primary_key=True, autoincrement=False),
+    _column("salt", sa.LargeBinary),
 )
 
 decisions = sa.Table(

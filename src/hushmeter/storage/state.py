@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from hushmeter.access.credentials import Access, Credential
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import ConfigError
+from hushmeter.errors import ConfigError, ReleaseAltered
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, LedgerEntry, LedgerMark, PrivacyBudget, Spending
 from hushmeter.model.records import Approval, PlanVersion
@@ -264,6 +264,27 @@ class SqlStateStore:
                 return
             number, last = page[-1]
             after = (last.window_end_ms, number)
+
+    def every_release(self) -> Iterator[tuple[int, Release | ReleaseAltered]]:
+        """See `StateStore`; no transaction stays open between pages, however slowly they are read."""
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                page = records.releases_after(connection, after, RELEASES_PER_PAGE)
+            yield from page
+            if len(page) < RELEASES_PER_PAGE:
+                return
+            after = page[-1][0]
+
+    def charged(self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int) -> list[LedgerEntry]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.charged(connection, metric, view, resolution, from_ms, to_ms)
+
+    def checkpoints(self) -> dict[int, bytes]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.checkpoint_salts(connection)
 
     def ledger_head(self, deployment_id: str) -> LedgerMark:
         """See `StateStore`."""

@@ -165,6 +165,7 @@ def charge(
                 "amount": str(draft.spending.loss.amount),
                 "delta": str(draft.spending.loss.delta),
                 "content": draft.content,
+                "window_end_ms": window.end_ms,
                 "previous_hash": entry.previous_hash,
                 "entry_hash": entry.entry_hash,
             }

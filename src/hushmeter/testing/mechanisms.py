@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -11,12 +13,22 @@ import numpy as np
 from hushmeter.errors import ensure
 from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism, float_down
-from hushmeter.model.release import NoisyVector, PrivateKey, Selection
+from hushmeter.model.release import SALT_BYTES, NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64
 
 
 class ExactMechanisms:
-    """Returns what it is given, and every partition with at least two units: for tests that count."""
+    """Returns what it is given, and every partition with at least two units: for tests that count.
+
+    Salts differ, and are the same in the same order of draws every time.
+    """
+
+    def __init__(self) -> None:
+        self._drawn = itertools.count()
+
+    def salt(self) -> bytes:
+        """The next one."""
+        return hashlib.sha256(str(next(self._drawn)).encode()).digest()[:SALT_BYTES]
 
     def noise(self, shape: tuple[int, ...], mechanism: Mechanism, scale: float) -> Int64:
         """None."""
@@ -51,7 +63,8 @@ class ExactMechanisms:
     ) -> NoisyVector:
         """Adds `noise`; the price is the one that is asked for."""
         ensure(0 < scale < math.inf and 0 < sensitivity < math.inf, "scale and sensitivity are positive")
-        return NoisyVector(values + self.noise(values.shape, mechanism, scale), mechanism, scale, float_down(loss.amount))
+        noisy = values + self.noise(values.shape, mechanism, scale)
+        return NoisyVector(noisy, mechanism, scale, float_down(loss.amount), salt=self.salt())
 
     def select(
         self,
@@ -68,7 +81,8 @@ class ExactMechanisms:
         noisy = np.array(list(counts.values()), np.int64) + self.noise((len(counts),), mechanism, scale)
         found = sorted((key, n) for key, n in zip(counts, noisy.tolist(), strict=True) if n >= threshold)
         values = np.array([n for _, n in found], np.int64).reshape(len(found), 1)
-        vector = NoisyVector(values, mechanism, scale, float_down(loss.amount), float_down(loss.delta), threshold)
+        amount, lost = float_down(loss.amount), float_down(loss.delta)
+        vector = NoisyVector(values, mechanism, scale, amount, lost, threshold, self.salt())
         return Selection(tuple(key for key, _ in found), vector)
 
     def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
@@ -94,6 +108,7 @@ class SeededMechanisms(ExactMechanisms):
     """
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self._generator = np.random.default_rng(seed)
 
     def noise(self, shape: tuple[int, ...], mechanism: Mechanism, scale: float) -> Int64:

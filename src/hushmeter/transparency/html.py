@@ -89,6 +89,8 @@ def _body(r: dict[str, Any], key: str) -> Iterator[str]:
     windows = privacy["windows"]
     lost = sum(not w["released"] for w in windows)
     yield f"<p>{len(windows) - lost:,} windows of a metric were released, {lost:,} were lost and charged all the same.</p>"
+    if r["ledger"]["withheld"]:
+        yield f"<p>{escape(r['ledger']['withheld'])}</p>"
     yield "<details><summary>The newest hundred of them</summary>"
     newest = (
         (w["metric"], w["resolution"], w["to"], "released" if w["released"] else "lost", w["measurements"])

@@ -96,6 +96,9 @@ def _costs(r: dict[str, Any]) -> Iterator[str]:
     lost = len(privacy["windows"]) - released
     yield f"{released} windows of a metric were released, {lost} were lost and charged all the same."
     yield ""
+    if r["ledger"]["withheld"]:
+        yield escaped(r["ledger"]["withheld"])
+        yield ""
     yield "## Who takes part"
     yield ""
     yield from _table(

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hushmeter.ledger.accountant import Conversion, SpanCost, epsilon_and_delta, planned_costs, span_costs
+from hushmeter.ledger.checkpoint import Past, checkpoint_of, is_checkpoint
+from hushmeter.ledger.commitments import LOST
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.changes import FOR_PEOPLE
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget
@@ -21,7 +23,12 @@ from hushmeter.model.time import duration_text, iso
 from hushmeter.plan.changes import changes_of, raw_rows_ms
 from hushmeter.transparency.registry import registry_entry
 
-FORMAT = "hushmeter transparency record 1"
+FORMAT = "hushmeter transparency record 2"
+WITHHELD = (
+    "The first {count} entries of the ledger are from before salts: with their texts or hashes anybody could test guesses "
+    "of what was released to some readers alone. They are withheld. Entry {first} is a checkpoint: it commits to them, and "
+    "says what they spent. The operator, who has them, can verify the whole chain."
+)
 LIMITS = (
     "It is a promise about statistics: the operator's machine sees raw rows until their keys are destroyed.",
     "It holds for one {unit}. Somebody who uses several is protected less, by as many times as there are.",
@@ -67,7 +74,7 @@ class Published:
     Attributes:
         deployment_id: 32 hexadecimal digits.
         versions: of the plan, as recorded and as read, in order.
-        entries: the whole ledger.
+        entries: the ledger, from where on it is public: its first entry or its checkpoint.
         participation: released estimates of who takes part.
         restores: every time that the deployment was taken up from a backup.
     """
@@ -89,13 +96,16 @@ def record_of(published: Published, conversion: Conversion) -> dict[str, object]
     Raises:
         LedgerBroken: the ledger does not hold.
     """
-    ends = [int(str(entry.fields["window_end_ms"])) for entry in published.entries]
-    as_of_ms = max(ends, default=published.versions[0][0].recorded_at_ms)
+    past, charges = _public_part(published.entries)
+    ends = [int(str(entry.fields["window_end_ms"])) for entry in charges]
+    as_of_ms = max(ends, default=past.charged_until_ms) or published.versions[0][0].recorded_at_ms
     version, plan = next(
         (v for v in reversed(published.versions) if v[0].active_from_ms <= as_of_ms), published.versions[0]
     )
     spans = planned_spans(version.budget, plan, conversion)
-    first = iso(min(released))[:10] if (released := _released(published.entries)) else None
+    released = [int(str(e.fields["window_end_ms"])) for e in charges if e.fields["mechanism"] != LOST]
+    first_ms = past.released_from_ms or min(released, default=None)
+    first = None if first_ms is None else iso(first_ms)[:10]
     return {
         "format": FORMAT,
         "deployment": published.deployment_id,
@@ -113,15 +123,29 @@ def record_of(published: Published, conversion: Conversion) -> dict[str, object]
         "privacy": _privacy(published, version.budget, plan, conversion),
         "participation": [_estimate(e) for e in published.participation],
         "plan_versions": list(_versions(published.versions)),
-        "restores": [_restore(r) for r in published.restores],
+        "restores": [_restore(r, published.entries) for r in published.restores],
         "registry_entry": registry_entry(plan, version.budget, spans, first),
         "your_choices": [c.format(unit=plan.privacy.unit, finest=plan.finest.name) for c in CHOICES],
         "limits": [limit.format(unit=plan.privacy.unit) for limit in LIMITS],
-        "ledger": {
-            "head": published.entries[-1].entry_hash.hex() if published.entries else "00" * 32,
-            "entries": [entry.content for entry in published.entries],
-        },
+        "ledger": _ledger(published.entries),
     }
+
+
+def _ledger(entries: Sequence[LedgerEntry]) -> dict[str, object]:
+    first = entries[0].sequence if entries else 1
+    return {
+        "first": first,
+        "withheld": WITHHELD.format(count=first - 1, first=first) if first > 1 else None,
+        "head": entries[-1].entry_hash.hex() if entries else "00" * 32,
+        "entries": [entry.content for entry in entries],
+    }
+
+
+def _public_part(entries: Sequence[LedgerEntry]) -> tuple[Past, Sequence[LedgerEntry]]:
+    """What is told of withheld entries, and the charges that are not withheld."""
+    if entries and is_checkpoint(entries[0]):
+        return checkpoint_of(entries[0]).past, entries[1:]
+    return Past(), entries
 
 
 def planned_spans(budget: PrivacyBudget, plan: Plan, conversion: Conversion) -> list[dict[str, object]]:
@@ -131,11 +155,6 @@ def planned_spans(budget: PrivacyBudget, plan: Plan, conversion: Conversion) -> 
         epsilon, delta = epsilon_and_delta(loss, budget, conversion)
         spans.append({"span": span, "epsilon": epsilon, "delta": delta})
     return spans
-
-
-def _released(entries: Sequence[LedgerEntry]) -> list[int]:
-    """Ends of the windows that were released."""
-    return [int(str(e.fields["window_end_ms"])) for e in entries if e.fields["mechanism"] != "lost"]
 
 
 def _metric(metric: Metric, as_of_ms: int) -> dict[str, object]:
@@ -183,7 +202,7 @@ def _privacy(published: Published, budget: PrivacyBudget, plan: Plan, conversion
         "spent": periods,
         "cost_so_far": costs,
         "what_this_means": [meaning(float(str(c["epsilon"])), str(c["span"]), plan.privacy.unit) for c in costs],
-        "windows": list(_windows(published.entries)),
+        "windows": list(_windows(_public_part(published.entries)[1])),
     }
 
 
@@ -212,7 +231,7 @@ def meaning(epsilon: float, span: str, unit: str) -> str:
 
 
 def _windows(entries: Sequence[LedgerEntry]) -> Iterator[dict[str, object]]:
-    """Every window and metric that was charged: its price in the plan's currency, and whether it was released."""
+    """Every window and metric whose charge is public: its price in the plan's currency, and whether it was released."""
 
     def key(fields: Mapping[str, object]) -> tuple[str, ...]:
         return tuple(str(fields[name]) for name in ("resolution", "window_start_ms", "metric"))
@@ -229,7 +248,7 @@ def _windows(entries: Sequence[LedgerEntry]) -> Iterator[dict[str, object]]:
             "currency": first["currency"],
             "measurements": len(same),
             "losses": sorted({str(f["loss"]) for f in same}),
-            "released": any(f["mechanism"] != "lost" for f in same),
+            "released": any(f["mechanism"] != LOST for f in same),
         }
 
 
@@ -265,10 +284,12 @@ def _versions(versions: Sequence[tuple[PlanVersion, Plan]]) -> Iterator[dict[str
         before = plan
 
 
-def _restore(restore: Restore) -> dict[str, object]:
-    published = restore.published
+def _restore(restore: Restore, entries: Sequence[LedgerEntry]) -> dict[str, object]:
+    """One restore; the head that was published before is told where it is surely one with salts behind it."""
+    published, withheld = restore.published, entries[0].sequence if entries and is_checkpoint(entries[0]) else 0
+    told = published is not None and min(restore.ledger_sequence, published.sequence) > withheld
     return {
         "ledger_entries_in_the_backup": restore.ledger_sequence,
         "ledger_entries_published_before": None if published is None else published.sequence,
-        "head_before": None if published is None else published.entry_hash.hex(),
+        "head_before": published.entry_hash.hex() if told and published is not None else None,
     }

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hushmeter.errors import LedgerBroken
-from hushmeter.ledger.entries import verify_chain
-from hushmeter.model.ledger import GENESIS, LedgerEntry, canonical_json
+from hushmeter.ledger.entries import LedgerSummary, verify_chain
+from hushmeter.model.ledger import GENESIS, LedgerEntry, PrivacyLoss, canonical_json
+from hushmeter.model.time import iso
 from hushmeter.signatures import is_signed, public_key, sign
 from hushmeter.transparency.record import FORMAT
 
@@ -21,11 +22,13 @@ class Statement:
         kind: signed with it, so that no statement can be taken for another.
         name: of its field in the text.
         format: what its content's field `format` says.
+        earlier: what it said before; such texts are still read.
     """
 
     kind: str
     name: str
     format: str
+    earlier: tuple[str, ...] = ()
 
     @property
     def damaged(self) -> str:
@@ -63,7 +66,7 @@ class Statement:
             canonical, format_ = canonical_json(content).encode(), content["format"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise LedgerBroken(self.damaged) from None
-        if format_ != self.format:
+        if format_ not in (self.format, *self.earlier):
             raise LedgerBroken(f"the {self.name} is of another format; verify it with the hushmeter that made it")
         if key is not None and key != named:
             raise LedgerBroken(f"the {self.name} is signed with the key {named.hex()}, not with {key.hex()}")
@@ -72,7 +75,7 @@ class Statement:
         return content, named
 
 
-RECORD = Statement("transparency record", "record", FORMAT)
+RECORD = Statement("transparency record", "record", FORMAT, ("hushmeter transparency record 1",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +85,20 @@ class Verified:
     Attributes:
         deployment_id: whose.
         as_of: up to when, as it says.
+        first: number of its first ledger entry; those before it are withheld.
         entries: how many ledger entries it has.
         head: hash of the newest.
         key: that it is signed with.
+        compared: how many entries an earlier record and this one both have; None where there is no earlier one.
     """
 
     deployment_id: str
     as_of: str
+    first: int
     entries: int
     head: str
     key: bytes
+    compared: int | None
 
 
 def verify(text: str, key: bytes | None = None, earlier: str | None = None) -> Verified:
@@ -107,21 +114,36 @@ def verify(text: str, key: bytes | None = None, earlier: str | None = None) -> V
         LedgerBroken: naming what does not hold.
     """
     record, named = _record_in(text, key)
-    chain = _chain(record)
-    head = chain[-1].entry_hash.hex() if chain else GENESIS.hex()
+    chain = entries_in(record)
+    summary = verify_chain(chain)
+    head = summary.head_hash.hex()
     if head != record["ledger"]["head"]:
         raise LedgerBroken("the record's ledger does not end with the hash that it names as its head")
+    compared = None
     if earlier is not None:
         before, _ = _record_in(earlier, named)
         if before["deployment"] != record["deployment"]:
             raise LedgerBroken(
                 f"the earlier record is of deployment {before['deployment']}, this one of {record['deployment']}"
             )
-        old, new = before["ledger"]["entries"], record["ledger"]["entries"]
-        for number, content in enumerate(old, 1):
-            if number > len(new) or new[number - 1] != content:
-                raise LedgerBroken(f"history was changed: ledger entry {number} of the earlier record is another one here")
-    return Verified(str(record["deployment"]), str(record["as_of"]), len(chain), head, named)
+        compared = _ensure_goes_on(entries_in(before), chain, summary)
+    deployment, as_of = str(record["deployment"]), str(record["as_of"])
+    return Verified(deployment, as_of, summary.first, summary.count, head, named, compared)
+
+
+def _ensure_goes_on(before: list[LedgerEntry], chain: list[LedgerEntry], summary: LedgerSummary) -> int:
+    """How many entries two ledgers share: all of the earlier one's that are not withheld in the later one."""
+    content = {entry.sequence: entry.content for entry in chain}
+    shared = [entry for entry in before if entry.sequence >= summary.first]
+    for entry in shared:
+        if content.get(entry.sequence) != entry.content:
+            raise LedgerBroken(
+                f"history was changed: ledger entry {entry.sequence} of the earlier record is another one here"
+            )
+    for start, loss in verify_chain(before).by_period.items():
+        if not loss.within(summary.by_period.get(start, PrivacyLoss())):
+            raise LedgerBroken(f"history was changed: the period from {iso(start)} costs less than in the earlier record")
+    return len(shared)
 
 
 def _record_in(text: str, key: bytes | None) -> tuple[dict[str, Any], bytes]:
@@ -132,9 +154,10 @@ def _record_in(text: str, key: bytes | None) -> tuple[dict[str, Any], bytes]:
     return record, named
 
 
-def _chain(record: dict[str, Any]) -> list[LedgerEntry]:
+def entries_in(record: dict[str, Any]) -> list[LedgerEntry]:
+    """The ledger's entries of a record, chained; whether they hold is for `verify_chain` to say."""
+    first = record["ledger"].get("first", 1)
     chain: list[LedgerEntry] = []
-    for number, content in enumerate(record["ledger"]["entries"], 1):
+    for number, content in enumerate(record["ledger"]["entries"], first if isinstance(first, int) else 1):
         chain.append(LedgerEntry.following(number, chain[-1].entry_hash if chain else GENESIS, str(content)))
-    verify_chain(chain)
     return chain

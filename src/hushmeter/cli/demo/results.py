@@ -134,7 +134,7 @@ def _bounding_bias(truth: Truth) -> dict[str, float]:
 
 def _ledger_holds(context: Context) -> bool:
     try:
-        verify_budget(verify_chain(context.store.ledger()), context.budget)
+        verify_budget(verify_chain(context.store.ledger(), context.store.checkpoints()), context.budget)
     except LedgerBroken:
         return False
     return True

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from hushmeter.api.release.v1 import release_pb2 as hushmeter_dot_api_dot_release_dot_v1_dot_release__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hushmeter/api/query/v1/query.proto\x12\x16hushmeter.api.query.v1\x1a&hushmeter/api/release/v1/release.proto\"\x14\n\x12ListMetricsRequest\"\xd0\x01\n\x13ListMetricsResponse\x12;\n\x07metrics\x18\x01 \x03(\x0b\x32*.hushmeter.api.query.v1.MetricCatalogEntry\x12\x37\n\x06\x62udget\x18\x02 \x01(\x0b\x32\'.hushmeter.api.query.v1.BudgetStatement\x12\x43\n\rplan_versions\x18\x03 \x03(\x0b\x32,.hushmeter.api.query.v1.PlanVersionStatement\"\x8b\x01\n\x14PlanVersionStatement\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x11\n\tplan_hash\x18\x02 \x01(\x0c\x12\x16\n\x0e\x61\x63tive_from_ms\x18\x03 \x01(\x10\x12\x37\n\x06\x62udget\x18\x04 \x01(\x0b\x32\'.hushmeter.api.query.v1.BudgetStatement\"\xc1\x01\n\x12MetricCatalogEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x10\n\x08purposes\x18\x05 \x03(\t\x12\x31\n\x05views\x18\x06 \x03(\x0b\x32\".hushmeter.api.query.v1.MetricView\x12\x13\n\x0bresolutions\x18\x07 \x03(\t\x12\x12\n\nstatistics\x18\x08 \x03(\t\"[\n\nMetricView\x12\x12\n\ndimensions\x18\x01 \x03(\t\x12\x1a\n\x12private_partitions\x18\x02 \x01(\x08\x12\x1d\n\x15\x65xpected_hidden_share\x18\x03 \x01(\x01\"\x9f\x01\n\x0f\x42udgetStatement\x12\x0e\n\x06period\x18\x01 \x01(\t\x12\x0f\n\x07\x65psilon\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\x12\x0b\n\x03rho\x18\x04 \x01(\x01\x12\x14\n\x0cprivacy_unit\x18\x05 \x01(\t\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12\x0e\n\x06\x61mount\x18\x07 \x01(\t\x12\x17\n\x0fselection_delta\x18\x08 \x01(\t\"\xcc\x01\n\x14QueryReleasesRequest\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x03(\t\x12\x12\n\nresolution\x18\x03 \x01(\t\x12\x0f\n\x07\x66rom_ms\x18\x04 \x01(\x10\x12\r\n\x05to_ms\x18\x05 \x01(\x10\x12\x38\n\x07\x66ilters\x18\x06 \x03(\x0b\x32\'.hushmeter.api.query.v1.PartitionFilter\x12\x12\n\nstatistics\x18\x07 \x03(\t\x12\x14\n\x0croll_up_time\x18\x08 \x01(\x08\"4\n\x0fPartitionFilter\x12\x11\n\tdimension\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"L\n\x15QueryReleasesResponse\x12\x33\n\x08releases\x18\x01 \x03(\x0b\x32!.hushmeter.api.release.v1.Release\")\n\x10GetLedgerRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x04\"I\n\x11GetLedgerResponse\x12\x34\n\x07\x65ntries\x18\x01 \x03(\x0b\x32#.hushmeter.api.query.v1.LedgerEntry\"[\n\x0bLedgerEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x15\n\rprevious_hash\x18\x03 \x01(\x0c\x12\x12\n\nentry_hash\x18\x04 \x01(\x0c\x32\xca\x02\n\x0cQueryService\x12\x66\n\x0bListMetrics\x12*.hushmeter.api.query.v1.ListMetricsRequest\x1a+.hushmeter.api.query.v1.ListMetricsResponse\x12n\n\rQueryReleases\x12,.hushmeter.api.query.v1.QueryReleasesRequest\x1a-.hushmeter.api.query.v1.QueryReleasesResponse0\x01\x12\x62\n\tGetLedger\x12(.hushmeter.api.query.v1.GetLedgerRequest\x1a).hushmeter.api.query.v1.GetLedgerResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hushmeter/api/query/v1/query.proto\x12\x16hushmeter.api.query.v1\x1a&hushmeter/api/release/v1/release.proto\"\x14\n\x12ListMetricsRequest\"\xd0\x01\n\x13ListMetricsResponse\x12;\n\x07metrics\x18\x01 \x03(\x0b\x32*.hushmeter.api.query.v1.MetricCatalogEntry\x12\x37\n\x06\x62udget\x18\x02 \x01(\x0b\x32\'.hushmeter.api.query.v1.BudgetStatement\x12\x43\n\rplan_versions\x18\x03 \x03(\x0b\x32,.hushmeter.api.query.v1.PlanVersionStatement\"\x8b\x01\n\x14PlanVersionStatement\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x11\n\tplan_hash\x18\x02 \x01(\x0c\x12\x16\n\x0e\x61\x63tive_from_ms\x18\x03 \x01(\x10\x12\x37\n\x06\x62udget\x18\x04 \x01(\x0b\x32\'.hushmeter.api.query.v1.BudgetStatement\"\xc1\x01\n\x12MetricCatalogEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x10\n\x08purposes\x18\x05 \x03(\t\x12\x31\n\x05views\x18\x06 \x03(\x0b\x32\".hushmeter.api.query.v1.MetricView\x12\x13\n\x0bresolutions\x18\x07 \x03(\t\x12\x12\n\nstatistics\x18\x08 \x03(\t\"[\n\nMetricView\x12\x12\n\ndimensions\x18\x01 \x03(\t\x12\x1a\n\x12private_partitions\x18\x02 \x01(\x08\x12\x1d\n\x15\x65xpected_hidden_share\x18\x03 \x01(\x01\"\x9f\x01\n\x0f\x42udgetStatement\x12\x0e\n\x06period\x18\x01 \x01(\t\x12\x0f\n\x07\x65psilon\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\x12\x0b\n\x03rho\x18\x04 \x01(\x01\x12\x14\n\x0cprivacy_unit\x18\x05 \x01(\t\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12\x0e\n\x06\x61mount\x18\x07 \x01(\t\x12\x17\n\x0fselection_delta\x18\x08 \x01(\t\"\xde\x01\n\x14QueryReleasesRequest\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x03(\t\x12\x12\n\nresolution\x18\x03 \x01(\t\x12\x0f\n\x07\x66rom_ms\x18\x04 \x01(\x10\x12\r\n\x05to_ms\x18\x05 \x01(\x10\x12\x38\n\x07\x66ilters\x18\x06 \x03(\x0b\x32\'.hushmeter.api.query.v1.PartitionFilter\x12\x12\n\nstatistics\x18\x07 \x03(\t\x12\x14\n\x0croll_up_time\x18\x08 \x01(\x08\x12\x10\n\x08openings\x18\t \x01(\x08\"4\n\x0fPartitionFilter\x12\x11\n\tdimension\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"L\n\x15QueryReleasesResponse\x12\x33\n\x08releases\x18\x01 \x03(\x0b\x32!.hushmeter.api.release.v1.Release\")\n\x10GetLedgerRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x04\"I\n\x11GetLedgerResponse\x12\x34\n\x07\x65ntries\x18\x01 \x03(\x0b\x32#.hushmeter.api.query.v1.LedgerEntry\"[\n\x0bLedgerEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x15\n\rprevious_hash\x18\x03 \x01(\x0c\x12\x12\n\nentry_hash\x18\x04 \x01(\x0c\x32\xca\x02\n\x0cQueryService\x12\x66\n\x0bListMetrics\x12*.hushmeter.api.query.v1.ListMetricsRequest\x1a+.hushmeter.api.query.v1.ListMetricsResponse\x12n\n\rQueryReleases\x12,.hushmeter.api.query.v1.QueryReleasesRequest\x1a-.hushmeter.api.query.v1.QueryReleasesResponse0\x01\x12\x62\n\tGetLedger\x12(.hushmeter.api.query.v1.GetLedgerRequest\x1a).hushmeter.api.query.v1.GetLedgerResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,17 +45,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUDGETSTATEMENT']._serialized_start=767
   _globals['_BUDGETSTATEMENT']._serialized_end=926
   _globals['_QUERYRELEASESREQUEST']._serialized_start=929
-  _globals['_QUERYRELEASESREQUEST']._serialized_end=1133
-  _globals['_PARTITIONFILTER']._serialized_start=1135
-  _globals['_PARTITIONFILTER']._serialized_end=1187
-  _globals['_QUERYRELEASESRESPONSE']._serialized_start=1189
-  _globals['_QUERYRELEASESRESPONSE']._serialized_end=1265
-  _globals['_GETLEDGERREQUEST']._serialized_start=1267
-  _globals['_GETLEDGERREQUEST']._serialized_end=1308
-  _globals['_GETLEDGERRESPONSE']._serialized_start=1310
-  _globals['_GETLEDGERRESPONSE']._serialized_end=1383
-  _globals['_LEDGERENTRY']._serialized_start=1385
-  _globals['_LEDGERENTRY']._serialized_end=1476
-  _globals['_QUERYSERVICE']._serialized_start=1479
-  _globals['_QUERYSERVICE']._serialized_end=1809
+  _globals['_QUERYRELEASESREQUEST']._serialized_end=1151
+  _globals['_PARTITIONFILTER']._serialized_start=1153
+  _globals['_PARTITIONFILTER']._serialized_end=1205
+  _globals['_QUERYRELEASESRESPONSE']._serialized_start=1207
+  _globals['_QUERYRELEASESRESPONSE']._serialized_end=1283
+  _globals['_GETLEDGERREQUEST']._serialized_start=1285
+  _globals['_GETLEDGERREQUEST']._serialized_end=1326
+  _globals['_GETLEDGERRESPONSE']._serialized_start=1328
+  _globals['_GETLEDGERRESPONSE']._serialized_end=1401
+  _globals['_LEDGERENTRY']._serialized_start=1403
+  _globals['_LEDGERENTRY']._serialized_end=1494
+  _globals['_QUERYSERVICE']._serialized_start=1497
+  _globals['_QUERYSERVICE']._serialized_end=1827
 # @@protoc_insertion_point(module_scope)

@@ -84,7 +84,7 @@ class BudgetStatement(_message.Message):
     def __init__(self, period: _Optional[str] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., rho: _Optional[float] = ..., privacy_unit: _Optional[str] = ..., currency: _Optional[str] = ..., amount: _Optional[str] = ..., selection_delta: _Optional[str] = ...) -> None: ...
 
 class QueryReleasesRequest(_message.Message):
-    __slots__ = ("metric", "view", "resolution", "from_ms", "to_ms", "filters", "statistics", "roll_up_time")
+    __slots__ = ("metric", "view", "resolution", "from_ms", "to_ms", "filters", "statistics", "roll_up_time", "openings")
     METRIC_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,7 @@ class QueryReleasesRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
     ROLL_UP_TIME_FIELD_NUMBER: _ClassVar[int]
+    OPENINGS_FIELD_NUMBER: _ClassVar[int]
     metric: str
     view: _containers.RepeatedScalarFieldContainer[str]
     resolution: str
@@ -101,7 +102,8 @@ class QueryReleasesRequest(_message.Message):
     filters: _containers.RepeatedCompositeFieldContainer[PartitionFilter]
     statistics: _containers.RepeatedScalarFieldContainer[str]
     roll_up_time: bool
-    def __init__(self, metric: _Optional[str] = ..., view: _Optional[_Iterable[str]] = ..., resolution: _Optional[str] = ..., from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ..., filters: _Optional[_Iterable[_Union[PartitionFilter, _Mapping]]] = ..., statistics: _Optional[_Iterable[str]] = ..., roll_up_time: _Optional[bool] = ...) -> None: ...
+    openings: bool
+    def __init__(self, metric: _Optional[str] = ..., view: _Optional[_Iterable[str]] = ..., resolution: _Optional[str] = ..., from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ..., filters: _Optional[_Iterable[_Union[PartitionFilter, _Mapping]]] = ..., statistics: _Optional[_Iterable[str]] = ..., roll_up_time: _Optional[bool] = ..., openings: _Optional[bool] = ...) -> None: ...
 
 class PartitionFilter(_message.Message):
     __slots__ = ("dimension", "values")

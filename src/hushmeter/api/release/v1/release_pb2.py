@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&hushmeter/api/release/v1/release.proto\x12\x18hushmeter.api.release.v1\"\x85\x03\n\x07Release\x12\x12\n\nrelease_id\x18\x01 \x01(\x04\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\x0c\n\x04view\x18\x03 \x03(\t\x12\x12\n\nresolution\x18\x04 \x01(\t\x12\x17\n\x0fwindow_start_ms\x18\x05 \x01(\x10\x12\x15\n\rwindow_end_ms\x18\x06 \x01(\x10\x12\x14\n\x0cplan_version\x18\x07 \x01(\r\x12\x14\n\x0c\x63ompleteness\x18\x08 \x01(\x01\x12\x17\n\x0fpublished_at_ms\x18\t \x01(\x10\x12;\n\x0cprivacy_loss\x18\n \x01(\x0b\x32%.hushmeter.api.release.v1.PrivacyLoss\x12\x35\n\testimates\x18\x0b \x03(\x0b\x32\".hushmeter.api.release.v1.Estimate\x12\x0c\n\x04unit\x18\x0c \x01(\t\x12\x16\n\x0erolled_up_from\x18\r \x01(\r\x12\x13\n\x0bmax_windows\x18\x0e \x01(\r\x12\x10\n\x08purposes\x18\x0f \x03(\t\":\n\x0bPrivacyLoss\x12\x0b\n\x03rho\x18\x01 \x01(\x01\x12\x0f\n\x07\x65psilon\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\"l\n\tAgreement\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\tnoise_std\x18\x02 \x01(\x01\x12\x14\n\x0cinterval_low\x18\x03 \x01(\x01\x12\x15\n\rinterval_high\x18\x04 \x01(\x01\x12\x10\n\x08\x61s_of_ms\x18\x05 \x01(\x10\"\xef\x01\n\x08\x45stimate\x12\x11\n\tstatistic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x03(\t\x12\x11\n\tcomponent\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x11\n\tnoise_std\x18\x05 \x01(\x01\x12\x14\n\x0cinterval_low\x18\x06 \x01(\x01\x12\x15\n\rinterval_high\x18\x07 \x01(\x01\x12\x10\n\x08selected\x18\x08 \x01(\x08\x12;\n\tagreement\x18\t \x01(\x0b\x32#.hushmeter.api.release.v1.AgreementH\x00\x88\x01\x01\x42\x0c\n\n_agreementb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&hushmeter/api/release/v1/release.proto\x12\x18hushmeter.api.release.v1\"\x83\x04\n\x07Release\x12\x12\n\nrelease_id\x18\x01 \x01(\x04\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\x0c\n\x04view\x18\x03 \x03(\t\x12\x12\n\nresolution\x18\x04 \x01(\t\x12\x17\n\x0fwindow_start_ms\x18\x05 \x01(\x10\x12\x15\n\rwindow_end_ms\x18\x06 \x01(\x10\x12\x14\n\x0cplan_version\x18\x07 \x01(\r\x12\x14\n\x0c\x63ompleteness\x18\x08 \x01(\x01\x12\x17\n\x0fpublished_at_ms\x18\t \x01(\x10\x12;\n\x0cprivacy_loss\x18\n \x01(\x0b\x32%.hushmeter.api.release.v1.PrivacyLoss\x12\x35\n\testimates\x18\x0b \x03(\x0b\x32\".hushmeter.api.release.v1.Estimate\x12\x0c\n\x04unit\x18\x0c \x01(\t\x12\x16\n\x0erolled_up_from\x18\r \x01(\r\x12\x13\n\x0bmax_windows\x18\x0e \x01(\r\x12\x10\n\x08purposes\x18\x0f \x03(\t\x12\x33\n\x08openings\x18\x10 \x03(\x0b\x32!.hushmeter.api.release.v1.Opening\x12G\n\x12private_partitions\x18\x11 \x01(\x0b\x32+.hushmeter.api.release.v1.PrivatePartitions\"M\n\x07Opening\x12\x13\n\x0bmeasurement\x18\x01 \x01(\t\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63olumns\x18\x03 \x01(\r\x12\x0e\n\x06values\x18\x04 \x03(\x12\"M\n\x11PrivatePartitions\x12\x38\n\x04rows\x18\x01 \x03(\x0b\x32*.hushmeter.api.release.v1.PrivatePartition\";\n\x10PrivatePartition\x12\x18\n\x10public_partition\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\t\":\n\x0bPrivacyLoss\x12\x0b\n\x03rho\x18\x01 \x01(\x01\x12\x0f\n\x07\x65psilon\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\"l\n\tAgreement\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\tnoise_std\x18\x02 \x01(\x01\x12\x14\n\x0cinterval_low\x18\x03 \x01(\x01\x12\x15\n\rinterval_high\x18\x04 \x01(\x01\x12\x10\n\x08\x61s_of_ms\x18\x05 \x01(\x10\"\xef\x01\n\x08\x45stimate\x12\x11\n\tstatistic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x03(\t\x12\x11\n\tcomponent\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x11\n\tnoise_std\x18\x05 \x01(\x01\x12\x14\n\x0cinterval_low\x18\x06 \x01(\x01\x12\x15\n\rinterval_high\x18\x07 \x01(\x01\x12\x10\n\x08selected\x18\x08 \x01(\x08\x12;\n\tagreement\x18\t \x01(\x0b\x32#.hushmeter.api.release.v1.AgreementH\x00\x88\x01\x01\x42\x0c\n\n_agreementb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,11 +32,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hushmeter.api.release.v1.re
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RELEASE']._serialized_start=69
-  _globals['_RELEASE']._serialized_end=458
-  _globals['_PRIVACYLOSS']._serialized_start=460
-  _globals['_PRIVACYLOSS']._serialized_end=518
-  _globals['_AGREEMENT']._serialized_start=520
-  _globals['_AGREEMENT']._serialized_end=628
-  _globals['_ESTIMATE']._serialized_start=631
-  _globals['_ESTIMATE']._serialized_end=870
+  _globals['_RELEASE']._serialized_end=584
+  _globals['_OPENING']._serialized_start=586
+  _globals['_OPENING']._serialized_end=663
+  _globals['_PRIVATEPARTITIONS']._serialized_start=665
+  _globals['_PRIVATEPARTITIONS']._serialized_end=742
+  _globals['_PRIVATEPARTITION']._serialized_start=744
+  _globals['_PRIVATEPARTITION']._serialized_end=803
+  _globals['_PRIVACYLOSS']._serialized_start=805
+  _globals['_PRIVACYLOSS']._serialized_end=863
+  _globals['_AGREEMENT']._serialized_start=865
+  _globals['_AGREEMENT']._serialized_end=973
+  _globals['_ESTIMATE']._serialized_start=976
+  _globals['_ESTIMATE']._serialized_end=1215
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Release(_message.Message):
-    __slots__ = ("release_id", "metric", "view", "resolution", "window_start_ms", "window_end_ms", "plan_version", "completeness", "published_at_ms", "privacy_loss", "estimates", "unit", "rolled_up_from", "max_windows", "purposes")
+    __slots__ = ("release_id", "metric", "view", "resolution", "window_start_ms", "window_end_ms", "plan_version", "completeness", "published_at_ms", "privacy_loss", "estimates", "unit", "rolled_up_from", "max_windows", "purposes", "openings", "private_partitions")
     RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,8 @@ class Release(_message.Message):
     ROLLED_UP_FROM_FIELD_NUMBER: _ClassVar[int]
     MAX_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     PURPOSES_FIELD_NUMBER: _ClassVar[int]
+    OPENINGS_FIELD_NUMBER: _ClassVar[int]
+    PRIVATE_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     release_id: int
     metric: str
     view: _containers.RepeatedScalarFieldContainer[str]
@@ -38,7 +40,35 @@ class Release(_message.Message):
     rolled_up_from: int
     max_windows: int
     purposes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, release_id: _Optional[int] = ..., metric: _Optional[str] = ..., view: _Optional[_Iterable[str]] = ..., resolution: _Optional[str] = ..., window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., completeness: _Optional[float] = ..., published_at_ms: _Optional[int] = ..., privacy_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., estimates: _Optional[_Iterable[_Union[Estimate, _Mapping]]] = ..., unit: _Optional[str] = ..., rolled_up_from: _Optional[int] = ..., max_windows: _Optional[int] = ..., purposes: _Optional[_Iterable[str]] = ...) -> None: ...
+    openings: _containers.RepeatedCompositeFieldContainer[Opening]
+    private_partitions: PrivatePartitions
+    def __init__(self, release_id: _Optional[int] = ..., metric: _Optional[str] = ..., view: _Optional[_Iterable[str]] = ..., resolution: _Optional[str] = ..., window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ..., plan_version: _Optional[int] = ..., completeness: _Optional[float] = ..., published_at_ms: _Optional[int] = ..., privacy_loss: _Optional[_Union[PrivacyLoss, _Mapping]] = ..., estimates: _Optional[_Iterable[_Union[Estimate, _Mapping]]] = ..., unit: _Optional[str] = ..., rolled_up_from: _Optional[int] = ..., max_windows: _Optional[int] = ..., purposes: _Optional[_Iterable[str]] = ..., openings: _Optional[_Iterable[_Union[Opening, _Mapping]]] = ..., private_partitions: _Optional[_Union[PrivatePartitions, _Mapping]] = ...) -> None: ...
+
+class Opening(_message.Message):
+    __slots__ = ("measurement", "salt", "columns", "values")
+    MEASUREMENT_FIELD_NUMBER: _ClassVar[int]
+    SALT_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    measurement: str
+    salt: bytes
+    columns: int
+    values: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, measurement: _Optional[str] = ..., salt: _Optional[bytes] = ..., columns: _Optional[int] = ..., values: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PrivatePartitions(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[PrivatePartition]
+    def __init__(self, rows: _Optional[_Iterable[_Union[PrivatePartition, _Mapping]]] = ...) -> None: ...
+
+class PrivatePartition(_message.Message):
+    __slots__ = ("public_partition", "token")
+    PUBLIC_PARTITION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    public_partition: int
+    token: str
+    def __init__(self, public_partition: _Optional[int] = ..., token: _Optional[str] = ...) -> None: ...
 
 class PrivacyLoss(_message.Message):
     __slots__ = ("rho", "epsilon", "delta")
