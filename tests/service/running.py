@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from hushmeter.access.rates import Bucket, UnitRates
 from hushmeter.analyst import AnalystClient
 from hushmeter.api.ingest.v1.ingest_pb2 import PlanDescription
 from hushmeter.api.report.v1.report_pb2 import Report
@@ -136,6 +138,17 @@ def await_true(condition: Callable[[], bool]) -> None:
             return
         threading.Event().wait(0.01)
     pytest.fail("waited in vain")
+
+
+@contextmanager
+def at_one_moment() -> Iterator[None]:
+    """Rates are judged as if everything came at one moment, however long a busy machine takes for it."""
+    judge, take = UnitRates.judge, Bucket.take
+    with (
+        mock.patch.object(UnitRates, "judge", lambda self, units, _now_s: judge(self, units, 1.0)),
+        mock.patch.object(Bucket, "take", lambda self, _now_s: take(self, 1.0)),
+    ):
+        yield
 
 
 @contextmanager

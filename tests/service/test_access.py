@@ -25,7 +25,7 @@ from hushmeter.errors import ConfigError, Failure
 from hushmeter.sdk import IngestClient
 from hushmeter.service.rules import AccessRules
 from tests.service.guarded import METHODS, Guarded, guarded
-from tests.service.running import await_true
+from tests.service.running import at_one_moment, await_true
 
 PLAN = "/hushmeter.api.ingest.v1.IngestService/GetPlan"
 SUBMIT = "/hushmeter.api.ingest.v1.IngestService/SubmitReports"
@@ -275,20 +275,26 @@ class TestLimits:
         return retry.retry_delay.ToMilliseconds() / 1000
 
     def test_one_credential(self, tmp_path: Path) -> None:
-        """Beyond its burst a credential is told when to try again; another one is not affected."""
-        with guarded(tmp_path / "state", self.RULES) as running:
+        """Beyond its burst a credential is refused; another one is not affected, nor are withdrawals."""
+        with guarded(tmp_path / "state", self.RULES) as running, at_one_moment():
             busy, quiet = running.credential(Role.INGEST), running.credential(Role.INGEST)
             for _ in range(3):
                 running.call(PLAN, busy)
             with pytest.raises(grpc.RpcError) as refused:
                 running.call(PLAN, busy)
             assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert 50 < self.retry_of(refused.value) <= 100
+            assert self.retry_of(refused.value) == 1
             running.call(PLAN, quiet)
+            operator = running.credential()
+            for _ in range(3):
+                running.call(PLAN, operator)
+            with pytest.raises(grpc.RpcError):
+                running.call(PLAN, operator)
+            running.decide(operator, "u")
 
     def test_a_stream(self, tmp_path: Path) -> None:
         """Each message of a stream counts; what came before the limit is acknowledged all the same."""
-        with guarded(tmp_path / "state", self.RULES) as running:
+        with guarded(tmp_path / "state", self.RULES) as running, at_one_moment():
             sent = iter([ingest_pb2.StreamReportsRequest(reports=[running.report("u")]).SerializeToString()] * 9)
             metadata = [("authorization", f"Bearer {running.credential(Role.INGEST)}")]
             answers = running.channel.stream_stream(STREAM)(sent, metadata=metadata, timeout=30)

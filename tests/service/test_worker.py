@@ -20,6 +20,7 @@ from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.context import Context
 from hushmeter.service.meters import Meters
 from hushmeter.service.queue import Outcome
+from hushmeter.service.rules import AccessRules
 from hushmeter.service.worker import IntakeWorker
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, opened, reports
@@ -28,9 +29,9 @@ YES = [Decision(bytes(16), "tuning", True, 0, Purpose("tuning", "Tune models.").
 
 
 @asynccontextmanager
-async def working(context: Context) -> AsyncIterator[IntakeWorker]:
+async def working(context: Context, rules: AccessRules | None = None) -> AsyncIterator[IntakeWorker]:
     """A worker that has started, and stops in good order."""
-    worker = IntakeWorker(context, Meters())
+    worker = IntakeWorker(context, Meters(), rules)
     await worker.start()
     try:
         yield worker
