@@ -238,7 +238,7 @@ def test_a_wrong_master_key_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with running(state) as service:
         clock = service.clock
-    key = state / "keys" / "master.key"
+    key = tmp_path / "state-keys" / "master.key"
     right = key.read_bytes()
     key.write_text("ab" * 32)
     with pytest.raises(Exception, match="master key") as caught:
