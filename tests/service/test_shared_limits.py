@@ -23,8 +23,8 @@ from hushmeter.service.queue import Outcome
 from hushmeter.service.rules import AccessRules
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, opened, reports
-from tests.service.guarded import Guarded, guarded
-from tests.service.running import FOUNDED_MS, at_one_moment
+from tests.service.guarded import Guarded, guarded, standing
+from tests.service.running import FOUNDED_MS
 from tests.service.test_worker import YES, working
 
 SUBMIT = "/hushmeter.api.ingest.v1.IngestService/SubmitReports"
@@ -66,7 +66,7 @@ class TestACredential:
         """Whoever finds the credential's allowance used up reads the same, whenever and by whatever others used it up."""
         rules, seen = AccessRules(credentials_required=True, messages_per_s=0.5, message_burst=burst), set[str]()
         for strangers in (0, 1, 5):
-            with guarded(tmp_path / f"{strangers}", rules) as service, at_one_moment():
+            with guarded(tmp_path / f"{strangers}", rules, elapsed_s=standing) as service:
                 bearer = service.credential()
                 request = of(ingest_pb2.SubmitReportsRequest(reports=[service.report("u")]))
                 with contextlib.suppress(grpc.RpcError):
@@ -79,7 +79,7 @@ class TestACredential:
     def test_no_report_keeps_a_withdrawal_waiting(self, tmp_path: Path) -> None:
         """Where reports have used up a credential's allowance, withdrawals and erasures are taken all the same."""
         rules = AccessRules(credentials_required=True, messages_per_s=0.001, message_burst=2)
-        with guarded(tmp_path / "state", rules) as service, at_one_moment():
+        with guarded(tmp_path / "state", rules, elapsed_s=standing) as service:
             bearer = service.credential()
             withdrawal = pb.SetConsentRequest(unit_id="u", decisions=[pb.Decision(purpose="model_tuning")])
             for _ in range(2):
@@ -98,7 +98,10 @@ class TestEveryLimit:
         seen = set[str]()
         rules = AccessRules(credentials_required=True, unit_reports_per_minute=100)
         for strangers in (0, 1):
-            with tables(monkeypatch, 1 + strangers), guarded(tmp_path / f"{strangers}", rules) as service, at_one_moment():
+            with (
+                tables(monkeypatch, 1 + strangers),
+                guarded(tmp_path / f"{strangers}", rules, elapsed_s=standing) as service,
+            ):
                 bearer, consents = service.credential(), service.credential(Role.CONSENT)
                 names = ("a", "b")[: 1 + strangers]
                 tokens = {name: service.token(consents, name) for name in (*names, "u")}

@@ -74,9 +74,9 @@ def serve(
     read_tls(chosen, clock.now_ms())
     approvals = [read_approval(path) for path in approval or []]
     context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, approvals)
-    name, version = context.plan.name, context.plan.version
     context.store.close()
     _warn_of_keys(chosen)
+    name, version = context.plan.name, context.plan.version
 
     def announce(address: str) -> None:
         typer.echo(f"hushmeter serves plan {name} version {version} on {address} (state in {chosen.state_dir})")
@@ -85,7 +85,7 @@ def serve(
 
 
 def _warn_of_keys(config: Config) -> None:
-    """Says at each start, to whoever reads the output and to whoever reads the log, that keys lie in the state directory."""
+    """Says at each start, in the output and in the log, that keys lie inside the state directory."""
     import structlog
 
     from hushmeter.service.founding import warning_of_keys
