@@ -72,8 +72,7 @@ def serve(
     clock = SystemClock()
     # Before anything is founded or started; each worker reads them again.
     read_tls(chosen, clock.now_ms())
-    approvals = [read_approval(path) for path in approval or []]
-    context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, approvals)
+    context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, [read_approval(path) for path in approval or []])
     context.store.close()
     _warn_of_keys(chosen)
     name, version = context.plan.name, context.plan.version
