@@ -113,7 +113,8 @@ def tally_of(job: SealingJob, segments: Sequence[SegmentRecord], consent: Consen
             job.log.compact(segment.storage_start_ms, segment.segment_id, segment.frames)
         cut = max((job.log.bucket_bits(start, names) for start, names in job.segments.items()), default=0)
         job = replace(job, bits=grain(size_bytes, limits.BUCKET_BYTES_TARGET, cut))
-        return job.everything(consent) if pool is None else pool.tally(job, consent)
+        tally = job.everything(consent) if pool is None else pool.tally(job, consent)
+        return tally.saturated()
 
 
 class Processes:

@@ -75,10 +75,15 @@ class ReplayClock:
     """A clock that stands until it is told to go on: replays a recorded year in minutes.
 
     Leases still run on the machine's monotonic time, because processes really do live and die.
+
+    Args:
+        now_ms: the first moment.
+        elapsed_s: seconds since an arbitrary moment, never going back.
     """
 
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, now_ms: int, elapsed_s: Callable[[], float] = time.monotonic) -> None:
         self._now_ms = now_ms
+        self._elapsed_s = elapsed_s
         self._wakers: list[Callable[[], None]] = []
 
     def now_ms(self) -> int:
@@ -86,8 +91,8 @@ class ReplayClock:
         return self._now_ms
 
     def monotonic_s(self) -> float:
-        """Seconds of the machine's monotonic clock."""
-        return time.monotonic()
+        """Seconds of the monotonic clock; the machine's by default."""
+        return self._elapsed_s()
 
     def on_jump(self, wake: Callable[[], None]) -> None:
         """Calls `wake` at every `advance_to`."""

@@ -53,7 +53,12 @@ class ConsentWithdrawn(Refusal):
 
 
 class Overloaded(Refusal):
-    """More is waiting than may wait; nothing was taken, and the caller may try again in a moment."""
+    """A limit that units share is reached: whichever it is, all are told the same text and the same delay (R4)."""
+
+    retry_after_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the service takes no more now; try again in a moment")
 
 
 class Unauthenticated(Refusal):
@@ -64,12 +69,12 @@ class Forbidden(Refusal):
     """Whoever calls may not have this."""
 
 
-class RateLimited(Overloaded):
-    """One caller sends more than one caller may; others are not affected.
+class RateLimited(Refusal):
+    """One caller sends more than one caller may.
 
     Args:
         message: what the limit is.
-        retry_after_s: when to try again.
+        retry_after_s: when to try again; a constant where the limit is a credential's, through which many units come (R4).
     """
 
     def __init__(self, message: str, retry_after_s: float) -> None:

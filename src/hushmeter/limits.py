@@ -70,7 +70,7 @@ SQUARES_EVENTS_MAX = 2**20
 SQUARES_VALUE_MAX = 2**19
 """Distance from zero, in steps, of values whose variance is released; `16 SQUARES_EVENTS_MAX` of its squares fit int64."""
 UNITS_MAX = 2**27
-"""Units that one window may hold; `plan check` proves that no sum of theirs leaves int64 (P6)."""
+"""Units that are summed in int64, as `plan check` proves that no sum of theirs leaves it; more take two words (P6)."""
 WINDOWS_PER_PERIOD_MAX = 2_000
 EXPIRY_MAX_DAYS = 366
 LATENESS_MAX_MS = 30 * 86_400_000
@@ -93,6 +93,8 @@ LEASE_S = 10.0
 """A worker whose beat has not moved for this long is declared dead by the sealer."""
 BEAT_S = 2.0
 """A worker beats this often, and acknowledges nothing when its last beat is older than half the lease."""
+SERVING_MARK_S = 60.0
+"""So often it is recorded that the service is there; only where nobody saw its end does the last record count."""
 
 # Sealing.
 SEALINGS_MAX = 8
@@ -102,6 +104,8 @@ SEALINGS_MAX = 8
 DECISIONS_PER_REQUEST_MAX = 64
 DECIDING_PER_UNIT_AND_MINUTE = 60
 """Requests of one unit that one worker records in a minute; beyond it withdrawals alone, where they change anything."""
+ERASING_PER_UNIT_AND_MINUTE = 10
+"""Erasures of one unit that one worker records in a minute, however much else the unit decides."""
 READING_PER_UNIT_AND_MINUTE = 10
 """How often a minute one worker tells a unit what is held on it: all files of raw data are read for that."""
 READING_AT_ONCE_MAX = 100
@@ -120,8 +124,8 @@ UNIT_TOKEN_MAX_BYTES = 64
 """A longer one is none, and is not kept."""
 UNIT_TOKEN_LIFETIME_MAX_S = 366 * 86_400
 UNIT_TOKEN_LIFETIME_DEFAULT_S = 30 * 86_400
-UNITS_TRACKED_MAX = 100_000
-"""Units whose rate a worker remembers; beyond it those that owe least are forgotten, to their favour."""
+UNITS_TRACKED_MAX = 2**18
+"""Units whose rate a worker remembers; further ones are refused until the time of one of these has passed."""
 CREDENTIALS_FOLLOWED_S = 1.0
 """How often a worker looks whether credentials have changed."""
 REFUSAL_NOTED_S = 60.0

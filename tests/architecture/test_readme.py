@@ -6,13 +6,12 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import grpc
-import pytest
 
 from hushmeter.sdk import IngestClient
+from tests.patience import PATIENCE_S, comes_true
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,7 +19,7 @@ HUSHMETER = str(Path(sys.executable).parent / "hushmeter")
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([HUSHMETER, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([HUSHMETER, *arguments], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def free_port() -> int:
@@ -54,7 +53,9 @@ def test_the_tour_works(tmp_path: Path) -> None:
             code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
             assert code is not None
             snippet = code[1].replace("127.0.0.1:50551", target)
-            told = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, timeout=60, check=False)
+            told = subprocess.run(
+                [sys.executable, "-c", snippet], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            )
             assert told.stdout.strip() == "1", told.stderr
             asked = run("query", "calls", "--resolution", "1h", "--target", target, cwd=tmp_path)
             assert asked.returncode == 0, asked.stderr
@@ -65,15 +66,16 @@ def test_the_tour_works(tmp_path: Path) -> None:
             assert "serves hushmeter-state" in second.stderr
         finally:
             service.terminate()
-            assert service.wait(60) == 0
+            assert service.wait(PATIENCE_S) == 0
 
 
 def await_plan(target: str) -> None:
-    for _ in range(100):
+    def told() -> bool:
         try:
             with IngestClient(target) as client:
                 client.plan()
-                return
         except grpc.RpcError:
-            threading.Event().wait(0.2)
-    pytest.fail("the service did not start")
+            return False
+        return True
+
+    assert comes_true(told), "the service did not start"

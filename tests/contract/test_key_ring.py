@@ -13,6 +13,7 @@ from hushmeter.storage import keys as keys_module
 from hushmeter.storage.keys import DirectoryKeyRing
 from hushmeter.storage.master_key import MASTER_KEY_VARIABLE, create_master_key, load_master_key
 from hushmeter.testing.memory import MemoryKeyRing
+from tests.patience import PATIENCE_S
 
 MASTER = bytes(range(32))
 NAMES = ["deployment", "unit-tokens", "signing", "data/3600000", "period/0"]
@@ -244,7 +245,7 @@ def test_the_loser_of_a_race_gets_the_winners_key(directory, monkeypatch):
 
 
 def _race(directory: str, barrier, names: list[str], answers) -> None:
-    barrier.wait(60)
+    barrier.wait(PATIENCE_S)
     ring = DirectoryKeyRing.open(Path(directory), MASTER)
     answers.put([ring.get_or_create(name) for name in names])
 
@@ -257,9 +258,9 @@ def test_processes_that_race_get_the_same_keys(tmp_path):
     racers = [spawn.Process(target=_race, args=(str(tmp_path / "keys"), barrier, names, answers)) for _ in range(2)]
     for racer in racers:
         racer.start()
-    first, second = (answers.get(timeout=120) for _ in racers)
+    first, second = (answers.get(timeout=PATIENCE_S) for _ in racers)
     for racer in racers:
-        racer.join(60)
+        racer.join(PATIENCE_S)
     assert first == second
     assert len(set(first)) == len(names)
     assert not list((tmp_path / "keys").rglob("*.new"))

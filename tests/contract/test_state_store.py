@@ -62,6 +62,7 @@ from tests.contract.state_values import (
 )
 
 LEASE_MS = int(limits.LEASE_S * 1_000)
+UNSEEN_MS = int(2 * limits.SERVING_MARK_S * 1_000)
 TUNING = Purpose("tuning", "Tune models.")
 
 
@@ -164,7 +165,6 @@ class TestWorkers:
             with pytest.raises(LeaseLost):
                 call()
         assert store.segments([0]) == ()
-        assert store.serving_ms(0, 99_000) == (retired_at or 400) - 100 + LEASE_MS
 
     def test_declared_dead_twice(self, store: StateStore) -> None:
         """Declaring an ended worker dead does nothing, so that sealer and worker may race."""
@@ -172,7 +172,7 @@ class TestWorkers:
         store.retire_worker("a", 500)
         for worker in ("a", "never started"):
             assert not store.declare_dead(worker, 0)
-        assert store.serving_ms(0, 99_000) == 400 + LEASE_MS
+        assert store.beats() == {}
 
     def test_a_worker_that_beats_is_not_declared_dead(self, store: StateStore) -> None:
         """A worker that has beaten since somebody counted its beats lives on; others are not touched."""
@@ -185,17 +185,15 @@ class TestWorkers:
         assert store.declare_dead("a", 2)
         assert store.beats() == {"b": 0}
 
-    def test_serving(self, store: StateStore) -> None:
-        """Serving time is the length of the union of lives and a lease each, clipped to the window, counted once."""
-        for worker, started, seen in [
-            ("a", 100, 300),
-            ("b", 200, 400),
-            ("inside", 210, 220),
-            ("c", 600, 900),
-            ("d", 950, 950),
-        ]:
-            store.start_worker(worker, started * LEASE_MS)
-            store.beat(worker, seen * LEASE_MS)
+
+class TestServing:
+    """When the service was there."""
+
+    def test_union(self, store: StateStore) -> None:
+        """Serving time is the length of the union of all times and a lease each, clipped to the window, counted once."""
+        for started, ended in [(100, 300), (200, 400), (210, 220), (600, 900), (950, 950)]:
+            number = store.begin_serving(started * LEASE_MS)
+            store.mark_serving(number, ended * LEASE_MS, ends=True)
 
         def leases(start: int, end: int) -> float:
             return store.serving_ms(start * LEASE_MS, end * LEASE_MS) / LEASE_MS
@@ -206,12 +204,30 @@ class TestWorkers:
         assert leases(400, 600) == 1
         assert leases(401, 600) == leases(951, 2_000) == 0
 
+    def test_a_service_that_is_there(self, store: StateStore) -> None:
+        """One whose end was not recorded serves, however long ago it was marked; one that has ended is marked no more."""
+        number = store.begin_serving(100)
+        store.mark_serving(number, 200)
+        assert store.serving_ms(0, 99_000_000) == 99_000_000 - 100
+        store.mark_serving(number, 500, ends=True)
+        store.mark_serving(number, 90_000)
+        assert store.serving_ms(0, 99_000_000) == 400 + LEASE_MS
+
+    @pytest.mark.parametrize("later_ms", [0, 1, 50_000, UNSEEN_MS, UNSEEN_MS + 1, 99_000_000])
+    def test_an_end_that_nobody_saw(self, store: StateStore, later_ms: int) -> None:
+        """It comes two marks after the last one, or with the next start."""
+        number = store.begin_serving(100)
+        store.mark_serving(number, 1_000)
+        store.begin_serving(1_000 + later_ms)
+        told = store.serving_ms(0, 1_000 + later_ms)
+        assert told == 900 + min(later_ms, UNSEEN_MS + LEASE_MS)
+
     def test_clock_set_back(self, store: StateStore) -> None:
-        """A beat at an earlier moment than the last one takes nothing away."""
-        store.start_worker("a", 100)
-        store.beat("a", 500)
-        store.beat("a", 300)
-        store.retire_worker("a", 200)
+        """A mark at an earlier moment than the last one takes nothing away."""
+        number = store.begin_serving(100)
+        store.mark_serving(number, 500)
+        store.mark_serving(number, 300)
+        store.mark_serving(number, 200, ends=True)
         assert store.serving_ms(0, 99_000) == 400 + LEASE_MS
 
 

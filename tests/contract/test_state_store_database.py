@@ -40,6 +40,7 @@ from tests.contract.state_values import (
     seal,
     url_of,
 )
+from tests.patience import PATIENCE_S
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -227,7 +228,7 @@ class TestProcesses:
         ready = SPAWN.Barrier(2)
         both = [SPAWN.Process(target=_publish_when_all_are_ready, args=(url_of(tmp_path), ready, outcomes)) for _ in "ab"]
         _run(both)
-        assert sorted(outcomes.get(timeout=10) for _ in both) == ["conflict", "published"]
+        assert sorted(outcomes.get(timeout=PATIENCE_S) for _ in both) == ["conflict", "published"]
         outcomes.close()
         outcomes.join_thread()
         assert cost(store) == RHO
@@ -251,7 +252,7 @@ def _run(processes: list[Any]) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE_S)
         assert process.exitcode is not None
 
 

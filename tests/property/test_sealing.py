@@ -3,12 +3,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hushmeter import limits
 from hushmeter.consent.register import bucket_of
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import MeasurementName
@@ -46,6 +48,14 @@ def assert_nothing(tally: Sealed) -> None:
 def test_the_numpy_core_equals_the_oracle(case: Case) -> None:
     """The fast path and the slow path agree on every vector, every private partition and every kept unit."""
     assert sealed(case) == oracle(case)
+
+
+@given(cases(), st.integers(1, 3))
+def test_more_units_than_int64_is_proven_for(case: Case, most: int) -> None:
+    """Units that are summed a few at a time, cut by unit where they come at once, add up to the same."""
+    with mock.patch.object(limits, "UNITS_MAX", most):
+        parts = sealed(case)
+    assert parts == sealed(case)
 
 
 @settings(max_examples=300)

@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from unittest import mock
 
 import grpc
 
+from hushmeter import limits
 from hushmeter.access.credentials import Credential, bearer_of, hash_of
 from hushmeter.access.roles import OPEN, Role
 from hushmeter.api.consent.v1 import consent_pb2
@@ -30,6 +32,7 @@ from hushmeter.service.founding import open_context
 from hushmeter.service.rules import AccessRules
 from hushmeter.service.tls import Tls
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.patience import PATIENCE_S
 from tests.service.running import FOUNDED_MS, PLAN
 
 FILES = (ingest_pb2.DESCRIPTOR, consent_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR, transparency_pb2.DESCRIPTOR)
@@ -73,7 +76,7 @@ class Guarded:
         if bearer is not None:
             sent.append(("authorization", f"Bearer {bearer}"))
         # Every method can be called as a stream of messages that is answered by a stream.
-        answers = self.channel.stream_stream(method)(iter([message]), metadata=sent, timeout=30)
+        answers = self.channel.stream_stream(method)(iter([message]), metadata=sent, timeout=PATIENCE_S)
         return list(answers)
 
     def code(self, method: str, bearer: str | None = None, message: bytes = b"") -> tuple[grpc.StatusCode, str]:
@@ -122,6 +125,11 @@ class Guarded:
         return consent_pb2.IssueUnitTokenResponse.FromString(answer[0]).unit_token
 
 
+def standing() -> float:
+    """A monotonic clock that stands still, so that no rate depends on how busy the machine is."""
+    return 0.0
+
+
 @contextlib.contextmanager
 def guarded(
     state_dir: Path,
@@ -129,12 +137,15 @@ def guarded(
     tls: Tls | None = None,
     channel: grpc.ChannelCredentials | None = None,
     parts: Mapping[str, object] | None = None,
+    elapsed_s: Callable[[], float] = time.monotonic,
 ) -> Iterator[Guarded]:
-    """Serves a new deployment for as long as the block lasts."""
-    clock = ReplayClock(FOUNDED_MS)
+    """Serves a new deployment for as long as the block lasts; rates and leases are of the time that `elapsed_s` tells."""
+    clock = ReplayClock(FOUNDED_MS, elapsed_s)
     context = open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), PLAN)
     context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
-    with mock.patch.dict(os.environ), serving(context, rules, tls) as port:
+    # On a busy machine looks for credentials may be far apart.
+    patient = mock.patch.object(limits, "CREDENTIALS_STALE_S", PATIENCE_S)
+    with mock.patch.dict(os.environ), patient, serving(context, rules, tls) as port:
         os.environ.pop(CREDENTIAL_VARIABLE, None)
         target = f"127.0.0.1:{port}"
         with grpc.secure_channel(target, channel) if channel else grpc.insecure_channel(target) as opened:

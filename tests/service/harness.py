@@ -18,6 +18,7 @@ from hushmeter.clock import ReplayClock
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS
 from hushmeter.sdk import Recorder
+from tests.patience import PATIENCE_S
 from tests.service import running as plain
 from tests.service.running import FOUNDED_MS, Running
 
@@ -112,7 +113,7 @@ def submitted(service: Running, reports: Sequence[Report], target: str | None = 
     """Sends reports over a connection of their own, once: no error is tried again."""
     with grpc.insecure_channel(target or service.target) as channel:
         stub = ingest_pb2_grpc.IngestServiceStub(channel)
-        return stub.SubmitReports(pb.SubmitReportsRequest(reports=reports), timeout=30).acknowledgement
+        return stub.SubmitReports(pb.SubmitReportsRequest(reports=reports), timeout=PATIENCE_S).acknowledgement
 
 
 def refused(code: grpc.StatusCode, service: Running, reports: Sequence[Report]) -> grpc.RpcError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from hushmeter.service.context import Context
 from hushmeter.service.embedded import serving
 from hushmeter.service.founding import open_context
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.patience import comes_true
 
 FOUNDED_MS = 1_772_409_600_000
 """Monday, 2 March 2026, midnight UTC."""
@@ -106,15 +106,16 @@ class Running:
     def advance_to(self, now_ms: int) -> None:
         """Moves the clock and waits until every window whose deadline has passed has ended."""
         self.clock.advance_to(now_ms)
-        store, pause = self.context.store, threading.Event()
-        for _ in range(3_000):
-            newest = {r.name: store.last_window_start(r.name) for r in self.context.plan.resolutions}
-            begun = all(self._begun(column, newest[r.name]) for column, r in enumerate(self.context.plan.resolutions))
-            if begun and not store.windows([WindowState.CLOSING, WindowState.SEALED]):
-                return
-            pause.wait(0.01)
-        waiting = [f"{r.window} {r.state}" for r in store.windows([WindowState.CLOSING, WindowState.SEALED])]
-        pytest.fail(f"windows did not end: {waiting or newest}; beats {store.beats()}")
+        if not comes_true(self._settled):
+            store = self.context.store
+            waiting = [f"{r.window} {r.state}" for r in store.windows([WindowState.CLOSING, WindowState.SEALED])]
+            pytest.fail(f"windows did not end: {waiting}; beats {store.beats()}")
+
+    def _settled(self) -> bool:
+        store, resolutions = self.context.store, self.context.plan.resolutions
+        newest = [store.last_window_start(r.name) for r in resolutions]
+        begun = all(self._begun(column, start) for column, start in enumerate(newest))
+        return begun and not store.windows([WindowState.CLOSING, WindowState.SEALED])
 
     def _begun(self, column: int, newest: int | None) -> bool:
         resolution = self.context.plan.resolutions[column]
@@ -130,12 +131,9 @@ class Running:
 
 
 def await_true(condition: Callable[[], bool]) -> None:
-    """Waits, a while at most, until a condition holds that another thread brings about."""
-    for _ in range(1_000):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("waited in vain")
+    """Waits until a condition holds that another thread brings about."""
+    if not comes_true(condition):
+        pytest.fail("waited in vain")
 
 
 @contextmanager

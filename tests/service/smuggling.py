@@ -23,6 +23,7 @@ from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.sdk import IngestClient
+from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS
 
 PLAN = r"""
@@ -104,7 +105,7 @@ class Smuggler:
 
     def call(self, method: str, message: bytes, metadata: Iterable[tuple[str, str | bytes]] = ()) -> list[bytes]:
         """Calls any method with bytes."""
-        return list(self.channel.stream_stream(method)(iter([message]), metadata=list(metadata), timeout=30))
+        return list(self.channel.stream_stream(method)(iter([message]), metadata=list(metadata), timeout=PATIENCE_S))
 
     def code(self, method: str, message: bytes | Message, metadata: Iterable[tuple[str, str | bytes]] = ()) -> str:
         """How a call ends; what it says is bounded."""
@@ -382,7 +383,7 @@ def text_in_metadata(s: Smuggler, text: str) -> str:
     metadata = [("x-note", text), ("x-note-bin", text.encode()), (f"x-{text}", "1"), ("authorization", f"Bearer {text}")]
     request = ingest_pb2.SubmitReportsRequest(reports=[s.report()]).SerializeToString()
     with grpc.insecure_channel(s.target, [("grpc.primary_user_agent", text)]) as channel:
-        list(channel.stream_stream(SUBMIT)(iter([request]), metadata=metadata, timeout=30))
+        list(channel.stream_stream(SUBMIT)(iter([request]), metadata=metadata, timeout=PATIENCE_S))
     return s.code(SUBMIT, request, metadata)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2
 
+from hushmeter import limits
 from hushmeter.access.credentials import Access
 from hushmeter.access.roles import METHODS as TABLE
 from hushmeter.access.roles import Role, roles_of
@@ -24,7 +24,8 @@ from hushmeter.channels import Access as ClientAccess
 from hushmeter.errors import ConfigError, Failure
 from hushmeter.sdk import IngestClient
 from hushmeter.service.rules import AccessRules
-from tests.service.guarded import METHODS, Guarded, guarded
+from tests.patience import PATIENCE_S
+from tests.service.guarded import METHODS, Guarded, guarded, standing
 from tests.service.running import await_true
 
 PLAN = "/hushmeter.api.ingest.v1.IngestService/GetPlan"
@@ -37,7 +38,6 @@ HEALTH = "/grpc.health.v1.Health/Check"
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 OK = grpc.StatusCode.OK
-FOLLOWED_S = 2.0
 MUST_NOT = [(method, role) for method in METHODS for role in Role if role not in roles_of(method)]
 MAY = [(method, role) for method in METHODS for role in Role if role in roles_of(method)]
 
@@ -154,20 +154,19 @@ class TestCredentials:
         assert service.call(PLAN, authorization=f"bearer {good}")
 
     def test_revoked_while_it_runs(self, service: Guarded) -> None:
-        """A revocation binds within two seconds, without a restart."""
+        """A revocation binds at the next look, without a restart; looks are less than two seconds apart."""
+        assert limits.CREDENTIALS_FOLLOWED_S < 2
         bearer = service.credential()
         assert service.code(PLAN, bearer)[0] is OK
         service.context.store.revoke_credential(bearer.split("_")[1], service.clock.now_ms())
-        began = time.monotonic()
         await_true(lambda: service.code(PLAN, bearer)[0] is UNAUTHENTICATED)
-        assert time.monotonic() - began < FOLLOWED_S
 
     def test_a_stream_ends_with_its_credential(self, service: Guarded) -> None:
         """A stream that is open when its credential is revoked takes no message any more."""
         bearer, more = service.credential(Role.INGEST), threading.Semaphore(1)
 
         def messages() -> Iterator[bytes]:
-            while more.acquire(timeout=30):
+            while more.acquire(timeout=PATIENCE_S):
                 yield ingest_pb2.StreamReportsRequest(reports=[service.report("nobody")]).SerializeToString()
 
         answers = service.channel.stream_stream(STREAM)(messages(), metadata=[("authorization", f"Bearer {bearer}")])
@@ -185,9 +184,7 @@ class TestCredentials:
             assert open_service.code(PLAN)[0] is OK
             assert open_service.code(METRICS)[0] is OK
             bearer = open_service.credential()
-            began = time.monotonic()
             await_true(lambda: open_service.code(PLAN)[0] is UNAUTHENTICATED)
-            assert time.monotonic() - began < FOLLOWED_S
             assert open_service.code(PLAN, bearer)[0] is OK
             open_service.context.store.revoke_credential(bearer.split("_")[1], open_service.clock.now_ms())
             await_true(lambda: open_service.code(PLAN, bearer)[0] is UNAUTHENTICATED)
@@ -195,9 +192,8 @@ class TestCredentials:
 
     def test_unreadable_credentials(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where credentials cannot be read for too long nobody is let in, and it is told as a failure that may pass."""
-        monkeypatch.setattr("hushmeter.limits.CREDENTIALS_STALE_S", 0.5)
-        monkeypatch.setattr("hushmeter.limits.CREDENTIALS_FOLLOWED_S", 0.05)
-        with guarded(tmp_path / "state") as running:
+        passed = [0.0]
+        with guarded(tmp_path / "state", elapsed_s=lambda: passed[0]) as running:
             bearer = running.credential()
             assert running.code(PLAN, bearer)[0] is OK
 
@@ -206,7 +202,10 @@ class TestCredentials:
 
             with monkeypatch.context() as broken:
                 broken.setattr("hushmeter.storage.state.SqlStateStore.credentials", fail)
-                await_true(lambda: running.code(PLAN, bearer)[0] is grpc.StatusCode.UNAVAILABLE)
+                passed[0] += limits.CREDENTIALS_STALE_S
+                assert running.code(PLAN, bearer)[0] is OK
+                passed[0] += 0.001
+                assert running.code(PLAN, bearer)[0] is grpc.StatusCode.UNAVAILABLE
             await_true(lambda: running.code(PLAN, bearer)[0] is OK)
 
 
@@ -275,23 +274,29 @@ class TestLimits:
         return retry.retry_delay.ToMilliseconds() / 1000
 
     def test_one_credential(self, tmp_path: Path) -> None:
-        """Beyond its burst a credential is told when to try again; another one is not affected."""
-        with guarded(tmp_path / "state", self.RULES) as running:
+        """Beyond its burst a credential is refused; another one is not affected, nor are withdrawals."""
+        with guarded(tmp_path / "state", self.RULES, elapsed_s=standing) as running:
             busy, quiet = running.credential(Role.INGEST), running.credential(Role.INGEST)
             for _ in range(3):
                 running.call(PLAN, busy)
             with pytest.raises(grpc.RpcError) as refused:
                 running.call(PLAN, busy)
             assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert 50 < self.retry_of(refused.value) <= 100
+            assert self.retry_of(refused.value) == 1
             running.call(PLAN, quiet)
+            operator = running.credential()
+            for _ in range(3):
+                running.call(PLAN, operator)
+            with pytest.raises(grpc.RpcError):
+                running.call(PLAN, operator)
+            running.decide(operator, "u")
 
     def test_a_stream(self, tmp_path: Path) -> None:
         """Each message of a stream counts; what came before the limit is acknowledged all the same."""
-        with guarded(tmp_path / "state", self.RULES) as running:
+        with guarded(tmp_path / "state", self.RULES, elapsed_s=standing) as running:
             sent = iter([ingest_pb2.StreamReportsRequest(reports=[running.report("u")]).SerializeToString()] * 9)
             metadata = [("authorization", f"Bearer {running.credential(Role.INGEST)}")]
-            answers = running.channel.stream_stream(STREAM)(sent, metadata=metadata, timeout=30)
+            answers = running.channel.stream_stream(STREAM)(sent, metadata=metadata, timeout=PATIENCE_S)
             for _ in range(2):
                 next(answers)
             with pytest.raises(grpc.RpcError) as ended:

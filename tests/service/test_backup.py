@@ -82,7 +82,7 @@ def charged(context: Context) -> set[tuple[str, int]]:
 
 
 def test_a_backup_leads_to_no_raw_data(tmp_path: Path) -> None:
-    """It has no segment, no worker, no kept windows, no key, and one file; the service goes on beside it."""
+    """It has no segment, worker, time of service, kept window or key, and one file; the service goes on beside it."""
     machine = Machine(tmp_path, CAPPED)
     machine.release(2)
     hand = Hand(machine.context)
@@ -90,7 +90,7 @@ def test_a_backup_leads_to_no_raw_data(tmp_path: Path) -> None:
     assert len(hand.send("u", machine.clock.now_ms(), 7).admitted) == 1
     machine.back_up()
     database = sqlite3.connect(machine.backup)
-    for table in ("segments", "workers", "erasures", "kept_windows"):
+    for table in ("segments", "workers", "servings", "erasures", "kept_windows"):
         assert database.execute(f"select count(*) from {table}").fetchone() == (0,)  # noqa: S608
     assert database.execute("select count(*) from releases").fetchone() > (0,)
     database.close()
@@ -365,7 +365,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     open_context(Config(state_dir=tmp_path / "state"), SystemClock(), OpenDPMechanisms(), of_today(CAPPED)).store.close()
     assert run(["backup", str(tmp_path / "b"), "--state-dir", str(tmp_path / "state")]) == 0
     assert "no raw rows, and no keys" in capsys.readouterr().out
-    where = ["--state-dir", str(tmp_path / "new"), "--keys-dir", str(tmp_path / "state" / "keys")]
+    where = ["--state-dir", str(tmp_path / "new"), "--keys-dir", str(tmp_path / "state-keys")]
     assert run(["restore", str(tmp_path / "b"), *where]) == 0
     told = capsys.readouterr().out
     for part in ("windows have ended", "Not released before", "Every credential was revoked"):

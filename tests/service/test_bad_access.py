@@ -22,9 +22,10 @@ from hushmeter.service.rules import AccessRules
 from hushmeter.service.tls import read_tls
 from hushmeter.service.worker import IntakeWorker
 from hushmeter.testing.clock import FakeClock
+from tests.patience import PATIENCE_S
 from tests.service.by_hand import opened
 from tests.service.certificates import Authority
-from tests.service.guarded import Guarded, guarded
+from tests.service.guarded import Guarded, guarded, standing
 from tests.service.harness import reasons
 from tests.service.running import FOUNDED_MS, Running, await_true, running
 from tests.service.test_access import HEALTH, OK, PLAN, UNAUTHENTICATED
@@ -137,23 +138,24 @@ class TestConsent:
         assert code is INVALID
         assert f"send 1 to {limits.DECISIONS_PER_REQUEST_MAX}" in text
 
-    def test_one_unit_does_not_fill_the_sequence(self, service: Guarded) -> None:
+    def test_one_unit_does_not_fill_the_sequence(self, tmp_path: Path) -> None:
         """A unit that decides too often is told to wait; its withdrawal is taken all the same; others are not affected."""
-        most = limits.DECIDING_PER_UNIT_AND_MINUTE
-        for _ in range(most):
-            service.call(SET, None, decide(service))
-        code, text = service.code(SET, None, decide(service))
-        assert code is LIMITED
-        assert f"more than {most} times a minute" in text
-        assert len(decisions(service)) == most
-        assert given_since(service) > 0
-        for _ in range(3):
-            service.call(SET, None, decide(service, given=False))
-        assert given_since(service) == 0
-        assert len(decisions(service)) == most + 1
-        assert service.code(SET, None, decide(service))[0] is LIMITED
-        service.call(SET, None, decide(service, "other"))
-        assert given_since(service, "other") > 0
+        with guarded(tmp_path / "state", AccessRules(), elapsed_s=standing) as service:
+            most = limits.DECIDING_PER_UNIT_AND_MINUTE
+            for _ in range(most):
+                service.call(SET, None, decide(service))
+            code, text = service.code(SET, None, decide(service))
+            assert code is LIMITED
+            assert f"more than {most} times a minute" in text
+            assert len(decisions(service)) == most
+            assert given_since(service) > 0
+            for _ in range(3):
+                service.call(SET, None, decide(service, given=False))
+            assert given_since(service) == 0
+            assert len(decisions(service)) == most + 1
+            assert service.code(SET, None, decide(service))[0] is LIMITED
+            service.call(SET, None, decide(service, "other"))
+            assert given_since(service, "other") > 0
 
     def test_a_withdrawal_right_behind_the_last_grant(self, tmp_path: Path) -> None:
         """A withdrawal beyond the limit is recorded also where the grant before it waits for the same transaction."""
@@ -239,7 +241,7 @@ class TestClocks:
     def test_rate_limits(self, tmp_path: Path, jump_ms: int) -> None:
         """Limits are of time that passes: no jump gives an allowance back, or takes one away."""
         rules = AccessRules(credentials_required=True, messages_per_s=0.001, message_burst=2)
-        with guarded(tmp_path / "state", rules) as service:
+        with guarded(tmp_path / "state", rules, elapsed_s=standing) as service:
             busy, quiet = service.credential(), service.credential()
             assert [service.code(PLAN, busy)[0] for _ in range(3)] == [OK, OK, LIMITED]
             self.jump(service, jump_ms)
@@ -248,7 +250,7 @@ class TestClocks:
 
     def test_a_units_limit(self, tmp_path: Path) -> None:
         """Nor of one unit's reports."""
-        with guarded(tmp_path / "state", AccessRules(unit_reports_per_minute=2)) as service:
+        with guarded(tmp_path / "state", AccessRules(unit_reports_per_minute=2), elapsed_s=standing) as service:
             service.decide(None, "u")
             service.clock.advance_to(service.clock.now_ms() + 10 * MINUTE_MS)
             assert reasons(service.submit(None, *(service.report("u") for _ in range(3)))) == {2: "RATE_LIMITED"}
@@ -291,7 +293,7 @@ class TestFiles:
             for client in (ended, None):
                 with grpc.secure_channel(service.target, trusting(authority, client)) as other:
                     with pytest.raises(grpc.RpcError) as refused:
-                        other.unary_unary(HEALTH)(b"", timeout=10)
+                        other.unary_unary(HEALTH)(b"", timeout=PATIENCE_S)
                     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
     def test_files_of_clients(self, tmp_path: Path) -> None:
@@ -319,7 +321,7 @@ def test_streams_of_one_connection_are_bounded(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(limits, "STREAMS_PER_CONNECTION_MAX", 3)
     own = [("grpc.use_local_subchannel_pool", 1)]
     with guarded(tmp_path / "state") as service, grpc.insecure_channel(service.target, own) as busy:
-        watches = [busy.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60) for _ in range(3)]
+        watches = [busy.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=PATIENCE_S) for _ in range(3)]
         for watch in watches:
             next(watch)
         with pytest.raises(grpc.RpcError) as waited:
@@ -327,4 +329,4 @@ def test_streams_of_one_connection_are_bounded(tmp_path: Path, monkeypatch: pyte
         assert waited.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert service.code(HEALTH)[0] is OK
         watches.pop().cancel()
-        busy.unary_unary(HEALTH)(b"", timeout=10)
+        busy.unary_unary(HEALTH)(b"", timeout=PATIENCE_S)

@@ -22,6 +22,7 @@ from hushmeter.sealing.seal import empty_tally, seal
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import DirectoryKeyRing
 from tests.oracle.seal import Sealed
+from tests.patience import PATIENCE_S
 from tests.sealing import said
 from tests.strategies import DAY, batch_of
 from tests.unit.test_shared_bounding import catalog
@@ -158,6 +159,6 @@ def test_processes_end_with_their_parent(tmp_path: Path) -> None:
         "    print(len(multiprocessing.active_children()), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == -signal.SIGKILL
     assert int(done.stdout) > 0

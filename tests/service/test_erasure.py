@@ -485,16 +485,33 @@ class TestWorkers:
 
     def test_too_many(self, tmp_path: Path) -> None:
         """A unit that erases itself again and again is told to wait, and nothing of that is recorded."""
-        context = opened(tmp_path, FakeClock(H))
+        context = opened(tmp_path / "state", FakeClock(H))
 
         async def run() -> None:
             async with working(context) as worker:
-                for _ in range(limits.DECIDING_PER_UNIT_AND_MINUTE):
+                for _ in range(limits.ERASING_PER_UNIT_AND_MINUTE):
                     await worker.erase(b"u")
                 with pytest.raises(RateLimited, match="erasure was not recorded"):
                     await worker.erase(b"u")
                 await worker.erase(b"other")
-                assert len(context.store.decisions_after(0)[1]) == limits.DECIDING_PER_UNIT_AND_MINUTE + 1
+                assert len(context.store.decisions_after(0)[1]) == limits.ERASING_PER_UNIT_AND_MINUTE + 1
+
+        asyncio.run(run())
+
+    def test_decisions_leave_room_for_it(self, tmp_path: Path) -> None:
+        """A unit that has decided too often is erased all the same."""
+        context = opened(tmp_path / "state", FakeClock(H))
+        shown = context.plan.purposes[0].text_hash
+
+        async def run() -> None:
+            async with working(context) as worker:
+                grant = Decision(bytes(16), "tuning", given=True, received_at_ms=0, text_hash=shown)
+                for _ in range(limits.DECIDING_PER_UNIT_AND_MINUTE):
+                    await worker.decide(b"u", [grant])
+                with pytest.raises(RateLimited):
+                    await worker.decide(b"u", [grant])
+                await worker.erase(b"u")
+                assert not (await worker.consent_of(b"u"))["tuning"].given
 
         asyncio.run(run())
 

@@ -19,6 +19,7 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.testing.disk import FaultyDisk
+from tests.patience import PATIENCE_S
 from tests.service.harness import QUICK_PLAN, H, agree, missed, read, refused, serving, states, submitted
 from tests.service.running import Running, await_true
 
@@ -128,7 +129,7 @@ def test_a_stream_keeps_what_it_acknowledged(tmp_path: Path) -> None:
 
         with grpc.insecure_channel(service.target) as channel:
             stub = ingest_pb2_grpc.IngestServiceStub(channel)
-            answers = stub.StreamReports(requests(), timeout=30)
+            answers = stub.StreamReports(requests(), timeout=PATIENCE_S)
             with pytest.raises(grpc.RpcError) as caught:
                 acknowledged.extend(answer.sequence for answer in answers)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -219,7 +220,7 @@ def test_a_full_state_store_refuses_and_recovers(tmp_path: Path) -> None:
             for number in range(400):
                 unit = f"unit-{number}"
                 try:
-                    stub.SetConsent(consent_pb2.SetConsentRequest(unit_id=unit, decisions=decisions), timeout=30)
+                    stub.SetConsent(consent_pb2.SetConsentRequest(unit_id=unit, decisions=decisions), timeout=PATIENCE_S)
                 except grpc.RpcError as error:
                     codes.add(error.code())
                     assert_retryable(error, "StorageFull")
@@ -227,7 +228,7 @@ def test_a_full_state_store_refuses_and_recovers(tmp_path: Path) -> None:
                     if len(asked) == 3:
                         break
             assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-            states_of = stub.GetConsent(consent_pb2.GetConsentRequest(unit_id=asked[0]), timeout=30).states
+            states_of = stub.GetConsent(consent_pb2.GetConsentRequest(unit_id=asked[0]), timeout=PATIENCE_S).states
             assert not any(s.given for s in states_of)
         limit(1_000_000)
         for unit in asked:

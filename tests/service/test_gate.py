@@ -25,6 +25,7 @@ from hushmeter.service import gate, statuses
 from hushmeter.service.config import read_config
 from hushmeter.service.rules import AccessRules
 from hushmeter.storage.state import SqlStateStore
+from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS, Guarded, guarded
 from tests.service.running import PLAN as PLAN_TEXT
 from tests.service.running import await_true
@@ -64,7 +65,7 @@ def stream(service: Guarded, bearer: str | None) -> tuple[SimpleQueue[bytes | No
     """An open stream of reports: what is put in is sent, None ends it; and its answers."""
     sent: SimpleQueue[bytes | None] = SimpleQueue()
     metadata = [] if bearer is None else [("authorization", f"Bearer {bearer}")]
-    return sent, service.channel.stream_stream(STREAM)(iter(sent.get, None), metadata=metadata, timeout=60)
+    return sent, service.channel.stream_stream(STREAM)(iter(sent.get, None), metadata=metadata, timeout=PATIENCE_S)
 
 
 def some_report(service: Guarded) -> bytes:
@@ -237,7 +238,9 @@ class TestWhatWasLetIn:
         monkeypatch.setattr(SqlStateStore, name, revoked_on_the_way)
         message = query_pb2.QueryReleasesRequest(metric="starts", resolution="1h").SerializeToString()
         answers = service.channel.stream_stream(method)(
-            iter([message if method == QUERY else b""]), metadata=[("authorization", f"Bearer {bearer}")], timeout=60
+            iter([message if method == QUERY else b""]),
+            metadata=[("authorization", f"Bearer {bearer}")],
+            timeout=PATIENCE_S,
         )
         assert ends_with(answers) is UNAUTHENTICATED
 
@@ -373,11 +376,11 @@ def test_questions_do_not_keep_the_gate_from_learning(service: Guarded, monkeypa
     held, bearer = threading.Event(), service.credential(Role.ANALYST)
 
     def wait(*_: object) -> None:
-        held.wait(30)
+        held.wait(PATIENCE_S)
 
     monkeypatch.setattr(SqlStateStore, "record_access", wait)
     metadata = [("authorization", f"Bearer {bearer}")]
-    calls = [service.channel.unary_unary(METRICS).future(b"", metadata=metadata, timeout=60) for _ in range(100)]
+    calls = [service.channel.unary_unary(METRICS).future(b"", metadata=metadata, timeout=PATIENCE_S) for _ in range(100)]
     try:
         other = service.credential(Role.INGEST)
         assert service.code(PLAN, other)[0] is OK

@@ -20,6 +20,7 @@ from hushmeter.api.ingest.v1 import ingest_pb2_grpc
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.sdk import IngestClient
+from tests.patience import PATIENCE_S
 from tests.service.harness import QUICK_PLAN, H, agree, finish, missed, read, reasons, refused, serving, submitted
 from tests.service.running import Running
 from tests.service.test_bad_input import packed, submit_bytes, varint, with_points
@@ -57,7 +58,7 @@ def points(service: Running, metric: str, **components: int) -> dict[str, list[i
 def stream(service: Running, messages: Sequence[Sequence[Report]]) -> list[pb.StreamReportsResponse]:
     with grpc.insecure_channel(service.target) as channel:
         stub = ingest_pb2_grpc.IngestServiceStub(channel)
-        return list(stub.StreamReports((pb.StreamReportsRequest(reports=m) for m in messages), timeout=30))
+        return list(stub.StreamReports((pb.StreamReportsRequest(reports=m) for m in messages), timeout=PATIENCE_S))
 
 
 def one_of_each(service: Running) -> list[tuple[str, Report]]:
@@ -310,7 +311,7 @@ def test_many_connections_at_once_lose_and_double_nothing(tmp_path: Path) -> Non
         together = threading.Barrier(2 * len(sets))
 
         def send(reports: Sequence[Report]) -> int:
-            together.wait(30)
+            together.wait(PATIENCE_S)
             return sum(submitted(service, [report]).accepted for report in reports)
 
         with ThreadPoolExecutor(2 * len(sets)) as pool:

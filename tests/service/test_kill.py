@@ -27,12 +27,14 @@ from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.patience import PATIENCE_S, comes_true
 from tests.service.fast_child import FastClock
 
 SLOTS = 6_000
 CLIENTS = 3
-STREAMING_S = 14.0
 KILLS = 7
+BETWEEN_KILLS = 40
+"""Reports that are acknowledged between two kills at least, however long that takes."""
 UNITS = [f"unit-{i}" for i in range(40)]
 
 PLAN = f"""
@@ -89,7 +91,7 @@ class Fleet:
         for name in self.ROLES:
             self._processes[name].terminate()
         for process in self._processes.values():
-            process.wait(30)
+            process.wait(PATIENCE_S)
             if process.stdin is not None:
                 process.stdin.close()
 
@@ -186,7 +188,14 @@ def test_acknowledged_reports_survive_kills(
     for sender in senders:
         sender.start()
     for kill in range(KILLS):
-        _pause(chance.uniform(0.2, 2 * STREAMING_S / KILLS - 0.2))
+        _pause(chance.uniform(0.2, 3.8))
+        enough = (kill + 1) * BETWEEN_KILLS
+        assert comes_true(
+            lambda enough=enough: (
+                sum(len(s.missed) for s in senders) >= enough  # type: ignore[misc]
+                or not any(s.is_alive() for s in senders)
+            )
+        )
         names = list(fleet.ROLES)
         name = names[kill] if kill < len(names) else chance.choice(names)
         fleet.kill(name)
@@ -210,26 +219,28 @@ def _pause(seconds: float) -> None:
 
 def _consent(port: int) -> None:
     with IngestClient(f"127.0.0.1:{port}") as client, ThreadPoolExecutor(8) as pool:
-        for _ in range(20):
-            try:
-                client.plan()
-                break
-            except grpc.RpcError:
-                _pause(0.5)
+        assert comes_true(lambda: _answers(client))
         list(pool.map(lambda unit: client.set_consent(unit, {"test": True}), UNITS))
     # Intervals that begin before the decision are refused: let an hour and a half of the fast clock pass.
     _pause(9.0)
 
 
+def _answers(client: IngestClient) -> bool:
+    try:
+        client.plan()
+    except grpc.RpcError:
+        return False
+    return True
+
+
 def _await_all_ended(context: Context, until_ms: int) -> None:
-    for _ in range(600):
+    def ended() -> bool:
         newest = {r.name: context.store.last_window_start(r.name) for r in context.plan.resolutions}
         waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
         pending = [r for r in waiting if r.window.start_ms <= until_ms]
-        if not pending and all(start is not None and start >= until_ms for start in newest.values()):
-            return
-        _pause(0.1)
-    pytest.fail("windows did not end")
+        return not pending and all(start is not None and start >= until_ms for start in newest.values())
+
+    assert comes_true(ended), "windows did not end"
 
 
 def _judge(context: Context, senders: list[Sender]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
@@ -20,7 +21,7 @@ def _destroy(_: Path, context: Context) -> None:
 
 
 def _lose(state_dir: Path, _: Context) -> None:
-    (state_dir / "keys" / "data" / f"{H}.key").unlink()
+    (Config(state_dir=state_dir).keys / "data" / f"{H}.key").unlink()
 
 
 @pytest.mark.parametrize("gone", [_destroy, _lose])

@@ -21,6 +21,7 @@ from hushmeter.service.meters import Meters
 from hushmeter.service.sealer import Sealer
 from hushmeter.service.supervisor import hold_lock, hold_port
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.patience import PATIENCE_S
 from tests.service.running import FOUNDED_MS, PLAN, await_true, running
 
 H = FOUNDED_MS
@@ -238,7 +239,7 @@ def test_a_wrong_master_key_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with running(state) as service:
         clock = service.clock
-    key = state / "keys" / "master.key"
+    key = tmp_path / "state-keys" / "master.key"
     right = key.read_bytes()
     key.write_text("ab" * 32)
     with pytest.raises(Exception, match="master key") as caught:
@@ -342,7 +343,7 @@ def test_a_late_report_does_not_hold_up_the_hour_it_missed(tmp_path: Path) -> No
         # The sealer sleeps between polls; here it is held back until the worker has registered its segment.
         begin_closing = store.begin_closing
         registered = threading.Event()
-        store.begin_closing = lambda window: (registered.wait(10), begin_closing(window))[1]  # type: ignore[method-assign]
+        store.begin_closing = lambda window: (registered.wait(PATIENCE_S), begin_closing(window))[1]  # type: ignore[method-assign]
         service.clock.advance_to(H + HOUR_MS + 15 * MINUTE_MS)
         answer = service.client.submit([service.starts("u", H + 30 * MINUTE_MS, 3)])
         assert [m.resolution for m in answer.missed] == ["1h"]

@@ -17,6 +17,7 @@ from hushmeter.errors import LedgerBroken
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from tests.patience import PATIENCE_S
 from tests.service.harness import H, agree, finish, hour_of, read, serving
 from tests.service.running import Running
 
@@ -293,7 +294,7 @@ def test_bytes_that_are_no_message_are_answered(service: Running, method: str) -
     with grpc.insecure_channel(service.target) as channel:
         call = channel.unary_stream(f"/hushmeter.api.{method}")
         with pytest.raises(grpc.RpcError) as caught:
-            list(call(b"\x0a\xff", timeout=10))
+            list(call(b"\x0a\xff", timeout=PATIENCE_S))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, caught.value
 
 

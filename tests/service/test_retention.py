@@ -11,6 +11,7 @@ from hushmeter.cli.app import run
 from hushmeter.errors import KeyUnavailable
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
+from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.retention import Kind, held
 from hushmeter.service.supervisor import hold_lock
@@ -34,8 +35,11 @@ def reported(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
 
 
 def everything(directory: Path) -> dict[str, bytes]:
-    """Every file under a directory, SQLite's log included, with its bytes."""
-    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    """Every file of a state and of its keys, SQLite's log included, with its bytes."""
+    found = {}
+    for place in (directory, Config(state_dir=directory).keys):
+        found |= {str(p.relative_to(place.parent)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
+    return found
 
 
 def test_what_is_held_and_when_it_dies(tmp_path: Path) -> None:
@@ -72,9 +76,7 @@ def test_nothing_is_left_anywhere(tmp_path: Path) -> None:
         clock.set(due)
         sealer_of(context).run_due()
         found = everything(tmp_path)
-        held_now = [
-            data for name, data in found.items() if name.startswith("log/") or "/data/" in name or "/period/" in name
-        ]
+        held_now = [data for name, data in found.items() if "/log/" in name or "/data/" in name or "/period/" in name]
         secrets += [data[-16:] for data in held_now if len(data) >= 16]
     assert len(secrets) >= 2 * len(UNITS) + 4
     clock.set(H + 2 * WEEK_MS)
@@ -82,7 +84,7 @@ def test_nothing_is_left_anywhere(tmp_path: Path) -> None:
     for name, data in everything(tmp_path).items():
         assert not any(secret in data for secret in secrets), f"{name} still holds what should be gone"
     assert any(subjects[0] in data for data in everything(tmp_path).values()), "the search finds what is there"
-    assert not any(name.startswith("log/") for name in everything(tmp_path))
+    assert not any("/log/" in name for name in everything(tmp_path))
 
 
 def test_the_command_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,14 +107,15 @@ def test_the_master_key_is_rotated(tmp_path: Path, capsys: pytest.CaptureFixture
     context, clock, hand = reported(tmp_path)
     hand.segments.retire()
     context.store.close()
-    before = (tmp_path / "keys" / "master.key").read_bytes()
+    keys = Config(state_dir=tmp_path).keys
+    before = (keys / "master.key").read_bytes()
     with hold_lock(tmp_path):
         assert run(["keys", "rotate", "--state-dir", str(tmp_path)]) == 2
     assert "stop it first" in capsys.readouterr().err
     assert run(["keys", "rotate", "--state-dir", str(tmp_path)]) == 0
     assert "4 keys were wrapped anew" in capsys.readouterr().out
-    assert (tmp_path / "keys" / "master.key").read_bytes() != before
-    assert not (tmp_path / "keys" / "master.key.new").exists()
+    assert (keys / "master.key").read_bytes() != before
+    assert not (keys / "master.key.new").exists()
     again = opened(tmp_path, clock, CAPPED)
     clock.set(H + 2 * HOUR_MS + 10 * MINUTE_MS)
     sealer_of(again).run_due()

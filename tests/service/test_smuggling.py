@@ -19,6 +19,7 @@ import pytest
 
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
+from tests.patience import PATIENCE_S
 from tests.service import smuggling
 from tests.service.running import FOUNDED_MS, Running, await_true, running
 from tests.service.smuggling import ATTEMPTS, CHORUS, CROWD, PLAN, Smuggler, mark, needles
@@ -106,8 +107,8 @@ def test_the_search_finds_what_is_there(planted: Planted) -> None:
     assert found(b"x" + needles(mark("text_as_report_id"))[0]) == {"text_as_report_id"}
     assert any(b"test@example.com" in data for data in planted.held.values())
     assert any(name.endswith("-wal") for name in planted.held)
-    assert any(name.startswith("log/") for name in planted.held)
-    assert not any(name.startswith("log/") for name in planted.left)
+    assert any(name.startswith("state/log/") for name in planted.held)
+    assert not any(name.startswith("state/log/") for name in planted.left)
 
 
 def test_every_needle_is_what_an_encoder_writes() -> None:
@@ -179,7 +180,7 @@ class TestServed:
                 yield line.split(" on ")[1].split()[0], metrics, tmp_path
             finally:
                 process.terminate()
-                process.wait(60)
+                process.wait(PATIENCE_S)
                 process.stdout.close()
 
     def test_logs_and_metrics(self, served: tuple[str, str, Path]) -> None:
@@ -193,7 +194,7 @@ class TestServed:
             if name != "text_in_odd_milliseconds":
                 assert attempt(sender, mark(name)) == expected, name
         sender.close()
-        page = urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10).read()
+        page = urllib.request.urlopen(f"http://{metrics}/metrics", timeout=PATIENCE_S).read()
         log = (directory / "log").read_bytes()
         assert b'reason="BAD_TOKEN"' in page
         labels = set(re.findall(rb'(\w+)="', page))

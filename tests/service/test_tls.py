@@ -19,6 +19,7 @@ from hushmeter.errors import ConfigError
 from hushmeter.sdk import IngestClient
 from hushmeter.service.config import Config, read_config
 from hushmeter.service.tls import read_tls
+from tests.patience import PATIENCE_S
 from tests.service.certificates import Authority, Pair
 from tests.service.guarded import guarded
 from tests.service.running import FOUNDED_MS
@@ -51,7 +52,7 @@ class TestSockets:
                 grpc.insecure_channel(service.target),
             ):
                 with channel, pytest.raises(grpc.RpcError) as refused:
-                    channel.unary_unary(PLAN)(b"", timeout=10)
+                    channel.unary_unary(PLAN)(b"", timeout=PATIENCE_S)
                 assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
     def test_another_name(self, tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ class TestSockets:
             options = [("grpc.ssl_target_name_override", "telemetry.example.com")]
             with grpc.secure_channel(service.target, trusting(authority), options) as channel:
                 with pytest.raises(grpc.RpcError) as refused:
-                    channel.unary_unary(PLAN)(b"", timeout=10)
+                    channel.unary_unary(PLAN)(b"", timeout=PATIENCE_S)
                 assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
     def test_mutual(self, tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ class TestSockets:
             for pair in (None, stranger):
                 with grpc.secure_channel(service.target, trusting(authority, pair)) as channel:
                     with pytest.raises(grpc.RpcError) as refused:
-                        channel.unary_unary(PLAN)(b"", metadata=[("authorization", f"Bearer {bearer}")], timeout=10)
+                        channel.unary_unary(PLAN)(b"", metadata=[("authorization", f"Bearer {bearer}")], timeout=PATIENCE_S)
                     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
     def test_clients_by_files(self, tmp_path: Path) -> None:
@@ -172,7 +173,9 @@ class TestCommands:
     def run(self, cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "hushmeter", *arguments]
         inherited = {k: v for k, v in os.environ.items() if k != "HUSHMETER_CREDENTIAL"} | environment
-        return subprocess.run(command, cwd=cwd, env=inherited, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            command, cwd=cwd, env=inherited, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
 
     def test_credentials(self, tmp_path: Path) -> None:
         """Credentials are made, used, listed and revoked while the service runs; the access log tells of it."""

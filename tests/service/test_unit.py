@@ -22,7 +22,7 @@ from hushmeter.service.rules import AccessRules
 from hushmeter.signatures import public_key, sign
 from hushmeter.transparency.receipt import RECEIPT, verify_receipt
 from hushmeter.transparency.signing import RECORD
-from tests.service.guarded import Guarded, guarded
+from tests.service.guarded import Guarded, guarded, standing
 from tests.service.running import FOUNDED_MS, await_true, running
 
 SERVICE = "/hushmeter.api.consent.v1.ConsentService/"
@@ -144,17 +144,18 @@ def test_an_open_door_shows_nobody(tmp_path: Path) -> None:
         await_true(lambda: not service.context.store.erasures())
 
 
-def test_too_often(service: Guarded) -> None:
+def test_too_often(tmp_path: Path) -> None:
     """A unit asks what is held on it ten times a minute, whoever else asks; then it is told when to come back."""
-    consent = service.credential(Role.CONSENT)
-    token = service.token(consent, "u")
-    for _ in range(limits.READING_PER_UNIT_AND_MINUTE):
-        held(service, consent, "u", token)
-    message = pb.GetUnitRequest(unit_id="u", unit_token=token).SerializeToString()
-    code, text = service.code(SERVICE + "GetUnit", consent, message)
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "more than 10 times a minute" in text
-    held(service, consent, "v", service.token(consent, "v"))
+    with guarded(tmp_path / "state", elapsed_s=standing) as service:
+        consent = service.credential(Role.CONSENT)
+        token = service.token(consent, "u")
+        for _ in range(limits.READING_PER_UNIT_AND_MINUTE):
+            held(service, consent, "u", token)
+        message = pb.GetUnitRequest(unit_id="u", unit_token=token).SerializeToString()
+        code, text = service.code(SERVICE + "GetUnit", consent, message)
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "more than 10 times a minute" in text
+        held(service, consent, "v", service.token(consent, "v"))
 
 
 def test_too_many_at_once(service: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.channels import Access
 from hushmeter.sdk import IngestClient
 from hushmeter.service.rules import AccessRules
-from tests.service.guarded import Guarded, guarded
+from tests.service.guarded import Guarded, guarded, standing
 from tests.service.harness import reasons
 
 RULES = AccessRules(unit_tokens=True)
@@ -143,7 +143,7 @@ class TestUnitLimit:
 
     def test_its_own_reports_alone(self, tmp_path: Path) -> None:
         """A unit beyond its limit has its own further reports rejected with when to send them again, and nobody else's."""
-        with guarded(tmp_path / "state", self.RULES) as service:
+        with guarded(tmp_path / "state", self.RULES, elapsed_s=standing) as service:
             for unit in ("busy", "quiet"):
                 service.decide(None, unit)
             service.clock.advance_to(service.clock.now_ms() + 120_000)
@@ -157,7 +157,7 @@ class TestUnitLimit:
 
     def test_what_was_not_taken_does_not_count(self, tmp_path: Path) -> None:
         """Reports that are rejected for another reason, or only judged, take nothing of a unit's allowance."""
-        with guarded(tmp_path / "state", self.RULES) as service:
+        with guarded(tmp_path / "state", self.RULES, elapsed_s=standing) as service:
             service.clock.advance_to(service.clock.now_ms() + 120_000)
             for _ in range(2):
                 assert set(reasons(service.submit(None, *map(service.report, "uuuu"))).values()) == {"NO_CONSENT"}

@@ -19,6 +19,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.service.meters import Meters
 from hushmeter.service.sealer import Sealer
 from hushmeter.service.supervisor import hold_lock
+from tests.patience import PATIENCE_S
 from tests.service.harness import (
     QUICK_PLAN,
     H,
@@ -156,10 +157,12 @@ def test_a_stop_in_mid_window_loses_and_doubles_nothing(tmp_path: Path) -> None:
             agree(service, *(f"u{i}" for i in range(4)))
             clock.advance_to(H + 10 * MINUTE_MS)
             reports = [[service.starts(f"u{i}", H + 10 * MINUTE_MS) for _ in range(60)] for i in range(4)]
-            halfway = threading.Event()
+            halfway, stopped = threading.Event(), threading.Event()
 
             def send(sender: int) -> None:
                 for number, report in enumerate(reports[sender]):
+                    if number == 59:
+                        stopped.wait(PATIENCE_S)
                     try:
                         assert submitted(service, [report]).accepted == 1  # type: ignore[list-item]
                     except grpc.RpcError as error:
@@ -171,9 +174,10 @@ def test_a_stop_in_mid_window_loses_and_doubles_nothing(tmp_path: Path) -> None:
                         halfway.set()
 
             sending = [pool.submit(send, i) for i in range(4)]
-            halfway.wait(30)
+            halfway.wait(PATIENCE_S)
+        stopped.set()
         for done in sending:
-            done.result(60)
+            done.result(PATIENCE_S)
     assert 20 <= len(taken) < 240
     with serving(state, clock=clock, plan=QUICK_PLAN) as service:
         clock.advance_to(H + 20 * MINUTE_MS)

@@ -20,17 +20,19 @@ from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.context import Context
 from hushmeter.service.meters import Meters
 from hushmeter.service.queue import Outcome
+from hushmeter.service.rules import AccessRules
 from hushmeter.service.worker import IntakeWorker
 from hushmeter.testing.clock import FakeClock
+from tests.patience import PATIENCE_S
 from tests.service.by_hand import H, opened, reports
 
 YES = [Decision(bytes(16), "tuning", True, 0, Purpose("tuning", "Tune models.").text_hash)]
 
 
 @asynccontextmanager
-async def working(context: Context) -> AsyncIterator[IntakeWorker]:
+async def working(context: Context, rules: AccessRules | None = None) -> AsyncIterator[IntakeWorker]:
     """A worker that has started, and stops in good order."""
-    worker = IntakeWorker(context, Meters())
+    worker = IntakeWorker(context, Meters(), rules)
     await worker.start()
     try:
         yield worker
@@ -107,7 +109,7 @@ class StallingStore:
 
     def record_decisions(self, decisions: Sequence[Decision], erased: Mapping[bytes, int]) -> int:
         self.asked.set()
-        assert self.may_go_on.wait(30)
+        assert self.may_go_on.wait(PATIENCE_S)
         self._attempts += 1
         if self._attempts == 2:
             raise ValueError("a defect")
@@ -124,7 +126,7 @@ def test_a_defect_while_decisions_are_recorded_stops_nobody_else(tmp_path: Path)
     async def run() -> None:
         async with working(context) as worker:
             first = asyncio.create_task(worker.decide(b"first", YES))
-            await asyncio.to_thread(store.asked.wait, 30)
+            await asyncio.to_thread(store.asked.wait, PATIENCE_S)
             together = [asyncio.create_task(worker.decide(b"%d" % n, YES)) for n in range(3)]
             await asyncio.sleep(0)
             store.may_go_on.set()
@@ -135,7 +137,7 @@ def test_a_defect_while_decisions_are_recorded_stops_nobody_else(tmp_path: Path)
     # A worker whose event loop is blocked must fail this test, and not stop the suite.
     thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(PATIENCE_S)
     assert [type(answer) for answer in answers] == [tuple, ValueError, ValueError, ValueError, tuple]
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from hushmeter.service.config import Config
 
 
 def serve(
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML).")] = None,
     plan: Annotated[Path | None, typer.Option(help="Telemetry plan; needed on the first start alone.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
-    keys_dir: Annotated[Path | None, typer.Option(help="Where keys live; keep it out of backups.")] = None,
+    keys_dir: Annotated[
+        Path | None, typer.Option(help="Where keys live; beside the state, in STATE_DIR-keys, by default.")
+    ] = None,
     listen: Annotated[str | None, typer.Option(help="host:port of the gRPC services.")] = None,
     metrics: Annotated[str | None, typer.Option(help="host:port of operators' metrics; '' for none.")] = None,
     workers: Annotated[int | None, typer.Option(help="Ingest processes.")] = None,
@@ -67,12 +72,23 @@ def serve(
     clock = SystemClock()
     # Before anything is founded or started; each worker reads them again.
     read_tls(chosen, clock.now_ms())
-    approvals = [read_approval(path) for path in approval or []]
-    context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, approvals)
-    name, version = context.plan.name, context.plan.version
+    context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, [read_approval(path) for path in approval or []])
     context.store.close()
+    _warn_of_keys(chosen)
+    name, version = context.plan.name, context.plan.version
 
     def announce(address: str) -> None:
         typer.echo(f"hushmeter serves plan {name} version {version} on {address} (state in {chosen.state_dir})")
 
     raise typer.Exit(Supervisor(chosen, clock, announce).run())
+
+
+def _warn_of_keys(config: Config) -> None:
+    """Says at each start, in the output and in the log, that keys lie inside the state directory."""
+    import structlog
+
+    from hushmeter.service.founding import warning_of_keys
+
+    if warning := warning_of_keys(config):
+        structlog.get_logger("hushmeter.serve").warning("keys lie inside the state directory", keys=str(config.keys))
+        typer.echo(f"Warning: {warning}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,11 +31,13 @@ class VectorKey:
 class Tally:
     """The exact bounded aggregates of some units in one window.
 
-    Tallies of disjoint sets of units add up; nobody but the sealing job may see one.
+    Tallies of disjoint sets of units add up, exactly and in any order; nobody but the sealing job may see one.
 
     Attributes:
         window: the release window.
         vectors: int64[partitions, columns] by key.
+        overflows: int64[partitions, columns] by key of those vectors that int64 does not hold: a cell is that of the vector
+            plus 2^64 times this one. `saturated` ends them.
         keys: of each open view the private partitions that the rows of its vectors are, in rising order.
         kept: by metric with bounded participation, the pseudonyms that this window keeps, uint64[k, 2] (P7).
     """
@@ -44,6 +46,7 @@ class Tally:
     vectors: Mapping[VectorKey, Int64]
     keys: Mapping[ViewKey, tuple[PrivateKey, ...]] = field(default_factory=dict)
     kept: Mapping[str, UInt64] = field(default_factory=dict)
+    overflows: Mapping[VectorKey, Int64] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, vector in self.vectors.items():
@@ -56,45 +59,63 @@ class Tally:
             self.keys.keys() == other.keys.keys() and self.kept.keys() == other.kept.keys(), "tallies of different plans"
         )
         merged = {view: merged_keys(keys, other.keys[view]) for view, keys in self.keys.items()}
-        vectors = {}
+        vectors, overflows = {}, {}
         for key, vector in self.vectors.items():
-            view = (key.metric, key.view)
-            if view not in merged:
-                vectors[key] = _saturating(vector, other.vectors[key])
-                continue
-            keys, mine, theirs = merged[view]
-            first, second = (np.zeros((len(keys), vector.shape[1]), np.int64) for _ in range(2))
-            first[mine], second[theirs] = vector, other.vectors[key]
-            vectors[key] = _saturating(first, second)
+            places = merged.get((key.metric, key.view))
+            rows = (None, None) if places is None else places[1:]
+            count = len(vector) if places is None else len(places[0])
+            vectors[key], overflow = _sum(_placed(vector, rows[0], count), _placed(other.vectors[key], rows[1], count))
+            for side, at in zip((self, other), rows, strict=True):
+                if key in side.overflows:
+                    overflow = overflow + _placed(side.overflows[key], at, count)
+            if overflow.any():
+                overflows[key] = overflow
         kept = {metric: np.concatenate((units, other.kept[metric])) for metric, units in self.kept.items()}
-        return Tally(self.window, vectors, {view: keys for view, (keys, _, _) in merged.items()}, kept)
+        return Tally(self.window, vectors, {view: keys for view, (keys, _, _) in merged.items()}, kept, overflows)
+
+    def saturated(self) -> Tally:
+        """What may be measured: each cell, or the end of int64 that it lies beyond.
+
+        Privacy:
+            Sums are exact until here, so they do not depend on which units were added up first, and a unit moves a cell by
+            what it adds, whatever number of units others pretend to be. Ending a number at a bound moves two numbers no
+            further apart (P6; docs/privacy/README.md).
+        """
+        if not self.overflows:
+            return self
+        ends, vectors = np.iinfo(np.int64), dict(self.vectors)
+        for key, overflow in self.overflows.items():
+            vectors[key] = np.where(overflow > 0, ends.max, np.where(overflow < 0, ends.min, vectors[key]))
+        return replace(self, vectors=vectors, overflows={})
 
     def without(self, metrics: Collection[str]) -> Tally:
         """The aggregates of the other metrics."""
         vectors = {key: vector for key, vector in self.vectors.items() if key.metric not in metrics}
         keys = {view: found for view, found in self.keys.items() if view[0] not in metrics}
-        return Tally(self.window, vectors, keys, {m: units for m, units in self.kept.items() if m not in metrics})
+        kept = {metric: units for metric, units in self.kept.items() if metric not in metrics}
+        overflows = {key: overflow for key, overflow in self.overflows.items() if key.metric not in metrics}
+        return Tally(self.window, vectors, keys, kept, overflows)
 
     def __repr__(self) -> str:
         """Says which window it is of and no number: a tally must not reach a log by accident (R2)."""
         return f"Tally({self.window}, {len(self.vectors)} secret vectors)"
 
 
-def _saturating(a: Int64, b: Int64) -> Int64:
-    """The sum, or the end of int64 that it passes.
+def _placed(vector: Int64, rows: list[int] | None, count: int) -> Int64:
+    """A vector's rows where they stand among so many, zeros elsewhere; as it is where no places are given."""
+    if rows is None or len(rows) == count == len(vector):
+        return vector
+    placed = np.zeros((count, vector.shape[1]), np.int64)
+    placed[rows] = vector
+    return placed
 
-    Privacy:
-        One unit could move a sum that wraps around from one end of int64 to the other, whatever its bound; this one moves
-        by no more than the unit adds, however many units others pretend to be (P6).
-    """
+
+def _sum(a: Int64, b: Int64) -> tuple[Int64, Int64]:
+    """The sum modulo 2^64, in int64, and how often 2^64 is to be added to it: -1, 0 or 1."""
     total = a + b
     # The sign of one that has wrapped around is neither a's nor b's.
-    signs = a ^ total
-    signs &= b ^ total
-    if signs.min(initial=0) < 0:
-        ends = np.iinfo(np.int64)
-        return np.where(signs < 0, np.where(a < 0, ends.min, ends.max), total)
-    return total
+    wrapped = ((a ^ total) & (b ^ total)) < 0
+    return total, np.where(wrapped, np.where(a < 0, -1, 1), 0)
 
 
 def merged_keys(

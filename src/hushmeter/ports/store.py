@@ -74,10 +74,16 @@ class StateStore(Protocol):
     def declare_dead(self, worker_id: str, beats: int) -> bool:
         """Ends a worker that has beaten just so often, and says whether it did; one that has beaten since lives on."""
 
-    def serving_ms(self, start_ms: int, end_ms: int) -> int:
-        """For how many milliseconds of `(start_ms, end_ms]` a worker served, until a lease after it was last seen.
+    def begin_serving(self, now_ms: int) -> int:
+        """Records that the service serves from now on, and returns the number of that record; ends what was left open."""
 
-        With the lease a window that had to wait for a worker says the same as one that had not (R1).
+    def mark_serving(self, number: int, now_ms: int, *, ends: bool = False) -> None:
+        """Records that a service is still there, or that it ends now."""
+
+    def serving_ms(self, start_ms: int, end_ms: int) -> int:
+        """For how many milliseconds of `(start_ms, end_ms]` the service served, until a lease after it had stopped.
+
+        Leases have no part in it: a worker that was declared dead while it lived went on serving.
         """
 
     def register_segment(self, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]) -> Registration:

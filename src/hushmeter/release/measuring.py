@@ -50,6 +50,7 @@ def measure(tally: Tally, charge: Charge, mechanisms: Noise, *, plan: Plan, comp
     window = tally.window
     charged = (charge.resolution, charge.window_start_ms, charge.window_end_ms)
     ensure((window.resolution, window.start_ms, window.end_ms) == charged, "a charge for another window")
+    ensure(not tally.overflows, "sums end at the ends of int64 before they are measured")
     _ensure_covered(tally, charge)
     selecting = {_view_of(item): item for item in charge.items if item.measurement.selects}
     public = [item for item in charge.items if _view_of(item) not in selecting]

@@ -110,6 +110,11 @@ class Sealing:
         reports = deduplicated(rows, chosen, plan.finest.span, self._copy_key)
         if not len(reports.rows):
             return
+        if len(reports.pseudonyms) > limits.UNITS_MAX:
+            middle = reports.pseudonyms[len(reports.pseudonyms) // 2]
+            for half in _halves(rows, middle):
+                self.add(half, consent)
+            return
         self._make_room(len(reports.pseudonyms))
         starts, since = rows.interval_start_ms[reports.rows], given_since(reports.pseudonyms, consent)
         _count_participants(self._sums, plan, reports.units, starts, since)
@@ -126,7 +131,7 @@ class Sealing:
         return tally if self._done is None else self._done + tally
 
     def _make_room(self, units: int) -> None:
-        """No sum of so many units leaves int64, as `plan check` has proven; sums of more are added up with care (P6)."""
+        """No sum of so many units leaves int64, as `plan check` has proven; those of more are added up as tallies (P6)."""
         if self._units and self._units + units > limits.UNITS_MAX:
             self._done, self._units = self.tally(), 0
             self._sums = Sums(self._catalog.plan, self._window)
@@ -179,6 +184,13 @@ class Sealing:
         capped = [np.count_nonzero(present & ~admitted), np.count_nonzero(present & admitted)]
         vector[sums.capped_row[metric.name]] += capped
         return admitted
+
+
+def _halves(rows: ReportBatch, middle: UInt64) -> tuple[ReportBatch, ReportBatch]:
+    """The rows of units whose pseudonyms come before a pseudonym, and those of the others."""
+    high, low = rows.pseudonyms[:, 0], rows.pseudonyms[:, 1]
+    before = (high < middle[0]) | ((high == middle[0]) & (low < middle[1]))
+    return rows.take(np.flatnonzero(before)), rows.take(np.flatnonzero(~before))
 
 
 _MOST = 0.8

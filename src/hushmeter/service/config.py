@@ -13,6 +13,7 @@ from hushmeter.errors import ConfigError
 from hushmeter.runtime import cores
 from hushmeter.service.rules import AccessRules
 from hushmeter.storage.database import STATE_NAME, url_of
+from hushmeter.storage.keys import CHECK_NAME
 
 WORKERS_MAX = 256
 
@@ -31,7 +32,7 @@ class Config(BaseModel):
 
     Attributes:
         state_dir: where the database and the intake log live.
-        keys_dir: where keys live; a place that is not in the backups of `state_dir`. `state_dir/keys` by default.
+        keys_dir: where keys live; a place that is not in the backups of `state_dir`. `STATE_DIR-keys` beside it by default.
         master_key_file: 64 hexadecimal digits or 32 bytes; by default the environment's HUSHMETER_MASTER_KEY, and where
             that is not set `keys_dir/master.key`, which is made on the first start.
         plan: the telemetry plan; needed on the first start alone.
@@ -78,8 +79,33 @@ class Config(BaseModel):
 
     @property
     def keys(self) -> Path:
-        """Where keys live."""
-        return self.keys_dir or self.state_dir / "keys"
+        """Where keys live: where the configuration says, inside a state of before, beside any other.
+
+        Raises:
+            ConfigError: there are keys at both places.
+        """
+        if self.keys_dir is not None:
+            return self.keys_dir
+        inside, beside = self.state_dir / "keys", self.beside
+        if not inside.is_dir():
+            return beside
+        if (beside / CHECK_NAME).exists():
+            raise ConfigError(
+                f"there are keys in {inside} and in {beside}; move those away that this deployment has not used last, or "
+                "name one of both as keys_dir"
+            )
+        return inside
+
+    @property
+    def beside(self) -> Path:
+        """Where keys lie by default; the same for every name that leads to the state directory."""
+        state = self.state_dir.resolve()
+        return state.parent / f"{state.name}-keys"
+
+    @property
+    def keys_are_inside(self) -> bool:
+        """Whether whoever copies the state directory has its keys too."""
+        return self.keys.resolve().is_relative_to(self.state_dir.resolve())
 
     @property
     def approver_keys(self) -> dict[str, bytes]:

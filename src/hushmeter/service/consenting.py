@@ -98,8 +98,11 @@ class ConsentService:
         """What raw data is held on a unit now; with its token alone, and no oftener than files can be read for it."""
         unit_id = await self._own(request.unit_id, request.unit_token, always=True)
         if self._asking >= limits.READING_AT_ONCE_MAX:
-            raise Overloaded("too many units wait to be told what is held on them; try again in a moment")
-        if self._reads.over([unit_id], self._context.clock.monotonic_s()):
+            raise Overloaded
+        judged = self._reads.judge([unit_id], self._context.clock.monotonic_s())
+        if judged.crowded:
+            raise Overloaded
+        if judged.over:
             most = limits.READING_PER_UNIT_AND_MINUTE
             raise RateLimited(f"the unit asks more than {most} times a minute; ask again in a minute", RATE_RETRY_MS / 1000)
         self._reads.settle()

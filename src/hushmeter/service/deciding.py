@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hushmeter import limits
 from hushmeter.access.rates import UnitRates
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import RateLimited
+from hushmeter.errors import Overloaded, RateLimited
 from hushmeter.ingest.admission import RATE_RETRY_MS
 from hushmeter.model.consent import ERASURE, Decision, PurposeState
 from hushmeter.service.context import Context
@@ -18,7 +18,10 @@ _OFTEN = f"the unit decides more than {limits.DECIDING_PER_UNIT_AND_MINUTE} time
 _DECIDES_TOO_OFTEN = (
     f"{_OFTEN}; what it allows was not recorded: send that again in a minute (a withdrawal is taken at any time)"
 )
-_ERASES_TOO_OFTEN = f"{_OFTEN}; the erasure was not recorded: send it again in a minute (SetConsent withdraws at any time)"
+_ERASES_TOO_OFTEN = (
+    f"the unit asks to be erased more than {limits.ERASING_PER_UNIT_AND_MINUTE} times a minute; the erasure was not "
+    "recorded: send it again in a minute (SetConsent withdraws at any time)"
+)
 
 Answer = tuple[dict[str, PurposeState], int]
 """What binds now, by purpose, and when the decisions were received."""
@@ -58,6 +61,7 @@ class Deciding:
         self._subject, self._follow, self._register = subject, follow, register
         self._waiting: list[_Waiting] = []
         self._rates = UnitRates(limits.DECIDING_PER_UNIT_AND_MINUTE)
+        self._erasures = UnitRates(limits.ERASING_PER_UNIT_AND_MINUTE)
 
     def add(self, unit_id: bytes, decisions: Sequence[Decision]) -> Future[Answer]:
         """Takes decisions of one unit, with any subject and receipt: both are filled in when they are recorded."""
@@ -80,19 +84,21 @@ class Deciding:
             return
         try:
             subjects = [self._subject(w.unit_id) for w in waiting]
-            over = frozenset(self._rates.over(subjects, self._context.clock.monotonic_s()))
-            if over:
+            refusals = self._refusals(waiting, subjects)
+            if refusals:
                 self._follow()
-            granted = {s for i, s in enumerate(subjects) if i not in over and any(d.given for d in waiting[i].decisions)}
+            taken = [i for i in range(len(waiting)) if i not in refusals]
+            granted = {subjects[i] for i in taken if any(d.given for d in waiting[i].decisions)}
             stamped = [
                 Decision(subject, d.purpose, d.given, now_ms, d.text_hash, d.locale, d.source)
                 for i, subject in enumerate(subjects)
                 for d in waiting[i].decisions
-                if i not in over or (not waiting[i].erases and self._still_taken(d, subject, granted))
+                if i not in refusals or (not waiting[i].erases and self._still_taken(d, subject, granted))
             ]
-            erased = {s: now_ms for i, s in enumerate(subjects) if waiting[i].erases and i not in over}
+            erased = {subjects[i]: now_ms for i in taken if waiting[i].erases}
             self._context.store.record_decisions(stamped, erased)
             self._rates.settle()
+            self._erasures.settle()
             self._follow()
             register = self._register()
         except Exception as error:
@@ -101,11 +107,24 @@ class Deciding:
                 w.answer.set_exception(error)
             return
         for i, (subject, w) in enumerate(zip(subjects, waiting, strict=True)):
-            if i in over and w.limited:
-                text = _ERASES_TOO_OFTEN if w.erases else _DECIDES_TOO_OFTEN
-                w.answer.set_exception(RateLimited(text, RATE_RETRY_MS / 1000))
+            if w.limited and (refusal := refusals.get(i)):
+                w.answer.set_exception(refusal)
             else:
                 w.answer.set_result((register.states(subject), now_ms))
+
+    def _refusals(self, waiting: Sequence[_Waiting], subjects: Sequence[bytes]) -> dict[int, RateLimited | Overloaded]:
+        """Why requests, by index, are refused as far as they may be: of what a unit withdraws only what changes nothing.
+
+        An erasure is refused for the unit's own erasures alone, and to a new unit never: a full table has no word in it.
+        """
+        now_s, refusals = self._context.clock.monotonic_s(), dict[int, RateLimited | Overloaded]()
+        for erases, rates, text in ((False, self._rates, _DECIDES_TOO_OFTEN), (True, self._erasures, _ERASES_TOO_OFTEN)):
+            mine = [i for i, w in enumerate(waiting) if w.erases is erases]
+            judged = rates.judge([subjects[i] for i in mine], now_s)
+            refusals |= {mine[at]: RateLimited(text, RATE_RETRY_MS / 1000) for at in judged.over}
+            if not erases:
+                refusals |= {mine[at]: Overloaded() for at in judged.crowded}
+        return refusals
 
     def _add(self, waiting: _Waiting) -> Future[Answer]:
         self._waiting.append(waiting)

@@ -12,6 +12,7 @@ from hushmeter.errors import ConfigError
 from hushmeter.service.context import Context
 from hushmeter.service.gate import Gate
 from hushmeter.service.meters import Meters
+from hushmeter.service.presence import Presence
 from hushmeter.service.rules import AccessRules
 from hushmeter.service.sealer import Sealer
 from hushmeter.service.server import Server
@@ -39,10 +40,12 @@ class EmbeddedService:
         self._sealing = threading.Thread(target=self.sealer.run, name="sealer")
         self._server = Server(context, self._worker, listen, Gate(context, self._meters, self._worker.rules), tls)
         self.port = self._server.port
+        self._presence = Presence(context.store, context.clock)
 
     async def __aenter__(self) -> EmbeddedService:
         await self._worker.start()
         await self._server.start()
+        self._presence.up("worker")
         self._sealing.start()
         return self
 
@@ -51,6 +54,7 @@ class EmbeddedService:
     ) -> None:
         await self._server.stop()
         await self._worker.stop()
+        self._presence.down("worker")
         self.sealer.stop()
         self._sealing.join()
         self._context.store.close()

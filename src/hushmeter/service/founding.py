@@ -24,8 +24,9 @@ from hushmeter.service.approvals import ensure_plan_approved, ensure_version_app
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.eras import Era, Timeline
+from hushmeter.storage.database import STATE_NAME
 from hushmeter.storage.intake_log import FileIntakeLog
-from hushmeter.storage.keys import DirectoryKeyRing
+from hushmeter.storage.keys import CHECK_NAME, DirectoryKeyRing
 from hushmeter.storage.master_key import create_master_key, load_master_key
 from hushmeter.storage.state import SqlStateStore
 
@@ -54,6 +55,8 @@ def open_context(
         KeyUnavailable: the master key is missing or another one.
     """
     make_directory(config.state_dir)
+    if (config.state_dir / CHECK_NAME).exists() and not (config.state_dir / STATE_NAME).exists():
+        raise ConfigError(f"{config.state_dir} holds the keys of a deployment; choose another state_dir")
     store = SqlStateStore.open(config.database_url)
     deployment = store.deployment()
     keys = open_keys(config, new=deployment is None)
@@ -131,11 +134,22 @@ def make_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make the state directory {path}: {error.strerror}; choose another state_dir") from None
+        raise ConfigError(
+            f"cannot make the directory {path}: {error.strerror}; choose another state_dir, or name a keys_dir"
+        ) from None
 
 
 def open_keys(config: Config, *, new: bool) -> DirectoryKeyRing:
-    """Opens the key ring that a configuration names; makes a master key where a new deployment keeps its own."""
+    """Opens the key ring that a configuration names; makes a master key where a new deployment keeps its own.
+
+    Raises:
+        ConfigError: the directory is another deployment's state.
+        KeyUnavailable: the master key is missing or another one.
+    """
+    if (config.keys / STATE_NAME).exists():
+        raise ConfigError(
+            f"{config.keys} holds a state, so the keys of {config.state_dir} cannot lie there; name a keys_dir"
+        )
     make_directory(config.keys)
     path = config.master_key_file
     if path is None and not os.environ.get("HUSHMETER_MASTER_KEY"):
@@ -143,6 +157,20 @@ def open_keys(config: Config, *, new: bool) -> DirectoryKeyRing:
         if new and not path.exists():
             create_master_key(path)
     return DirectoryKeyRing.open(config.keys, load_master_key(path, os.environ))
+
+
+def warning_of_keys(config: Config) -> str | None:
+    """What to tell an operator whose keys lie inside the state directory; None where they lie elsewhere."""
+    if not config.keys_are_inside:
+        return None
+    beside = config.beside
+    named = "" if config.keys_dir is None else f", name {beside} as keys_dir"
+    if config.master_key_file is not None and config.master_key_file.resolve().is_relative_to(config.keys.resolve()):
+        named += f", name {beside / config.master_key_file.name} as master_key_file"
+    return (
+        f"the keys are in {config.keys}, inside the state directory: whoever copies that can read every row that is there. "
+        f"Stop the service, move them with 'mv {config.keys} {beside}'{named}, and start it again; nothing else changes"
+    )
 
 
 def _refuse_used_keys(config: Config, keys: KeyRing) -> None:

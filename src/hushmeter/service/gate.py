@@ -21,14 +21,14 @@ import structlog
 from hushmeter import limits
 from hushmeter.access.credentials import Access, Credential, Proof, bearer_in, parts_of, proves
 from hushmeter.access.rates import Bucket
-from hushmeter.access.roles import METHODS, OPEN, Role, roles_of
+from hushmeter.access.roles import METHODS, OPEN, RESERVED, Role, roles_of
 from hushmeter.errors import CredentialsUnread, Forbidden, RateLimited, Unauthenticated
 from hushmeter.model.plan import Metric
 from hushmeter.service.context import Context
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 from hushmeter.service.rules import AccessRules
-from hushmeter.service.statuses import refuse
+from hushmeter.service.statuses import RETRY_AFTER_S, refuse
 
 MISS_PAUSE_S = 0.1
 """Unknown ids make a worker look for new credentials no oftener than that; who sends one waits for the look."""
@@ -57,7 +57,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._rules = rules
         self._changes = 0
         self._known: dict[str, Credential] = {}
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[tuple[str, bool], Bucket] = {}
         self._refused_s: dict[tuple[str, str], float] = {}
         self._required = rules.credentials_required or rules.unit_tokens
         self._followed_s = 0.0
@@ -119,24 +119,26 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if known.expired(self._context.clock.now_ms()):
             raise Unauthenticated(_EXPIRED)
 
-    def still(self, credential: Credential | None) -> None:
+    def still(self, credential: Credential | None, method: str = "") -> None:
         """Takes one more message in; raises as `holds` does.
 
         Raises:
-            RateLimited: the credential sends too many.
+            RateLimited: the credential sends too many. Many units come through one credential, so the answer is the same
+                whenever it is given (R4).
         """
         self.holds(credential)
         if credential is None or not self._rules.messages_per_s:
             return
-        name = credential.credential_id
+        # What a unit withdraws or erases waits behind no report.
+        name = credential.credential_id, method in RESERVED
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket(self._rules.messages_per_s, self._rules.message_burst)
-        if wait_s := bucket.take(self._context.clock.monotonic_s()):
+        if not bucket.take(self._context.clock.monotonic_s()):
             raise RateLimited(
                 f"this credential sends more than {self._rules.messages_per_s:g} messages a second (and "
-                f"{self._rules.message_burst} at once); send fewer, larger messages, or try again in {wait_s:.3f} s",
-                wait_s,
+                f"{self._rules.message_burst} at once); send fewer, larger messages, or try again in a moment",
+                RETRY_AFTER_S,
             )
 
     async def _enter(self, method: str, metadata: Any) -> Passage:
@@ -152,7 +154,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if not bearer:
             raise Unauthenticated(_MISSING)
         known = await self._prover(bearer)
-        self.still(known)
+        self.still(known, method)
         passage = Passage(known, self, self._context)
         if known.role not in roles_of(method):
             # What somebody wrote in place of a method's name goes nowhere.
@@ -224,7 +226,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._changes = changes
         self._required = True
         self._known = {c.credential_id: c for c in credentials if c.revoked_at_ms is None}
-        self._buckets = {name: bucket for name, bucket in self._buckets.items() if name in self._known}
+        self._buckets = {name: bucket for name, bucket in self._buckets.items() if name[0] in self._known}
         self._refused_s = {told: at for told, at in self._refused_s.items() if told[0] in self._known}
 
     async def _keep_following(self) -> None:

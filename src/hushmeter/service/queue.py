@@ -69,7 +69,7 @@ class IntakeQueue:
         """Adds a message.
 
         Raises:
-            Overloaded: more reports, points or tokens would wait than may; how many do is about others, and not said (R1).
+            Overloaded: more reports, points or tokens would wait than may; which is about others, and not said (R4).
         """
         points = sent.points
         if (
@@ -77,10 +77,7 @@ class IntakeQueue:
             or self._points + points > limits.QUEUED_POINTS_MAX
             or self._tokens + sent.tokens > limits.QUEUED_TOKENS_MAX
         ):
-            raise Overloaded(
-                f"too much waits for the disk; at most {limits.QUEUED_REPORTS_MAX} reports with {limits.QUEUED_POINTS_MAX} "
-                f"points and {limits.QUEUED_TOKENS_MAX} tokens may: try again in a moment"
-            )
+            raise Overloaded
         pending = Pending(sent, points, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._reports += len(sent)

@@ -25,6 +25,7 @@ _STATUS: dict[type[errors.HushmeterError], grpc.StatusCode] = {
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.LeaseLost: grpc.StatusCode.UNAVAILABLE,
     errors.ReleaseAltered: grpc.StatusCode.DATA_LOSS,
@@ -36,8 +37,8 @@ _STATUS: dict[type[errors.HushmeterError], grpc.StatusCode] = {
 _AT_HOME = (errors.Failure, errors.ConfigError, errors.StateConflict)
 """Their texts name files and directories of the service's machine: they are for its operator, and go to the log."""
 _ALTERED = "a stored release is not the one that the ledger names, and is not served; the operator's log names it"
-_FOR_ALL = (errors.LeaseLost, errors.CredentialsUnread)
-_RETRYABLE = (errors.Overloaded, errors.Failure)
+_FOR_ALL = (errors.CredentialsUnread,)
+_RETRYABLE = (errors.Overloaded, errors.RateLimited, errors.Failure)
 _log = structlog.get_logger("hushmeter.service")
 
 
@@ -54,6 +55,9 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
 
     A defect's text may hold values of a report, and a failure's the names of files, so callers are not told more than that
     there was one.
+
+    Privacy:
+        Text, details and delay are constants of the error's kind wherever it can come of what others sent (R4).
     """
     code = status_of(error) if isinstance(error, errors.HushmeterError) else grpc.StatusCode.INTERNAL
     text = str(error)
@@ -84,7 +88,8 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
 
 def _retry_after(error: Exception) -> Duration:
     pause = Duration()
-    pause.FromNanoseconds(round(1e9 * (error.retry_after_s if isinstance(error, errors.RateLimited) else RETRY_AFTER_S)))
+    after_s = error.retry_after_s if isinstance(error, errors.Overloaded | errors.RateLimited) else RETRY_AFTER_S
+    pause.FromNanoseconds(round(1e9 * after_s))
     return pause
 
 

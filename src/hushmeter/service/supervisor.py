@@ -26,6 +26,8 @@ import structlog
 from hushmeter.errors import ConfigError, StateConflict
 from hushmeter.ports import Clock
 from hushmeter.service.config import Config, split_address
+from hushmeter.service.presence import Presence
+from hushmeter.storage.state import SqlStateStore
 
 READY_LINE = "ready"
 EXIT_REFUSED = 2
@@ -40,6 +42,7 @@ class _Child:
     name: str
     role: str
     process: subprocess.Popen[str]
+    serves: bool = False
     restart_at_s: float | None = None
 
 
@@ -59,6 +62,8 @@ class Supervisor:
         self._children: list[_Child] = []
         self._log = structlog.get_logger("hushmeter.serve")
         self._lock = hold_lock(config.state_dir)
+        self._store = SqlStateStore.open(config.database_url)
+        self._presence = Presence(self._store, clock)
         self._port_holder = hold_port(config.listen)
         host, _ = split_address(config.listen)
         port = self._port_holder.getsockname()[1]
@@ -73,8 +78,10 @@ class Supervisor:
         try:
             roles = [("sealer", "sealer"), *((f"worker-{i}", "worker") for i in range(self._config.workers))]
             self._children = [_Child(name, role, self._spawn(role)) for name, role in roles]
-            if not all(self._await_ready(c) for c in self._children):
-                return EXIT_REFUSED
+            for child in self._children:
+                if not self._is_ready(child, START_TIMEOUT_S):
+                    self._log.error("did not start", process=child.name)
+                    return EXIT_REFUSED
             stop_metrics = _serve_metrics(self._config.metrics, Path(self._meters_dir.name))
             self._announce(self.address)
             while not self._stopped.is_set():
@@ -83,9 +90,14 @@ class Supervisor:
             return 0
         finally:
             self._end_children()
-            self._meters_dir.cleanup()
-            self._port_holder.close()
-            self._lock.close()
+            self.close()
+
+    def close(self) -> None:
+        """Gives back port, state and lock."""
+        self._meters_dir.cleanup()
+        self._port_holder.close()
+        self._store.close()
+        self._lock.close()
 
     def _spawn(self, role: str) -> subprocess.Popen[str]:
         environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": self._meters_dir.name}
@@ -97,16 +109,18 @@ class Supervisor:
             env=environment,
         )
 
-    def _await_ready(self, child: _Child) -> bool:
-        """Whether the child said that it serves; waits for it, at most `START_TIMEOUT_S`."""
+    def _is_ready(self, child: _Child, timeout_s: float) -> bool:
+        """Whether a child has said that it serves; waits for it no longer than that."""
         if child.process.stdout is None:
             return False
         with selectors.DefaultSelector() as selector:
             selector.register(child.process.stdout, selectors.EVENT_READ)
-            if not selector.select(START_TIMEOUT_S):
-                self._log.error("did not start in time", process=child.name)
+            if not selector.select(timeout_s) or child.process.stdout.readline().strip() != READY_LINE:
                 return False
-        return child.process.stdout.readline().strip() == READY_LINE
+        child.serves = True
+        if child.role == "worker":
+            self._presence.up(child.name)
+        return True
 
     def _watch(self) -> None:
         """Waits a little, and starts anew what has ended by itself."""
@@ -114,14 +128,19 @@ class Supervisor:
         now = self._clock.monotonic_s()
         for child in self._children:
             status = child.process.poll()
-            if status is None or self._stopped.is_set():
-                continue
-            if child.restart_at_s is None:
+            if self._stopped.is_set():
+                break
+            if status is None:
+                if not child.serves:
+                    self._is_ready(child, 0)
+            elif child.restart_at_s is None:
                 self._log.error("a process ended; starting it again", process=child.name, status=status)
-                child.restart_at_s = now + RESTART_PAUSE_S
+                child.serves, child.restart_at_s = False, now + RESTART_PAUSE_S
+                self._presence.down(child.name)
             elif now >= child.restart_at_s:
                 child.restart_at_s = None
                 child.process = self._spawn(child.role)
+        self._presence.tick()
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopped.set()
@@ -142,6 +161,9 @@ class Supervisor:
                 for pipe in (process.stdin, process.stdout):
                     if pipe is not None:
                         pipe.close()
+            for child in self._children:
+                if child.role == role:
+                    self._presence.down(child.name)
 
 
 def hold_lock(state_dir: Path) -> IO[str]:

@@ -113,15 +113,15 @@ class IntakeWorker:
             Failure: the log could not be written; nothing was acknowledged.
         """
         if self._stopping:
-            raise Overloaded("the worker is stopping; try again in a moment, another one answers")
+            raise Overloaded
         pending = self._queue.put(sent)
         self._wake.set()
         return pending.answer
 
     async def validate(self, sent: SentReports) -> Outcome:
-        """Answers as `submit` would, and stores nothing; as bounded as what waits for the disk."""
+        """Answers as `submit` would, and stores nothing; as bounded as what waits for the disk, and told alike."""
         if self._validating + len(sent) > limits.QUEUED_REPORTS_MAX:
-            raise Overloaded(f"too many reports wait to be judged; at most {limits.QUEUED_REPORTS_MAX} may: try again soon")
+            raise Overloaded
 
         def judge() -> Outcome:
             now = self._segments.now_ms()
@@ -253,15 +253,16 @@ class IntakeWorker:
     def _answers(self, messages: Sequence[SentReports]) -> Sequence[Outcome | Exception]:
         """Commits messages together; where one of them may be why that fails, one by one, so that it alone is refused.
 
-        The disk fails all alike; a defect, or an hour whose key is gone, is a matter of some.
+        The disk fails all alike; a defect, an hour whose key is gone or a unit that finds no room is a matter of some.
         """
         try:
             with self._meters.commit_seconds.time():
                 return self._commit(messages)
         except Exception as error:
             # Every caller must hear of it, whatever it is.
-            self._meters.failures.labels("commit").inc()
-            self._log.error("commit failed", **told(error))
+            if not isinstance(error, Overloaded):
+                self._meters.failures.labels("commit").inc()
+                self._log.error("commit failed", **told(error))
             if len(messages) == 1 or (isinstance(error, Failure) and not isinstance(error, KeyGone)):
                 return [error] * len(messages)
         return [answer for message in messages for answer in self._answers([message])]
@@ -312,7 +313,12 @@ class IntakeWorker:
         return admission
 
     def _over_limit(self, subjects: Sequence[bytes]) -> Sequence[int]:
-        return () if self._rates is None else self._rates.over(subjects, self._context.clock.monotonic_s())
+        if self._rates is None:
+            return ()
+        judged = self._rates.judge(subjects, self._context.clock.monotonic_s())
+        if judged.crowded:
+            raise Overloaded
+        return judged.over
 
     def _outcome(self, admission: Admission, first: int, last: int, now_ms: int) -> Outcome:
         rejections = rejections_of(admission, first, last, self._context.plan)

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -34,7 +34,9 @@ _WRAPPED_BYTES = _NONCE_BYTES + _KEY_BYTES + 16
 _NAME = re.compile(r"deployment|unit-tokens|signing|(?:data|period)/-?\d{1,19}")
 _KEY_FILES = ("deployment.key", "unit-tokens.key", "signing.key", "data/*.key", "period/*.key")
 _START_FILE = re.compile(r"(-?\d{1,19})\.(?:key|.*\.new)")
-_CHECK, _MARK = "check", "ledger"
+CHECK_NAME: Final = "check"
+"""The file that makes a directory a key ring."""
+_MARK = "ledger"
 _CHECK_TEXT = b"hushmeter key ring, format 1".ljust(_KEY_BYTES)
 
 
@@ -68,13 +70,13 @@ class DirectoryKeyRing:
             raise failure_of(error, f"making the key directory {directory}") from None
         # The order matters: whoever founds the ring writes the check before the first key.
         has_keys = any(any(directory.glob(pattern)) for pattern in _KEY_FILES)
-        if ring._read(_CHECK) is None:
+        if ring._read(CHECK_NAME) is None:
             if has_keys:
                 raise KeyUnavailable(
                     f"{directory} holds keys but its file 'check' is missing, so no master key can be proved right; "
                     "put the whole key directory back, or point keys_dir to the right one"
                 )
-            ring._add(_CHECK, _CHECK_TEXT)
+            ring._add(CHECK_NAME, _CHECK_TEXT)
             ring._sync(directory)
         ring._prove_master_key()
         return ring
@@ -210,7 +212,7 @@ class DirectoryKeyRing:
             StorageFull, Failure: the disk refused; to be called again.
         """
         other = DirectoryKeyRing(self._directory, master_key)
-        if not other._opens(_CHECK):
+        if not other._opens(CHECK_NAME):
             self._prove_master_key()
         found = sorted(p for pattern in _KEY_FILES for p in self._directory.glob(pattern))
         names = [str(path.relative_to(self._directory).with_suffix("")) for path in found]
@@ -218,7 +220,7 @@ class DirectoryKeyRing:
         if mark is not None:
             other._write_mark(mark)
         # The check comes last: until then the old master key is the one that is asked for.
-        for name in (*names, _CHECK):
+        for name in (*names, CHECK_NAME):
             if not other._opens(name):
                 other._replace(name, self._unwrap(name, self._read(name) or b""))
                 count += 1
@@ -242,7 +244,7 @@ class DirectoryKeyRing:
             raise failure_of(error, f"wrapping key {name} in {self._directory} anew") from None
 
     def _path(self, name: str) -> Path:
-        return self._directory / (name if name in {_CHECK, _MARK} else f"{name}.key")
+        return self._directory / (name if name in {CHECK_NAME, _MARK} else f"{name}.key")
 
     def _tombstone(self, name: str) -> Path:
         return self._directory / f"{name}.destroyed"
@@ -308,11 +310,12 @@ class DirectoryKeyRing:
         )
 
     def _prove_master_key(self) -> None:
-        wrapped = self._read(_CHECK)
+        wrapped = self._read(CHECK_NAME)
         with contextlib.suppress(InvalidTag, ValueError):
             if (
                 wrapped is None
-                or self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(_CHECK)) == _CHECK_TEXT
+                or self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(CHECK_NAME))
+                == _CHECK_TEXT
             ):
                 return
         raise KeyUnavailable(

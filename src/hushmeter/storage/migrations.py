@@ -23,6 +23,7 @@ from hushmeter.storage import schema
 def _to_8(connection: sa.Connection) -> None:
     """Version 8; see `schema`."""
     _add_checkpoint(connection)
+    _servings_of_workers(connection)
 
 
 def _add_checkpoint(connection: sa.Connection) -> None:
@@ -62,6 +63,19 @@ def _add_checkpoint(connection: sa.Connection) -> None:
     connection.execute(
         sa.text("INSERT INTO checkpoints (sequence, salt) VALUES (:sequence, :salt)"),
         {"sequence": added.sequence, "salt": salt},
+    )
+
+
+def _servings_of_workers(connection: sa.Connection) -> None:
+    """Adds `servings`: the service served while one of its workers did; removes nothing."""
+    connection.exec_driver_sql(
+        "CREATE TABLE servings (number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, started_at_ms BIGINT NOT NULL, "
+        "seen_at_ms BIGINT NOT NULL, ended BOOLEAN NOT NULL)"
+    )
+    connection.exec_driver_sql("CREATE INDEX servings_by_seen ON servings (ended, seen_at_ms)")
+    connection.exec_driver_sql(
+        "INSERT INTO servings (started_at_ms, seen_at_ms, ended) "
+        "SELECT started_at_ms, seen_at_ms, 1 FROM workers ORDER BY started_at_ms"
     )
 
 

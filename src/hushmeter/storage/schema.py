@@ -83,6 +83,18 @@ workers = sa.Table(
     sa.Index("workers_by_seen", "seen_at_ms"),
 )
 
+servings = sa.Table(
+    "servings",
+    METADATA,
+    # From a start to a stop of everything that serves; one that was not ended is running, or its end was not seen.
+    _number("number"),
+    _column("started_at_ms", sa.BigInteger),
+    _column("seen_at_ms", sa.BigInteger),
+    _column("ended", sa.Boolean),
+    sa.Index("servings_by_seen", "ended", "seen_at_ms"),
+    sqlite_autoincrement=True,
+)
+
 segments = sa.Table(
     "segments",
     METADATA,

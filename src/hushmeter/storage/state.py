@@ -23,7 +23,7 @@ from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
 from hushmeter.ports import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
 from hushmeter.ports.store import NOBODY
-from hushmeter.storage import access, backup, erasures, plans, records, schema, windows, workers
+from hushmeter.storage import access, backup, erasures, plans, records, schema, servings, windows, workers
 from hushmeter.storage.database import STATE_NAME, Database, url_of
 
 RELEASES_PER_PAGE: Final = 32
@@ -124,10 +124,20 @@ class SqlStateStore:
         with self._database.write() as connection:
             return workers.declare_dead(connection, worker_id, beats)
 
+    def begin_serving(self, now_ms: int) -> int:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            return servings.begin_serving(connection, now_ms)
+
+    def mark_serving(self, number: int, now_ms: int, *, ends: bool = False) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            servings.mark_serving(connection, number, now_ms, ends=ends)
+
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return workers.serving_ms(connection, start_ms, end_ms)
+            return servings.serving_ms(connection, start_ms, end_ms)
 
     def register_segment(self, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]) -> Registration:
         """See `StateStore`."""

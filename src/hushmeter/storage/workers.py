@@ -7,13 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hushmeter import limits
 from hushmeter.errors import LeaseLost, WindowClosed, ensure
 from hushmeter.model.time import Window
 from hushmeter.ports import Registration, SegmentRecord
 from hushmeter.storage.schema import scrubbed, segments, windows, workers
-
-_LEASE_MS = int(limits.LEASE_S * 1_000)
 
 
 def start_worker(connection: sa.Connection, worker_id: str, now_ms: int) -> None:
@@ -46,21 +43,6 @@ def declare_dead(connection: sa.Connection, worker_id: str, beats: int) -> bool:
     """Ends a worker whose beats are still so many; it was not seen since."""
     silent = sa.and_(workers.c.id == worker_id, workers.c.retired.is_(False), workers.c.beats == beats)
     return connection.execute(sa.update(workers).where(silent).values(retired=True)).rowcount == 1
-
-
-def serving_ms(connection: sa.Connection, start_ms: int, end_ms: int) -> int:
-    """The length of `(start_ms, end_ms]` that at least one worker's life covers, each until a lease after it was seen."""
-    lives = connection.execute(
-        sa.select(workers.c.started_at_ms, workers.c.seen_at_ms)
-        .where(workers.c.seen_at_ms > start_ms - _LEASE_MS, workers.c.started_at_ms < end_ms)
-        .order_by(workers.c.started_at_ms)
-    )
-    covered, reached = 0, start_ms
-    for started, seen in lives:
-        upto = min(seen + _LEASE_MS, end_ms)
-        covered += max(0, upto - max(started, reached))
-        reached = max(reached, upto)
-    return covered
 
 
 def register_segment(

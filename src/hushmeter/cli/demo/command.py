@@ -66,8 +66,8 @@ def run_demo(out: Path, keep: Path | None) -> int:
     configure_logs("console", quiet=True)
     year = load_year()
     out.mkdir(parents=True, exist_ok=True)
-    if keep is not None and (keep / "state.db").exists():
-        raise ConfigError(f"{keep} holds a state already; choose a new directory for --keep")
+    if keep is not None and ((keep / "state.db").exists() or Config(state_dir=keep).keys.exists()):
+        raise ConfigError(f"{keep} holds a state already, or keys of one lie beside it; choose a new directory for --keep")
     with tempfile.TemporaryDirectory(prefix="hushmeter-demo-") as temporary:
         clock = ReplayClock(START_MS)
         config = Config(state_dir=keep or Path(temporary) / "state", listen="127.0.0.1:0")
@@ -94,7 +94,9 @@ def run_demo(out: Path, keep: Path | None) -> int:
         console.print(budget_line)
         context.store.close()
     if keep is not None:
-        console.print(f"The state is kept in {keep}; serve it with: hushmeter serve --state-dir {keep}")
+        console.print(
+            f"The state is kept in {keep}, its keys in {config.keys}; serve it with: hushmeter serve --state-dir {keep}"
+        )
     return 0
 
 
