@@ -69,7 +69,7 @@ class IntakeQueue:
         """Adds a message.
 
         Raises:
-            Overloaded: more reports, points or tokens would wait than may; how many do is about others, and not said (R4).
+            Overloaded: more reports, points or tokens would wait than may; how many do is about others, and not said (R1).
         """
         points = sent.points
         if (
