@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 from hushmeter.model.states import mermaid_diagram
+from hushmeter.storage.schema import METADATA, SCHEMA_VERSION
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(p for p in (ROOT / "src" / "hushmeter").rglob("*.py") if "api" not in p.parts)
@@ -52,6 +54,14 @@ def test_the_map_fits_its_page() -> None:
 def test_the_diagram_in_the_docs_is_the_table() -> None:
     """docs/data_model.md shows the transitions that the code has."""
     assert mermaid_diagram() in (ROOT / "docs" / "data_model.md").read_text(encoding="utf-8")
+
+
+def test_the_tables_in_the_docs_are_the_stores() -> None:
+    """docs/data_model.md has a row for each table of the state store, and no other, and says its schema version."""
+    page = (ROOT / "docs" / "data_model.md").read_text(encoding="utf-8")
+    state = page.partition("## State\n")[2].partition("\n#")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", state, re.MULTILINE)) == METADATA.tables.keys()
+    assert f"schema version {SCHEMA_VERSION}" in state
 
 
 def test_the_light_client_needs_grpc_and_protobuf_alone() -> None:

@@ -84,6 +84,22 @@ def test_no_totals_leave_the_bound(metric: Metric, dropped: bool, data: st.DataO
         assert sum(abs(int(v)) for v in vector[0]) <= bound_of(metric, name, bounds)
 
 
+@given(metrics("m"))
+def test_every_bound_is_reached(metric: Metric) -> None:
+    """In each row of the calibration table some unit moves one cell by the whole bound: none could be claimed lower."""
+    for bounds in metric.bounds.values():
+        events = bounds.max_events
+        ends = [(events, x) for x in (bounds.low, bounds.high)]
+        # All events in the first bin, side or option, and all at one end of the range.
+        totals = [[n, *[0] * (metric.count_components - 1), n * x, n * x * x] for n, x in ends]
+        if metric.kind is Kind.COUNTER:
+            totals = [[x] for _, x in ends]
+        columns = np.array(totals, np.int64)[:, : len(metric.components)]
+        for name in measured(metric):
+            vectors = contribution(name, metric, bounds, columns, np.zeros(len(ends), np.bool_))
+            assert int(np.abs(vectors).max()) == bound_of(metric, name, bounds), name
+
+
 def assert_exact(metric: Metric, totals: list[int], dropped: bool) -> None:
     """Fails unless each vector is what the oracle computes in Python's integers."""
     for bounds in metric.bounds.values():

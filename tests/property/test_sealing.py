@@ -90,7 +90,7 @@ def test_buckets_add_up(case: Case, bits: int) -> None:
 
 @given(cases(), st.randoms(use_true_random=False))
 def test_order_of_rows_does_not_matter(case: Case, random: Random) -> None:
-    """A tally is a function of the set of reports, not of their order of arrival (P2)."""
+    """A tally is a function of the set of reports, not of their order of arrival (P2, P9)."""
     order = list(range(len(case.rows)))
     random.shuffle(order)
     assert sealed(replace(case, rows=case.rows.take(np.array(order, np.int64)))) == sealed(case)
@@ -130,7 +130,7 @@ def test_reports_that_share_a_digit_are_told_apart(case: Case) -> None:
 
 @given(cases(), st.randoms(use_true_random=False))
 def test_numbers_of_tokens_do_not_matter(case: Case, random: Random) -> None:
-    """Another order of the dictionary, and tokens in it that no point has, change nothing (P1)."""
+    """Another order of the dictionary, and tokens in it that no point has, change nothing (P1, P9)."""
     tokens = [*case.rows.tokens, b"0", b"nobody has this"]
     random.shuffle(tokens)
     numbers = np.array([0, *(tokens.index(token) + 1 for token in case.rows.tokens)], np.uint32)

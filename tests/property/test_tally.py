@@ -95,3 +95,10 @@ def test_a_view_holds_so_many_private_partitions_and_no_more() -> None:
     assert int(full.vectors[PRIVATE].sum()) == most + 10
     with pytest.raises(TooManyPartitions, match=str(most)):
         full + of_private_partitions(most, most + 1)
+
+
+@given(st.lists(CELL, min_size=1, max_size=4))
+def test_a_tally_shows_no_number(cells: list[int]) -> None:
+    """What a tally says of itself is the same whatever is in it, so that none reaches a log by accident (R2)."""
+    shown = {repr(tally(cells)), str(tally(cells)), f"{tally(cells)}"}
+    assert shown == {repr(tally([0] * len(cells)))} == {repr(tally([0]))}

@@ -1,4 +1,4 @@
-"""A state that is not the newest one its keys have seen is refused: it would release windows a second time (C6)."""
+"""A state that is not the newest one its keys have seen is refused: it would release windows a second time (C7)."""
 
 from __future__ import annotations
 

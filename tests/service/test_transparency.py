@@ -88,6 +88,15 @@ def test_it_tells_what_the_ledger_says(tmp_path: Path) -> None:
     assert len(record["privacy"]["what_this_means"]) == len(record["privacy"]["cost_so_far"]) > 2
 
 
+def test_what_another_deployment_costs_is_told(tmp_path: Path) -> None:
+    """The record and its pages say that a second deployment has a budget of its own, and that costs of both add up (C3)."""
+    context, _ = released(tmp_path, 0)
+    record, said = of(context), "costs of both add up"
+    assert said in " ".join(record["limits"])  # type: ignore[arg-type]
+    assert said in markdown.page(record)
+    assert said in html.page(signed_record(context))
+
+
 def test_raw_data_has_no_part_in_it(tmp_path: Path) -> None:
     """Deployments with other rows, other units and equal releases differ in identities and hashes alone (R1)."""
     records = []

@@ -129,6 +129,19 @@ def test_who_may(service: Guarded) -> None:
     assert len(service.context.store.decisions_after(0)[1]) == 1
 
 
+def test_what_is_held_needs_a_token_also_where_nothing_else_does(tmp_path: Path) -> None:
+    """Where unit tokens are off, a credential decides for any unit, but is told what is held with its token alone (R3)."""
+    with guarded(tmp_path / "state", AccessRules(credentials_required=True)) as service:
+        consent = service.credential(Role.CONSENT)
+        service.decide(consent, "mine", b"")
+        for token in (b"", service.token(consent, "other")):
+            request = pb.GetUnitRequest(unit_id="mine", unit_token=token).SerializeToString()
+            code, text = service.code(SERVICE + "GetUnit", consent, request)
+            assert code is UNAUTHENTICATED
+            assert "IssueUnitToken" in text
+        assert held(service, consent, "mine", service.token(consent, "mine")).decisions == 1
+
+
 def test_an_open_door_shows_nobody(tmp_path: Path) -> None:
     """Where nobody is asked for tokens units can be erased, as they can withdraw, but nobody is told what they sent."""
     with running(tmp_path / "state") as service:

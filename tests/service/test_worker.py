@@ -165,7 +165,7 @@ def test_an_hour_without_its_key_refuses_its_own_messages_alone(tmp_path: Path) 
 
 
 def test_a_refusal_to_judge_tells_nothing_of_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many reports of others wait to be judged, whoever is refused reads the same words (R1)."""
+    """However many reports of others wait to be judged, whoever is refused reads the same words (R4)."""
     context = opened(tmp_path, FakeClock(H))
     monkeypatch.setattr(limits, "QUEUED_REPORTS_MAX", 10)
 

@@ -44,7 +44,7 @@ def test_the_queue_holds_its_bound_and_no_more(
 
 
 def test_a_refusal_tells_nothing_of_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much of others waits, whoever is refused reads the same words (R1)."""
+    """However much of others waits, whoever is refused reads the same words (R4)."""
     for name in ("QUEUED_REPORTS_MAX", "QUEUED_POINTS_MAX", "QUEUED_TOKENS_MAX"):
         monkeypatch.setattr(limits, name, 1_000)
 
