@@ -48,10 +48,6 @@ class StateConflict(Refusal):
     """Another process has done this already, or holds what it needs; the state is as that process left it."""
 
 
-class ConsentWithdrawn(Refusal):
-    """A withdrawal came after a window was sealed and before it was published; it must be sealed again."""
-
-
 class Overloaded(Refusal):
     """More is waiting than may wait; nothing was taken, and the caller may try again in a moment."""
 

@@ -94,10 +94,6 @@ LEASE_S = 10.0
 BEAT_S = 2.0
 """A worker beats this often, and acknowledges nothing when its last beat is older than half the lease."""
 
-# Sealing.
-SEALINGS_MAX = 8
-"""How often a window is sealed where withdrawals keep coming meanwhile; the last time it is published all the same."""
-
 # Consent.
 DECISIONS_PER_REQUEST_MAX = 64
 DECIDING_PER_UNIT_AND_MINUTE = 60
@@ -108,9 +104,10 @@ READING_AT_ONCE_MAX = 100
 """Such questions that may wait in one worker, which answers one at a time."""
 DECISIONS_PER_PAGE = 10_000
 """Decisions that are read from the state store at once."""
-TEXT_HASH_MAX_BYTES = 64
-LOCALE_MAX_LENGTH = 35
-SOURCE_MAX_LENGTH = 32
+LANGUAGES_MAX = 64
+"""Languages that a plan's purposes may be shown in."""
+SOURCES_MAX = 16
+"""Places that a plan may list where decisions are made."""
 
 # Access.
 CREDENTIALS_MAX = 1_000

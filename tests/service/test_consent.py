@@ -107,7 +107,8 @@ def test_sealing_leaves_consent_to_an_old_text_out(tmp_path: Path, text: str, re
     hand.segments.tick()
     later = changed(context, STEPS, text, "Tune models.")
     shown = later.plan.purposes[0].text_hash
-    context.store.record_decisions([Decision(hand.subject("agrees again"), "tuning", True, H + 31 * MINUTE_MS, shown)])
+    agreed = [Decision(hand.subject("agrees again"), "tuning", True, 0, shown)]
+    context.store.record_decisions(agreed, lambda: H + 31 * MINUTE_MS)
     assert sealer_of(later).run_due() == 1
     assert sums(context, "1h") == released
 
@@ -117,7 +118,7 @@ def test_grants_without_a_hash_do_not_bind(tmp_path: Path) -> None:
     with serving(tmp_path) as service:
         keys, store = service.context.keys, service.context.store
         subject = subject_of(keys.get("deployment"), UNIT.encode())
-        store.record_decisions([Decision(subject, "tuning", True, H)])
+        store.record_decisions([Decision(subject, "tuning", True, H)], lambda: H)
         assert states(service)["tuning"] == (False, True, pb.ASK_REASON_TEXT_CHANGED)
 
 

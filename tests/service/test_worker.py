@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -105,13 +105,13 @@ class StallingStore:
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
-    def record_decisions(self, decisions: Sequence[Decision], erased: Mapping[bytes, int]) -> int:
+    def record_decisions(self, decisions: Sequence[Decision], now_ms: Callable[[], int], erased: Collection[bytes]) -> int:
         self.asked.set()
         assert self.may_go_on.wait(30)
         self._attempts += 1
         if self._attempts == 2:
             raise ValueError("a defect")
-        return self._store.record_decisions(decisions, erased)
+        return self._store.record_decisions(decisions, now_ms, erased)
 
 
 def test_a_defect_while_decisions_are_recorded_stops_nobody_else(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Compaction:
 
     Args:
         context: the deployment.
-        consent: the sealer's registers, which are followed here before rows are added up.
+        consent: the sealer's registers.
     """
 
     def __init__(self, context: Context, consent: Registers) -> None:
@@ -57,11 +57,11 @@ class Compaction:
         self._next_s = clock + PAUSE_S
         found = self._context.log.storage_windows()
         self._done = {start: done for start, done in self._done.items() if start in found}
-        for start, waiting in self._ready(found):
-            self._add_up(start, waiting)
+        for start, ended, waiting in self._ready(found):
+            self._add_up(start, ended, waiting)
 
-    def _ready(self, starts_ms: tuple[int, ...]) -> Iterator[tuple[int, list[Window]]]:
-        """Storage windows over which some release windows have ended, with those that wait."""
+    def _ready(self, starts_ms: tuple[int, ...]) -> Iterator[tuple[int, list[Window], list[Window]]]:
+        """Storage windows over which some release windows have ended, with those and the ones that wait."""
         plan, has_ended = self._context.plan, ends(self._context)
         for start in starts_ms:
             end_ms = plan.finest.span.end_of(start)
@@ -70,17 +70,19 @@ class Compaction:
             # Different versions of the plan may ask for consent to different texts, so that rows stay as they are.
             versions = {self._context.timeline.at(w.start_ms).version.version for w in waiting}
             if len(waiting) < len(over) and len(versions) == 1:
-                yield start, waiting
+                yield start, [window for window in over if window not in waiting], waiting
 
-    def _add_up(self, start_ms: int, waiting: list[Window]) -> None:
+    def _add_up(self, start_ms: int, ended: list[Window], waiting: list[Window]) -> None:
         context, kept_for = self._context, " ".join(w.resolution for w in waiting)
         segments = {s.segment_id: s.frames for s in context.store.segments([start_ms]) if s.closed}
         state = kept_for, frozenset(segments)
         if self._done.get(start_ms) == state:
             return
         era = context.timeline.at(waiting[0].start_ms)
-        register = self._consent.of(era)
-        register.follow(context.store.decisions_after)
+        fixed = context.store.decisions_through([*ended, *waiting])
+        # What the newest window that has ended was sealed with, and never more than one that waits will be (P8).
+        through = min([max(fixed[w] for w in ended), *(fixed[w] for w in waiting if w in fixed)])
+        register = self._consent.through(era, through, context.store.decisions_after)
         period = era.plan.privacy.period.window_of(waiting[0].end_ms)
         table = consent_table(context.keys, register, period)
         deadlines = [(window, context.deadline_ms(window)) for window in waiting]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -11,11 +13,9 @@ from hushmeter.access.rates import UnitRates
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import RateLimited
 from hushmeter.ingest.admission import RATE_RETRY_MS
-from hushmeter.model.consent import Decision, PurposeState
+from hushmeter.model.consent import ERASURE, Decision, PurposeState
 from hushmeter.service.context import Context
 
-ERASURE = "erasure"
-"""The source of withdrawals that an erasure brings."""
 _OFTEN = f"the unit decides more than {limits.DECIDING_PER_UNIT_AND_MINUTE} times a minute"
 _DECIDES_TOO_OFTEN = (
     f"{_OFTEN}; what it allows was not recorded: send that again in a minute (a withdrawal is taken at any time)"
@@ -53,12 +53,12 @@ class Deciding:
         self,
         context: Context,
         subject: Callable[[bytes], bytes],
-        follow: Callable[[], bool],
+        follow: Callable[[], object],
         register: Callable[[], ConsentRegister],
     ) -> None:
         self._context = context
         self._subject, self._follow, self._register = subject, follow, register
-        self._waiting: list[_Waiting] = []
+        self._waiting: deque[_Waiting] = deque()
         self._rates = UnitRates(limits.DECIDING_PER_UNIT_AND_MINUTE)
 
     def add(self, unit_id: bytes, decisions: Sequence[Decision]) -> Future[Answer]:
@@ -72,12 +72,13 @@ class Deciding:
         withdrawals = [Decision(nobody, name, given=False, received_at_ms=0, source=ERASURE) for name in names]
         return self._add(_Waiting(unit_id, withdrawals, erases=True))
 
-    def record(self, now_ms: int) -> None:
+    def record(self) -> None:
         """Records all that waits, in one transaction, and tells each caller what binds now, or the failure.
 
-        What a unit is told does not depend on what is known of it, and neither does what is written (R3).
+        The transaction stamps it: receipts, numbers and commits have one order (P8). What a unit is told does not depend on
+        what is known of it, and neither does what is written (R3).
         """
-        waiting, self._waiting = self._waiting, []
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not waiting:
             return
         try:
@@ -86,14 +87,14 @@ class Deciding:
             if over:
                 self._follow()
             granted = {s for i, s in enumerate(subjects) if i not in over and any(d.given for d in waiting[i].decisions)}
-            stamped = [
-                Decision(subject, d.purpose, d.given, now_ms, d.text_hash, d.locale, d.source)
+            taken = [
+                dataclasses.replace(d, subject=subject)
                 for i, subject in enumerate(subjects)
                 for d in waiting[i].decisions
                 if i not in over or (not waiting[i].erases and self._still_taken(d, subject, granted))
             ]
-            erased = {s: now_ms for i, s in enumerate(subjects) if waiting[i].erases and i not in over}
-            self._context.store.record_decisions(stamped, erased)
+            erased = {s for i, s in enumerate(subjects) if waiting[i].erases and i not in over}
+            received_at_ms = self._context.store.record_decisions(taken, self._context.clock.now_ms, erased)
             self._rates.settle()
             self._follow()
             register = self._register()
@@ -107,7 +108,7 @@ class Deciding:
                 text = _ERASES_TOO_OFTEN if w.erases else _DECIDES_TOO_OFTEN
                 w.answer.set_exception(RateLimited(text, RATE_RETRY_MS / 1000))
             else:
-                w.answer.set_result((register.states(subject), now_ms))
+                w.answer.set_result((register.states(subject), received_at_ms))
 
     def _add(self, waiting: _Waiting) -> Future[Answer]:
         self._waiting.append(waiting)
