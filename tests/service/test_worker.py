@@ -179,3 +179,72 @@ def test_a_refusal_to_judge_tells_nothing_of_what_waits(tmp_path: Path, monkeypa
         return texts
 
     assert len(asyncio.run(run())) == 1
+
+
+@pytest.mark.parametrize("a_decides", [False, True])
+def test_a_withdrawal_binds_at_every_worker(tmp_path: Path, a_decides: bool) -> None:
+    """Once it is answered, no worker takes a report against it: without a tick, whatever others decide in between."""
+    clock = FakeClock(H)
+    context = opened(tmp_path, clock)
+
+    async def run() -> None:
+        async with working(context) as one, working(context) as two:
+            one._tick = lambda: None  # type: ignore[method-assign]
+            await one.decide(b"b", YES)
+            clock.advance(2 * MINUTE_MS)
+            assert (await one.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
+            await two.decide(b"b", [dataclasses.replace(YES[0], given=False)])
+            if a_decides:
+                await one.decide(b"a", YES)
+            outcome = await one.submit(reports(context, ["b"], clock.now_ms()))
+            assert [r.reason.name for r in outcome.rejections] == ["NO_CONSENT"]
+            assert (await one.validate(reports(context, ["b"], clock.now_ms()))).accepted == 0
+            clock.advance(1)
+            await two.decide(b"b", YES)
+            clock.advance(2 * MINUTE_MS)
+            assert (await one.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
+
+    asyncio.run(run())
+
+
+def test_decisions_that_wait_are_recorded_before_reports(tmp_path: Path) -> None:
+    """A report that came after a withdrawal never overtakes it, though both wait for the same thread."""
+    clock = FakeClock(H)
+    context = opened(tmp_path, clock)
+
+    async def run() -> None:
+        async with working(context) as worker:
+            await worker.decide(b"b", YES)
+            clock.advance(2 * MINUTE_MS)
+            worker._deciding.add(b"b", [dataclasses.replace(YES[0], given=False)])
+            (outcome,) = await worker._in_order(lambda: worker._answers([reports(context, ["b"], clock.now_ms())]))
+            assert isinstance(outcome, Outcome)
+            assert outcome.accepted == 0
+
+    asyncio.run(run())
+
+
+def test_reports_are_judged_by_one_look_at_the_store(tmp_path: Path) -> None:
+    """Of a group that needs no new segment, the store is asked once how far units have decided, and read no further."""
+    clock = FakeClock(H)
+    real = opened(tmp_path, clock)
+    calls: list[str] = []
+
+    class Store:
+        def __getattr__(self, name: str) -> object:
+            calls.append(name)
+            return getattr(real.store, name)
+
+    context = dataclasses.replace(real, store=Store())  # type: ignore[arg-type]
+
+    async def run() -> None:
+        async with working(context) as worker:
+            worker._tick = lambda: None  # type: ignore[method-assign]
+            await worker.decide(b"b", YES)
+            clock.advance(2 * MINUTE_MS)
+            assert (await worker.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
+            calls.clear()
+            assert (await worker.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
+            assert calls == ["decided"]
+
+    asyncio.run(run())

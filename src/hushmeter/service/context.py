@@ -103,10 +103,11 @@ class Context:
             span, start = resolution.span, int(self.first_starts[column])
             for era in self.timeline.eras:
                 passed_ms = received_at_ms - era.plan.resolution(resolution.name).lateness_ms
-                if passed_ms > era.from_ms:
-                    # The end of the newest of its windows whose cut-off has passed.
-                    last_ms = END_MS if era.until_ms == END_MS else span.window_of(era.until_ms).end_ms
-                    start = max(start, span.window_of(min(passed_ms, last_ms) + 1).start_ms)
+                last_ms = END_MS if era.until_ms == END_MS else span.window_of(era.until_ms).end_ms
+                # Where the newest window ends whose cut-off has passed, if it is one of the era's.
+                end_ms = span.window_of(min(passed_ms, last_ms) + 1).start_ms
+                if end_ms > era.from_ms:
+                    start = max(start, end_ms)
             found.append(span.window_from(start))
         return tuple(found)
 
