@@ -101,9 +101,8 @@ def fill(store: SqlStateStore, units: int) -> None:
     """Has units allow both purposes, one decision after another."""
     for first in range(0, units, _BATCH):
         names = [subject(n) for n in range(first, min(first + _BATCH, units))]
-        store.record_decisions(
-            [Decision(u, p.name, given=True, received_at_ms=first, text_hash=p.text_hash) for u in names for p in PURPOSES]
-        )
+        given = [Decision(u, p.name, given=True, received_at_ms=0, text_hash=p.text_hash) for u in names for p in PURPOSES]
+        store.record_decisions(given, lambda: first)  # noqa: B023
 
 
 def measured(store: SqlStateStore, units: int) -> Costs:

@@ -87,7 +87,7 @@ def filled(directory: Path, hours: int, units: int) -> Context:
 def erased_s(context: Context, units: Sequence[bytes]) -> float:
     """How long it takes until no file holds rows of some units, from the moment at which that is recorded."""
     began = time.perf_counter()
-    context.store.record_decisions([], dict.fromkeys(units, context.clock.now_ms()))
+    context.store.record_decisions([], context.clock.now_ms, units)
     Erasing(context, Meters()).run()
     took = time.perf_counter() - began
     ensure(context.store.erasures() == (), "an erasure is not done")

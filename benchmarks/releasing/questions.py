@@ -78,7 +78,7 @@ def _stored(state: Path, partitions: int, first: int, count: int) -> Window:
     with founded(Workload("asked", partitions, count, ("calls",), resolution="1h"), state) as context:
         windows = windows_of(context, count, first)
         for seed, window in enumerate(windows):
-            context.store.begin_closing(window)
+            context.store.begin_closing(window, window.end_ms)
             context.store.mark_sealed(window)
             publish(context, tally_of(context, window, partitions, seed))
         return windows[-1]

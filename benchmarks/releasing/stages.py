@@ -16,7 +16,6 @@ from typing import Any
 from opendp.mod import Measurement
 
 from benchmarks.releasing.workload import Workload, founded, tally_of, windows_of
-from hushmeter.consent.register import ConsentRegister
 from hushmeter.ledger.entries import entries_of
 from hushmeter.model.release import Release
 from hushmeter.model.tally import Tally
@@ -134,7 +133,7 @@ def released(workload: Workload, profile: cProfile.Profile | None = None) -> Cos
         windows = windows_of(context, workload.windows + 1)
         tallies = [tally_of(context, window, workload.places, seed) for seed, window in enumerate(windows)]
         for window in windows:
-            context.store.begin_closing(window)
+            context.store.begin_closing(window, window.end_ms)
             context.store.mark_sealed(window)
         publish(context, tallies[0])
         watch, stages = OpenDPWatch(), [0.0, 0.0, 0.0]
@@ -180,8 +179,7 @@ def publish(context: Context, tally: Tally, stages: list[float] | None = None) -
     times.append(time.perf_counter())
     entries = entries_of(plan, deployment.deployment_id, charge, releases)
     times.append(time.perf_counter())
-    nobody = ConsentRegister(plan.purposes)
-    store.publish(tally.window, releases, entries, period.start_ms, deployment.budget, {}, nobody)
+    store.publish(tally.window, releases, entries, period.start_ms, deployment.budget, {})
     times.append(time.perf_counter())
     if stages is not None:
         charging, measuring, writing, publishing = (b - a for a, b in itertools.pairwise(times))

@@ -48,10 +48,6 @@ class StateConflict(Refusal):
     """Another process has done this already, or holds what it needs; the state is as that process left it."""
 
 
-class ConsentWithdrawn(Refusal):
-    """A withdrawal came after a window was sealed and before it was published; it must be sealed again."""
-
-
 class Overloaded(Refusal):
     """A limit that units share is reached: whichever it is, all are told the same text and the same delay (R4)."""
 

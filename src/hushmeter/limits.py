@@ -96,10 +96,6 @@ BEAT_S = 2.0
 SERVING_MARK_S = 60.0
 """So often it is recorded that the service is there; only where nobody saw its end does the last record count."""
 
-# Sealing.
-SEALINGS_MAX = 8
-"""How often a window is sealed where withdrawals keep coming meanwhile; the last time it is published all the same."""
-
 # Consent.
 DECISIONS_PER_REQUEST_MAX = 64
 DECIDING_PER_UNIT_AND_MINUTE = 60
@@ -112,9 +108,10 @@ READING_AT_ONCE_MAX = 100
 """Such questions that may wait in one worker, which answers one at a time."""
 DECISIONS_PER_PAGE = 10_000
 """Decisions that are read from the state store at once."""
-TEXT_HASH_MAX_BYTES = 64
-LOCALE_MAX_LENGTH = 35
-SOURCE_MAX_LENGTH = 32
+LANGUAGES_MAX = 64
+"""Languages that a plan's purposes may be shown in."""
+SOURCES_MAX = 16
+"""Places that a plan may list where decisions are made."""
 
 # Access.
 CREDENTIALS_MAX = 1_000

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hushmeter.buckets import SealingJob, tally_of
 from hushmeter.carried import CarriedWindows, consent_table
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import KeyGone, SegmentLost, TooManyPartitions
+from hushmeter.errors import KeyGone, SegmentLost, TooManyPartitions, ensure
 from hushmeter.ingest.identity import window_salt
 from hushmeter.ledger.entries import entries_of
 from hushmeter.ledger.pricing import PriceList
@@ -37,20 +37,15 @@ class SealingPorts:
     processes: int = 1
 
 
-def release_window(
-    record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, *, last: bool = False
-) -> WindowState:
+def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegister) -> WindowState:
     """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6).
 
     Args:
         record: of the window.
         ports: what is read from and written to.
-        consent: as it was when sealing began.
-        last: publish also where somebody withdrew meanwhile.
-
-    Raises:
-        ConsentWithdrawn: somebody withdrew meanwhile; nothing was published, and the window must be sealed again (P8).
+        consent: of the decisions that the record names, and of no later ones (P8).
     """
+    ensure(consent.sequence == record.decisions_through, f"window {record.window} is sealed with its own consent")
     plan, window, store = ports.catalog.plan, record.window, ports.store
     period = plan.privacy.period.window_of(window.end_ms)
     charge = ports.prices.charge(window, store.spent(period.start_ms))
@@ -66,7 +61,7 @@ def release_window(
     releases = measure(tally, charge.without(closed), ports.mechanisms, plan=plan, completeness=completeness)
     entries = entries_of(plan, identity, charge, releases, closed)
     kept = carried.after(tally)
-    store.publish(window, releases, entries, period.start_ms, budget, kept, None if last else consent)
+    store.publish(window, releases, entries, period.start_ms, budget, kept)
     return WindowState.RELEASED
 
 

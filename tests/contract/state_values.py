@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hushmeter.consent.register import ConsentRegister
 from hushmeter.ledger.accountant import period_loss
+from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, PrivacyBudget, PrivacyLoss, Spending, canonical_json
 from hushmeter.model.measurement import Currency, MeasurementName, Mechanism
 from hushmeter.model.release import NoisyVector, Release, ReleaseKey
@@ -22,8 +22,6 @@ RHO = Fraction(1, 3)
 BUDGET = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1)))
 SELECTING = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1), Fraction(1e-8) / 2))
 """With half of delta for private partitions (C5)."""
-NOBODY = ConsentRegister(())
-"""No unit has decided anything."""
 ENDED = (WindowState.RELEASED, WindowState.LOST)
 ALL_BEGUN = (WindowState.CLOSING, WindowState.SEALED, *ENDED)
 DEPLOYMENT = Deployment(
@@ -98,9 +96,15 @@ def entry(
     return DraftEntry(content, Spending(series, cap, PrivacyLoss(amount, delta)))
 
 
+def decide(store: StateStore, *decisions: Decision) -> None:
+    """Records decisions one by one, each when its receipt says."""
+    for decision in decisions:
+        store.record_decisions([decision], lambda: decision.received_at_ms)  # noqa: B023
+
+
 def seal(store: StateStore, window: Window) -> None:
     """Brings a window from OPEN to SEALED."""
-    store.begin_closing(window)
+    store.begin_closing(window, window.end_ms)
     store.mark_sealed(window)
 
 
@@ -114,7 +118,7 @@ def publish(
 ) -> None:
     """Publishes one release of a window, with two entries of half the cost each."""
     entries = [entry(rho / 2, note, period_start_ms=period_start_ms) for note in (window.start_ms, "second")]
-    store.publish(window, [release(window)], entries, period_start_ms, BUDGET, kept or {}, NOBODY)
+    store.publish(window, [release(window)], entries, period_start_ms, BUDGET, kept or {})
 
 
 def lose(store: StateStore, window: Window, rho: Fraction = RHO) -> None:

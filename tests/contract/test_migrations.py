@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import tarfile
 from pathlib import Path
 
@@ -66,6 +68,26 @@ def test_an_earlier_store_has_todays_tables(state_dir: Path, tmp_path: Path) -> 
     assert tables_of(url_of(state_dir / "state.db")) == tables_of(url_of(tmp_path / "new.db"))
     context = reopened(state_dir, FakeClock(H))
     assert context.store.schema_version() == schema.SCHEMA_VERSION
+    context.store.close()
+
+
+def test_what_stood_beside_decisions_is_overwritten(state_dir: Path) -> None:
+    """Text that a client could choose is in no file once the state is open; receipts go on from the newest of before."""
+    text = "a letter in pieces of 32 letters"
+    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as before, before:
+        before.execute("UPDATE decisions SET locale = ?, source = ? WHERE source != 'erasure'", (text, text[::-1]))
+        newest, number = before.execute("SELECT max(received_at_ms), max(sequence) FROM decisions").fetchone()
+        erased = before.execute("SELECT count(*) FROM decisions WHERE source = 'erasure'").fetchone()[0]
+    assert any(text.encode() in file.read_bytes() for file in state_dir.glob("state.db*"))
+    context = reopened(state_dir, FakeClock(H))
+    decisions = context.store.decisions_after(0)[1]
+    assert sorted(d.locale + d.source for d in decisions) == [""] * (number - erased) + ["erasure"] * erased
+    assert erased
+    for file in state_dir.glob("state.db*"):
+        assert not {text, text[::-1]} & {t for t in (text, text[::-1]) if t.encode() in file.read_bytes()}
+    assert context.store.record_decisions([], lambda: 0) == newest
+    begun = context.store.windows([*WindowState])
+    assert {record.decisions_through for record in begun} == {number}
     context.store.close()
 
 

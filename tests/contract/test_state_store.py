@@ -21,17 +21,16 @@ from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import (
     BudgetExhausted,
     ConfigError,
-    ConsentWithdrawn,
     InvariantError,
     LeaseLost,
     StateConflict,
     WindowClosed,
 )
-from hushmeter.model.consent import ERASURE, Decision
+from hushmeter.model.consent import ERASURE, NEVER, Decision
 from hushmeter.model.ledger import GENESIS, DraftEntry, PrivacyBudget, PrivacyLoss, Spending, chain_hash
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Purpose
-from hushmeter.model.records import Approval
+from hushmeter.model.records import Approval, Decided
 from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS, Window
@@ -44,11 +43,11 @@ from tests.contract.state_values import (
     BLOCKS,
     BUDGET,
     DEPLOYMENT,
-    NOBODY,
     RHO,
     SELECTING,
     cost,
     day,
+    decide,
     entry,
     everything,
     hour,
@@ -274,14 +273,14 @@ class TestSegments:
         store.start_worker("w", 0)
         over = [hour(0), day(0)]
         before = store.register_segment("w", "before", hour(0), over)
-        closing = store.begin_closing(hour(0))
+        closing = store.begin_closing(hour(0), hour(0).end_ms)
         after = store.register_segment("w", "after", hour(0), over)
         assert before.segment.sequence <= closing.last_segment < after.segment.sequence
         assert before.closed_windows == frozenset()
         assert after.closed_windows == {("1h", 0)}
         covered = store.segments([0], last_segment=closing.last_segment)
         assert [s.segment_id for s in covered] == ["before"]
-        store.begin_closing(day(0))
+        store.begin_closing(day(0), day(0).end_ms)
         assert store.register_segment("w", "last", hour(0), over).closed_windows == {("1h", 0), ("1d", 0)}
         assert store.register_segment("w", "else", hour(1), [hour(1), day(1)]).closed_windows == frozenset()
 
@@ -305,7 +304,7 @@ class TestWindows:
     def test_life(self, store: StateStore) -> None:
         """A window goes from OPEN through CLOSING and SEALED to RELEASED or LOST."""
         assert store.windows(ALL_BEGUN) == ()
-        record = store.begin_closing(hour(0))
+        record = store.begin_closing(hour(0), hour(0).end_ms)
         assert (record.window, record.state, record.last_segment) == (hour(0), WindowState.CLOSING, 0)
         assert store.windows([WindowState.CLOSING]) == (record,)
         store.mark_sealed(hour(0))
@@ -320,33 +319,33 @@ class TestWindows:
     def test_order(self, store: StateStore) -> None:
         """Windows come by end, and by resolution where they end together."""
         for window in (hour(22), hour(23), day(0), hour(24)):
-            store.begin_closing(window)
+            store.begin_closing(window, window.end_ms)
         assert [r.window for r in store.windows(ALL_BEGUN)] == [hour(22), day(0), hour(23), hour(24)]
 
     def test_begin_closing_twice(self, store: StateStore) -> None:
         """A window that has begun keeps its record, whatever was registered or happened since."""
         store.start_worker("w", 0)
-        first = store.begin_closing(hour(0))
+        first = store.begin_closing(hour(0), hour(0).end_ms)
         store.register_segment("w", "s", hour(0), [hour(0)])
-        assert store.begin_closing(hour(0)) == first
+        assert store.begin_closing(hour(0), hour(0).end_ms) == first
         store.mark_sealed(hour(0))
         publish(store, hour(0))
-        assert store.begin_closing(hour(0)).state is WindowState.RELEASED
+        assert store.begin_closing(hour(0), hour(0).end_ms).state is WindowState.RELEASED
 
     def test_strict_time_order(self, store: StateStore) -> None:
         """Windows of one resolution close in time order alone; another resolution has its own order (P7)."""
-        store.begin_closing(hour(5))
+        store.begin_closing(hour(5), hour(5).end_ms)
         for earlier in (hour(4), Window("1h", 5 * HOUR_MS + 1, 6 * HOUR_MS + 1)):
             with pytest.raises(StateConflict, match="in time order"):
-                store.begin_closing(earlier)
-        store.begin_closing(day(0))
-        store.begin_closing(hour(6))
+                store.begin_closing(earlier, earlier.end_ms)
+        store.begin_closing(day(0), day(0).end_ms)
+        store.begin_closing(hour(6), hour(6).end_ms)
         assert state_of(store, hour(4)) is WindowState.OPEN
 
     def test_last_window_start(self, store: StateStore) -> None:
         """The newest window that left OPEN is known for each resolution."""
         assert store.last_window_start("1h") is None
-        store.begin_closing(hour(5))
+        store.begin_closing(hour(5), hour(5).end_ms)
         seal(store, hour(7))
         assert store.last_window_start("1h") == hour(7).start_ms
         assert store.last_window_start("1d") is None
@@ -356,7 +355,7 @@ class TestWindows:
         ended, closing = hour(0), hour(1)
         seal(store, ended)
         publish(store, ended)
-        store.begin_closing(closing)
+        store.begin_closing(closing, closing.end_ms)
         for window in (ended, hour(2)):
             with pytest.raises(StateConflict):
                 store.mark_sealed(window)
@@ -373,7 +372,7 @@ class TestWindows:
         store.start_worker("w", 0)
         store.register_segment("w", "mine", hour(0), [hour(0)])
         store.register_segment("w", "other window", hour(1), [hour(1)])
-        store.begin_closing(hour(0))
+        store.begin_closing(hour(0), hour(0).end_ms)
         store.register_segment("w", "later", hour(0), [hour(0)])
         with pytest.raises(InvariantError, match="still open"):
             store.mark_sealed(hour(0))
@@ -413,7 +412,7 @@ class TestPublishing:
         seal(store, hour(0))
         made = selected(hour(0))
         delta = Fraction(1, 10**9)
-        store.publish(hour(0), [made], [entry(RHO, delta=delta)], 0, SELECTING, {}, NOBODY)
+        store.publish(hour(0), [made], [entry(RHO, delta=delta)], 0, SELECTING, {})
         ((_, found),) = store.releases("calls", ("app_version",), "1h", 0, HOUR_MS)
         assert found.keys == made.keys
         assert found.key == made.key
@@ -443,7 +442,7 @@ class TestPublishing:
             *(release(hour(0), f"m{n}") for n in range(state.RELEASES_PER_PAGE + 1)),
             selected(hour(0)),
         ]
-        store.publish(hour(0), made, [entry(RHO)], 0, BUDGET, {}, NOBODY)
+        store.publish(hour(0), made, [entry(RHO)], 0, BUDGET, {})
         read = list(store.every_release())
         assert [number for number, _ in read] == list(range(1, len(made) + 1))
         assert [r.key for _, r in read if isinstance(r, Release)] == [r.key for r in made]
@@ -451,7 +450,7 @@ class TestPublishing:
     def test_window_without_metrics(self, store: StateStore) -> None:
         """A window that releases nothing costs nothing and ends all the same."""
         seal(store, hour(0))
-        store.publish(hour(0), [], [], 0, BUDGET, {}, NOBODY)
+        store.publish(hour(0), [], [], 0, BUDGET, {})
         assert state_of(store, hour(0)) is WindowState.RELEASED
         assert list(store.ledger()) == []
 
@@ -503,9 +502,9 @@ class TestPublishing:
         for number in range(3):
             seal(store, hour(number))
             entries = [entry(Fraction(1, 10), number), entry(Fraction(1, 20), number, measurement="sum", cap=2)]
-            store.publish(hour(number), [], entries, 0, BUDGET, {}, NOBODY)
+            store.publish(hour(number), [], entries, 0, BUDGET, {})
         seal(store, day(0))
-        store.publish(day(0), [], [entry(Fraction(1, 7))], 0, BUDGET, {}, NOBODY)
+        store.publish(day(0), [], [entry(Fraction(1, 7))], 0, BUDGET, {})
         units, sums = "call_setup/platform/1h/units", "call_setup/platform/1h/sum"
         assert set(store.spent(0)) == {
             Spending(units, 1_000, PrivacyLoss(Fraction(1, 10)), 3),
@@ -518,14 +517,14 @@ class TestPublishing:
         """Windows beyond a series' cap cost nothing more; in another series the same charge does not fit (C2, P7)."""
         for number in range(6):
             seal(store, hour(number))
-            store.publish(hour(number), [], [entry(Fraction(1, 2), number, cap=2)], 0, BUDGET, {}, NOBODY)
+            store.publish(hour(number), [], [entry(Fraction(1, 2), number, cap=2)], 0, BUDGET, {})
         assert cost(store) == BUDGET.loss.amount
         assert len(list(store.ledger())) == 6
         seal(store, hour(6))
         for more in (entry(Fraction(1, 2), cap=2, measurement="sum"), entry(Fraction(1, 2) + Fraction(1, 10**30), cap=2)):
             with pytest.raises(BudgetExhausted):
-                store.publish(hour(6), [], [more], 0, BUDGET, {}, NOBODY)
-        store.publish(hour(6), [], [entry(Fraction(1, 2), cap=2)], 0, BUDGET, {}, NOBODY)
+                store.publish(hour(6), [], [more], 0, BUDGET, {})
+        store.publish(hour(6), [], [entry(Fraction(1, 2), cap=2)], 0, BUDGET, {})
 
     def test_delta_is_exact(self, store: StateStore) -> None:
         """Partition selection spends its share of delta to the last; a little more is refused and changes nothing (C5)."""
@@ -533,13 +532,13 @@ class TestPublishing:
         for number in range(4):
             seal(store, hour(number))
             if number < 3:
-                store.publish(hour(number), [], [entry(Fraction(1, 10), delta=share)], 0, SELECTING, {}, NOBODY)
+                store.publish(hour(number), [], [entry(Fraction(1, 10), delta=share)], 0, SELECTING, {})
         before = everything(store, hour(3))
         for spending in (entry(Fraction(1, 10), delta=Fraction(1, 10**60)), entry(Fraction(1, 10**9), delta=share)):
             with pytest.raises(BudgetExhausted, match=r"1h 1970-01-01T03:00:00Z .* and delta "):
-                store.publish(hour(3), [release(hour(3))], [spending], 0, SELECTING, {"call_setup": b"new"}, NOBODY)
+                store.publish(hour(3), [release(hour(3))], [spending], 0, SELECTING, {"call_setup": b"new"})
             assert everything(store, hour(3)) == before
-        store.publish(hour(3), [], [entry(Fraction(1, 10))], 0, SELECTING, {}, NOBODY)
+        store.publish(hour(3), [], [entry(Fraction(1, 10))], 0, SELECTING, {})
 
     def test_entries_say_what_they_spend(self, store: StateStore) -> None:
         """An entry whose content states another spending than its draft, or none, is a defect and changes nothing."""
@@ -559,7 +558,7 @@ class TestPublishing:
         for draft in [*drafts, free]:
             for entries in ([draft], [honest, draft], [draft, honest]):
                 with pytest.raises(InvariantError, match="does not say what it spends"):
-                    store.publish(hour(0), [release(hour(0))], entries, 0, SELECTING, {"call_setup": b"new"}, NOBODY)
+                    store.publish(hour(0), [release(hour(0))], entries, 0, SELECTING, {"call_setup": b"new"})
                 assert everything(store, hour(0)) == before
         with pytest.raises(InvariantError, match="does not say what it spends"):
             store.mark_lost(hour(0), [drafts[0]], 0, SELECTING)
@@ -570,7 +569,7 @@ class TestPublishing:
         seal(store, hour(0))
         before = everything(store, hour(0))
         with pytest.raises(InvariantError, match="period"):
-            store.publish(hour(0), [release(hour(0))], [entry(RHO, period_start_ms=WEEK_MS)], 0, BUDGET, {}, NOBODY)
+            store.publish(hour(0), [release(hour(0))], [entry(RHO, period_start_ms=WEEK_MS)], 0, BUDGET, {})
         assert everything(store, hour(0)) == before
 
     def test_releases_of_another_window(self, store: StateStore) -> None:
@@ -578,7 +577,7 @@ class TestPublishing:
         seal(store, hour(0))
         before = everything(store, hour(0))
         with pytest.raises(InvariantError, match="is not of window"):
-            store.publish(hour(0), [release(hour(1))], [entry(RHO)], 0, BUDGET, {}, NOBODY)
+            store.publish(hour(0), [release(hour(1))], [entry(RHO)], 0, BUDGET, {})
         assert everything(store, hour(0)) == before
 
     def test_drawn_once(self, store: StateStore) -> None:
@@ -587,10 +586,10 @@ class TestPublishing:
         before = everything(store, hour(0))
         twice = [release(hour(0)), release(hour(0), "other"), release(hour(0))]
         with pytest.raises(StateConflict):
-            store.publish(hour(0), twice, [entry(RHO)], 0, BUDGET, {"call_setup": b"new"}, NOBODY)
+            store.publish(hour(0), twice, [entry(RHO)], 0, BUDGET, {"call_setup": b"new"})
         assert everything(store, hour(0)) == before
         other_views = [release(hour(0)), release(hour(0), view=()), release(hour(0), "other")]
-        store.publish(hour(0), other_views, [entry(RHO)], 0, BUDGET, {}, NOBODY)
+        store.publish(hour(0), other_views, [entry(RHO)], 0, BUDGET, {})
 
     @pytest.mark.parametrize(
         "moment",
@@ -626,44 +625,6 @@ class TestPublishing:
         publish(store, hour(1), kept={"call_setup": b"new"})
         assert len(list(store.ledger())) == 4
         assert everything(store, hour(1))[-1] == b"new"
-
-    def test_withdrawn_meanwhile(self, store: StateStore) -> None:
-        """A publication is refused whole if consent from before the window's end was taken back since sealing (P8)."""
-        given = [Decision(bytes([n]) * 16, "tuning", True, HOUR_MS - 1 + n, TUNING.text_hash) for n in range(2)]
-        store.record_decisions(given)
-        sealed_with, up_to_date = ConsentRegister([TUNING]), ConsentRegister([TUNING])
-        sealed_with.take(*store.decisions_after(0))
-        store.record_decisions([Decision(bytes(16), "tuning", False, 3 * HOUR_MS)])
-        up_to_date.take(*store.decisions_after(0))
-        seal(store, hour(0))
-        before = everything(store, hour(0))
-        with pytest.raises(ConsentWithdrawn, match="1h 1970-01-01T00:00:00Z"):
-            store.publish(hour(0), [release(hour(0))], [entry(RHO)], 0, BUDGET, {"call_setup": b"new"}, sealed_with)
-        assert everything(store, hour(0)) == before
-        store.publish(hour(0), [release(hour(0))], [entry(RHO)], 0, BUDGET, {"call_setup": b"new"}, up_to_date)
-        assert state_of(store, hour(0)) is WindowState.RELEASED
-
-    @pytest.mark.parametrize(
-        "later",
-        [
-            Decision(bytes(16), "tuning", True, HOUR_MS),
-            Decision(bytes([1]) * 16, "tuning", False, 2 * HOUR_MS),
-            Decision(bytes([2]) * 16, "tuning", False, 2 * HOUR_MS),
-            Decision(bytes(16), "research", False, 2 * HOUR_MS),
-        ],
-        ids=["given", "given after the window", "never given", "another purpose"],
-    )
-    def test_decisions_that_take_nothing_back(self, store: StateStore, later: Decision) -> None:
-        """A later decision that takes nothing out of the window does not hold its publication up."""
-        store.record_decisions(
-            [Decision(bytes([n]) * 16, "tuning", True, HOUR_MS - 1 + n, TUNING.text_hash) for n in range(2)]
-        )
-        consent = ConsentRegister([TUNING, Purpose("research", "Do research.")])
-        consent.take(*store.decisions_after(0))
-        seal(store, hour(0))
-        store.record_decisions([later])
-        store.publish(hour(0), [release(hour(0))], [entry(RHO)], 0, BUDGET, {}, consent)
-        assert state_of(store, hour(0)) is WindowState.RELEASED
 
     def test_threads_race(self, store: StateStore) -> None:
         """Of threads that publish the same window exactly one wins, and it is charged once."""
@@ -733,9 +694,9 @@ class TestKeptWindows:
         with pytest.raises(StateConflict):
             publish(store, hour(0), kept=new)
         with pytest.raises(StateConflict):
-            store.publish(hour(1), [release(hour(1))] * 2, [entry(RHO)], 0, BUDGET, new, NOBODY)
+            store.publish(hour(1), [release(hour(1))] * 2, [entry(RHO)], 0, BUDGET, new)
         with pytest.raises(InvariantError):
-            store.publish(hour(1), [release(hour(0))], [entry(RHO)], 0, BUDGET, new, NOBODY)
+            store.publish(hour(1), [release(hour(0))], [entry(RHO)], 0, BUDGET, new)
         assert everything(store, hour(1)) == before
         assert store.kept_windows("calls", "1h", 0) is None
 
@@ -765,28 +726,92 @@ class TestConsent:
     """The sequence of decisions."""
 
     def test_sequence(self, store: StateStore) -> None:
-        """Decisions come back exactly, in the order in which they were recorded, whatever their receipts say."""
+        """Decisions come back exactly, in the order in which they were recorded, up to any number."""
         assert store.decisions_after(0) == (0, ())
-        assert store.record_decisions([]) == 0
-        first = [Decision(bytes([n]) * 16, "tuning", n % 2 == 0, 1_000 - n) for n in range(5)]
-        second = [Decision(bytes(16), "é", True, 5, b"\x00hash", "de-CH", "settings")]
-        assert store.record_decisions(first) == 5
-        assert store.record_decisions(second) == 6
-        assert store.decisions_after(0) == (6, (*first, *second))
-        assert store.decisions_after(4) == (6, (first[4], *second))
+        assert store.record_decisions([], lambda: 7) == 7
+        first = [Decision(bytes([n]) * 16, "tuning", n % 2 == 0, 1_000 + n) for n in range(5)]
+        last = Decision(bytes(16), "é", True, 2_000, b"\x00hash", "de-CH", "settings")
+        decide(store, *first, last)
+        assert store.decisions_after(0) == (6, (*first, last))
+        assert store.decisions_after(4) == (6, (first[4], last))
+        assert store.decisions_after(1, 3) == (3, tuple(first[1:3]))
+        assert store.decisions_after(3, 3) == (3, ())
         assert store.decisions_after(6) == (6, ())
         assert store.decisions_after(99) == (6, ())
+
+    def test_receipts_have_one_order(self, store: StateStore) -> None:
+        """A receipt is never before an earlier one, nor before a window's cut-off, whatever the clock says."""
+        one = [Decision(bytes(16), "tuning", False, 0)]
+        assert [store.record_decisions(one, lambda at=at: at) for at in (5, 3, 6)] == [5, 5, 6]  # type: ignore[misc]
+        assert store.record_decisions([], lambda: 9, {bytes(16)}) == 9
+        assert store.record_decisions(one, lambda: 8) == 9
+        store.begin_closing(hour(0), HOUR_MS + 10)
+        assert store.record_decisions(one, lambda: HOUR_MS) == HOUR_MS + 10
+        assert [d.received_at_ms for d in store.decisions_after(0)[1]] == [5, 5, 6, 9, HOUR_MS + 10]
+        assert store.erasures()[0].at_ms == 9
+
+    def test_the_clock_is_read_under_the_lock(self, store: StateStore) -> None:
+        """Who waits for another's transaction is received after it, and not when it began to wait (P8)."""
+        inside, go_on, asked = threading.Event(), threading.Event(), []
+
+        def slow() -> int:
+            inside.set()
+            assert go_on.wait(30)
+            asked.append("first")
+            return 10
+
+        def quick() -> int:
+            asked.append("second")
+            return 20
+
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(store.record_decisions, [Decision(bytes(16), "tuning", False, 0)], slow)
+            assert inside.wait(30)
+            second = pool.submit(store.record_decisions, [Decision(bytes([1]) * 16, "tuning", False, 0)], quick)
+            go_on.set()
+            assert (first.result(), second.result()) == (10, 20)
+        assert asked == ["first", "second"]
+        assert [d.received_at_ms for d in store.decisions_after(0)[1]] == [10, 20]
+
+    def test_a_window_keeps_the_consent_of_its_cut_off(self, store: StateStore) -> None:
+        """What was received before the cut-off counts, however late the window begins to close; it stays so."""
+        decide(store, *(Decision(bytes(16), "tuning", n % 2 == 0, HOUR_MS + n) for n in range(6)))
+        record = store.begin_closing(hour(0), HOUR_MS + 4)
+        assert record.decisions_through == 4
+        decide(store, Decision(bytes(16), "tuning", False, HOUR_MS + 9))
+        assert store.begin_closing(hour(0), HOUR_MS + 9) == record
+        store.mark_sealed(hour(0))
+        assert [r.decisions_through for r in store.windows(ALL_BEGUN)] == [4]
+        assert store.begin_closing(hour(1), 2 * HOUR_MS).decisions_through == 7
+        assert store.decisions_through([hour(2), hour(1), hour(0)]) == {hour(0): 4, hour(1): 7}
+        assert store.decisions_through([]) == {}
+
+    def test_before_the_first_decision(self, store: StateStore) -> None:
+        """A window that closes before anybody has decided anything is sealed with nobody's consent."""
+        assert store.begin_closing(hour(0), HOUR_MS).decisions_through == 0
+
+    def test_how_far_units_have_decided(self, store: StateStore) -> None:
+        """Newest decision and newest segment to be erased are told together."""
+        assert store.decided() == Decided(0, 0)
+        decide(store, Decision(bytes(16), "tuning", True, 5))
+        store.start_worker("w", 0)
+        store.register_segment("w", "s", hour(0), [hour(0)])
+        store.record_decisions([Decision(bytes(16), "tuning", False, 6)], lambda: 6, {bytes(16)})
+        assert store.decided() == Decided(2, 1)
 
     def test_pages(self, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """However many decisions there are, so many are read at once; a register that follows takes in each, once."""
         monkeypatch.setattr(limits, "DECISIONS_PER_PAGE", 3)
         units = [bytes([n]) * 16 for n in range(7)]
-        store.record_decisions([Decision(unit, "tuning", True, n, TUNING.text_hash) for n, unit in enumerate(units)])
+        decide(store, *(Decision(unit, "tuning", True, n, TUNING.text_hash) for n, unit in enumerate(units)))
         assert [store.decisions_after(n)[0] for n in (0, 3, 5, 6, 7)] == [3, 6, 7, 7, 7]
         assert [len(store.decisions_after(n)[1]) for n in (0, 3, 5, 6, 7)] == [3, 3, 2, 1, 0]
         register = ConsentRegister([TUNING])
         assert register.follow(store.decisions_after)
         assert not register.follow(store.decisions_after)
+        behind = ConsentRegister([TUNING])
+        assert behind.follow(store.decisions_after, 5)
+        assert (behind.sequence, behind.given_since(units)[:, 0].tolist()) == (5, [*range(5), NEVER, NEVER])
         assert (register.sequence, register.given_since(units)[:, 0].tolist()) == (7, list(range(7)))
 
 
@@ -795,23 +820,23 @@ class TestErasures:
 
     def test_recorded(self, store: StateStore) -> None:
         """Erasures wait in order, each for the segments of its time, until they are ended; decisions come with them."""
-        assert (store.erasures(), store.erasing_through()) == ((), 0)
+        assert (store.erasures(), store.decided().erasing_through) == ((), 0)
         one, two = bytes([1]) * 16, bytes([2]) * 16
-        assert store.record_decisions([Decision(one, "tuning", False, 5)], {one: 5}) == 1
-        assert store.erasing_through() == 0
+        assert store.record_decisions([Decision(one, "tuning", False, 0)], lambda: 5, {one}) == 5
+        assert store.decided().erasing_through == 0
         store.start_worker("w", 0)
         for number in range(3):
             store.register_segment("w", f"{number:032x}", hour(0), [hour(0)])
-        assert store.record_decisions([], {two: 6, one: 7}) == 1
+        assert store.record_decisions([], lambda: 6, [two, one]) == 6
         found = store.erasures()
-        assert [(e.subject, e.at_ms, e.last_segment) for e in found] == [(one, 5, 0), (two, 6, 3), (one, 7, 3)]
+        assert [(e.subject, e.at_ms, e.last_segment) for e in found] == [(one, 5, 0), (two, 6, 3), (one, 6, 3)]
         assert [e.number for e in found] == sorted({e.number for e in found})
-        assert store.erasing_through() == 3
+        assert store.decided().erasing_through == 3
         store.end_erasures(found[1].number)
         assert store.erasures() == found[2:]
         store.end_erasures(found[2].number)
-        assert (store.erasures(), store.erasing_through()) == ((), 0)
-        store.record_decisions([], {two: 9})
+        assert (store.erasures(), store.decided().erasing_through) == ((), 0)
+        store.record_decisions([], lambda: 9, {two})
         assert store.erasures()[0].number > found[2].number
 
     def test_whole_or_not(self, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -822,13 +847,13 @@ class TestErasures:
 
         monkeypatch.setattr(records, "record_decisions", failing)
         with pytest.raises(RuntimeError):
-            store.record_decisions([Decision(bytes(16), "tuning", False, 5)], {bytes(16): 5})
+            store.record_decisions([Decision(bytes(16), "tuning", False, 5)], lambda: 5, {bytes(16)})
         monkeypatch.undo()
         assert (store.erasures(), store.decisions_after(0)) == ((), (0, ()))
 
     def test_decisions_of_one_unit(self, store: StateStore) -> None:
         """How many there are of a unit is told, whatever others decided."""
-        store.record_decisions([Decision(bytes([n % 2]) * 16, "tuning", n < 3, n) for n in range(5)])
+        decide(store, *(Decision(bytes([n % 2]) * 16, "tuning", n < 3, n) for n in range(5)))
         assert [store.count_decisions(bytes([n]) * 16) for n in range(3)] == [3, 2, 0]
 
     def test_the_erasure_of_one_unit(self, store: StateStore) -> None:
@@ -850,7 +875,7 @@ class TestReading:
         for number in range(7):
             seal(store, hour(number))
             made = [release(hour(number)), release(hour(number), view=()), release(hour(number), "other")]
-            store.publish(hour(number), made, [entry(Fraction(1, 10))], 0, BUDGET, {}, NOBODY)
+            store.publish(hour(number), made, [entry(Fraction(1, 10))], 0, BUDGET, {})
         seal(store, day(0))
         publish(store, day(0), rho=Fraction(1, 10))
 

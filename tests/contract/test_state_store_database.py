@@ -65,7 +65,7 @@ class TestFile:
         store.close_segment("s", 3)
         seal(store, hour(0))
         publish(store, hour(0))
-        store.record_decisions([Decision(bytes(16), "tuning", True, 5)])
+        store.record_decisions([Decision(bytes(16), "tuning", True, 5)], lambda: 5)
         store.mark_scrubbed(0)
 
         def seen(of: SqlStateStore) -> tuple[object, ...]:
@@ -157,12 +157,13 @@ class TestFailures:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
             connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
         with pytest.raises(StorageFull, match="free space"):
-            store.record_decisions(many)
+            store.record_decisions(many, lambda: 5)
         assert store.decisions_after(0) == (0, ())
         assert store.beats() == {"w": 0}
         with store._database.read() as connection:
             connection.exec_driver_sql("PRAGMA max_page_count=1000000")
-        assert store.record_decisions(many) == 2_000
+        assert store.record_decisions(many, lambda: 5) == 5
+        assert store.decided().newest == 2_000
 
     @pytest.mark.parametrize(
         ("code", "kind"),

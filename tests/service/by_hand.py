@@ -100,9 +100,9 @@ class Hand:
 
     def decide(self, *units: str, given: bool = True) -> None:
         """Records that units give consent, or withdraw it."""
-        now = self.segments.now_ms()
         shown = self._context.plan.purposes[0].text_hash
-        self._context.store.record_decisions([Decision(self.subject(u), "tuning", given, now, shown) for u in units])
+        decisions = [Decision(self.subject(u), "tuning", given, 0, shown) for u in units]
+        self._context.store.record_decisions(decisions, self.segments.now_ms)
 
     def held(self, unit: str) -> Holdings:
         """What a unit is told that asks now."""

@@ -32,6 +32,7 @@ version: 1
 privacy: {unit: account, period: 1d, epsilon: 8, delta: 1e-6, expected_units: 300}
 resolutions: {1h: {lateness: 10m}}
 purposes: {tuning: Tune models.}
+consent: {languages: [de, pt-BR, zh-Hant-TW], sources: [settings, onboarding]}
 metrics:
   joins: &common
     description: Calls that were joined.
@@ -338,6 +339,9 @@ def text_as_locale_of_a_grant(s: Smuggler, text: str) -> str:
         f"en_{text[:2]}",
         "en\n",
         "\u0434\u0435",
+        "en",
+        "DE",
+        "pt-br",
     )
     fates = {s.code(SET, s.grant(locale=locale)) for locale in locales}
     assert len(fates) == 1
@@ -354,6 +358,10 @@ def text_as_source_of_a_grant(s: Smuggler, text: str) -> str:
         f"\u00e9{text}",
         f"9{text[:9]}",
         f"a.{text}",
+        text,
+        "a",
+        "Settings",
+        "erasure",
     )
     fates = {s.code(SET, s.grant(source=source)) for source in sources}
     assert len(fates) == 1
@@ -364,6 +372,12 @@ def text_as_source_of_a_grant(s: Smuggler, text: str) -> str:
 def text_beside_a_withdrawal(s: Smuggler, text: str) -> str:
     planted = {"locale": text * 2, "source": f"two words {text}", "text_hash": text.encode() * 4}
     assert s.code(SET, s.grant("withdraws", given=True)) == "taken"
+    return s.code(SET, s.grant("withdraws", given=False, **planted))
+
+
+@ends("taken")
+def oversized_text_beside_a_withdrawal(s: Smuggler, text: str) -> str:
+    planted = {"locale": text * 1_000, "source": text * 1_000, "text_hash": text.encode() * 1_000}
     return s.code(SET, s.grant("withdraws", given=False, **planted))
 
 

@@ -187,7 +187,7 @@ def test_erasures_do_not_wait_for_approvals(tmp_path: Path) -> None:
     clock, mechanisms = ReplayClock(FOUNDED_MS), ExactMechanisms()
     context = open_context(config(tmp_path), clock, mechanisms, FIRST, [signed(ADA, "ada"), signed(BOB, "bob")])
     apply_plan(context.store, mechanisms, SECOND, "next-period", FOUNDED_MS + 1)
-    context.store.record_decisions([], {bytes(16): FOUNDED_MS})
+    context.store.record_decisions([], lambda: FOUNDED_MS, {bytes(16)})
     with pytest.raises(PlanError, match="0 of 2 approvals"):
         Sealer(context, Meters()).run_due()
     assert context.store.erasures() == ()

@@ -115,7 +115,7 @@ class TestConsent:
 
     def test_one_bad_decision_spoils_all(self, service: Guarded) -> None:
         """A request with one decision that cannot be recorded records none of them, whatever is wrong with it."""
-        good = service.grant()
+        good, research = service.grant(), service.context.plan.purposes[1].text_hash
         for bad in (
             pb.Decision(purpose="ads", given=True),
             pb.Decision(purpose="", given=False),
@@ -124,7 +124,8 @@ class TestConsent:
             pb.Decision(purpose="participants"),
             pb.Decision(purpose="research", given=True),
             pb.Decision(purpose="research", given=True, text_hash=good.text_hash),
-            pb.Decision(purpose="research", source="x" * 33),
+            pb.Decision(purpose="research", given=True, text_hash=research, source="settings"),
+            pb.Decision(purpose="research", given=True, text_hash=research, locale="en"),
             good,
         ):
             request = pb.SetConsentRequest(unit_id="u", decisions=[good, bad])
@@ -165,7 +166,7 @@ class TestConsent:
         grant, withdrawal = (Decision(bytes(16), "tuning", given, 0, shown) for given in (True, False))
         decided = [grant] * most + [withdrawal, grant, withdrawal]
         receipts = [worker._deciding.add(b"u", [decision]) for decision in decided]
-        worker._deciding.record(worker.now_ms())
+        worker._deciding.record()
         assert [isinstance(r.exception(), RateLimited) for r in receipts] == [False] * (most + 1) + [True, False]
         assert [d.given for d in context.store.decisions_after(0)[1]] == [True] * most + [False, False]
         states, _ = receipts[-1].result()
@@ -178,7 +179,7 @@ class TestConsent:
         grant, withdrawal = (Decision(bytes(16), "tuning", given, 0, b"another text") for given in (True, False))
         for decision in [grant] * most + [withdrawal, withdrawal]:
             worker._deciding.add(b"u", [decision])
-            worker._deciding.record(worker.now_ms())
+            worker._deciding.record()
         assert [d.given for d in context.store.decisions_after(0)[1]] == [True] * most + [False]
 
     def test_a_replay_without_a_valid_token(self, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_too_many_waiting_are_told_when_to_come_back(service: Running, monkeypat
 
 def test_consent_that_cannot_be_recorded(service: Running) -> None:
     """Unknown purposes, two decisions about one, none at all, and oversized fields are refused with what is allowed."""
-    decision = consent_pb2.Decision
+    decision, shown = consent_pb2.Decision, service.plan.purposes[1].text_hash
     with grpc.insecure_channel(service.target) as channel:
         stub = consent_pb2_grpc.ConsentServiceStub(channel)
         for unit, decisions, told in (
@@ -221,8 +221,13 @@ def test_consent_that_cannot_be_recorded(service: Running) -> None:
             ("u", [decision(purpose="ads", given=True)], "its purposes are model_tuning, research"),
             ("u", [], "send 1 to 64"),
             ("u", [decision(purpose="research"), decision(purpose="research", given=True)], "one a purpose"),
-            ("u", [decision(purpose="research", text_hash=bytes(65))], "at most 64"),
-            ("u", [decision(purpose="research", source="x" * 33)], "at most 32"),
+            ("u", [decision(purpose="research", given=True, text_hash=bytes(65))], "another text"),
+            (
+                "u",
+                [decision(purpose="research", given=True, text_hash=shown, source="x")],
+                "leave it out: the plan lists none",
+            ),
+            ("u", [decision(purpose="research", given=True, text_hash=shown, locale="en")], "locale is none that the plan"),
             ("u", [decision(purpose="research", given=True)], "without text_hash"),
             ("u", [decision(purpose="research", given=True, text_hash=service.plan.purposes[0].text_hash)], "another text"),
         ):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import tempfile
 from pathlib import Path
 
 import grpc
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 
 from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.api.consent.v1 import consent_pb2_grpc
@@ -107,7 +110,8 @@ def test_sealing_leaves_consent_to_an_old_text_out(tmp_path: Path, text: str, re
     hand.segments.tick()
     later = changed(context, STEPS, text, "Tune models.")
     shown = later.plan.purposes[0].text_hash
-    context.store.record_decisions([Decision(hand.subject("agrees again"), "tuning", True, H + 31 * MINUTE_MS, shown)])
+    agreed = [Decision(hand.subject("agrees again"), "tuning", True, 0, shown)]
+    context.store.record_decisions(agreed, lambda: H + 31 * MINUTE_MS)
     assert sealer_of(later).run_due() == 1
     assert sums(context, "1h") == released
 
@@ -117,7 +121,7 @@ def test_grants_without_a_hash_do_not_bind(tmp_path: Path) -> None:
     with serving(tmp_path) as service:
         keys, store = service.context.keys, service.context.store
         subject = subject_of(keys.get("deployment"), UNIT.encode())
-        store.record_decisions([Decision(subject, "tuning", True, H)])
+        store.record_decisions([Decision(subject, "tuning", True, H)], lambda: H)
         assert states(service)["tuning"] == (False, True, pb.ASK_REASON_TEXT_CHANGED)
 
 
@@ -145,3 +149,55 @@ def test_clocks_that_go_back_bring_no_consent_back(tmp_path: Path) -> None:
     assert len(behind.send("u", clock.now_ms()).admitted) == 0
     clock.set(H + HOUR_MS + 2 * MINUTE_MS)
     assert len(behind.send("u", clock.now_ms()).admitted) == 0
+
+
+@pytest.mark.parametrize(
+    ("minutes", "hour", "day"),
+    [(0, 0, 0), (70, 0, 0), (71, 1, 0), (130, 1, 0), (24 * 60 + 60, 24, 0), (24 * 60 + 61, 24, 1)],
+)
+def test_a_decision_is_told_what_it_reaches(tmp_path: Path, minutes: int, hour: int, day: int) -> None:
+    """The first window whose deadline comes after the receipt, if by a millisecond: also the day over a closed hour."""
+    context = opened(tmp_path, FakeClock(H))
+    reached = context.reached(H + minutes * MINUTE_MS - 1)
+    assert [(w.resolution, w.start_ms) for w in reached] == [("1h", H + hour * HOUR_MS), ("1d", H + day * 24 * HOUR_MS)]
+    for window in reached:
+        assert context.deadline_ms(window) > H + minutes * MINUTE_MS - 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(-10, 200), st.integers(1, 120), st.integers(1, 120), st.integers(0, 5))
+def test_what_is_reached_across_a_change(minutes: int, before: int, after: int, border: int) -> None:
+    """Where a lateness changes, the window that is told and all later ones are reached, and the one before is not."""
+    with tempfile.TemporaryDirectory() as directory:
+        text = STEPS.replace("1d: {lateness: 1h}", "1d: {lateness: 20h}").replace("lateness: 10m", f"lateness: {before}m")
+        context = opened(Path(directory), FakeClock(H), text)
+        later = text.replace("version: 1", "version: 2").replace(f"1h: {{lateness: {before}m", f"1h: {{lateness: {after}m")
+        plan = parse_plan(later, dt.date(2026, 3, 2))
+        at = H + border * HOUR_MS
+        version = PlanVersion(2, plan.plan_hash, later, context.budget, 0, at, at)
+        first = context.store.plan_versions()[0]
+        timeline = Timeline(
+            lambda known: tuple(v for v in (first, version) if v.version > known),
+            context.store.series_blocks,
+            context.mechanisms,
+        )
+        changed_context = dataclasses.replace(context, timeline=timeline)
+        receipt = H + minutes * MINUTE_MS
+        hour, _ = changed_context.reached(receipt)
+        hours = [hour.__class__("1h", start, start + HOUR_MS) for start in range(H, H + 12 * HOUR_MS, HOUR_MS)]
+        passed = [w for w in hours if changed_context.deadline_ms(w) <= receipt]
+        assert hour == hours[hours.index(passed[-1]) + 1 if passed else 0]
+        context.store.close()
+
+
+def test_clients_are_told_what_a_decision_reaches(tmp_path: Path) -> None:
+    """The answer names receipt and windows; it is the same for every unit."""
+    with serving(tmp_path) as service:
+        service.clock.advance_to(H + 71 * MINUTE_MS)
+        answers = [service.client.set_consent(unit, {"tuning": given}) for unit, given in (("a", True), ("b", False))]
+        for answer in answers:
+            assert answer.received_at_ms == H + 71 * MINUTE_MS
+            assert [(w.resolution, w.window_start_ms, w.window_end_ms) for w in answer.reaches] == [
+                ("1h", H + HOUR_MS, H + 2 * HOUR_MS),
+                ("1d", H, H + 24 * HOUR_MS),
+            ]

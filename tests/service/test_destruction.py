@@ -42,7 +42,7 @@ def test_rows_outlive_a_race_of_two_sealers(tmp_path: Path) -> None:
     for call in itertools.count():
         context, clock = reported(tmp_path / str(call))
         day = Window("1d", H, H + DAY_MS)
-        store = WatchedStore(context.store, call, lambda: context.store.begin_closing(day))  # noqa: B023
+        store = WatchedStore(context.store, call, lambda: context.store.begin_closing(day, context.deadline_ms(day)))  # noqa: B023
         sealer_of(dataclasses.replace(context, store=store)).run_due()  # type: ignore[arg-type]
         if store.calls <= call:
             break

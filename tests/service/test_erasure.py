@@ -15,6 +15,7 @@ from hushmeter import limits
 from hushmeter.errors import Failure, KeyGone, RateLimited, SegmentLost
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.consent import Decision
+from hushmeter.model.records import Decided
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.ports import StateStore
@@ -27,7 +28,7 @@ from hushmeter.service.worker import IntakeWorker
 from hushmeter.storage.segment_files import SegmentFiles
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, opened, reports, sealer_of, sums, windows
-from tests.service.test_withdrawal import interrupted
+from tests.service.test_withdrawal import failing, interrupted
 from tests.service.test_worker import YES, working
 
 DAY_DUE = H + DAY_MS + HOUR_MS
@@ -46,10 +47,9 @@ def count(context: Context, hand: Hand, unit: str) -> dict[int, int]:
 
 def erase(context: Context, hand: Hand, *units: str) -> None:
     """What the worker does that takes an erasure."""
-    now = hand.segments.now_ms()
-    gone = [Decision(hand.subject(u), "tuning", False, now, source="erasure") for u in units]
-    context.store.record_decisions(gone, {d.subject: now for d in gone})
-    hand.segments.end_through(context.store.erasing_through())
+    gone = [Decision(hand.subject(u), "tuning", False, 0, source="erasure") for u in units]
+    context.store.record_decisions(gone, hand.segments.now_ms, {d.subject for d in gone})
+    hand.segments.end_through(context.store.decided().erasing_through)
 
 
 def reported(state_dir: Path, hours: int = 3, plan: str = PLAN) -> tuple[Context, FakeClock, Hand]:
@@ -104,7 +104,7 @@ def test_a_segment_that_is_written_is_waited_for(tmp_path: Path) -> None:
     sealer.run_due()
     assert count(context, hand, "a") == {0: 1}
     assert [e.subject for e in context.store.erasures()] == [hand.subject("a")]
-    other.segments.end_through(context.store.erasing_through())
+    other.segments.end_through(context.store.decided().erasing_through)
     other.segments.tick()
     sealer.run_due()
     assert (count(context, hand, "a"), count(context, hand, "b")) == ({}, {0: 1})
@@ -148,13 +148,59 @@ def test_what_is_agreed_to_anew_stays(tmp_path: Path) -> None:
 
 
 def test_while_its_window_is_sealed(tmp_path: Path) -> None:
-    """An erasure that comes while a window is sealed reaches it: it is sealed again, without the unit."""
+    """An erasure that comes while a window is sealed is too late for it: its rows go once that has ended."""
     context, clock, hand = reported(tmp_path, hours=1)
     clock.set(H + HOUR_MS + 10 * MINUTE_MS)
     hand.segments.retire()
     once = [lambda: erase(context, hand, "a")]
     sealer_of(interrupted(context, lambda: once and once.pop()())).run_due()
+    assert sums(context, "1h") == {0: 10}
+    assert (count(context, hand, "a"), context.store.erasures()) == ({}, ())
+
+
+@pytest.mark.parametrize("units", [1, 20])
+def test_rows_of_a_window_that_waits_stay(tmp_path: Path, units: int) -> None:
+    """However many are erased between a window's cut-off and its release, it is released as of its cut-off."""
+    context, clock, hand = reported(tmp_path, hours=2)
+    others = [f"o{n}" for n in range(units)]
+    hand.decide(*others)
+    clock.advance(2 * MINUTE_MS)
+    for unit in others:
+        assert len(hand.send(unit, clock.now_ms(), 1).admitted) == 1
+    hand.segments.retire()
+    Hand(context)
+    erase(context, hand, *others[: units // 2])
+    before = len(context.store.erasures())
+    clock.set(H + 2 * HOUR_MS + 10 * MINUTE_MS)
+    stuck = sealer_of(interrupted(context, failing(True, True)))
+    for unit in others[units // 2 :]:
+        erase(context, hand, unit)
+        clock.advance(0, erasing.PAUSE_S)
+        stuck.run_due()
+    assert windows(context, WindowState.SEALED) == []
+    assert before == units // 2
+    assert sums(context, "1h") == {0: 10, 1: 10 + units - units // 2}
+    clock.advance(0, erasing.PAUSE_S)
+    stuck.run_due()
+    assert context.store.erasures() == ()
+    assert count(context, hand, others[-1]) == {}
+
+
+def test_an_erasure_of_before_the_cut_off_waits_for_nothing(tmp_path: Path) -> None:
+    """While a window waits, what was asked for before its cut-off is removed, and what was asked for later stays."""
+    context, clock, hand = reported(tmp_path, hours=1)
+    erase(context, hand, "a")
+    hand.segments.retire()
+    clock.set(H + HOUR_MS + 10 * MINUTE_MS)
+    stuck = sealer_of(interrupted(context, failing(True, True, True)))
+    erase(context, hand, "b")
+    stuck.run_due()
+    assert (count(context, hand, "a"), count(context, hand, "b")) == ({}, {0: 1})
+    assert [e.subject for e in context.store.erasures()] == [hand.subject("b")]
+    clock.advance(0, erasing.PAUSE_S)
+    sealer_of(context).run_due()
     assert sums(context, "1h") == {0: 7}
+    assert (count(context, hand, "b"), context.store.erasures()) == ({}, ())
 
 
 def test_kept_windows_outlive_an_erasure(tmp_path: Path) -> None:
@@ -187,6 +233,7 @@ def test_a_sealer_that_is_killed_begins_again(tmp_path: Path, monkeypatch: pytes
     context, clock, hand = reported(tmp_path)
     clock.advance(1)
     hand.segments.retire()
+    sealer_of(context).run_due()
     erase(context, hand, "a")
     sync, steps = SegmentFiles.sync, 0
 
@@ -214,6 +261,7 @@ def test_what_cannot_be_removed_stops_nothing_else(tmp_path: Path, monkeypatch: 
     """A file that the disk refuses is tried again; meanwhile all others are rewritten, and what waits is told."""
     context, clock, hand = reported(tmp_path)
     hand.segments.retire()
+    sealer_of(context).run_due()
     clock.advance(1)
     erase(context, hand, "a")
     put, meters = SegmentFiles.put, Meters()
@@ -273,6 +321,7 @@ def test_windows_have_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Erasing stops after a while, and goes on where it was; what comes meanwhile waits for the next batch."""
     context, clock, hand = reported(tmp_path, hours=4)
     hand.segments.retire()
+    sealer_of(context).run_due()
     clock.advance(1)
     erase(context, hand, "a")
     honest, done = context.log.erase, []
@@ -332,9 +381,9 @@ class CallsOf:
 
         def call(*arguments: object) -> object:
             if name == "record_decisions":
-                decisions, erased = arguments
+                decisions, _, erased = arguments
                 said = [dataclasses.replace(d, subject=bytes(16)) for d in decisions]  # type: ignore[attr-defined]
-                self.calls.append((name, said, list(erased.values())))  # type: ignore[attr-defined]
+                self.calls.append((name, said, len(erased)))  # type: ignore[attr-defined]
             else:
                 self.calls.append(name)
             return method(*arguments)
@@ -388,7 +437,7 @@ class TestWorkers:
         asyncio.run(run())
 
     def test_another_worker_hears_of_it_with_the_next_decision(self, tmp_path: Path) -> None:
-        """A worker that learns of new consent puts what it takes for it into a segment of its own, which stays."""
+        """A worker takes nothing of an erased unit; what comes with new consent goes into a segment that stays."""
         clock = FakeClock(H)
         context = opened(tmp_path, clock)
         # The second worker follows nothing by itself, as if it were paused between two ticks.
@@ -405,13 +454,12 @@ class TestWorkers:
                     assert (await worker.submit(reports(context, ["u"], clock.now_ms()))).accepted == 1
                 other._tick = lambda: None  # type: ignore[method-assign]
                 await one.erase(b"u")
-                # The other has not heard of it: it takes this into the segment that it has, and into no new one.
-                assert (await other.submit(reports(context, ["u"], clock.now_ms()))).accepted == 1
+                outcome = await other.submit(reports(context, ["u"], clock.now_ms()))
+                assert [r.reason.name for r in outcome.rejections] == ["NO_CONSENT"]
                 clock.advance(1)
                 await one.decide(b"u", YES)
                 clock.advance(2 * MINUTE_MS)
                 again = reports(context, ["u"], clock.now_ms(), 50)
-                await other.consent_of(b"u")
                 assert (await other.submit(again)).accepted == 1
 
         asyncio.run(run())
@@ -451,10 +499,10 @@ class TestWorkers:
             def __getattr__(self, name: str) -> object:
                 return getattr(real.store, name)
 
-            def erasing_through(self) -> int:
+            def decided(self) -> Decided:
                 if failing:
                     raise failing.pop()
-                return real.store.erasing_through()
+                return real.store.decided()
 
         context = dataclasses.replace(real, store=Store())  # type: ignore[arg-type]
         worker, hand = IntakeWorker(context, Meters()), Hand(real)

@@ -208,11 +208,8 @@ def test_a_full_state_store_refuses_and_recovers(tmp_path: Path) -> None:
                 connection.close()
 
         limit(None)
-        decisions = [
-            consent_pb2.Decision(
-                purpose="tuning", given=True, text_hash=service.plan.purposes[0].text_hash, source="x" * 32
-            )
-        ]
+        shown = service.plan.purposes[0].text_hash
+        decisions = [consent_pb2.Decision(purpose="tuning", given=True, text_hash=shown)]
         codes = set()
         asked = []
         with grpc.insecure_channel(service.target) as channel:

@@ -343,7 +343,7 @@ def test_a_late_report_does_not_hold_up_the_hour_it_missed(tmp_path: Path) -> No
         # The sealer sleeps between polls; here it is held back until the worker has registered its segment.
         begin_closing = store.begin_closing
         registered = threading.Event()
-        store.begin_closing = lambda window: (registered.wait(PATIENCE_S), begin_closing(window))[1]  # type: ignore[method-assign]
+        store.begin_closing = lambda *of: (registered.wait(PATIENCE_S), begin_closing(*of))[1]  # type: ignore[method-assign]
         service.clock.advance_to(H + HOUR_MS + 15 * MINUTE_MS)
         answer = service.client.submit([service.starts("u", H + 30 * MINUTE_MS, 3)])
         assert [m.resolution for m in answer.missed] == ["1h"]

@@ -131,21 +131,41 @@ def test_decisions_hold_nothing_free(planted: Planted) -> None:
     """Of what was sent beside decisions the hash of a text in force alone is kept."""
     assert {locale + source for *_, locale, source in planted.decisions} == {""}
     assert {len(text_hash) for _, text_hash, *_ in planted.decisions} == {0, 32}
-    assert [text_hash for given, text_hash, *_ in planted.decisions if not given] == [b""]
+    assert {text_hash for given, text_hash, *_ in planted.decisions if not given} == {b""}
 
 
-def test_lawful_locales_and_sources(tmp_path: Path) -> None:
-    """Language tags are kept in one spelling, and short tokens as they are."""
+def test_what_the_plan_lists_is_kept(tmp_path: Path) -> None:
+    """Languages and sources of the plan's lists are kept with a decision; a withdrawal keeps no hash of a text."""
     with running(tmp_path, plan=PLAN.replace("EXPIRES", "2026-12-31")) as service:
         sender = Smuggler(service.target, service.clock.now_ms)
-        for number, (locale, kept) in enumerate(
-            [("DE", "de"), ("pt-br", "pt-BR"), ("ZH-hANT-tw", "zh-Hant-TW"), ("es-419", "es-419"), ("gsw", "gsw"), ("", "")]
-        ):
-            request = sender.grant(f"u{number}", locale=locale, source="settings_2-a")
-            assert sender.code(smuggling.SET, request) == "taken"
-            *_, newest = service.context.store.decisions_after(0)[1]
-            assert (newest.locale, newest.source) == (kept, "settings_2-a")
+        for locale, source in (("de", "settings"), ("pt-BR", "onboarding"), ("zh-Hant-TW", ""), ("", "settings"), ("", "")):
+            for given in (True, False):
+                request = sender.grant("u", given=given, locale=locale, source=source)
+                assert sender.code(smuggling.SET, request) == "taken"
+                *_, newest = service.context.store.decisions_after(0)[1]
+                assert (newest.locale, newest.source) == (locale, source)
+                assert bool(newest.text_hash) == given
         sender.close()
+
+
+def test_a_letter_in_many_decisions(tmp_path: Path) -> None:
+    """A text cut into tokens, one a grant or withdrawal, is in no backup, before or after the unit's erasure."""
+    with running(tmp_path / "state", plan=PLAN.replace("EXPIRES", "2026-12-31")) as service:
+        sender = Smuggler(service.target, service.clock.now_ms)
+        pieces = [mark(f"piece-{n}") for n in range(20)]
+        for number, piece in enumerate(pieces):
+            given = number % 2 == 0
+            for fields in ({"source": piece}, {"locale": piece}, {"text_hash": piece.encode() * 2}):
+                answer = sender.code(smuggling.SET, sender.grant("u", given=given, **fields))
+                assert answer == ("INVALID_ARGUMENT" if given else "taken")
+        service.context.store.back_up(tmp_path / "before")
+        sender.client.erase("u")
+        service.context.store.back_up(tmp_path / "after")
+        sender.close()
+        kept = {d.source for d in service.context.store.decisions_after(0)[1]}
+        assert kept == {"", "erasure"}
+        for data in (*everything(tmp_path / "state").values(), *((tmp_path / n).read_bytes() for n in ("before", "after"))):
+            assert not [piece for piece in pieces for needle in needles(piece) if needle in data]
 
 
 def test_the_docs_say_it() -> None:

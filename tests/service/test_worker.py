@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -107,13 +107,13 @@ class StallingStore:
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
-    def record_decisions(self, decisions: Sequence[Decision], erased: Mapping[bytes, int]) -> int:
+    def record_decisions(self, decisions: Sequence[Decision], now_ms: Callable[[], int], erased: Collection[bytes]) -> int:
         self.asked.set()
         assert self.may_go_on.wait(PATIENCE_S)
         self._attempts += 1
         if self._attempts == 2:
             raise ValueError("a defect")
-        return self._store.record_decisions(decisions, erased)
+        return self._store.record_decisions(decisions, now_ms, erased)
 
 
 def test_a_defect_while_decisions_are_recorded_stops_nobody_else(tmp_path: Path) -> None:
@@ -181,3 +181,72 @@ def test_a_refusal_to_judge_tells_nothing_of_what_waits(tmp_path: Path, monkeypa
         return texts
 
     assert len(asyncio.run(run())) == 1
+
+
+@pytest.mark.parametrize("a_decides", [False, True])
+def test_a_withdrawal_binds_at_every_worker(tmp_path: Path, a_decides: bool) -> None:
+    """Once it is answered, no worker takes a report against it: without a tick, whatever others decide in between."""
+    clock = FakeClock(H)
+    context = opened(tmp_path, clock)
+
+    async def run() -> None:
+        async with working(context) as one, working(context) as two:
+            one._tick = lambda: None  # type: ignore[method-assign]
+            await one.decide(b"b", YES)
+            clock.advance(2 * MINUTE_MS)
+            assert (await one.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
+            await two.decide(b"b", [dataclasses.replace(YES[0], given=False)])
+            if a_decides:
+                await one.decide(b"a", YES)
+            outcome = await one.submit(reports(context, ["b"], clock.now_ms()))
+            assert [r.reason.name for r in outcome.rejections] == ["NO_CONSENT"]
+            assert (await one.validate(reports(context, ["b"], clock.now_ms()))).accepted == 0
+            clock.advance(1)
+            await two.decide(b"b", YES)
+            clock.advance(2 * MINUTE_MS)
+            assert (await one.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
+
+    asyncio.run(run())
+
+
+def test_decisions_that_wait_are_recorded_before_reports(tmp_path: Path) -> None:
+    """A report that came after a withdrawal never overtakes it, though both wait for the same thread."""
+    clock = FakeClock(H)
+    context = opened(tmp_path, clock)
+
+    async def run() -> None:
+        async with working(context) as worker:
+            await worker.decide(b"b", YES)
+            clock.advance(2 * MINUTE_MS)
+            worker._deciding.add(b"b", [dataclasses.replace(YES[0], given=False)])
+            (outcome,) = await worker._in_order(lambda: worker._answers([reports(context, ["b"], clock.now_ms())]))
+            assert isinstance(outcome, Outcome)
+            assert outcome.accepted == 0
+
+    asyncio.run(run())
+
+
+def test_reports_are_judged_by_one_look_at_the_store(tmp_path: Path) -> None:
+    """Of a group that needs no new segment, the store is asked once how far units have decided, and read no further."""
+    clock = FakeClock(H)
+    real = opened(tmp_path, clock)
+    calls: list[str] = []
+
+    class Store:
+        def __getattr__(self, name: str) -> object:
+            calls.append(name)
+            return getattr(real.store, name)
+
+    context = dataclasses.replace(real, store=Store())  # type: ignore[arg-type]
+
+    async def run() -> None:
+        async with working(context) as worker:
+            worker._tick = lambda: None  # type: ignore[method-assign]
+            await worker.decide(b"b", YES)
+            clock.advance(2 * MINUTE_MS)
+            assert (await worker.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
+            calls.clear()
+            assert (await worker.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
+            assert calls == ["decided"]
+
+    asyncio.run(run())

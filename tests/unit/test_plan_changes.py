@@ -48,6 +48,8 @@ MUTATIONS: list[tuple[tuple[str | int, ...], Any, Concern, When, str]] = [
     (("resolutions", "1w"), {"lateness": "48h"}, Concern.DEPLOYMENT, NEVER, "1h, 1d, 1w"),
     (("purposes", "research"), "Do research.", Concern.PURPOSE, PERIOD, "a new purpose"),
     (("purposes", "model_tuning"), "Tune.", Concern.PURPOSE, WINDOW, "asked again"),
+    (("consent", "languages"), ["en", "de", "fr"], Concern.TEXT, WINDOW, "en, de, fr instead of en, de"),
+    (("consent", "sources"), [], Concern.TEXT, WINDOW, "none instead of onboarding, settings"),
     (("metrics", "extra"), CODEC, Concern.DATA, PERIOD, "new data is collected"),
     (C, ..., Concern.STOP, NOW, "removed"),
     (C, ..., Concern.RELEASE, PERIOD, "goes to the others"),

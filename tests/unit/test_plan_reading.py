@@ -12,7 +12,7 @@ import yaml
 from hushmeter import limits
 from hushmeter.errors import PlanError
 from hushmeter.model.measurement import Currency
-from hushmeter.model.plan import ContributionBounds, Kind, OpenValues, Statistic
+from hushmeter.model.plan import Asking, ContributionBounds, Kind, OpenValues, Statistic
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.schema import plan_json_schema
 from tests.unit.plan_files import CODEC, RATIO, TEMPLATE, TODAY, M, edited
@@ -45,7 +45,7 @@ def test_the_template_is_valid() -> None:
         ("#" * (limits.PLAN_FILE_MAX_BYTES + 1), "at most 1048576"),
         (TEMPLATE.replace("epsilon: 4", "epsilon: .nan"), "not a finite number"),
         (TEMPLATE.replace("kind: flag", "kind: !!python/object:os.system x"), "not valid YAML"),
-        (TEMPLATE.replace("2026-08-29", "2026-02-31", 1), "line 27: '2026-02-31' is not a day"),
+        (TEMPLATE.replace("2026-08-29", "2026-02-31", 1), "line 30: '2026-02-31' is not a day"),
         (TEMPLATE.replace("[0, 10000]", "[0, 010]"), "'010' is not a plain number: write .* without a leading zero"),
         (TEMPLATE.replace("[0, 10000]", "[0, 1:30]"), "'1:30' is not a plain number"),
         (TEMPLATE.replace("weight: 2", "weight: " + "9" * 5000), "is not a plain number: write at most 30 decimal digits"),
@@ -71,6 +71,37 @@ def test_the_hash_is_of_the_meaning() -> None:
     assert parse_plan(TEMPLATE.replace("# A hushmeter", "#  Another"), TODAY).plan_hash == plan.plan_hash
     assert parse_plan(edited((*M, "resolution"), 1.0), TODAY).plan_hash == plan.plan_hash
     assert parse_plan(edited(("privacy", "epsilon"), 3), TODAY).plan_hash != plan.plan_hash
+
+
+def test_a_plan_without_lists_keeps_its_hash() -> None:
+    """A plan that says nothing about what stands beside decisions lists nothing, and has the hash that it had before."""
+    loaded = yaml.safe_load(TEMPLATE)
+    del loaded["consent"]
+    silent = parse_plan(yaml.safe_dump(loaded, sort_keys=False), TODAY)
+    loaded["consent"] = {"languages": []}
+    empty = parse_plan(yaml.safe_dump(loaded, sort_keys=False), TODAY)
+    assert silent.asking == empty.asking == Asking()
+    assert silent.plan_hash == empty.plan_hash != parse_plan(TEMPLATE, TODAY).plan_hash
+    assert parse_plan(TEMPLATE, TODAY).asking == Asking(("en", "de"), ("onboarding", "settings"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("languages", ["en", "en"], "consent.languages.*stands twice"),
+        ("languages", ["EN"], "consent.languages"),
+        ("languages", ["a letter"], "consent.languages"),
+        ("languages", [f"a{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(limits.LANGUAGES_MAX + 1)], "at most 64"),
+        ("sources", ["settings", "settings"], "consent.sources.*stands twice"),
+        ("sources", ["erasure"], "erasures bring"),
+        ("sources", ["two words"], "consent.sources"),
+        ("sources", [f"s{n}" for n in range(limits.SOURCES_MAX + 1)], "at most 16"),
+    ],
+)
+def test_lists_beside_decisions_are_checked(field: str, value: list[str], told: str) -> None:
+    """Languages are tags in one spelling, sources names; both are few, each stands once, and one word is taken."""
+    with pytest.raises(PlanError, match=told):
+        parse_plan(edited(("consent", field), value), TODAY)
 
 
 def test_the_hash_does_not_depend_on_the_order_of_fields() -> None:

@@ -13,11 +13,14 @@ import numpy as np
 
 from hushmeter import limits
 from hushmeter.consent.subjects import SubjectRows
+from hushmeter.errors import ensure
 from hushmeter.model.consent import NEVER, ConsentTable, Decision, PurposeState
 from hushmeter.model.plan import Purpose
 from hushmeter.model.report import UInt64, bytes_of, pairs_of
 from hushmeter.model.time import Int64
 
+DecisionsAfter = Callable[[int, int | None], tuple[int, Sequence[Decision]]]
+"""See `StateStore.decisions_after`."""
 FIRST_ROWS = 1_024
 PERIODS_MAX = 4
 """Periods whose pseudonyms are kept, so that they are not hashed again for every window."""
@@ -65,15 +68,17 @@ class ConsentRegister:
         """How many units have decided anything."""
         return len(self._subjects)
 
-    def follow(self, decisions_after: Callable[[int], tuple[int, Sequence[Decision]]]) -> bool:
-        """Takes in, page by page, every decision that a store has recorded since; true if there were any.
+    def follow(self, decisions_after: DecisionsAfter, through: int | None = None) -> bool:
+        """Takes in, page by page, what a store has recorded since; true if there was anything.
 
         Args:
             decisions_after: see `StateStore`.
+            through: up to the decision of this number, which is none that was taken in before; None for all.
         """
+        ensure(through is None or through >= self.sequence, "a register does not forget what was decided")
         found = False
         while True:
-            sequence, decisions = decisions_after(self.sequence)
+            sequence, decisions = decisions_after(self.sequence, through)
             self.take(sequence, decisions)
             found = found or bool(decisions)
             if len(decisions) < limits.DECISIONS_PER_PAGE:
@@ -89,13 +94,6 @@ class ConsentRegister:
             self._withdrawn[row, column] = state.withdrawn_at_ms
             self._outdated[row, column] = state.outdated
         self.sequence = max(self.sequence, sequence)
-
-    def loses(self, later: Iterable[Decision], before_ms: int) -> bool:
-        """Whether later decisions take consent back that was given before a moment: what was sealed may hold that unit."""
-        taken = [d for d in later if not d.given and d.purpose in self._columns]
-        rows = self._subjects.find(pairs_of([d.subject for d in taken]))
-        columns = np.array([self._columns[d.purpose][0] for d in taken], np.int64)
-        return bool(((rows >= 0) & (self._since[rows, columns] < before_ms)).any())
 
     def states(self, subject: bytes) -> dict[str, PurposeState]:
         """Where a unit stands on each of the plan's purposes."""

@@ -13,6 +13,8 @@ from hushmeter.model.time import Int64
 
 NEVER = np.iinfo(np.int64).max
 """The `given_since` of consent that is not given: no interval starts that late."""
+ERASURE = "erasure"
+"""The source of withdrawals that an erasure brings."""
 
 
 ERASURE = "erasure"
@@ -29,7 +31,7 @@ class Decision:
         given: true gives consent, false withdraws it.
         received_at_ms: the server's receipt, which orders decisions.
         text_hash: SHA-256 of the text that was shown; a grant holds for that text alone.
-        locale, source: in which language it was shown, and where.
+        locale, source: in which language it was shown, and where; of the plan's lists, and `ERASURE`.
     """
 
     subject: bytes

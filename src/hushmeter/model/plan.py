@@ -94,6 +94,14 @@ class Purpose:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """What may be kept beside a decision, in closed lists: in which languages and where people are asked."""
+
+    languages: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OpenValues:
     """What the short tokens of an open dimension look like.
 
@@ -330,6 +338,7 @@ class Plan:
         metrics: as declared.
         plan_hash: SHA-256 over the plan's canonical JSON, hexadecimal.
         built_in: what the service counts by itself beside them (see `hushmeter.plan.built_in`).
+        asking: what may be kept beside decisions.
     """
 
     name: str
@@ -340,6 +349,7 @@ class Plan:
     metrics: tuple[Metric, ...]
     plan_hash: str
     built_in: tuple[Metric, ...] = ()
+    asking: Asking = Asking()
 
     def __post_init__(self) -> None:
         ensure(self.version >= 1, f"plan versions start at 1, got {self.version}")

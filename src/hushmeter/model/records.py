@@ -34,6 +34,20 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """How far units have decided, as of one moment.
+
+    Attributes:
+        newest: number of the newest decision; 0 where there is none.
+        erasing_through: the newest segment that an erasure which is not done asks for; 0 where there is none. Its owner
+            closes it.
+    """
+
+    newest: int
+    erasing_through: int
+
+
+@dataclass(frozen=True, slots=True)
 class Erasure:
     """One unit's rows that are to be removed, and are not all removed yet (R3).
 
@@ -133,11 +147,14 @@ class WindowRecord:
         window: which.
         state: never OPEN: open windows have no record.
         last_segment: registrations up to this sequence number may hold rows of it; later ones may not.
+        decisions_through: number of the newest decision that was received before its cut-off: its consent is the fold of
+            those up to it, at every attempt (P8).
     """
 
     window: Window
     state: WindowState
     last_segment: int
+    decisions_through: int
 
 
 @dataclass(frozen=True, slots=True)

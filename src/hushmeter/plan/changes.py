@@ -24,6 +24,7 @@ def changes_of(old: Plan, new: Plan) -> tuple[Change, ...]:
         *_participants(old, new),
         *_resolutions(old, new),
         *_purposes(old, new),
+        *_asking(old, new),
         *_metrics(old, new),
     )
 
@@ -133,6 +134,15 @@ def _purposes(old: Plan, new: Plan) -> Iterator[Change]:
             yield Change(f"purposes.{name}", "the purpose is given up; nobody is asked about it", Concern.PURPOSE)
     if _reordered(list(before), list(after)):
         yield Change("purposes", "they are asked about in another order", Concern.RELEASE)
+
+
+def _asking(old: Plan, new: Plan) -> Iterator[Change]:
+    for name in ("languages", "sources"):
+        before, after = (getattr(p.asking, name) for p in (old, new))
+        if before != after:
+            now, was = (listed(some) if some else "none" for some in (after, before))
+            text = f"{name} that may be kept beside a decision: {now} instead of {was}"
+            yield Change(f"consent.{name}", text, Concern.TEXT, When.NEXT_WINDOW)
 
 
 def _metrics(old: Plan, new: Plan) -> Iterator[Change]:

@@ -139,6 +139,18 @@ class MetricFile(_Closed):
     ] = Decimal(1)
 
 
+class ConsentFile(_Closed):
+    """What may be kept beside a decision."""
+
+    languages: Annotated[
+        list[Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2}|-[0-9]{3})?$")]],
+        Field(max_length=limits.LANGUAGES_MAX, description="In which people are asked, such as en, pt-BR or zh-Hant-TW."),
+    ] = []
+    sources: Annotated[
+        list[Name], Field(max_length=limits.SOURCES_MAX, description="Where people decide, such as onboarding.")
+    ] = []
+
+
 class PlanFile(_Closed):
     """A hushmeter telemetry plan."""
 
@@ -152,6 +164,7 @@ class PlanFile(_Closed):
     purposes: Annotated[
         dict[Name, Text], Field(min_length=1, max_length=limits.PURPOSES_MAX, description="What people are asked, by name.")
     ]
+    consent: Annotated[ConsentFile, Field(description="What may be kept beside a decision.")] = ConsentFile()
     metrics: Annotated[
         dict[Name, MetricFile], Field(min_length=1, max_length=limits.METRICS_MAX, description="What is measured, by name.")
     ]

@@ -21,11 +21,12 @@ from pydantic import ValidationError
 
 from hushmeter import limits
 from hushmeter.errors import PlanError
+from hushmeter.model.consent import ERASURE
 from hushmeter.model.measurement import Currency
-from hushmeter.model.plan import Plan, Privacy, Purpose
+from hushmeter.model.plan import Asking, Plan, Privacy, Purpose
 from hushmeter.model.time import Resolution, Span, duration_text, parse_duration_ms
 from hushmeter.plan.built_in import built_in_metrics
-from hushmeter.plan.file import PlanFile
+from hushmeter.plan.file import ConsentFile, PlanFile
 from hushmeter.plan.metrics import build_metric
 from hushmeter.plan.problems import Problems, in_words
 
@@ -54,6 +55,11 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
     for name, asked_with in file.purposes.items():
         if not in_words(asked_with):
             problems.add(f"purposes.{name}", repr(asked_with), "must be said in words: people are asked with it")
+    for name, listed in (("languages", file.consent.languages), ("sources", file.consent.sources)):
+        for twice in sorted({said for said in listed if listed.count(said) > 1}):
+            problems.add(f"consent.{name}", twice, "stands twice; keep one")
+    if ERASURE in file.consent.sources:
+        problems.add("consent.sources", ERASURE, "is the source of withdrawals that erasures bring; choose another word")
     metrics = [
         build_metric(name, metric, file, resolutions, problems, today if check_expiry else None)
         for name, metric in file.metrics.items()
@@ -73,7 +79,8 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
     purposes = tuple(Purpose(name, text) for name, text in file.purposes.items())
     built = tuple(m for m in metrics if m is not None)
     built_in = built_in_metrics([r.name for r in resolutions], purposes, built, participants=asked.participants)
-    return Plan(file.plan, file.version, privacy, tuple(resolutions), purposes, built, plan_hash_of(file), built_in)
+    asking = Asking(tuple(file.consent.languages), tuple(file.consent.sources))
+    return Plan(file.plan, file.version, privacy, tuple(resolutions), purposes, built, plan_hash_of(file), built_in, asking)
 
 
 def canonical_text(file: PlanFile) -> str:
@@ -86,6 +93,9 @@ def canonical_text(file: PlanFile) -> str:
         file: a plan file whose resolutions' names are window lengths.
     """
     dumped = file.model_dump(mode="python")
+    # A plan of before this field had a name has the hash that it had then.
+    if file.consent == ConsentFile():
+        del dumped["consent"]
     dumped["resolutions"] = _finest_first(dumped["resolutions"])
     for metric in dumped["metrics"].values():
         for field in ("by_resolution", "max_windows"):

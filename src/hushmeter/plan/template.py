@@ -29,6 +29,9 @@ resolutions:
 purposes:
   model_tuning: Tune the models that pick codecs and bit rates.
 
+# What may be kept beside a decision: in which language and where somebody was asked. Nothing else is taken.
+consent: {languages: [en, de], sources: [onboarding, settings]}
+
 metrics:
   calls:
     description: Calls that were started.

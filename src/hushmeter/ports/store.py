@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Protocol
 
 from hushmeter.access.credentials import Access, Credential
-from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ReleaseAltered
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import (
@@ -20,6 +18,7 @@ from hushmeter.model.ledger import (
 )
 from hushmeter.model.records import (
     Approval,
+    Decided,
     Deployment,
     Erasure,
     PlanVersion,
@@ -32,8 +31,6 @@ from hushmeter.model.release import Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
-
-NOBODY: Final[Mapping[bytes, int]] = MappingProxyType({})
 
 
 class StateStore(Protocol):
@@ -118,8 +115,16 @@ class StateStore(Protocol):
     def last_window_start(self, resolution: str) -> int | None:
         """Start of the newest window of a resolution that has left OPEN; None where none has."""
 
-    def begin_closing(self, window: Window) -> WindowRecord:
-        """OPEN -> CLOSING: from now on no registration may hold rows of it."""
+    def begin_closing(self, window: Window, cutoff_ms: int) -> WindowRecord:
+        """OPEN -> CLOSING: from now on no registration may hold rows of it, and its consent is fixed (P8).
+
+        Args:
+            window: which.
+            cutoff_ms: its consent is what was received before. It has passed: no later receipt is before it.
+        """
+
+    def decisions_through(self, windows: Sequence[Window]) -> dict[Window, int]:
+        """Of some windows, those that have left OPEN, and the number of the decision that each one's consent ends with."""
 
     def mark_sealed(self, window: Window) -> None:
         """CLOSING -> SEALED."""
@@ -132,7 +137,6 @@ class StateStore(Protocol):
         period_start_ms: int,
         budget: PrivacyBudget,
         kept: Mapping[str, bytes],
-        consent: ConsentRegister | None,
     ) -> None:
         """SEALED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
 
@@ -143,10 +147,8 @@ class StateStore(Protocol):
             period_start_ms: the period that pays.
             budget: of one period.
             kept: by metric with bounded participation, the encrypted set of kept windows after this one.
-            consent: what the window was sealed with; None to publish whatever was decided since.
 
         Raises:
-            ConsentWithdrawn: since then a unit took consent back that it had given before the window's end (P8).
             BudgetExhausted: the period's charges and these exceed the budget.
             StateConflict: the window is not SEALED: somebody else has published it.
         """
@@ -171,18 +173,31 @@ class StateStore(Protocol):
         """Whether a storage window has been scrubbed."""
 
     # Consent.
-    def record_decisions(self, decisions: Sequence[Decision], erased: Mapping[bytes, int] = NOBODY) -> int:
-        """Appends decisions and erasures, and returns the newest sequence number of a decision.
+    def record_decisions(
+        self, decisions: Sequence[Decision], now_ms: Callable[[], int], erased: Collection[bytes] = ()
+    ) -> int:
+        """Appends decisions and erasures, and returns their receipt, which is stamped while nobody else can record (P8).
+
+        Receipts rise with the numbers of decisions: one is never before an earlier one, nor before the cut-off of a window
+        that has begun to close, whatever the clock says.
 
         Args:
-            decisions: in their order.
-            erased: by subject, when the removal of its rows was asked for; its withdrawals are among the decisions.
+            decisions: in their order, with any receipt.
+            now_ms: the clock.
+            erased: subjects whose rows are to be removed; their withdrawals are among the decisions.
         """
 
-    def decisions_after(self, sequence: int) -> tuple[int, tuple[Decision, ...]]:
+    def decided(self) -> Decided:
+        """How far units have decided; what a worker asks before each group of reports, so it costs next to nothing."""
+
+    def decisions_after(self, sequence: int, through: int | None = None) -> tuple[int, tuple[Decision, ...]]:
         """The newest one's number, and the decisions after a sequence number, in order, `DECISIONS_PER_PAGE` at most.
 
-        The number is that of the newest decision which is returned; of the newest of all where none is.
+        The number is that of the newest decision which is returned; where none is, `through`, or the newest of all.
+
+        Args:
+            sequence: decisions after it.
+            through: leaves out those with higher numbers; it is the number of a decision.
         """
 
     def count_decisions(self, subject: bytes) -> int:
@@ -193,9 +208,6 @@ class StateStore(Protocol):
 
     def erasures(self) -> tuple[Erasure, ...]:
         """The erasures that are not done, in order."""
-
-    def erasing_through(self) -> int:
-        """The newest segment that an erasure which is not done asks for; 0 where there is none. Its owner closes it."""
 
     def end_erasures(self, through: int) -> None:
         """Forgets erasures up to a number: every row that they asked for has been removed."""

@@ -33,6 +33,21 @@ _PASSING = frozenset(
 )
 
 
+class Allowed(dict[str, bool]):
+    """What a unit allows once its decisions are recorded, by purpose.
+
+    Args:
+        answer: the service's.
+    """
+
+    def __init__(self, answer: consent_pb2.SetConsentResponse) -> None:
+        super().__init__({state.purpose: state.given for state in answer.states})
+        self.received_at_ms: int = answer.received_at_ms
+        """From then on they bind: intervals that begin earlier are not covered by a grant."""
+        self.reaches: tuple[consent_pb2.ReachedWindow, ...] = tuple(answer.reaches)
+        """By resolution, the first window that holds what was decided; windows of before stay as they are."""
+
+
 class IngestClient:
     """A connection to a hushmeter service, for applications.
 
@@ -109,16 +124,16 @@ class IngestClient:
         shown: pb.PlanDescription | None = None,
         locale: str = "",
         source: str = "",
-    ) -> dict[str, bool]:
-        """Tells a unit's decisions and returns what binds now.
+    ) -> Allowed:
+        """Tells a unit's decisions and returns what binds now, and the first windows that hold it.
 
         Args:
             unit_id: the unit.
             decisions: by purpose; true gives consent, false withdraws it.
             shown: the plan whose texts were shown; None for the one that `plan` told last, which is asked for now if it
                 never was. Consent to a text that is not in force any more is refused: show the new one.
-            locale: BCP 47 tag of the language it was shown in.
-            source: where the decision was made, such as `settings`.
+            locale: the language it was shown in, one of those that the plan lists.
+            source: where the decision was made, such as `settings`; likewise.
         """
         hashes = {}
         if any(decisions.values()):
@@ -132,7 +147,7 @@ class IngestClient:
             ],
         )
         answer = self._try(lambda: self._consent.SetConsent(request, timeout=TIMEOUT_S))
-        return {state.purpose: state.given for state in answer.states}
+        return Allowed(answer)
 
     def issue_unit_token(self, unit_id: str, lifetime_s: int = 0) -> consent_pb2.IssueUnitTokenResponse:
         """Asks for a signed token of a unit, for so many seconds (30 days by default); for an application's own backend."""

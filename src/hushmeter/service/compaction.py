@@ -44,7 +44,7 @@ class Compaction:
 
     Args:
         context: the deployment.
-        consent: the sealer's registers, which are followed here before rows are added up.
+        consent: the sealer's registers.
     """
 
     def __init__(self, context: Context, consent: Registers) -> None:
@@ -87,8 +87,10 @@ class Compaction:
         if self._done.get(start_ms) == state:
             return
         era = context.timeline.at(waiting[0].start_ms)
-        register = self._consent.of(era)
-        register.follow(context.store.decisions_after)
+        fixed = context.store.decisions_through([*ended, *waiting])
+        # What the newest window that has ended was sealed with, and never more than one that waits will be (P8).
+        through = min([max(fixed[w] for w in ended), *(fixed[w] for w in waiting if w in fixed)])
+        register = self._consent.through(era, through, context.store.decisions_after)
         period = era.plan.privacy.period.window_of(waiting[0].end_ms)
         table = consent_table(context.keys, register, period)
         key = copy_key(context.keys.get_or_create(f"period/{period.start_ms}"))

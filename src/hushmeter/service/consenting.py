@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +14,8 @@ from hushmeter.access.unit_tokens import KEY_NAME, is_valid, issue
 from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.errors import ConsentRefused, Forbidden, MalformedMessage, Overloaded, RateLimited, Unauthenticated
 from hushmeter.ingest.admission import RATE_RETRY_MS
-from hushmeter.model.consent import ERASURE, Decision, PurposeState
-from hushmeter.model.plan import Purpose
+from hushmeter.model.consent import Decision, PurposeState
+from hushmeter.model.plan import Asking, Purpose
 from hushmeter.service.context import Context
 from hushmeter.service.gate import passage
 from hushmeter.service.holdings import HeldErasure, Holdings, holdings
@@ -27,8 +26,6 @@ from hushmeter.transparency.receipt import erased_by_ms
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ConsentService"].full_name
 _NOBODY = bytes(16)
-_LOCALE = re.compile(r"(?:([A-Za-z]{2,3})(-[A-Za-z]{4})?(-[A-Za-z]{2}|-[0-9]{3})?)?")
-_SOURCE = re.compile(rf"(?!{ERASURE}$)(?:[a-z][a-z0-9_-]*)?")
 
 
 class ConsentService:
@@ -60,11 +57,15 @@ class ConsentService:
         )
 
     async def set_consent(self, request: pb.SetConsentRequest) -> pb.SetConsentResponse:
-        """Records decisions; they bind from the answer on."""
+        """Records decisions, and says from which windows on they hold."""
         unit_id = await self._own(request.unit_id, request.unit_token)
         decisions = self._checked(request.decisions)
         states, received_at_ms = await self._worker.decide(unit_id, decisions)
-        return pb.SetConsentResponse(states=_states(states), received_at_ms=received_at_ms)
+        reaches = [
+            pb.ReachedWindow(resolution=w.resolution, window_start_ms=w.start_ms, window_end_ms=w.end_ms)
+            for w in self._context.reached(received_at_ms)
+        ]
+        return pb.SetConsentResponse(states=_states(states), received_at_ms=received_at_ms, reaches=reaches)
 
     async def get_consent(self, request: pb.GetConsentRequest) -> pb.GetConsentResponse:
         """Reads a unit's decisions as they bind now."""
@@ -139,52 +140,30 @@ class ConsentService:
         return self._key
 
     def _checked(self, decisions: Sequence[pb.Decision]) -> list[Decision]:
-        purposes = {p.name: p for p in self._context.plan.purposes}
+        plan = self._context.plan
+        purposes = {p.name: p for p in plan.purposes}
         if not 1 <= len(decisions) <= limits.DECISIONS_PER_REQUEST_MAX:
             raise ConsentRefused(f"{len(decisions)} decisions; send 1 to {limits.DECISIONS_PER_REQUEST_MAX}, one a purpose")
         if len({d.purpose for d in decisions}) < len(decisions):
             raise ConsentRefused("two decisions about one purpose; send one a purpose")
-        return [_checked_decision(d, purposes) for d in decisions]
+        return [_checked_decision(d, purposes, plan.asking) for d in decisions]
 
 
-def _checked_decision(d: pb.Decision, purposes: Mapping[str, Purpose]) -> Decision:
+def _checked_decision(d: pb.Decision, purposes: Mapping[str, Purpose], asking: Asking) -> Decision:
     """A decision without anything that it could carry besides: decisions are kept, so nothing free may stand in one."""
     if d.purpose not in purposes:
         raise ConsentRefused(f"purpose {d.purpose[:64]!r} is not in the plan; its purposes are {', '.join(purposes)}")
-    lengths = (
-        ("text_hash", len(d.text_hash), limits.TEXT_HASH_MAX_BYTES),
-        ("locale", len(d.locale), limits.LOCALE_MAX_LENGTH),
-        ("source", len(d.source), limits.SOURCE_MAX_LENGTH),
-    )
-    for name, length, most in lengths:
-        if length > most:
-            raise ConsentRefused(f"{name} is {length} long; at most {most} is taken")
-    purpose, locale, source = purposes[d.purpose], _locale(d.locale), d.source if _SOURCE.fullmatch(d.source) else None
+    purpose, beside = purposes[d.purpose], (("locale", d.locale, asking.languages), ("source", d.source, asking.sources))
     if not d.given:
         # Nobody is kept from withdrawing by what stands beside it: that is left out.
-        text_hash = d.text_hash if d.text_hash == purpose.text_hash else b""
-        return Decision(_NOBODY, d.purpose, d.given, 0, text_hash, locale or "", source or "")
+        locale, source = (said if said in listed else "" for _, said, listed in beside)
+        return Decision(_NOBODY, d.purpose, d.given, 0, b"", locale, source)
     _ensure_text(d, purpose)
-    if locale is None:
-        raise ConsentRefused(
-            "locale is a BCP 47 tag of a language, with script and region where they matter, such as de, pt-BR or "
-            "zh-Hant-TW; send that, or leave it out"
-        )
-    if source is None:
-        raise ConsentRefused(
-            "source is a short token such as onboarding: a small letter, then small letters, digits, _ and -; send that, "
-            "or leave it out"
-        )
-    return Decision(_NOBODY, d.purpose, d.given, 0, d.text_hash, locale, source)
-
-
-def _locale(text: str) -> str | None:
-    """A language tag in the case that BCP 47 recommends; None for anything else, variants and extensions included."""
-    found = _LOCALE.fullmatch(text)
-    if found is None:
-        return None
-    language, script, region = (part or "" for part in found.groups())
-    return language.lower() + script.title() + region.upper()
+    for name, said, listed in beside:
+        if said and said not in listed:
+            way = f"send one of {', '.join(listed)}, or leave it out" if listed else "leave it out: the plan lists none"
+            raise ConsentRefused(f"{name} is none that the plan lists; {way}")
+    return Decision(_NOBODY, d.purpose, d.given, 0, d.text_hash, d.locale, d.source)
 
 
 def _checked_unit(unit_id: str) -> bytes:

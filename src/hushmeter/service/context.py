@@ -15,7 +15,7 @@ from hushmeter.model.time import Int64, Window
 from hushmeter.pipeline import SealingPorts
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Clock, Deployment, IntakeLog, KeyRing, Mechanisms, StateStore
-from hushmeter.service.eras import Era, Timeline
+from hushmeter.service.eras import END_MS, Era, Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,25 @@ class Context:
     def dies_ms(self, moment_ms: int) -> int:
         """When raw data of a moment dies: the deadline of the last release window that holds it."""
         return max(self.deadline_ms(r.span.window_of(moment_ms)) for r in self.plan.resolutions)
+
+    def reached(self, received_at_ms: int) -> tuple[Window, ...]:
+        """By resolution, the first window that a decision reaches: its cut-off and all later ones follow the receipt (P8).
+
+        Args:
+            received_at_ms: of the decision; what it reaches follows from this and the plan alone.
+        """
+        found = []
+        for column, resolution in enumerate(self.plan.resolutions):
+            span, start = resolution.span, int(self.first_starts[column])
+            for era in self.timeline.eras:
+                passed_ms = received_at_ms - era.plan.resolution(resolution.name).lateness_ms
+                last_ms = END_MS if era.until_ms == END_MS else span.window_of(era.until_ms).end_ms
+                # Where the newest window ends whose cut-off has passed, if it is one of the era's.
+                end_ms = span.window_of(min(passed_ms, last_ms) + 1).start_ms
+                if end_ms > era.from_ms:
+                    start = max(start, end_ms)
+            found.append(span.window_from(start))
+        return tuple(found)
 
     def upcoming(self, column: int) -> Iterator[Window]:
         """The windows of a resolution that have not left OPEN, in time order, without an end.

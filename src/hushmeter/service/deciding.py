@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -54,12 +56,12 @@ class Deciding:
         self,
         context: Context,
         subject: Callable[[bytes], bytes],
-        follow: Callable[[], bool],
+        follow: Callable[[], object],
         register: Callable[[], ConsentRegister],
     ) -> None:
         self._context = context
         self._subject, self._follow, self._register = subject, follow, register
-        self._waiting: list[_Waiting] = []
+        self._waiting: deque[_Waiting] = deque()
         self._rates = UnitRates(limits.DECIDING_PER_UNIT_AND_MINUTE)
         self._erasures = UnitRates(limits.ERASING_PER_UNIT_AND_MINUTE)
 
@@ -74,12 +76,13 @@ class Deciding:
         withdrawals = [Decision(nobody, name, given=False, received_at_ms=0, source=ERASURE) for name in names]
         return self._add(_Waiting(unit_id, withdrawals, erases=True))
 
-    def record(self, now_ms: int) -> None:
+    def record(self) -> None:
         """Records all that waits, in one transaction, and tells each caller what binds now, or the failure.
 
-        What a unit is told does not depend on what is known of it, and neither does what is written (R3).
+        The transaction stamps it: receipts, numbers and commits have one order (P8). What a unit is told does not depend on
+        what is known of it, and neither does what is written (R3).
         """
-        waiting, self._waiting = self._waiting, []
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not waiting:
             return
         try:
@@ -87,16 +90,16 @@ class Deciding:
             refusals = self._refusals(waiting, subjects)
             if refusals:
                 self._follow()
-            taken = [i for i in range(len(waiting)) if i not in refusals]
-            granted = {subjects[i] for i in taken if any(d.given for d in waiting[i].decisions)}
-            stamped = [
-                Decision(subject, d.purpose, d.given, now_ms, d.text_hash, d.locale, d.source)
+            admitted = [i for i in range(len(waiting)) if i not in refusals]
+            granted = {subjects[i] for i in admitted if any(d.given for d in waiting[i].decisions)}
+            taken = [
+                dataclasses.replace(d, subject=subject)
                 for i, subject in enumerate(subjects)
                 for d in waiting[i].decisions
                 if i not in refusals or (not waiting[i].erases and self._still_taken(d, subject, granted))
             ]
-            erased = {subjects[i]: now_ms for i in taken if waiting[i].erases}
-            self._context.store.record_decisions(stamped, erased)
+            erased = {subjects[i] for i in admitted if waiting[i].erases}
+            received_at_ms = self._context.store.record_decisions(taken, self._context.clock.now_ms, erased)
             self._rates.settle()
             self._erasures.settle()
             self._follow()
@@ -110,7 +113,7 @@ class Deciding:
             if w.limited and (refusal := refusals.get(i)):
                 w.answer.set_exception(refusal)
             else:
-                w.answer.set_result((register.states(subject), now_ms))
+                w.answer.set_result((register.states(subject), received_at_ms))
 
     def _refusals(self, waiting: Sequence[_Waiting], subjects: Sequence[bytes]) -> dict[int, RateLimited | Overloaded]:
         """Why requests, by index, are refused as far as they may be: of what a unit withdraws only what changes nothing.

@@ -1,24 +1,29 @@
 """Removes rows of units that asked for it from every unscrubbed storage window (R3).
 
-The withdrawal that came with an erasure keeps the unit out of every release whose sealing begins later, so nothing that is
-released depends on when its rows are gone. What an erasure asks for is in the state store until it is done; a sealer that
-is killed anywhere begins again, and erasing twice is erasing once.
+The withdrawal that came with an erasure keeps the unit out of every window whose cut-off was later (P8). A window whose
+cut-off had passed keeps its rows until it has ended, so nothing that is released depends on when rows are gone. What an
+erasure asks for is in the state store until it is done; a sealer that is killed anywhere begins again, and erasing twice is
+erasing once.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
 from hushmeter.errors import HushmeterError, KeyGone
 from hushmeter.ingest.identity import pseudonyms_of
+from hushmeter.model.time import Window
 from hushmeter.ports import Erasure, SegmentRecord
+from hushmeter.service.compaction import ends
 from hushmeter.service.context import Context
+from hushmeter.service.eras import END_MS
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 from hushmeter.service.segments import fenced
+from hushmeter.transparency.receipt import erased_by_ms
 
 SLICE_S = 1.0
 """So long at most erasing goes on before windows that are due have their turn."""
@@ -58,6 +63,7 @@ class Erasing:
         # Numbers rise, and so do the segments that they ask for: what is done is a beginning of the list.
         open_from = self._wanted[-1].number + 1
         alive = context.store.beats()
+        has_ended = ends(context)
         for segment in self._segments():
             if context.clock.monotonic_s() - began_s > SLICE_S:
                 return
@@ -66,11 +72,23 @@ class Erasing:
                 for e in self._wanted
                 if e.last_segment >= segment.sequence and e.number > self._done.get(segment.segment_id, 0)
             ]
-            if missing and not self._erase(segment, missing, alive):
-                open_from = min(open_from, missing[0].number)
+            # Receipts rise with numbers: those that must wait are the last of the list.
+            pinned_ms = self._pinned_from_ms(segment.storage_start_ms, has_ended) if missing else END_MS
+            now, later = ([e for e in missing if (e.at_ms < pinned_ms) is sooner] for sooner in (True, False))
+            if later:
+                open_from = min(open_from, later[0].number)
+            if now and not self._erase(segment, now, alive):
+                open_from = min(open_from, now[0].number)
         if open_from > self._wanted[0].number:
             context.store.end_erasures(open_from - 1)
             self._wanted = tuple(e for e in self._wanted if e.number >= open_from)
+
+    def _pinned_from_ms(self, start_ms: int, has_ended: Callable[[Window], bool]) -> int:
+        """The first cut-off of the windows that wait over a storage window: what was received before removes its rows."""
+        plan = self._context.plan
+        end_ms = plan.finest.span.end_of(start_ms)
+        over = [r.span.window_of(end_ms) for r in plan.resolutions]
+        return min((self._context.deadline_ms(window) for window in over if not has_ended(window)), default=END_MS)
 
     def _segments(self) -> Iterator[SegmentRecord]:
         """What may hold rows that are to be removed."""
@@ -101,7 +119,7 @@ class Erasing:
         return True
 
     def _tell_late(self) -> None:
-        waits_ms = self._context.clock.now_ms() - self._wanted[0].at_ms
-        if waits_ms > self._context.plan.finest.span.length_ms:
+        now_ms, oldest_ms = self._context.clock.now_ms(), self._wanted[0].at_ms
+        if now_ms > erased_by_ms(self._context.plan, oldest_ms):
             self._meters.failures.labels("erase").inc()
-            self._log.error("erasures are late", waiting=len(self._wanted), oldest_s=waits_ms // 1000)
+            self._log.error("erasures are late", waiting=len(self._wanted), oldest_s=(now_ms - oldest_ms) // 1000)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
-from hushmeter.consent.register import ConsentRegister
-from hushmeter.model.consent import Decision
+from hushmeter.consent.register import ConsentRegister, DecisionsAfter
 from hushmeter.model.plan import Purpose
 from hushmeter.service.eras import Era
 
-_DecisionsAfter = Callable[[int], tuple[int, Sequence[Decision]]]
+BEHIND = 1
+"""Registers that are kept for windows of before, beside the one that goes ahead."""
 
 
 class Registers:
@@ -20,6 +20,7 @@ class Registers:
 
     def __init__(self) -> None:
         self._by_purposes: dict[tuple[Purpose, ...], ConsentRegister] = {}
+        self._behind: dict[tuple[Purpose, ...], list[ConsentRegister]] = {}
 
     def of(self, era: Era) -> ConsentRegister:
         """The register of an era; one that nobody follows yet knows nothing until `follow`."""
@@ -28,16 +29,36 @@ class Registers:
             self._by_purposes[purposes] = ConsentRegister(purposes)
         return self._by_purposes[purposes]
 
+    def through(self, era: Era, number: int, decisions_after: DecisionsAfter) -> ConsentRegister:
+        """What units had decided in the first so many decisions, whatever they have decided since.
+
+        A register that is behind goes on from where it is; where all are ahead, one reads the sequence from its beginning.
+
+        Args:
+            era: whose texts are asked for.
+            number: of the newest decision that counts.
+            decisions_after: see `StateStore`.
+        """
+        behind = self._behind.setdefault(era.plan.purposes, [])
+        able = [r for r in (self.of(era), *behind) if r.sequence <= number]
+        register = max(able, key=lambda r: r.sequence, default=None)
+        if register is None:
+            register = ConsentRegister(era.plan.purposes)
+            behind[BEHIND - 1 :] = [register]
+        register.follow(decisions_after, number)
+        return register
+
     def need(self, eras: Iterable[Era]) -> None:
         """Makes the registers of these eras, and forgets the others'."""
         needed = {era.plan.purposes: self.of(era) for era in eras}
         self._by_purposes = needed
+        self._behind = {purposes: kept for purposes, kept in self._behind.items() if purposes in needed}
 
-    def follow(self, decisions_after: _DecisionsAfter) -> bool:
-        """Takes in every decision that was recorded since; true if there were any."""
-        return sum(register.follow(decisions_after) for register in self._by_purposes.values()) > 0
+    def follow(self, decisions_after: DecisionsAfter, through: int) -> bool:
+        """Takes in every decision up to a number; true if there were any."""
+        return sum(register.follow(decisions_after, through) for register in self._by_purposes.values()) > 0
 
     def keep(self, period_starts_ms: Collection[int]) -> None:
         """Forgets the pseudonyms of all other periods."""
-        for register in self._by_purposes.values():
+        for register in (*self._by_purposes.values(), *(r for kept in self._behind.values() for r in kept)):
             register.keep(period_starts_ms)

@@ -164,7 +164,8 @@ def _lose_ended(context: Context, now_ms: int) -> int:
         for window in context.upcoming(column):
             if window.end_ms > now_ms:
                 break
-            store.begin_closing(window)
+            # It is lost, whoever has agreed: nothing needs its consent.
+            store.begin_closing(window, window.end_ms)
     waiting = store.windows([WindowState.CLOSING, WindowState.SEALED])
     for record in waiting:
         if record.state is WindowState.CLOSING:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import structlog
 
 from hushmeter import limits
-from hushmeter.errors import ConsentWithdrawn, StateConflict
+from hushmeter.errors import StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.pipeline import release_window
 from hushmeter.ports import WindowRecord
@@ -89,13 +89,17 @@ class Sealer:
         return ended
 
     def _close_due(self) -> None:
-        """OPEN -> CLOSING for every window whose deadline has passed, each resolution strictly in time order."""
+        """OPEN -> CLOSING for every window whose deadline has passed, each resolution strictly in time order.
+
+        The deadline is also the cut-off of its consent, which is fixed here, however late the sealer comes (P8).
+        """
         now = self._context.clock.now_ms()
         for column in range(len(self._context.plan.resolutions)):
             for window in self._context.upcoming(column):
-                if self._stopping or self._context.deadline_ms(window) > now:
+                deadline_ms = self._context.deadline_ms(window)
+                if self._stopping or deadline_ms > now:
                     break
-                self._context.store.begin_closing(window)
+                self._context.store.begin_closing(window, deadline_ms)
 
     def _bury_the_dead(self) -> None:
         """Retires workers whose beat has stood still for a lease, and fences what they left open.
@@ -176,20 +180,11 @@ class Sealer:
         level("window ended", window=str(record.window), state=state.value)
 
     def _release(self, record: WindowRecord) -> WindowState:
-        """Seals and publishes a window, again where a withdrawal came in between (P8).
-
-        The last sealing is published whatever came during it: else whoever can withdraw could hold all releases up.
-        """
-        ports = self._context.sealing_ports(record.window, self._processes)
-        consent = self._consent.of(self._context.timeline.at(record.window.start_ms))
-        for attempt in range(1, limits.SEALINGS_MAX):
-            consent.follow(self._context.store.decisions_after)
-            try:
-                return release_window(record, ports, consent)
-            except ConsentWithdrawn:
-                self._log.info("withdrawals came while a window was sealed", window=str(record.window), attempt=attempt)
-        consent.follow(self._context.store.decisions_after)
-        return release_window(record, ports, consent, last=True)
+        """Seals and publishes a window with the consent that its cut-off fixed, at every attempt (P8)."""
+        context, window = self._context, record.window
+        era = context.timeline.at(window.start_ms)
+        consent = self._consent.through(era, record.decisions_through, context.store.decisions_after)
+        return release_window(record, context.sealing_ports(window, self._processes), consent)
 
     def _destroy_ended(self) -> None:
         """Destroys what no window needs any more, and what an earlier attempt or another process left of it (P3, P7)."""

@@ -45,6 +45,7 @@ LINGER_S = 0.005
 LINGER_FROM = 8
 PERIOD_KEYS_MAX = 16
 LEASE_RETRIES_MAX = 3
+_NOTHING = -1
 
 
 class IntakeWorker:
@@ -75,7 +76,7 @@ class IntakeWorker:
         self._period_keys: dict[int, bytes] = {}
         self._rates = UnitRates(per_minute) if (per_minute := self.rules.unit_reports_per_minute) else None
         self._deciding = Deciding(context, self.subject, self._follow, self._register)
-        self._unsettled = True
+        self._followed = _NOTHING
         self._doors: dict[int, Door] = {}
         self._eras: tuple[Era, ...] = ()
         self._open_until_ms = 0
@@ -125,6 +126,7 @@ class IntakeWorker:
 
         def judge() -> Outcome:
             now = self._segments.now_ms()
+            self._follow()
             admission = self._admit(RawReports.of([sent]), now)
             return self._outcome(admission, 0, len(sent), now)
 
@@ -186,6 +188,7 @@ class IntakeWorker:
         self._open_until_ms = min(era.takes_until_ms() for era in opened)
         self._registers.need(opened)
         # Also one that is new: it must know all decisions before its era begins.
+        self._followed = _NOTHING
         self._follow()
         self._doors = {era.version.version: self._door(era, opened) for era in opened}
 
@@ -213,7 +216,7 @@ class IntakeWorker:
 
     async def _recorded(self, answer: Future[Answer]) -> Answer:
         # Whichever call's turn comes first records what waits, so many decisions share one transaction.
-        await self._in_order(lambda: self._deciding.record(self._segments.now_ms()))
+        await self._in_order(self._deciding.record)
         return answer.result()
 
     async def _in_order(self, work: Callable[[], T]) -> T:
@@ -253,8 +256,10 @@ class IntakeWorker:
     def _answers(self, messages: Sequence[SentReports]) -> Sequence[Outcome | Exception]:
         """Commits messages together; where one of them may be why that fails, one by one, so that it alone is refused.
 
+        Decisions that wait are recorded first: a report never overtakes the withdrawal that was sent before it.
         The disk fails all alike; a defect, an hour whose key is gone or a unit that finds no room is a matter of some.
         """
+        self._deciding.record()
         try:
             with self._meters.commit_seconds.time():
                 return self._commit(messages)
@@ -287,6 +292,10 @@ class IntakeWorker:
     def _commit_once(self, raw: RawReports) -> tuple[Admission, int]:
         while True:
             now = self._segments.now_ms()
+            # Read once the group is formed, and before any row is taken: whether a report is taken never depends on when
+            # this worker last looked, nor on what other units decide (P8). Nor does a segment that was registered a moment
+            # ago take a row of before (R3).
+            self._follow()
             admission = self._admit(raw, now)
             starts = np.unique(admission.storage_starts).tolist()
             closed = [start for start in starts if not self._segments.takes(start, now)]
@@ -295,8 +304,6 @@ class IntakeWorker:
             # Registering takes time and may teach us the time, so the reports are stamped and judged anew.
             for start in closed:
                 self._segments.open(start)
-            # What was decided before a segment was registered is known before it takes a row (R3).
-            self._follow()
         rows = {s: admission.batch.take(np.flatnonzero(admission.storage_starts == s)) for s in starts}
         self._segments.append(rows)
         if self._rates is not None:
@@ -307,10 +314,7 @@ class IntakeWorker:
         self._follow_plan()
         # What ended in an era whose windows are all over is too late at the oldest door that is open as well.
         of_report = np.maximum(versions_at(self._eras, raw.interval_end_ms), min(self._doors))
-        admission = admit_by(raw, self._doors, of_report, now_ms)
-        if (admission.reasons == RejectionReason.NO_CONSENT).any() and self._follow():
-            return admit_by(raw, self._doors, of_report, now_ms)
-        return admission
+        return admit_by(raw, self._doors, of_report, now_ms)
 
     def _over_limit(self, subjects: Sequence[bytes]) -> Sequence[int]:
         if self._rates is None:
@@ -353,17 +357,16 @@ class IntakeWorker:
             if all(self._context.deadline_ms(r.span.window_of(end)) <= now for r in plan.resolutions):
                 del self._period_keys[start]
 
-    def _follow(self) -> bool:
-        """Takes in decisions that other processes recorded; true if there were any.
+    def _follow(self) -> None:
+        """Takes in what any process has recorded by now.
 
         No report is taken with consent given after an erasure before the segments of that time take none any more (R3).
         """
-        found = self._registers.follow(self._context.store.decisions_after)
-        self._unsettled = self._unsettled or found
-        if self._unsettled:
-            self._segments.end_through(self._context.store.erasing_through())
-            self._unsettled = False
-        return found
+        decided = self._context.store.decided()
+        if decided.newest != self._followed:
+            self._registers.follow(self._context.store.decisions_after, decided.newest)
+            self._segments.end_through(decided.erasing_through)
+            self._followed = decided.newest
 
     def _tick(self) -> None:
         self._forget_period_keys()

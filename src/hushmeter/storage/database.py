@@ -98,6 +98,12 @@ class Database:
         with _in_our_words(self._name), self._writer.begin() as connection:
             yield connection
 
+    def peek(self, statement: str) -> tuple[Any, ...]:
+        """The one row that one statement finds, as of one moment; a transaction of its own costs many times as much."""
+        with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
+            row: tuple[Any, ...] = raw.cursor().execute(statement).fetchone()
+            return row
+
     def settle_in_one_file(self) -> None:
         """Puts everything into the one file, durably, so that it can be copied; nobody else may use it meanwhile."""
         with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
@@ -120,9 +126,14 @@ class Database:
             elif schema.meta.name not in tables:
                 raise ConfigError(f"the database {self._name} is not hushmeter's; choose another state_dir")
             version = connection.scalar(sa.select(schema.meta.c.schema_version)) or 0
-            if migrations.OLDEST <= version < schema.SCHEMA_VERSION:
+            migrated = migrations.OLDEST <= version < schema.SCHEMA_VERSION
+            if migrated:
                 migrations.migrate(connection, version)
                 version = schema.SCHEMA_VERSION
+        if migrated and in_file:
+            # What a step removed stands in the log of writes still.
+            with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
+                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
         if version != schema.SCHEMA_VERSION:
             newer = version > schema.SCHEMA_VERSION
             way = "install a newer hushmeter" if newer else "serve it with the hushmeter that made it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
 import sqlalchemy as sa
 
@@ -11,12 +11,12 @@ from hushmeter.storage.schema import erasures
 from hushmeter.storage.workers import newest_segment
 
 
-def record_erasures(connection: sa.Connection, erased: Mapping[bytes, int]) -> None:
+def record_erasures(connection: sa.Connection, erased: Collection[bytes], at_ms: int) -> None:
     """Records that rows of some subjects are to be removed from every segment that is registered now (R3)."""
     if not erased:
         return
     last_segment = newest_segment(connection)
-    rows = [{"subject": s, "at_ms": at_ms, "last_segment": last_segment} for s, at_ms in erased.items()]
+    rows = [{"subject": s, "at_ms": at_ms, "last_segment": last_segment} for s in erased]
     connection.execute(sa.insert(erasures), rows)
 
 
@@ -25,11 +25,6 @@ def pending(connection: sa.Connection) -> tuple[Erasure, ...]:
     e = erasures.c
     rows = connection.execute(sa.select(e.number, e.subject, e.at_ms, e.last_segment).order_by(e.number))
     return tuple(Erasure(*row) for row in rows)
-
-
-def erasing_through(connection: sa.Connection) -> int:
-    """The newest segment that an erasure which is not done asks for; 0 where there is none."""
-    return connection.scalar(sa.select(sa.func.max(erasures.c.last_segment))) or 0
 
 
 def end_erasures(connection: sa.Connection, through: int) -> None:

@@ -24,6 +24,7 @@ def _to_8(connection: sa.Connection) -> None:
     """Version 8; see `schema`."""
     _add_checkpoint(connection)
     _servings_of_workers(connection)
+    _consent_by_schedule(connection)
 
 
 def _add_checkpoint(connection: sa.Connection) -> None:
@@ -77,6 +78,23 @@ def _servings_of_workers(connection: sa.Connection) -> None:
         "INSERT INTO servings (started_at_ms, seen_at_ms, ended) "
         "SELECT started_at_ms, seen_at_ms, 1 FROM workers ORDER BY started_at_ms"
     )
+
+
+def _consent_by_schedule(connection: sa.Connection) -> None:
+    """Receipts get an order that holds, windows a number that fixes their consent, and decisions lose their free text.
+
+    Windows that wait are sealed with what is decided now. Languages and sources were free text until now, and no plan of
+    before has a list of them; removed text is overwritten, not only forgotten.
+    """
+    connection.exec_driver_sql("PRAGMA secure_delete=ON")
+    connection.exec_driver_sql(
+        "CREATE TABLE receipts (id INTEGER NOT NULL CHECK (id = 1), from_ms BIGINT NOT NULL, PRIMARY KEY (id))"
+    )
+    connection.exec_driver_sql("INSERT INTO receipts SELECT 1, coalesce(max(received_at_ms), 0) FROM decisions")
+    connection.exec_driver_sql("ALTER TABLE windows ADD COLUMN decisions_through BIGINT NOT NULL DEFAULT 0")
+    connection.exec_driver_sql("UPDATE windows SET decisions_through = (SELECT coalesce(max(sequence), 0) FROM decisions)")
+    connection.exec_driver_sql("UPDATE decisions SET locale = '' WHERE locale != ''")
+    connection.exec_driver_sql("UPDATE decisions SET source = '' WHERE source NOT IN ('', 'erasure')")
 
 
 STEPS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {8: _to_8}

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from hushmeter import limits
-from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import ConsentWithdrawn, Failure, InvariantError, ReleaseAltered, ensure
+from hushmeter.errors import Failure, InvariantError, ReleaseAltered, ensure
 from hushmeter.model.consent import ERASURE, Decision
 from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark
 from hushmeter.model.measurement import MeasurementName, series_text
 from hushmeter.model.release import Release, ReleaseKey
-from hushmeter.model.time import Window
 from hushmeter.ports import Restore
 from hushmeter.storage.release_payload import decode_vectors
-from hushmeter.storage.schema import checkpoints, credentials, decisions, ledger, releases, restores, view_of, view_text
+from hushmeter.storage.schema import (
+    checkpoints,
+    credentials,
+    decisions,
+    ledger,
+    receipts,
+    releases,
+    restores,
+    view_of,
+    view_text,
+)
 
 # A grant from before a restore holds for no text: a withdrawal that came after the backup is not known any more (C6).
 _VOID_THROUGH = sa.select(sa.func.coalesce(sa.func.max(restores.c.decisions_through), 0)).scalar_subquery()
@@ -34,14 +42,42 @@ _DECISION = (
 _ENTRY = (ledger.c.sequence, ledger.c.content, ledger.c.previous_hash, ledger.c.entry_hash)
 
 
-def record_decisions(connection: sa.Connection, taken: Sequence[Decision]) -> int:
-    """Appends decisions in their order and returns the newest sequence number (P8)."""
+def receipt_of(connection: sa.Connection, now_ms: Callable[[], int]) -> int:
+    """The receipt of what is recorded by this transaction, which holds the write lock: never before an earlier one (P8).
+
+    Args:
+        connection: inside a writing transaction: receipts, numbers and commits have one order.
+        now_ms: the clock, which is asked here; it may have been set back.
+    """
+    return _not_before(connection, now_ms())
+
+
+def decisions_before(connection: sa.Connection, cutoff_ms: int) -> int:
+    """The number of the newest decision received before a cut-off that has passed; no later one is (P8)."""
+    _not_before(connection, cutoff_ms)
+    d = decisions.c
+    newest = sa.select(d.sequence).where(d.received_at_ms < cutoff_ms).order_by(d.sequence.desc()).limit(1)
+    return connection.scalar(newest) or 0
+
+
+def _not_before(connection: sa.Connection, moment_ms: int) -> int:
+    """The later of a moment and all that was told here; nothing is received before it any more."""
+    from_ms = connection.scalar(sa.select(receipts.c.from_ms))
+    if from_ms is None:
+        connection.execute(sa.insert(receipts).values(id=1, from_ms=moment_ms))
+    elif from_ms < moment_ms:
+        connection.execute(sa.update(receipts).values(from_ms=moment_ms))
+    return moment_ms if from_ms is None else max(from_ms, moment_ms)
+
+
+def record_decisions(connection: sa.Connection, taken: Sequence[Decision], received_at_ms: int) -> None:
+    """Appends decisions in their order, received at a moment that `receipt_of` told (P8)."""
     rows = [
         {
             "subject": d.subject,
             "purpose": d.purpose,
             "given": d.given,
-            "received_at_ms": d.received_at_ms,
+            "received_at_ms": received_at_ms,
             "text_hash": d.text_hash,
             "locale": d.locale,
             "source": d.source,
@@ -50,14 +86,15 @@ def record_decisions(connection: sa.Connection, taken: Sequence[Decision]) -> in
     ]
     if rows:
         connection.execute(sa.insert(decisions), rows)
-    return _newest_decision(connection)
 
 
-def decisions_after(connection: sa.Connection, sequence: int) -> tuple[int, tuple[Decision, ...]]:
-    """The next decisions after a sequence number, in order, and the newest one's number."""
+def decisions_after(connection: sa.Connection, sequence: int, through: int | None) -> tuple[int, tuple[Decision, ...]]:
+    """The next decisions after a sequence number, up to another, in order, and the newest one's number."""
     later = sa.select(decisions.c.sequence, *_DECISION).where(decisions.c.sequence > sequence)
+    if through is not None:
+        later = later.where(decisions.c.sequence <= through)
     rows = connection.execute(later.order_by(decisions.c.sequence).limit(limits.DECISIONS_PER_PAGE)).all()
-    newest = rows[-1].sequence if rows else _newest_decision(connection)
+    newest = rows[-1].sequence if rows else newest_decision(connection) if through is None else through
     return newest, tuple(Decision(*row[1:]) for row in rows)
 
 
@@ -78,7 +115,7 @@ def record_restore(connection: sa.Connection, made: Restore) -> None:
     """Records that the store was taken up again; earlier grants and credentials do not count from then on (C6, P8)."""
     row = {
         "at_ms": made.at_ms,
-        "decisions_through": _newest_decision(connection),
+        "decisions_through": newest_decision(connection),
         "ledger_sequence": made.ledger_sequence,
         "published_sequence": None if made.published is None else made.published.sequence,
         "published_hash": None if made.published is None else made.published.entry_hash,
@@ -99,27 +136,6 @@ def restores_of(connection: sa.Connection, deployment_id: str) -> tuple[Restore,
         )
         for row in rows
     )
-
-
-def ensure_still_given(connection: sa.Connection, window: Window, consent: ConsentRegister) -> None:
-    """No unit of a window has taken consent back since it was sealed with `consent` (P8).
-
-    Args:
-        connection: inside the writing transaction that publishes: no decision can come between.
-        window: that is published.
-        consent: what it was sealed with.
-
-    Raises:
-        ConsentWithdrawn: one may have.
-    """
-    sequence, full = consent.sequence, True
-    while full:
-        sequence, later = decisions_after(connection, sequence)
-        if consent.loses(later, window.end_ms):
-            raise ConsentWithdrawn(
-                f"consent was withdrawn while window {window} was sealed; it must be sealed again without it"
-            )
-        full = len(later) == limits.DECISIONS_PER_PAGE
 
 
 def releases_page(
@@ -195,7 +211,8 @@ def ledger_page(connection: sa.Connection, from_sequence: int, limit: int) -> li
     return [LedgerEntry(*row) for row in connection.execute(chosen)]
 
 
-def _newest_decision(connection: sa.Connection) -> int:
+def newest_decision(connection: sa.Connection) -> int:
+    """The number of the newest decision; 0 where there is none."""
     return connection.scalar(sa.select(sa.func.max(decisions.c.sequence))) or 0
 
 

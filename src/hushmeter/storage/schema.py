@@ -118,6 +118,8 @@ windows = sa.Table(
     _column("end_ms", sa.BigInteger),
     _column("state", sa.Text),
     _column("last_segment", sa.BigInteger),
+    # Its consent is the fold of the decisions up to this number (P8).
+    _column("decisions_through", sa.BigInteger),
     sa.Index("windows_by_state", "state", "end_ms", "resolution"),
 )
 
@@ -189,6 +191,14 @@ decisions = sa.Table(
     _column("source", sa.Text),
     sa.Index("decisions_by_subject", "subject"),
     sqlite_autoincrement=True,
+)
+
+receipts = sa.Table(
+    "receipts",
+    METADATA,
+    # No decision is received before this moment any more: one row, from the first decision or cut-off on (P8).
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    _column("from_ms", sa.BigInteger),
 )
 
 erasures = sa.Table(

@@ -5,30 +5,35 @@ The SQL is in `workers`, `windows` and `records`, as functions of a connection; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
 from hushmeter.access.credentials import Access, Credential
-from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConfigError, ReleaseAltered
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, LedgerEntry, LedgerMark, PrivacyBudget, Spending
-from hushmeter.model.records import Approval, PlanVersion
+from hushmeter.model.records import Approval, Decided, PlanVersion
 from hushmeter.model.release import Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
 from hushmeter.ports import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
-from hushmeter.ports.store import NOBODY
 from hushmeter.storage import access, backup, erasures, plans, records, schema, servings, windows, workers
 from hushmeter.storage.database import STATE_NAME, Database, url_of
 
 RELEASES_PER_PAGE: Final = 32
 LEDGER_ENTRIES_PER_PAGE: Final = 1_000
 ACCESSES_PER_PAGE: Final = 1_000
+_DECIDED: Final = str(
+    sa.select(
+        sa.select(sa.func.coalesce(sa.func.max(schema.decisions.c.sequence), 0)).scalar_subquery(),
+        sa.select(sa.func.coalesce(sa.func.max(schema.erasures.c.last_segment), 0)).scalar_subquery(),
+    ).compile(compile_kwargs={"literal_binds": True})
+)
+"""One statement, so that both numbers are of one moment."""
 
 
 class SqlStateStore:
@@ -166,10 +171,15 @@ class SqlStateStore:
         with self._database.read() as connection:
             return windows.last_window_start(connection, resolution)
 
-    def begin_closing(self, window: Window) -> WindowRecord:
+    def begin_closing(self, window: Window, cutoff_ms: int) -> WindowRecord:
         """See `StateStore`; `StateConflict` for a window that is not later than all that have begun (P7)."""
         with self._database.write() as connection:
-            return windows.begin_closing(connection, window)
+            return windows.begin_closing(connection, window, cutoff_ms)
+
+    def decisions_through(self, windows_: Sequence[Window]) -> dict[Window, int]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return windows.decisions_through(connection, windows_)
 
     def mark_sealed(self, window: Window) -> None:
         """See `StateStore`; `StateConflict` where it is not CLOSING, `InvariantError` where a segment is still open."""
@@ -184,13 +194,10 @@ class SqlStateStore:
         period_start_ms: int,
         budget: PrivacyBudget,
         kept: Mapping[str, bytes],
-        consent: ConsentRegister | None,
     ) -> None:
         """See `StateStore`."""
         rows = windows.rows_of(window, releases)
         with self._database.write() as connection:
-            if consent is not None:
-                records.ensure_still_given(connection, window, consent)
             windows.publish(connection, window, rows, entries, period_start_ms=period_start_ms, budget=budget, kept=kept)
 
     def mark_lost(self, window: Window, entries: Sequence[DraftEntry], period_start_ms: int, budget: PrivacyBudget) -> None:
@@ -223,11 +230,15 @@ class SqlStateStore:
         with self._database.read() as connection:
             return workers.is_scrubbed(connection, storage_start_ms)
 
-    def record_decisions(self, decisions: Sequence[Decision], erased: Mapping[bytes, int] = NOBODY) -> int:
+    def record_decisions(
+        self, decisions: Sequence[Decision], now_ms: Callable[[], int], erased: Collection[bytes] = ()
+    ) -> int:
         """See `StateStore`."""
         with self._database.write() as connection:
-            erasures.record_erasures(connection, erased)
-            return records.record_decisions(connection, decisions)
+            received_at_ms = records.receipt_of(connection, now_ms)
+            erasures.record_erasures(connection, erased, received_at_ms)
+            records.record_decisions(connection, decisions, received_at_ms)
+            return received_at_ms
 
     def count_decisions(self, subject: bytes) -> int:
         """See `StateStore`."""
@@ -244,20 +255,19 @@ class SqlStateStore:
         with self._database.read() as connection:
             return erasures.pending(connection)
 
-    def erasing_through(self) -> int:
+    def decided(self) -> Decided:
         """See `StateStore`."""
-        with self._database.read() as connection:
-            return erasures.erasing_through(connection)
+        return Decided(*self._database.peek(_DECIDED))
 
     def end_erasures(self, through: int) -> None:
         """See `StateStore`."""
         with self._database.write() as connection:
             erasures.end_erasures(connection, through)
 
-    def decisions_after(self, sequence: int) -> tuple[int, tuple[Decision, ...]]:
+    def decisions_after(self, sequence: int, through: int | None = None) -> tuple[int, tuple[Decision, ...]]:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return records.decisions_after(connection, sequence)
+            return records.decisions_after(connection, sequence, through)
 
     def releases(
         self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int

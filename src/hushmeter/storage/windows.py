@@ -16,7 +16,7 @@ from hushmeter.model.release import Release
 from hushmeter.model.states import WINDOW_TRANSITIONS, WindowEvent, WindowState, transition
 from hushmeter.model.time import Window, iso
 from hushmeter.ports import WindowRecord
-from hushmeter.storage.records import ledger_head
+from hushmeter.storage.records import decisions_before, ledger_head
 from hushmeter.storage.release_payload import encode_vectors
 from hushmeter.storage.schema import kept_windows, ledger, releases, segments, view_text, windows
 from hushmeter.storage.workers import newest_segment
@@ -39,8 +39,11 @@ def last_window_start(connection: sa.Connection, resolution: str) -> int | None:
     return start_ms
 
 
-def begin_closing(connection: sa.Connection, window: Window) -> WindowRecord:
-    """OPEN -> CLOSING, in time order within a resolution (P7); a window that has begun keeps its record."""
+def begin_closing(connection: sa.Connection, window: Window, cutoff_ms: int) -> WindowRecord:
+    """OPEN -> CLOSING, in time order within a resolution (P7); a window that has begun keeps its record.
+
+    Its consent is fixed here: no later decision is received before the cut-off (P8).
+    """
     known = connection.execute(sa.select(windows).where(_is(window))).one_or_none()
     if known is not None:
         ensure(known.end_ms == window.end_ms, f"window {window} ended at {known.end_ms}, now at {window.end_ms}")
@@ -54,16 +57,24 @@ def begin_closing(connection: sa.Connection, window: Window) -> WindowRecord:
             "strictly in time order; only later ones may follow"
         )
     last_segment = newest_segment(connection)
-    record = WindowRecord(window, transition(WindowState.OPEN, WindowEvent.DEADLINE_PASSED), last_segment)
+    through = decisions_before(connection, cutoff_ms)
+    record = WindowRecord(window, transition(WindowState.OPEN, WindowEvent.DEADLINE_PASSED), last_segment, through)
     row = {
         "resolution": window.resolution,
         "start_ms": window.start_ms,
         "end_ms": window.end_ms,
         "state": record.state.value,
         "last_segment": last_segment,
+        "decisions_through": through,
     }
     connection.execute(sa.insert(windows).values(row))
     return record
+
+
+def decisions_through(connection: sa.Connection, chosen: Sequence[Window]) -> dict[Window, int]:
+    """Of some windows, those that have left OPEN, and the number of the decision that each one's consent ends with."""
+    rows = connection.execute(sa.select(windows).where(sa.or_(*map(_is, chosen), sa.false())))
+    return {record.window: record.decisions_through for record in map(_record, rows)}
 
 
 def mark_sealed(connection: sa.Connection, window: Window) -> None:
@@ -226,7 +237,7 @@ def _advance(connection: sa.Connection, window: Window, event: WindowEvent) -> W
         sa.update(windows).where(_is(window), windows.c.state == state.value).values(state=after.value)
     )
     ensure(moved.rowcount == 1, f"window {window} changed inside a writing transaction")
-    return WindowRecord(window, after, row.last_segment)
+    return WindowRecord(window, after, row.last_segment, row.decisions_through)
 
 
 def _release_row(window: Window, release: Release) -> dict[str, object]:
@@ -254,4 +265,5 @@ def _is(window: Window) -> sa.ColumnElement[bool]:
 
 
 def _record(row: sa.Row[Any]) -> WindowRecord:
-    return WindowRecord(Window(row.resolution, row.start_ms, row.end_ms), WindowState(row.state), row.last_segment)
+    window = Window(row.resolution, row.start_ms, row.end_ms)
+    return WindowRecord(window, WindowState(row.state), row.last_segment, row.decisions_through)

@@ -20,7 +20,7 @@ RECEIPT = Statement("erasure receipt", "receipt", "hushmeter erasure receipt 1")
 
 
 def erased_by_ms(plan: Plan, received_at_ms: int) -> int:
-    """By when the rows of a unit are gone: one window of the finest resolution later."""
+    """By when the rows of a unit are gone, one window of the finest resolution later; windows of before may wait longer."""
     return received_at_ms + plan.finest.span.length_ms
 
 
@@ -50,10 +50,11 @@ def receipt_of(
         "period": {"from": iso(period.start_ms), "to": iso(period.end_ms)},
         "costs_at_most": costs,
         "what_holds": [
-            f"All consent of this {unit} is withdrawn. No release whose sealing begins after {received} holds it any more.",
-            f"Its rows are removed from every file of raw data by {gone}; backups never hold any.",
-            f"Releases of windows that ended by {received} may hold it. They stay as they are: each holds its part in a "
-            "sum with noise, at the costs stated here, and nobody can take it out again.",
+            f"All consent of this {unit} is withdrawn. No window whose deadline comes after {received} holds it any more.",
+            f"Its rows are removed from every file of raw data by {gone}. Those of a window whose deadline had passed by "
+            f"{received} go when that is released or lost, if that is later; backups never hold any.",
+            f"Releases of windows whose deadline had passed by {received} may hold it. They stay as they are: each holds "
+            "its part in a sum with noise, at the costs stated here, and nobody can take it out again.",
             "Kept until they end by themselves: which windows of a period it was counted in, where a metric limits that "
             "(under the period's key, until the period has ended), and its decisions, so that the withdrawal binds.",
         ],

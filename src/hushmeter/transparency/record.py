@@ -37,7 +37,7 @@ LIMITS = (
 )
 CHOICES = (
     "Nothing of your {unit} is collected before you agree, to each purpose by itself; a text that changes is asked again.",
-    "You can withdraw at any time: no release whose sealing begins after that holds your {unit}.",
+    "You can withdraw at any time: no window whose deadline comes after that holds your {unit}.",
     "You can have its rows erased, within {finest} of asking, and keep a signed receipt of it.",
     "You can ask what is held on your {unit}, and when it dies. The application that collects it has all this to offer.",
 )

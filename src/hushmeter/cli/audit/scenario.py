@@ -72,7 +72,7 @@ class Audited:
     def decide(self, units: Sequence[str], *, given: bool = True) -> None:
         """Tells the units' consent."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda unit: self.client.set_consent(unit, {PURPOSE: given}, source="audit"), units))
+            list(pool.map(lambda unit: self.client.set_consent(unit, {PURPOSE: given}), units))
 
     def send(self, reports: Sequence[Report]) -> None:
         """Sends reports over one stream."""

@@ -41,12 +41,24 @@ class Decision(_message.Message):
     def __init__(self, purpose: _Optional[str] = ..., given: _Optional[bool] = ..., text_hash: _Optional[bytes] = ..., locale: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
 
 class SetConsentResponse(_message.Message):
-    __slots__ = ("states", "received_at_ms")
+    __slots__ = ("states", "received_at_ms", "reaches")
     STATES_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    REACHES_FIELD_NUMBER: _ClassVar[int]
     states: _containers.RepeatedCompositeFieldContainer[ConsentState]
     received_at_ms: int
-    def __init__(self, states: _Optional[_Iterable[_Union[ConsentState, _Mapping]]] = ..., received_at_ms: _Optional[int] = ...) -> None: ...
+    reaches: _containers.RepeatedCompositeFieldContainer[ReachedWindow]
+    def __init__(self, states: _Optional[_Iterable[_Union[ConsentState, _Mapping]]] = ..., received_at_ms: _Optional[int] = ..., reaches: _Optional[_Iterable[_Union[ReachedWindow, _Mapping]]] = ...) -> None: ...
+
+class ReachedWindow(_message.Message):
+    __slots__ = ("resolution", "window_start_ms", "window_end_ms")
+    RESOLUTION_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_START_MS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_END_MS_FIELD_NUMBER: _ClassVar[int]
+    resolution: str
+    window_start_ms: int
+    window_end_ms: int
+    def __init__(self, resolution: _Optional[str] = ..., window_start_ms: _Optional[int] = ..., window_end_ms: _Optional[int] = ...) -> None: ...
 
 class GetConsentRequest(_message.Message):
     __slots__ = ("unit_id", "unit_token")

@@ -67,8 +67,9 @@ class ConsentServiceServicer:
     """
 
     def SetConsent(self, request, context):
-        """Records decisions. They bind from the moment the answer arrives: every release whose sealing begins later is without a
-        unit that withdrew. Where a withdrawal comes while a window is sealed, it is sealed again, up to seven times.
+        """Records decisions. They bind from their receipt on: no report is taken against them by any worker, and every window
+        whose cut-off comes later holds what they say. The answer names the first of them. A window's cut-off is its deadline:
+        its end and the lateness of its resolution. Windows of before stay as they are, also where one waits to be released.
         A unit that decides more than 60 times a minute gets RESOURCE_EXHAUSTED for what it allows; it can always withdraw.
         So does one that is new to a service which cannot follow more units.
         """
@@ -93,8 +94,9 @@ class ConsentServiceServicer:
 
     def EraseUnit(self, request, context):
         """Withdraws all consent of a unit, and has its rows removed from every file of raw data, within one window of the finest
-        resolution. The answer depends on time and plan alone: it is the same for a unit that was never heard of. Erasing again
-        does no harm. A unit that is erased more than 10 times a minute gets RESOURCE_EXHAUSTED; nothing is recorded then.
+        resolution; rows of a window whose cut-off has passed once it is released or lost. The answer depends on time and plan
+        alone: it is the same for a unit that was never heard of. Erasing again does no harm. A unit that is erased more than 10
+        times a minute gets RESOURCE_EXHAUSTED; nothing is recorded then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
