@@ -53,8 +53,8 @@ def receipt_of(
             f"All consent of this {unit} is withdrawn. No window whose deadline comes after {received} holds it any more.",
             f"Its rows are removed from every file of raw data by {gone}. Those of a window whose deadline had passed by "
             f"{received} go when that is released or lost, if that is later; backups never hold any.",
-            f"Releases of windows whose deadline had passed by {received} may hold it. They stay as they are: each holds its "
-            "part in a sum with noise, at the costs stated here, and nobody can take it out again.",
+            f"Releases of windows whose deadline had passed by {received} may hold it. They stay as they are: each holds "
+            "its part in a sum with noise, at the costs stated here, and nobody can take it out again.",
             "Kept until they end by themselves: which windows of a period it was counted in, where a metric limits that "
             "(under the period's key, until the period has ended), and its decisions, so that the withdrawal binds.",
         ],
