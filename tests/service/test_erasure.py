@@ -177,6 +177,8 @@ def test_rows_of_a_window_that_waits_stay(tmp_path: Path, units: int) -> None:
         erase(context, hand, unit)
         clock.advance(0, erasing.PAUSE_S)
         stuck.run_due()
+    stuck.run_due()
+    stuck.run_due()
     assert windows(context, WindowState.SEALED) == []
     assert before == units // 2
     assert sums(context, "1h") == {0: 10, 1: 10 + units - units // 2}
