@@ -860,8 +860,8 @@ class TestErasures:
         """Its newest receipt is told of a unit, also once its rows are gone; a withdrawal is no erasure."""
         one, other = bytes(16), bytes([1]) * 16
         for at_ms in (5, 9):
-            store.record_decisions([Decision(one, "tuning", False, at_ms, source=ERASURE)], {one: at_ms})
-        store.record_decisions([Decision(other, "tuning", False, 12), Decision(one, "tuning", False, 13)])
+            store.record_decisions([Decision(one, "tuning", False, 0, source=ERASURE)], lambda at=at_ms: at, {one})  # type: ignore[misc]
+        store.record_decisions([Decision(other, "tuning", False, 0), Decision(one, "tuning", False, 0)], lambda: 12)
         store.end_erasures(2)
         assert (store.erasures(), store.erased_at_ms(one), store.erased_at_ms(other)) == ((), 9, None)
 

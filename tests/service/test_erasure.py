@@ -36,7 +36,11 @@ DAY_DUE = H + DAY_MS + HOUR_MS
 
 def count(context: Context, hand: Hand, unit: str) -> dict[int, int]:
     """How many rows of a unit are held, by storage window in hours since the foundation."""
-    key, found = context.keys.get(f"period/{context.keys.periods()[0]}"), Counter[int]()
+    found, periods = Counter[int](), context.keys.periods()
+    if not periods:
+        # Nobody's report has been taken yet.
+        return {}
+    key = context.keys.get(f"period/{periods[0]}")
     for start in context.log.storage_windows():
         for segment in context.store.segments([start]):
             with contextlib.suppress(SegmentLost, KeyGone):

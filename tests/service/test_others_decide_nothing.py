@@ -43,10 +43,11 @@ class Played:
 
     def erase(self, unit: str) -> None:
         """A unit asks for its erasure, and every worker ends its segments."""
-        now, subject = self.clock.now_ms(), self.workers[0].subject(unit)
-        self.context.store.record_decisions([Decision(subject, "tuning", False, now, source=ERASURE)], {subject: now})
+        subject = self.workers[0].subject(unit)
+        withdrawal = Decision(subject, "tuning", given=False, received_at_ms=0, source=ERASURE)
+        self.context.store.record_decisions([withdrawal], self.clock.now_ms, {subject})
         for worker in self.workers:
-            worker.segments.end_through(self.context.store.erasing_through())
+            worker.segments.end_through(self.context.store.decided().erasing_through)
 
 
 Act = Callable[[Played], object]

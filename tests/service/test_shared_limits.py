@@ -107,13 +107,13 @@ class TestEveryLimit:
                 tokens = {name: service.token(consents, name) for name in (*names, "u")}
                 for name in names:
                     service.decide(bearer, name)
+                agree_beyond_the_table(service, "u")
                 service.clock.advance_to(FOUNDED_MS + 10 * MINUTE_MS)
                 for name in names:
                     assert service.submit(bearer, service.report(name)).accepted == 1
                     service.call(GET, consents, of(pb.GetUnitRequest(unit_id=name, unit_token=tokens[name])))
                 message = of(ingest_pb2.SubmitReportsRequest(reports=[service.report("u")]))
                 seen.add(repr(refusal(service, SET, bearer, of(service_grant(service)))))
-                agree_beyond_the_table(service, "u")
                 seen.add(repr(refusal(service, SUBMIT, bearer, message)))
                 seen.add(repr(refusal(service, STREAM, bearer, message)))
                 asked = of(pb.GetUnitRequest(unit_id="u", unit_token=tokens["u"]))
@@ -139,7 +139,7 @@ def agree_beyond_the_table(service: Guarded, unit: str) -> None:
     purpose = service.context.plan.purposes[0]
     subject = subject_of(service.context.keys.get("deployment"), unit.encode())
     agreed = Decision(subject, purpose.name, given=True, received_at_ms=FOUNDED_MS, text_hash=purpose.text_hash)
-    service.context.store.record_decisions([agreed])
+    service.context.store.record_decisions([agreed], service.clock.now_ms)
 
 
 class TestAFullTable:
@@ -206,7 +206,7 @@ class TestAFullTable:
 
             def agree(unit: bytes) -> None:
                 subject = subject_of(context.keys.get("deployment"), unit)
-                context.store.record_decisions([Decision(subject, "tuning", True, H, YES[0].text_hash)])
+                context.store.record_decisions([Decision(subject, "tuning", True, H, YES[0].text_hash)], clock.now_ms)
 
             told = asyncio.run(run())
         limited = (0, ["RATE_LIMITED"])
