@@ -16,7 +16,7 @@ from hushmeter.errors import Failure, KeyGone, RateLimited, SegmentLost
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, Span
 from hushmeter.ports import StateStore
 from hushmeter.service import erasing
 from hushmeter.service.context import Context
@@ -31,11 +31,13 @@ from tests.service.test_withdrawal import interrupted
 from tests.service.test_worker import YES, working
 
 DAY_DUE = H + DAY_MS + HOUR_MS
+PERIOD = Span.parse("1w")
 
 
 def count(context: Context, hand: Hand, unit: str) -> dict[int, int]:
     """How many rows of a unit are held, by storage window in hours since the foundation."""
-    key, found = context.keys.get(f"period/{context.keys.periods()[0]}"), Counter[int]()
+    # Where no report was taken in there is no key yet.
+    key, found = context.keys.get_or_create(f"period/{PERIOD.window_of(H + 1).start_ms}"), Counter[int]()
     for start in context.log.storage_windows():
         for segment in context.store.segments([start]):
             with contextlib.suppress(SegmentLost, KeyGone):
