@@ -86,7 +86,5 @@ def tally_window(
     for segment in segments:
         ids.setdefault(segment.storage_start_ms, []).append(segment.segment_id)
     key = ports.keys.get_or_create(f"period/{period.start_ms}")
-    table = consent_table(ports.keys, consent, period)
-    salt, secret = window_salt(key, window), copy_key(key)
-    job = SealingJob(ports.log, ids, 0, window, ports.catalog, salt, secret, carried.before())
-    return tally_of(job, segments, table, processes=ports.processes)
+    job = SealingJob(ports.log, ids, 0, window, ports.catalog, window_salt(key, window), copy_key(key), carried.before())
+    return tally_of(job, segments, consent_table(ports.keys, consent, period), processes=ports.processes)

@@ -17,7 +17,7 @@ from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.consent import Decision
 from hushmeter.model.records import Decided
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, Span
 from hushmeter.ports import StateStore
 from hushmeter.service import erasing
 from hushmeter.service.context import Context
@@ -32,15 +32,13 @@ from tests.service.test_withdrawal import failing, interrupted
 from tests.service.test_worker import YES, working
 
 DAY_DUE = H + DAY_MS + HOUR_MS
+PERIOD = Span.parse("1w")
 
 
 def count(context: Context, hand: Hand, unit: str) -> dict[int, int]:
     """How many rows of a unit are held, by storage window in hours since the foundation."""
-    found, periods = Counter[int](), context.keys.periods()
-    if not periods:
-        # Nobody's report has been taken yet.
-        return {}
-    key = context.keys.get(f"period/{periods[0]}")
+    # Where no report was taken in there is no key yet.
+    key, found = context.keys.get_or_create(f"period/{PERIOD.window_of(H + 1).start_ms}"), Counter[int]()
     for start in context.log.storage_windows():
         for segment in context.store.segments([start]):
             with contextlib.suppress(SegmentLost, KeyGone):

@@ -21,7 +21,7 @@ from hushmeter.service.holdings import HeldErasure, Holdings
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
 
-ONE, TWO, THREE = (bytes([n]) * 16 for n in range(1, 4))
+ONE, TWO, THREE, FOUR = (bytes([n]) * 16 for n in range(1, 5))
 
 
 @dataclass
@@ -41,12 +41,12 @@ class Played:
         """One worker takes a report in."""
         assert len(self.workers[worker].send(unit, end_ms, value, report_id).admitted) == 1
 
-    def erase(self, unit: str) -> None:
-        """A unit asks for its erasure, and every worker ends its segments."""
+    def erase(self, unit: str, workers: int = 2) -> None:
+        """A unit asks for its erasure, and workers that hear of it end their segments."""
         subject = self.workers[0].subject(unit)
         withdrawal = Decision(subject, "tuning", given=False, received_at_ms=0, source=ERASURE)
         self.context.store.record_decisions([withdrawal], self.clock.now_ms, {subject})
-        for worker in self.workers:
+        for worker in self.workers[:workers]:
             worker.segments.end_through(self.context.store.decided().erasing_through)
 
 
@@ -74,6 +74,10 @@ def stranger_erases(played: Played) -> None:
     played.erase("nobody knows me")
 
 
+def stranger_erases_at_one_worker(played: Played) -> None:
+    played.erase("nobody knows me", 1)
+
+
 def strangers_report(played: Played) -> None:
     for worker in range(2):
         played.send(worker, "stranger", played.clock.now_ms(), 1, ONE)
@@ -92,8 +96,10 @@ WORLDS = {
     ),
     "two workers": World(second=1),
     "two workers, and a stranger erases": World(dict.fromkeys((33, 62, 185, 250, 350), stranger_erases), second=1),
+    "one worker hears late of an erasure": World({185: stranger_erases_at_one_worker, 240: stranger_erases}, second=1),
     "the sealer is late": World(late=range(60, 280)),
     "the sealer is late, and a stranger erases": World({185: stranger_erases, 270: stranger_erases}, late=range(100, 280)),
+    "the sealer is late for the day": World(late=range(1_490, 1_560)),
     "rows stay rows": World(compacts=False),
 }
 
@@ -103,8 +109,6 @@ RECORDS = ("reports", "withdraws", "erases")
 
 def own_record(record: str, world: World) -> dict[int, Act]:
     """What the unit does, by minute since the foundation: resends, ids in two hours, decisions, an erasure."""
-    if record == "nothing":
-        return {}
     other = world.second
 
     def decides(given: bool) -> Act:
@@ -113,7 +117,11 @@ def own_record(record: str, world: World) -> dict[int, Act]:
     def sends(worker: int, end: int, value: int, report_id: bytes) -> Act:
         return lambda played: played.send(worker, "me", H + end * MINUTE_MS, value, report_id)
 
-    withdraws: dict[int, Act] = {300: decides(False), 302: decides(True)}
+    if record == "nothing":
+        return {}
+    if record == "hours":
+        return {1: decides(True), 65: sends(0, 64, 3, ONE), 66: sends(0, 50, 4, ONE)}
+    withdraws: dict[int, Act] = {290: sends(0, 289, 12, TWO), 300: decides(False), 302: decides(True)}
     erases: dict[int, Act] = {700: lambda played: played.erase("me"), 705: decides(True)}
     return {
         1: decides(True),
@@ -123,6 +131,8 @@ def own_record(record: str, world: World) -> dict[int, Act]:
         65: sends(0, 64, 5, ONE),
         68: sends(other, 41, 60, TWO),
         180: sends(0, 50, 6, THREE),
+        181: sends(other, 45, 11, FOUR),
+        183: sends(0, 46, 90, FOUR),
         190: sends(other, 51, 70, THREE),
         200: sends(0, 30, 80, ONE),
         250: sends(other, 110, 7, TWO),
@@ -138,7 +148,7 @@ def own_record(record: str, world: World) -> dict[int, Act]:
 _BUSY = {minute for record in RECORDS for minute in own_record(record, World())} | {
     minute for world in WORLDS.values() for minute in world.acts
 }
-MINUTES = sorted({*range(0, 27 * 60, 60), 70, 130, 280, *(minute + later for minute in _BUSY for later in range(3))})
+MINUTES = sorted({*range(0, 27 * 60, 60), 70, 130, 280, *(minute + later for minute in _BUSY for later in range(2))})
 """When the unit asks: each minute after something happens, and now and then else, until its day is over."""
 
 
@@ -206,14 +216,22 @@ def test_a_unit_is_told_and_counts_the_same_in_every_world(plays: Plays, name: s
         assert together[resolution] == {hour: found.get(hour, 0) + others.get(hour, 0) for hour in {*found, *others}}
 
 
+def test_strangers_do_not_decide_in_which_order_hours_are_read(plays: Plays) -> None:
+    """One id in two hours is two reports, also in the day, whichever hour had its first segment first (P2)."""
+    for name in ("alone", "strangers report first"):
+        _, released = plays.of("hours", name)
+        strangers = plays.of("nothing", name)[1]["1d"].get(0, 0)
+        assert released["1d"] == {0: 3 + 4 + strangers}
+
+
 def test_what_the_record_comes_to(plays: Plays) -> None:
     """The first copies count, once a storage window; a unit is told each report once, until its day is over."""
     told, released = plays.of("reports", "alone")
-    assert released == {"1h": {0: 7, 1: 5, 5: 8, 11: 10}, "1d": {0: 3 + 4 + 5 + 6 + 7 + 8 + 10}}
+    assert released == {"1h": {0: 7, 1: 5, 5: 8, 11: 10}, "1d": {0: 3 + 4 + 5 + 6 + 7 + 8 + 10 + 11}}
     answers = dict(told)
     at_the_end = answers[MINUTES[-1]]
     assert (at_the_end.rows, at_the_end.erasure) == ((), None)
-    assert [(r.reports, r.points) for r in answers[723].rows] == [(n, {"starts": 1}) for n in (3, 2, 1, 1)]
+    assert [(r.reports, r.points) for r in answers[722].rows] == [(n, {"starts": 1}) for n in (4, 2, 1, 1)]
 
 
 def test_an_erasure_is_told_by_its_receipt(plays: Plays) -> None:

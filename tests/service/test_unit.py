@@ -84,6 +84,20 @@ def test_a_units_life(service: Guarded) -> None:
     assert not any(word == "a" for line in lines for word in line.split())
 
 
+def test_a_withdrawal_is_no_erasure(service: Guarded) -> None:
+    """A client cannot give its decisions the source of an erasure: a grant is refused, a withdrawal is told as one."""
+    consent = service.credential(Role.CONSENT)
+    token = service.token(consent, "u")
+    grant = service.grant()
+    grant.source = "erasure"
+    withdrawal = pb.Decision(purpose=grant.purpose, source="erasure")
+    for decision, code in ((grant, grpc.StatusCode.INVALID_ARGUMENT), (withdrawal, grpc.StatusCode.OK)):
+        request = pb.SetConsentRequest(unit_id="u", unit_token=token, decisions=[decision])
+        assert service.code(SERVICE + "SetConsent", consent, request.SerializeToString())[0] is code
+    found = held(service, consent, "u", token)
+    assert (found.decisions, found.erasure_ms, found.rows_gone_by_ms) == (1, 0, 0)
+
+
 def test_the_receipt(service: Guarded) -> None:
     """It is signed, says what holds and what it cost, names no unit, and is the same for one that nobody knows."""
     consent = service.credential(Role.CONSENT)
