@@ -94,6 +94,7 @@ class Deciding:
             ]
             erased = {s: now_ms for i, s in enumerate(subjects) if waiting[i].erases and i not in over}
             self._context.store.record_decisions(stamped, erased)
+            self._context.answered()
             self._rates.settle()
             self._follow()
             register = self._register()

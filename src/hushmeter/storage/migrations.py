@@ -17,6 +17,14 @@ from hushmeter.storage import schema
 
 def _to_8(connection: sa.Connection) -> None:
     """Version 8; see `schema`."""
+    _add_serving(connection)
+
+
+def _add_serving(connection: sa.Connection) -> None:
+    """The epoch in which a state serves; it removes nothing."""
+    connection.execute(
+        sa.text("CREATE TABLE serving (id INTEGER NOT NULL CHECK (id = 1), epoch TEXT NOT NULL, PRIMARY KEY (id))")
+    )
 
 
 STEPS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {8: _to_8}

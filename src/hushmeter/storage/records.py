@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConsentWithdrawn
 from hushmeter.model.consent import Decision
-from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark
+from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark, canonical_json
 from hushmeter.model.release import Release, ReleaseKey
+from hushmeter.model.ring import DecisionMark
 from hushmeter.model.time import Window
 from hushmeter.ports import Restore
 from hushmeter.storage.release_payload import decode_vectors
@@ -56,6 +58,22 @@ def decisions_after(connection: sa.Connection, sequence: int) -> tuple[int, tupl
     rows = connection.execute(later.order_by(decisions.c.sequence).limit(limits.DECISIONS_PER_PAGE)).all()
     newest = rows[-1].sequence if rows else _newest_decision(connection)
     return newest, tuple(Decision(*row[1:]) for row in rows)
+
+
+def decision_mark(connection: sa.Connection, sequence: int | None) -> DecisionMark:
+    """A decision's number and digest, of the newest one where none is asked for; number 0 where there is none.
+
+    The digest is over what is recorded of a decision for good, whatever else stands beside it.
+    """
+    d = decisions.c
+    chosen = sa.select(d.sequence, d.subject, d.purpose, d.given, d.received_at_ms).order_by(d.sequence.desc()).limit(1)
+    if sequence is not None:
+        chosen = chosen.where(d.sequence == sequence)
+    row = connection.execute(chosen).one_or_none()
+    if row is None:
+        return DecisionMark()
+    lasting = {"subject": row.subject.hex(), "purpose": row.purpose, "given": row.given, "received_at_ms": row.received_at_ms}
+    return DecisionMark(row.sequence, hashlib.sha256(canonical_json(lasting).encode()).digest())
 
 
 def count_decisions(connection: sa.Connection, subject: bytes) -> int:
@@ -142,7 +160,7 @@ def releases_page(
         .order_by(r.window_end_ms, r.number)
         .limit(limit)
     )
-    return [(row.number, _release(row)) for row in connection.execute(chosen)]
+    return [(row.number, release_of(row)) for row in connection.execute(chosen)]
 
 
 def ledger_head(connection: sa.Connection) -> tuple[int, bytes]:
@@ -163,7 +181,12 @@ def _newest_decision(connection: sa.Connection) -> int:
     return connection.scalar(sa.select(sa.func.max(decisions.c.sequence))) or 0
 
 
-def _release(row: sa.Row[Any]) -> Release:
+def release_of(row: Any) -> Release:
+    """The inverse of what `windows.rows_of` makes of a release.
+
+    Args:
+        row: has the table's columns as attributes.
+    """
     key = ReleaseKey(row.plan_version, row.metric, view_of(row.view), row.resolution, row.window_start_ms)
     vectors, keys = decode_vectors(row.payload)
     return Release(key, row.window_end_ms, row.published_at_ms, row.completeness, vectors, keys)
