@@ -28,6 +28,9 @@ What a crash leaves, and what the next process does
     LOST                the state is told, as often as it takes.
     ended in the state  the record's head moves, nothing else.
 
+Two sealers of one state take turns by a lock beside the publications, which the kernel gives back when its holder ends: without
+it each would find the other's claim, and lose the window. Nothing but windows rests on that lock.
+
 A process that was paused between two steps and goes on finds that its compare-and-set is refused, and stops. Where it was
 paused just before it writes to a state that nobody else uses, that state ends with the one noise that was ever drawn, and is
 refused from then on. Where the record cannot be written, the step fails, and nothing is released.
@@ -165,6 +168,7 @@ class Claims:
         def claimed(record: RingRecord) -> RingRecord:
             if record.head != head:
                 raise StateConflict(f"another window ended while {window} was sealed; it is sealed again")
+            self._ensure_waiting(window)
             return self._current(record).claimed(window, owner, period_start_ms, loss)
 
         moved(self._keys, claimed)
@@ -239,6 +243,7 @@ class Claims:
         def lost(record: RingRecord) -> RingRecord:
             serving, head = self._serving(record), head_after(record.head, entries)
             if record.claim is None or record.claim.window != window:
+                self._ensure_waiting(window)
                 return self._current(serving).losing(window, secrets.token_hex(16), period_start_ms, loss, head)
             unpublished = record.claim.state is ClaimState.DRAWN and self.drawn(record.claim, period_start_ms) is None
             return serving.lost(record.claim.owner, head, period_start_ms if unpublished else None)
@@ -282,6 +287,10 @@ class Claims:
         """The record with what this state knows; raises where the state may not go on."""
         ensure_newest(self._serving(record), self._store)
         return record.decided(self._store.decision_mark()).following(self._plan())
+
+    def _ensure_waiting(self, window: Window) -> None:
+        if self._has_ended(window):
+            raise StateConflict(f"window {window} has ended already; another sealer of this state was here")
 
     def _has_ended(self, window: Window) -> bool:
         begun = self._store.last_window_start(window.resolution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -17,7 +18,7 @@ from hushmeter.access.roles import Role
 from hushmeter.cli.app import run
 from hushmeter.clock import SystemClock
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import ConfigError, Failure, LedgerBroken, StateConflict
+from hushmeter.errors import ConfigError, Failure, LedgerBroken, NotServing, StateConflict
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
@@ -198,7 +199,7 @@ def test_bounded_participation_rests_until_the_period_ends(tmp_path: Path) -> No
 
 
 def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
-    """Neither the old state nor an earlier restore goes on with the same keys, not even one that is running."""
+    """Neither the old state nor an earlier restore goes on with the same keys, not even one that is running (C7)."""
     machine = Machine(tmp_path)
     machine.release(1)
     machine.back_up()
@@ -206,7 +207,8 @@ def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
     old = machine.context
     machine.restore()
     machine.clock.advance(HOUR_MS + 10 * MINUTE_MS)
-    assert sealer_of(old).run_due() == 0
+    with pytest.raises(NotServing, match="another state of this deployment serves: .*restored on"):
+        sealer_of(old).run_due()
     with pytest.raises(StateConflict, match=r"another history than its keys have seen|is older than"):
         machine.open(tmp_path / "state")
     sealer_of(machine.context).run_due()
@@ -214,7 +216,8 @@ def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
     machine.restore("again")
     machine.clock.advance(HOUR_MS)
     assert sealer_of(machine.context).run_due() == 1
-    assert sealer_of(first).run_due() == 0
+    with pytest.raises(NotServing, match="another state of this deployment serves: .*again on"):
+        sealer_of(first).run_due()
 
 
 def test_keys_that_were_lost_too(tmp_path: Path) -> None:
@@ -337,14 +340,15 @@ def test_a_fork_of_the_ledger_is_refused(tmp_path: Path) -> None:
 
 
 def _two_histories(machine: Machine) -> None:
-    """Brings the mark back to where both histories have an entry, and restores the one that was left."""
+    """Brings the record back to where both histories have an entry, and restores the one that was left."""
     head = SqlStateStore.open(f"sqlite:///{machine.backup}")
     sequence = head.ledger_head("").sequence
     head.close()
     at = next(machine.context.store.ledger(sequence))
-    mark = machine.context.keys.mark()
-    assert mark is not None
-    machine.context.keys.restart_mark(type(mark)(mark.deployment_id, sequence, at.entry_hash))
+    record = machine.context.keys.record()
+    assert record is not None
+    then = dataclasses.replace(record, head=dataclasses.replace(record.head, sequence=sequence, entry_hash=at.entry_hash))
+    machine.context.keys.swap(record, then)
     machine.restore("left-again")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import Protocol
 
@@ -181,6 +182,9 @@ class Publications(Protocol):
 
     def clear(self) -> None:
         """Removes all publications; those that they were of have ended."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """This process's turn to end a window of the state; `StateConflict` while it is another one's."""
 
 
 class IntakeLog(Protocol):

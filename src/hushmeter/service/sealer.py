@@ -80,7 +80,10 @@ class Sealer:
         Raises:
             NotServing: another state of the deployment serves; nothing was done.
         """
-        self._claims.follow()
+        if self._claims.follow().claim is not None:
+            # It may be on a window that has ended here, so that no turn comes; another sealer may be at it.
+            with contextlib.suppress(StateConflict), self._context.publications.turn():
+                self._claims.ended()
         self._bury_the_dead()
         try:
             return self._seal_due()
@@ -178,13 +181,14 @@ class Sealer:
         return all(closed)
 
     def _end(self, record: WindowRecord) -> None:
-        # What another process, or an earlier attempt, has claimed ends first (C7); it may be this window.
-        settled = settle(self._claims, self._context.sealing_ports)
-        if settled is not None and settled[0] == record.window:
-            state = settled[1]
-        else:
-            with self._meters.seal_seconds.time():
-                state = self._release(record)
+        with self._context.publications.turn():
+            # What another process, or an earlier attempt, has claimed ends first (C7); it may be this window.
+            settled = settle(self._claims, self._context.sealing_ports)
+            if settled is not None and settled[0] == record.window:
+                state = settled[1]
+            else:
+                with self._meters.seal_seconds.time():
+                    state = self._release(record)
         self._meters.windows.labels(state.value).inc()
         level = self._log.error if state is WindowState.LOST else self._log.info
         level("window ended", window=str(record.window), state=state.value)

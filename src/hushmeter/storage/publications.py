@@ -7,15 +7,16 @@ stand as the rows of their table, then all that is binary, in the order in which
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from hushmeter.errors import Failure, ensure
+from hushmeter.errors import Failure, StateConflict, ensure
 from hushmeter.model.ledger import DraftEntry, LedgerMark, PrivacyLoss, Spending, canonical_json
 from hushmeter.model.publication import Publication
 from hushmeter.model.time import Window
@@ -23,7 +24,7 @@ from hushmeter.storage.files import failure_of, sync_directory, write_durably
 from hushmeter.storage.records import release_of
 from hushmeter.storage.windows import rows_of
 
-_BLOB = "blob"
+_BLOB, _LOCK_NAME = "blob", "lock"
 
 
 class PublicationFiles:
@@ -48,9 +49,7 @@ class PublicationFiles:
         """See `Publications.put`; a call that failed may be made again."""
         temporary = self._path(name).with_suffix(f".{os.urandom(8).hex()}.new")
         try:
-            if not self._directory.exists():
-                self._directory.mkdir(mode=0o700, exist_ok=True)
-                sync_directory(self._directory.parent)
+            self._make_directory()
             try:
                 write_durably(temporary, content)
                 # Unlike a rename it never replaces a file.
@@ -71,13 +70,36 @@ class PublicationFiles:
         except OSError as error:
             raise Failure(f"{self._path(name)} cannot be read ({error.strerror}); check the disk and its owner") from None
 
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """See `Publications.turn`; the kernel ends it with the process."""
+        try:
+            self._make_directory()
+            descriptor = os.open(self._directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise failure_of(error, f"locking {self._directory}") from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StateConflict("another sealer of this state is ending a window") from None
+            yield
+        finally:
+            os.close(descriptor)
+
     def clear(self) -> None:
         """See `Publications.clear`."""
         try:
             for path in self._directory.glob("*"):
-                path.unlink(missing_ok=True)
+                if path.name != _LOCK_NAME:
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise failure_of(error, f"removing publications from {self._directory}") from None
+
+    def _make_directory(self) -> None:
+        if not self._directory.exists():
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(self._directory.parent)
 
     def _path(self, name: str) -> Path:
         ensure(name.isalnum(), f"{name!r} is no name of a publication")
@@ -136,6 +158,8 @@ def decoded(content: bytes) -> Publication:
 def _blobs(content: bytes) -> list[bytes]:
     count = int.from_bytes(content[:8], "little")
     at = 8 * (count + 1)
+    if at > len(content):
+        raise ValueError
     blobs = []
     for number in range(count):
         length = int.from_bytes(content[8 * (number + 1) : 8 * (number + 2)], "little")
