@@ -8,19 +8,18 @@ A ring has one record. Whoever ends a window moves it, each step one compare-and
     none --lose-----------------------------'
 
 Who may do what
-    claim     the state whose epoch is the record's, whose ledger's head is the record's, whose decisions reach the record's,
-              and only where nothing is claimed and no window of the resolution that ends as late has ever been claimed.
-    draw      the claim's owner alone: 128 bits that were drawn for this claim and stand nowhere but in the record and in the
-              memory of the process that claimed. A copy of the state, the same host after a kill, the same process number or
-              epoch: none of them has them.
-    publish   whoever has the bytes that DRAWN names by their SHA-256. They lie beside the state, encrypted under the period's
-              key, and were durable before the claim became DRAWN.
+    claim     the state whose epoch and ledger's head are the record's and whose decisions reach the record's;
+              only where nothing is claimed, and no window of the resolution that ends as late was ever claimed.
+    draw      the claim's owner alone: the process that made it, from its memory. A copy of the state, the same host after
+              a kill, the same process number or epoch: none of them has what was drawn.
+    publish   whoever has the bytes that DRAWN names by their SHA-256. They lie beside the state, encrypted under the
+              period's key, and were durable before the claim became DRAWN.
     lose      whoever finds a claim that it cannot publish, in the ring before the state.
     settle    whoever comes next. Nothing else is claimed before.
 
 What a crash leaves, and what the next process does
     before CLAIMED      nothing: no noise was drawn. The window is sealed again.
-    CLAIMED             noise may have been drawn, and nobody has seen it: LOST, charged. Noise is not drawn again.
+    CLAIMED             noise may have been drawn, and nobody has seen it: LOST, charged. It is not drawn again.
     CLAIMED, in memory  the disk refused the bytes or the record, and the owner lives: it tries again with the same bytes.
     DRAWN, bytes there  they are published: the same noise, the same entries, the same sets of kept windows.
     DRAWN, bytes gone   another state may have published them: LOST, charged, and metrics of bounded participation rest for
@@ -28,17 +27,17 @@ What a crash leaves, and what the next process does
     LOST                the state is told, as often as it takes.
     ended in the state  the record's head moves, nothing else.
 
-Two sealers of one state take turns by a lock beside the publications, which the kernel gives back when its holder ends: without
-it each would find the other's claim, and lose the window. Nothing but windows rests on that lock.
+Two sealers of one state take turns by a lock beside the publications, which the kernel gives back when its holder ends:
+without it each would find the other's claim, and lose the window. Nothing but windows rests on that lock.
 
 A process that was paused between two steps and goes on finds that its compare-and-set is refused, and stops. Where it was
-paused just before it writes to a state that nobody else uses, that state ends with the one noise that was ever drawn, and is
-refused from then on. Where the record cannot be written, the step fails, and nothing is released.
+paused just before it writes to a state that nobody else uses, that state ends with the one noise that was ever drawn, and
+is refused from then on. Where the record cannot be written, the step fails, and nothing is released.
 
 References:
     docs/decisions/0029-one-record-for-all-copies.md.
-    M. Burrows: The Chubby lock service for loosely-coupled distributed systems (2006), section 2.4, for why a lock without a
-    number that rises would not do.
+    M. Burrows: The Chubby lock service for loosely-coupled distributed systems (2006), section 2.4, for why a lock without
+    a number that rises would not do.
 """
 
 from __future__ import annotations
@@ -93,8 +92,8 @@ def moved(keys: KeyRing, change: Callable[[RingRecord], RingRecord]) -> RingReco
 def ensure_newest(record: RingRecord, store: StateStore) -> None:
     """Refuses a state that is not the one whose history the keys have seen (C7).
 
-    A state whose ledger ends where an open claim ends is the newest one as well; a state may be ahead in decisions that were
-    not answered yet.
+    A state whose ledger ends where an open claim ends is the newest one as well; a state may be ahead in decisions that
+    were not answered yet.
 
     Raises:
         StateConflict: it was copied, or taken back to an earlier day, or was restored elsewhere meanwhile.
@@ -202,7 +201,9 @@ class Claims:
 
     def drawn(self, claim: Claim, period_start_ms: int) -> Publication | None:
         """What a DRAWN claim names; None where its bytes are not there, or are not those."""
-        content = self._held[2] if self._held is not None and self.holds(claim.owner) else self._publications.get(claim.owner)
+        content = (
+            self._held[2] if self._held is not None and self.holds(claim.owner) else self._publications.get(claim.owner)
+        )
         if content is None or hashlib.sha256(content).hexdigest() != claim.publication:
             return None
         try:
@@ -258,8 +259,8 @@ class Claims:
         """What the record's claim asks for.
 
         Returns:
-            The window that a claim was on, with how it ended, where the state has it already and only the record was behind;
-            the claim where its window has not ended; None where nothing is claimed.
+            The window that a claim was on, with how it ended, where the state has that already and only the record was
+            behind; the claim where its window has not ended; None where nothing is claimed.
         """
         claim = self.follow().claim
         if claim is None or not self._has_ended(claim.window):

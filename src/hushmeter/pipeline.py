@@ -121,7 +121,9 @@ def settle(claims: Claims, ports_of: Callable[[Window], SealingPorts]) -> tuple[
     if publication is not None:
         claims.publish(claim, publication, ports.prices.budget)
         return claim.window, WindowState.RELEASED
-    _log.error("a claim is left without a publication; its window is lost", window=str(claim.window), claim=claim.state.value)
+    _log.error(
+        "a claim is left without a publication; its window is lost", window=str(claim.window), claim=claim.state.value
+    )
     return claim.window, lose_window(claim.window, ports, claims)
 
 

@@ -433,9 +433,7 @@ SECOND = RingRecord(
     {"1h": 3_600_000},
     frozenset({0}),
     Serving("ef" * 16, "h\u00f6st", 12, 5, "/some where"),
-    Claim(
-        Window("1h", 0, 3_600_000), "01" * 16, ClaimState.DRAWN, LedgerMark("a" * 32, 3, bytes(range(1, 33))), "ab" * 32
-    ),
+    Claim(Window("1h", 0, 3_600_000), "01" * 16, ClaimState.DRAWN, LedgerMark("a" * 32, 3, bytes(range(1, 33))), "ab" * 32),
 )
 
 
@@ -491,7 +489,7 @@ def test_no_step_is_lost_among_processes(directory):
 
 
 def test_a_record_is_durable_before_it_is_seen(directory, monkeypatch):
-    """Its bytes are synced before the name changes, and the name before `swap` returns; where one fails, one record stands."""
+    """Its bytes are synced before the name changes, and the name before `swap` returns; a failure leaves one of both."""
     ring, done = DirectoryKeyRing.open(directory, MASTER), []
     ring.swap(None, FIRST)
     honest = {name: getattr(record_module, name) for name in ("write_durably", "sync_directory")}
@@ -499,7 +497,7 @@ def test_a_record_is_durable_before_it_is_seen(directory, monkeypatch):
         monkeypatch.setattr(record_module, name, lambda *a, n=name, c=call: (done.append((n, ring.record())), c(*a)))
     ring.swap(FIRST, SECOND)
     assert done == [("write_durably", FIRST), ("sync_directory", SECOND)]
-    for name in honest:
+    for name, call in honest.items():
 
         def refused(*_):
             raise OSError(28, "no space")
@@ -509,7 +507,7 @@ def test_a_record_is_durable_before_it_is_seen(directory, monkeypatch):
         with pytest.raises(StorageFull, match="writing the record"):
             ring.swap(before, FIRST)
         assert ring.record() in (before, FIRST)
-        monkeypatch.setattr(record_module, name, honest[name])
+        monkeypatch.setattr(record_module, name, call)
     assert [p.name for p in directory.glob("ledger*")] in (["ledger", "ledger.lock"], ["ledger.lock", "ledger"])
 
 
@@ -545,7 +543,7 @@ def test_a_record_is_its_bytes():
         assert decoded(encoded(record)) == record
         assert encoded(decoded(encoded(record))) == encoded(record)
     for content in (b"", b"[]", b"{}", b"\xff", encoded(SECOND)[:-1]):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"."):
             decoded(content)
 
 

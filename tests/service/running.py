@@ -161,7 +161,9 @@ def running(
     import dataclasses
 
     clock = clock or ReplayClock(FOUNDED_MS)
-    context = open_context(Config(state_dir=state_dir), clock, mechanisms or ExactMechanisms(), plan or PLAN, serves=not joins)
+    context = open_context(
+        Config(state_dir=state_dir), clock, mechanisms or ExactMechanisms(), plan or PLAN, serves=not joins
+    )
     context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
     with serving(context) as port:
         target = f"127.0.0.1:{port}"

@@ -211,7 +211,7 @@ def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
     old = machine.context
     machine.restore()
     machine.clock.advance(HOUR_MS + 10 * MINUTE_MS)
-    with pytest.raises(NotServing, match="another state of this deployment serves: .*restored on"):
+    with pytest.raises(NotServing, match=r"another state of this deployment serves: .*restored on"):
         sealer_of(old).run_due()
     with pytest.raises(StateConflict, match=r"another history than its keys have seen|is older than"):
         machine.open(tmp_path / "state")
@@ -220,7 +220,7 @@ def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
     machine.restore("again")
     machine.clock.advance(HOUR_MS)
     assert sealer_of(machine.context).run_due() == 1
-    with pytest.raises(NotServing, match="another state of this deployment serves: .*again on"):
+    with pytest.raises(NotServing, match=r"another state of this deployment serves: .*again on"):
         sealer_of(first).run_due()
 
 
@@ -242,7 +242,7 @@ def left_behind(directory: Path) -> tuple[Machine, int]:
 
 
 def test_a_restore_without_the_newest_plan_loses_the_period(tmp_path: Path) -> None:
-    """What a period cost under a plan that the backup does not hold is charged, and nothing more is released in it (break 6)."""
+    """What a period cost under a plan that the backup lacks is charged, and nothing more is released in it (break 6)."""
     machine, period = left_behind(tmp_path)
     really = machine.context.keys.record()
     assert really is not None
@@ -293,7 +293,7 @@ def test_no_period_is_charged_less_than_its_keys_know(tmp_path: Path) -> None:
 
 
 def test_what_was_claimed_is_lost_whatever_the_clock_says(tmp_path: Path) -> None:
-    """A deployment whose clock ran ahead has claimed windows that end later; none of them is released after a restore (19)."""
+    """A deployment whose clock ran ahead has claimed windows that end later: LOST after a restore (19)."""
     machine = Machine(tmp_path)
     machine.back_up()
     machine.clock.set(H + 5 * HOUR_MS + 10 * MINUTE_MS)

@@ -122,7 +122,7 @@ class Machine:
     directory: Path
     plan: str = PLAN
     clock: FakeClock = dataclasses.field(default_factory=lambda: FakeClock(H))
-    noise: Drawn = dataclasses.field(default_factory=lambda: Drawn())
+    noise: Drawn = dataclasses.field(default_factory=Drawn)
     context: Context = dataclasses.field(default=None, init=False)  # type: ignore[arg-type]
 
     @classmethod
@@ -179,7 +179,7 @@ def ensure_one_noise(machine: Machine, context: Context) -> None:
 
 
 def test_a_publication_has_the_steps_that_are_tried(tmp_path: Path) -> None:
-    """Claim, clear, draw twice (of open views what was selected), put, DRAWN, publish, head: each with a moment before and one after it."""
+    """Claim, clear, draw twice (once for open views), put, DRAWN, publish, head: each with a moment before and after."""
     machine, steps = Machine.due(tmp_path), Steps(lambda: None, -1)
     sealer_of(watched(machine.context, steps)).run_due()
     assert steps.taken == STEPS
@@ -244,7 +244,7 @@ def test_a_pause_at_each_step_while_another_takes_over(tmp_path: Path, step: int
     paused = watched(machine.context, Steps(take_over, step))
     with contextlib.ExitStack() as stack:
         if "without" in who:
-            stack.enter_context(mock.patch.object(PublicationFiles, "turn", lambda _: contextlib.nullcontext()))
+            stack.enter_context(mock.patch.object(PublicationFiles, "turn", return_value=contextlib.nullcontext()))
         with contextlib.suppress(NotServing):
             sealer_of(paused).run_due()
     # A copy that found the window ended was refused.
@@ -286,7 +286,7 @@ def test_a_full_disk_holds_the_window_and_its_noise(tmp_path: Path, step: int) -
 
 
 def test_nothing_is_released_or_answered_without_the_record(tmp_path: Path) -> None:
-    """While it cannot be written no window ends and no decision is answered; an older copy is refused afterwards (break 7)."""
+    """While it cannot be written no window ends and no decision is answered; an old copy is refused then (break 7)."""
     machine = Machine.due(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "old")
@@ -355,7 +355,7 @@ def test_who_does_not_serve_acknowledges_nothing(tmp_path: Path) -> None:
 def test_four_copies_beside_one_ring(tmp_path: Path, together: bool) -> None:
     """Of windows that four copies find due at once each is released in one of them, and the others stop (break 8).
 
-    Where they begin to serve while others seal, a window that was claimed then may be LOST instead; it never has two noises.
+    Where they begin to serve while others seal, a window that is claimed then may be LOST; it never has two noises.
     """
     machine = Machine.due(tmp_path / "made")
     machine.context.store.close()

@@ -55,7 +55,8 @@ def restore(
         typer.echo(
             f"Version {done.missing.version} of the plan was in force and is not in the backup, so all windows before "
             f"{iso(done.closed_until_ms)} are LOST. Nothing is served before that very version (hash "
-            f"{done.missing.plan_hash}) is applied: hushmeter plan apply FILE --at next-period --state-dir {chosen.state_dir}"
+            f"{done.missing.plan_hash}) is applied: "
+            f"hushmeter plan apply FILE --at next-period --state-dir {chosen.state_dir}"
         )
     typer.echo(
         "Nobody's consent holds until it is given again; withdrawals hold. Every credential was revoked: make new ones."

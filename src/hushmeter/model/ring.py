@@ -125,9 +125,9 @@ class RingRecord:
         """Raises `NotServing`, naming who serves now, unless it is the state of this epoch."""
         if self.serving is None or self.serving.epoch != epoch:
             raise NotServing(
-                f"another state of this deployment serves: {self.serving or 'not known which'}. Nothing is taken or released "
-                "here any more. If that one is not wanted, stop it and start the one that is; delete copies, and move a "
-                "deployment with state and keys together"
+                f"another state of this deployment serves: {self.serving or 'not known which'}. Nothing is taken or "
+                "released here any more. If that one is not wanted, stop it and start the one that is; delete copies, and "
+                "move a deployment with state and keys together"
             )
 
     def served_by(self, serving: Serving) -> RingRecord:
@@ -146,9 +146,9 @@ class RingRecord:
         """
         if plan.version < self.plan.version or (plan.version == self.plan.version and plan != self.plan):
             raise StateConflict(
-                f"version {self.plan.version} of the plan (hash {self.plan.plan_hash}) has been in force, and this state does "
-                f"not know it: it knows version {plan.version} ({plan.plan_hash[:12]}...). Apply that very version with "
-                "hushmeter plan apply; nothing is taken or released before"
+                f"version {self.plan.version} of the plan (hash {self.plan.plan_hash}) has been in force, and this state "
+                f"does not know it: it knows version {plan.version} ({plan.plan_hash[:12]}...). Apply that very version "
+                "with hushmeter plan apply; nothing is taken or released before"
             )
         return replace(self, plan=plan)
 
@@ -174,7 +174,10 @@ class RingRecord:
         """Claims a window that is LOST from the beginning, also one that was claimed before.
 
         Args:
-            window, owner, period_start_ms, loss: as of `claimed`.
+            window: which; as of `claimed`, like the next three.
+            owner: of the claim.
+            period_start_ms: the period that pays.
+            loss: what it has been charged then.
             head: of the ledger once it has ended.
         """
         self._ensure_unclaimed()
@@ -237,7 +240,9 @@ class RingRecord:
 
     def _own(self, owner: str) -> Claim:
         if self.claim is None or self.claim.owner != owner:
-            raise StateConflict("another process has settled the claim on this window meanwhile; it is no longer ours to end")
+            raise StateConflict(
+                "another process has settled the claim on this window meanwhile; it is no longer ours to end"
+            )
         return self.claim
 
 
@@ -295,6 +300,8 @@ def decoded(content: bytes) -> RingRecord:
         raise ValueError(f"no record: {error}") from None
 
 
-def _claim(deployment_id: str, window: list[Any], owner: str, state: str, head: list[Any] | None, publication: str) -> Claim:
+def _claim(
+    deployment_id: str, window: list[Any], owner: str, state: str, head: list[Any] | None, publication: str
+) -> Claim:
     ends_in = None if head is None else LedgerMark(deployment_id, head[0], bytes.fromhex(head[1]))
     return Claim(Window(*window), owner, ClaimState(state), ends_in, publication)

@@ -170,8 +170,8 @@ def _refuse_used_keys(config: Config, keys: KeyRing) -> None:
     record = keys.record()
     if record is not None and record.head.sequence:
         raise ConfigError(
-            f"{config.state_dir} is new, but the keys in {config.keys} belong to deployment {record.head.deployment_id}, which "
-            "has released statistics; give that deployment's state_dir, or another keys_dir for a new one"
+            f"{config.state_dir} is new, but the keys in {config.keys} belong to deployment {record.head.deployment_id}, "
+            "which has released statistics; give that deployment's state_dir, or another keys_dir for a new one"
         )
 
 

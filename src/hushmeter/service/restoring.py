@@ -171,8 +171,8 @@ def _refuse_fork(record: RingRecord, head: LedgerMark, store: StateStore) -> Non
     known = record.head
     if known.deployment_id != head.deployment_id:
         raise ConfigError(
-            f"the keys belong to deployment {known.deployment_id}, the backup to {head.deployment_id}; give the keys_dir of "
-            "this deployment, or a new one"
+            f"the keys belong to deployment {known.deployment_id}, the backup to {head.deployment_id}; give the keys_dir "
+            "of this deployment, or a new one"
         )
     at = next(store.ledger(known.sequence), None) if known.sequence else None
     if at is not None and at.entry_hash != known.entry_hash:

@@ -1,8 +1,7 @@
 """The sealer: every window leaves OPEN at its deadline and ends RELEASED or LOST, also one that received nothing (T3).
 
 All progress is in the state store and the key ring's record, so a sealer that is killed anywhere goes on where it was, as
-`hushmeter.claims` says. Two sealers on one state do no harm: each window is claimed; the lock of `hushmeter serve` only saves
-windows that a second sealer would find claimed, and lose.
+`hushmeter.claims` says. Two sealers on one state do no harm: each window is claimed, and they take turns.
 """
 
 from __future__ import annotations

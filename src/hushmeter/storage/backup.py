@@ -1,7 +1,8 @@
 """Backups: a state store of its own, without anything that leads to raw data (C6).
 
 Plan, budget, windows, ledger, releases, decisions and credentials' hashes are in it. Left out are segments, workers and
-erasures, which lead to rows, kept windows, which are sealed under a period's key, and the epoch in which the state serves. Rows and keys were never in it.
+erasures, which lead to rows, kept windows, which are sealed under a period's key, and the epoch in which the state serves.
+Rows and keys were never in it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Publications that were drawn, as files beside the state: created whole, never changed, until the next window is claimed.
 
-The bytes of a publication are its number of blobs and their lengths, then the blobs: canonical JSON first, in which releases
-stand as the rows of their table, then all that is binary, in the order in which the JSON speaks of it.
+The bytes of a publication are the number of its blobs, their lengths, and the blobs: first canonical JSON, in which
+releases stand as the rows of their table, then what is binary, in the order in which the JSON speaks of it.
 """
 
 from __future__ import annotations
@@ -172,7 +172,14 @@ def _blobs(content: bytes) -> list[bytes]:
 
 def _entry_fields(entry: DraftEntry) -> list[object]:
     spending = entry.spending
-    return [entry.content, spending.series, spending.cap, str(spending.loss.amount), str(spending.loss.delta), spending.count]
+    return [
+        entry.content,
+        spending.series,
+        spending.cap,
+        str(spending.loss.amount),
+        str(spending.loss.delta),
+        spending.count,
+    ]
 
 
 def _entry(content: str, series: str, cap: int, amount: str, delta: str, count: int) -> DraftEntry:

@@ -72,7 +72,12 @@ def decision_mark(connection: sa.Connection, sequence: int | None) -> DecisionMa
     row = connection.execute(chosen).one_or_none()
     if row is None:
         return DecisionMark()
-    lasting = {"subject": row.subject.hex(), "purpose": row.purpose, "given": row.given, "received_at_ms": row.received_at_ms}
+    lasting = {
+        "subject": row.subject.hex(),
+        "purpose": row.purpose,
+        "given": row.given,
+        "received_at_ms": row.received_at_ms,
+    }
     return DecisionMark(row.sequence, hashlib.sha256(canonical_json(lasting).encode()).digest())
 
 
