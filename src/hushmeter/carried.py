@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.consent import ConsentTable
@@ -69,13 +71,18 @@ class CarriedWindows:
             self._before[metric.name] = Participation(none if earlier is None else earlier, index)
         return self._before
 
-    def closed(self, deployment_id: str) -> frozenset[str]:
-        """Metrics that a restore has closed for the rest of its period (C6).
+    def closed(self, deployment_id: str, rests: Collection[int]) -> frozenset[str]:
+        """Metrics that a restore has closed for the rest of its period (C6), or a publication that was lost (C7).
 
         Which windows had kept which units died with the state; releasing more of them could exceed their cap (P7).
+
+        Args:
+            deployment_id: whose restores.
+            rests: see `RingRecord`.
         """
         restores = self._store.restores(deployment_id)
-        if self._period not in [self._plan.privacy.period.window_of(r.at_ms) for r in restores]:
+        restored = {self._plan.privacy.period.window_of(r.at_ms).start_ms for r in restores}
+        if self._period.start_ms not in restored.union(rests):
             return frozenset()
         return frozenset(metric.name for metric in capped_metrics(self._plan, self._window.resolution))
 

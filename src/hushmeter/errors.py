@@ -94,6 +94,10 @@ class LeaseLost(Failure):
     """This worker was paused so long that it was declared dead; what it had not acknowledged must be sent again."""
 
 
+class NotServing(Failure):
+    """Another state of the deployment serves now; this one takes and releases nothing any more."""
+
+
 class CredentialsUnread(Failure):
     """Who may come in cannot be read at the moment, so nobody is let in."""
 

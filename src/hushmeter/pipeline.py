@@ -1,78 +1,70 @@
 """The whole job: one closed window becomes releases.
 
-rows -> tally -> charge -> releases -> one transaction. The tally lives and dies inside `release_window`.
+rows -> tally -> charge -> claim -> releases -> one transaction. The tally lives and dies inside `release_window`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hushmeter.buckets import SealingJob, tally_of
 from hushmeter.carried import CarriedWindows, consent_table
+from hushmeter.claims import Claims
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import KeyGone, SegmentLost, TooManyPartitions, ensure
+from hushmeter.errors import KeyGone, SegmentLost, StateConflict, TooManyPartitions, ensure
 from hushmeter.ingest.identity import window_salt
+from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.ledger.entries import entries_of
-from hushmeter.ledger.pricing import PriceList
+from hushmeter.model.publication import Publication
 from hushmeter.model.states import WindowState
 from hushmeter.model.tally import Tally
 from hushmeter.model.time import Window
-from hushmeter.plan.catalog import Catalog
-from hushmeter.ports import Deployment, IntakeLog, KeyRing, Mechanisms, StateStore, WindowRecord
+from hushmeter.ports import WindowRecord
 from hushmeter.release.measuring import measure
 from hushmeter.sealing.copies import copy_key
+from hushmeter.settlement import SealingPorts, lose_window, settle
 
 
-@dataclass(frozen=True, slots=True)
-class SealingPorts:
-    """What the job reads from and writes to."""
+def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, consent: ConsentRegister) -> WindowState:
+    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6, C7).
 
-    deployment: Deployment
-    catalog: Catalog
-    prices: PriceList
-    log: IntakeLog
-    keys: KeyRing
-    store: StateStore
-    mechanisms: Mechanisms
-    processes: int = 1
-
-
-def release_window(record: WindowRecord, ports: SealingPorts, consent: ConsentRegister) -> WindowState:
-    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6).
+    The window is claimed as late as can be, once its tally is there: a crash between claim and publication loses it.
 
     Args:
         record: of the window.
         ports: what is read from and written to.
+        claims: of this process.
         consent: of the decisions that the record names, and of no later ones (P8).
+
+    Raises:
+        StateConflict: another process was here; what it left is settled first.
     """
     ensure(consent.sequence == record.decisions_through, f"window {record.window} is sealed with its own consent")
     plan, window, store = ports.catalog.plan, record.window, ports.store
     period = plan.privacy.period.window_of(window.end_ms)
-    charge = ports.prices.charge(window, store.spent(period.start_ms))
-    identity, budget = ports.deployment.deployment_id, ports.prices.budget
+    charge = ports.prices.charge(window, spent := store.spent(period.start_ms))
+    identity = ports.deployment.deployment_id
     carried = CarriedWindows(plan, window, period, store, ports.keys)
-    closed = carried.closed(identity)
+    before = claims.follow()
+    if before.was_claimed(window):
+        return lose_window(window, ports, claims, StateConflict("it was claimed in another history"))
+    closed = carried.closed(identity, before.rests)
     try:
         tally = tally_window(record, ports, consent, period, carried).without(closed)
-    except (SegmentLost, KeyGone, TooManyPartitions):
-        return lose_window(window, ports)
+    except (SegmentLost, KeyGone, TooManyPartitions) as cause:
+        return lose_window(window, ports, claims, cause)
     # Whole hundredths: no wall-clock time can be read from it (R1).
     completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100
-    releases = measure(tally, charge.without(closed), ports.mechanisms, plan=plan, completeness=completeness)
-    entries = entries_of(plan, identity, charge, releases, closed)
     kept = carried.after(tally)
-    store.publish(window, releases, entries, period.start_ms, budget, kept)
+    owner = claims.claim(window, before.head, period.start_ms, period_loss([*spent, *spendings_of(charge)]))
+    try:
+        releases = measure(tally, charge.without(closed), ports.mechanisms, plan=plan, completeness=completeness)
+        entries = entries_of(plan, identity, charge, releases, closed)
+        claims.hold(owner, Publication(window, period.start_ms, before.head, releases, entries, kept))
+    except Exception as cause:
+        # Noise may have been drawn, and is not drawn again.
+        return lose_window(window, ports, claims, cause)
+    claims.draw(owner)
+    settle(claims, lambda _: ports)
     return WindowState.RELEASED
-
-
-def lose_window(window: Window, ports: SealingPorts) -> WindowState:
-    """Marks a SEALED window LOST: charged in full, never released (C6)."""
-    plan, store = ports.catalog.plan, ports.store
-    period = plan.privacy.period.window_of(window.end_ms)
-    charge = ports.prices.charge(window, store.spent(period.start_ms))
-    entries = entries_of(plan, ports.deployment.deployment_id, charge, None)
-    store.mark_lost(window, entries, period.start_ms, ports.prices.budget)
-    return WindowState.LOST
 
 
 def tally_window(

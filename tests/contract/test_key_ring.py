@@ -3,13 +3,28 @@
 import multiprocessing
 import os
 import stat
+import threading
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from hushmeter.errors import ConfigError, Failure, InvariantError, KeyUnavailable
-from hushmeter.model.ledger import LedgerMark
+from hushmeter.errors import ConfigError, Failure, InvariantError, KeyUnavailable, StateConflict, StorageFull
+from hushmeter.model.ledger import LedgerMark, PrivacyLoss
+from hushmeter.model.ring import (
+    Claim,
+    ClaimState,
+    DecisionMark,
+    PlanMark,
+    RingRecord,
+    Serving,
+    decoded,
+    encoded,
+)
+from hushmeter.model.time import Window
 from hushmeter.storage import keys as keys_module
+from hushmeter.storage import ring_record as record_module
 from hushmeter.storage.keys import DirectoryKeyRing
 from hushmeter.storage.master_key import MASTER_KEY_VARIABLE, create_master_key, load_master_key
 from hushmeter.testing.memory import MemoryKeyRing
@@ -410,41 +425,146 @@ def test_the_environment_gives_the_master_key():
 
 
 OTHER = bytes(range(32, 64))
-FIRST, SECOND = LedgerMark("a" * 32, 1, bytes(32)), LedgerMark("a" * 32, 2, bytes(range(32)))
+FIRST = RingRecord(LedgerMark("a" * 32, 1, bytes(32)))
+SECOND = RingRecord(
+    LedgerMark("a" * 32, 2, bytes(range(32))),
+    DecisionMark(7, bytes(range(32, 64))),
+    PlanMark(3, "cd" * 32),
+    {0: PrivacyLoss(Fraction(22, 97), Fraction(1, 3 * 10**9))},
+    {"1h": 3_600_000},
+    frozenset({0}),
+    Serving("ef" * 16, "h\u00f6st", 12, 5, "/some where"),
+    Claim(Window("1h", 0, 3_600_000), "01" * 16, ClaimState.DRAWN, LedgerMark("a" * 32, 3, bytes(range(1, 33))), "ab" * 32),
+)
 
 
-def test_a_mark_moves_forward_alone(ring):
-    """A ring has no mark at first; it never goes back within one deployment, and another one's takes its place."""
-    assert ring.mark() is None
-    for mark, then in ((FIRST, FIRST), (SECOND, SECOND), (FIRST, SECOND)):
-        ring.move_mark(mark)
-        assert ring.mark() == then
-    foreign = LedgerMark("b" * 32, 0, bytes(32))
-    ring.move_mark(foreign)
-    assert ring.mark() == foreign
+def test_a_record_is_swapped_by_whoever_knows_it(ring):
+    """A ring has no record at first; a swap that does not name the one that is there changes nothing."""
+    assert ring.record() is None
+    with pytest.raises(StateConflict):
+        ring.swap(FIRST, SECOND)
+    assert ring.record() is None
+    ring.swap(None, FIRST)
+    for wrong in (None, SECOND):
+        with pytest.raises(StateConflict):
+            ring.swap(wrong, SECOND)
+        assert ring.record() == FIRST
+    ring.swap(FIRST, SECOND)
+    assert ring.record() == SECOND
 
 
-def test_a_mark_restarts(ring):
-    """A restore takes it back to where the restored ledger is."""
-    ring.move_mark(SECOND)
-    ring.restart_mark(FIRST)
-    assert ring.mark() == FIRST
-    ring.move_mark(SECOND)
-    assert ring.mark() == SECOND
+def counted(ring, times):
+    """Adds one to the record's head so many times, each in one step."""
+    for _ in range(times):
+        while True:
+            before = ring.record()
+            try:
+                ring.swap(before, replace(before, head=replace(before.head, sequence=before.head.sequence + 1)))
+                break
+            except StateConflict:
+                continue
 
 
-def test_a_mark_survives_the_process_and_a_new_master_key(directory):
-    """It is read by whoever opens the ring; one that was changed is not believed."""
-    DirectoryKeyRing.open(directory, MASTER).move_mark(SECOND)
+def test_no_step_is_lost_among_threads(ring):
+    """Of eight that race each swap comes after all that came before it."""
+    ring.swap(None, replace(FIRST, head=replace(FIRST.head, sequence=0)))
+    threads = [threading.Thread(target=counted, args=(ring, 10)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ring.record().head.sequence == 80
+
+
+def _count_in_process(directory):
+    counted(DirectoryKeyRing(directory, MASTER), 10)
+
+
+def test_no_step_is_lost_among_processes(directory):
+    """Likewise, where each process has opened the ring itself."""
     ring = DirectoryKeyRing.open(directory, MASTER)
-    assert ring.mark() == SECOND
+    ring.swap(None, replace(FIRST, head=replace(FIRST.head, sequence=0)))
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        pool.map(_count_in_process, [directory] * 8, chunksize=1)
+    assert ring.record().head.sequence == 80
+
+
+def test_a_record_is_durable_before_it_is_seen(directory, monkeypatch):
+    """Its bytes are synced before the name changes, and the name before `swap` returns; a failure leaves one of both."""
+    ring, done = DirectoryKeyRing.open(directory, MASTER), []
+    ring.swap(None, FIRST)
+    honest = {name: getattr(record_module, name) for name in ("write_durably", "sync_directory")}
+    for name, call in honest.items():
+        monkeypatch.setattr(record_module, name, lambda *a, n=name, c=call: (done.append((n, ring.record())), c(*a)))
+    ring.swap(FIRST, SECOND)
+    assert done == [("write_durably", FIRST), ("sync_directory", SECOND)]
+    for name, call in honest.items():
+
+        def refused(*_):
+            raise OSError(28, "no space")
+
+        monkeypatch.setattr(record_module, name, refused)
+        before = ring.record()
+        with pytest.raises(StorageFull, match="writing the record"):
+            ring.swap(before, FIRST)
+        assert ring.record() in (before, FIRST)
+        monkeypatch.setattr(record_module, name, call)
+    assert [p.name for p in directory.glob("ledger*")] in (["ledger", "ledger.lock"], ["ledger.lock", "ledger"])
+
+
+def test_a_record_survives_the_process_and_a_new_master_key(directory):
+    """It is read by whoever opens the ring; one that was changed, at any byte, is not believed, and told by name."""
+    DirectoryKeyRing.open(directory, MASTER).swap(None, SECOND)
+    ring = DirectoryKeyRing.open(directory, MASTER)
+    assert ring.record() == SECOND
     ring.rewrap(OTHER)
-    assert DirectoryKeyRing.open(directory, OTHER).mark() == SECOND
-    content = bytearray((directory / "ledger").read_bytes())
-    content[20] ^= 1
-    (directory / "ledger").write_bytes(content)
-    with pytest.raises(KeyUnavailable, match="is damaged"):
-        DirectoryKeyRing.open(directory, OTHER).mark()
+    assert DirectoryKeyRing.open(directory, OTHER).record() == SECOND
+    content = (directory / "ledger").read_bytes()
+    for damaged in (content[:-1], b"", content[:5], content[:20] + bytes([content[20] ^ 1]) + content[21:]):
+        (directory / "ledger").write_bytes(damaged)
+        with pytest.raises(KeyUnavailable, match="ledger is damaged; put the whole key directory back"):
+            DirectoryKeyRing.open(directory, OTHER).record()
+        with pytest.raises(KeyUnavailable, match="is damaged"):
+            DirectoryKeyRing.open(directory, OTHER).swap(SECOND, FIRST)
+
+
+def test_a_mark_of_before_is_a_record(directory):
+    """A ring that an earlier hushmeter made said how far the ledger had come; that is what its record begins with."""
+    ring = DirectoryKeyRing.open(directory, MASTER)
+    mark = b'{"deployment_id": "%s", "sequence": 1, "entry_hash": "%s"}' % (b"a" * 32, bytes(32).hex().encode())
+    (directory / "ledger").write_bytes(ring._wrap("ledger", mark))
+    assert ring.record() == FIRST
+    ring.swap(FIRST, SECOND)
+    assert ring.record() == SECOND
+
+
+def test_a_record_is_its_bytes():
+    """What is encoded comes back whole; equal records have equal bytes; anything else is no record."""
+    for record in (FIRST, SECOND, replace(SECOND, claim=replace(SECOND.claim, state=ClaimState.LOST, publication=""))):
+        assert decoded(encoded(record)) == record
+        assert encoded(decoded(encoded(record))) == encoded(record)
+    for content in (b"", b"[]", b"{}", b"\xff", encoded(SECOND)[:-1]):
+        with pytest.raises(ValueError, match=r"."):
+            decoded(content)
+
+
+def test_what_was_claimed_and_charged_never_falls():
+    """Neither by a claim of another window nor by a restore; a claim is ended by its owner alone."""
+    loss, window = PrivacyLoss(Fraction(1, 2)), Window("1h", 7_200_000, 10_800_000)
+    claimed = FIRST.claimed(window, "o", 0, loss)
+    with pytest.raises(StateConflict, match="is claimed, and ends before another one"):
+        claimed.claimed(Window("1d", 0, 86_400_000), "p", 0, loss)
+    for step in (lambda r: r.drawn("p", "ab", FIRST.head), lambda r: r.lost("p", FIRST.head), lambda r: r.ended("p")):
+        with pytest.raises(StateConflict, match="no longer ours"):
+            step(claimed)
+    ended = claimed.lost("o", SECOND.head).ended("o")
+    assert (ended.head, ended.newest, ended.charged) == (SECOND.head, {"1h": 10_800_000}, {0: loss})
+    for earlier in (window, Window("1h", 0, 3_600_000)):
+        with pytest.raises(StateConflict, match="has been claimed before"):
+            ended.claimed(earlier, "o", 0, loss)
+        assert ended.losing(earlier, "o", 0, PrivacyLoss(), FIRST.head).newest == ended.newest
+    restored = ended.restored(FIRST.head, DecisionMark(), {0: PrivacyLoss(Fraction(1, 4))})
+    assert (restored.newest, restored.charged, restored.head) == (ended.newest, ended.charged, FIRST.head)
 
 
 def wrapped_files(directory):

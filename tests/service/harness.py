@@ -86,11 +86,16 @@ QUICK_PLAN = PLAN.replace("lateness: 48h", "lateness: 1h")
 
 @contextmanager
 def serving(
-    state_dir: Path, *, clock: ReplayClock | None = None, parts: Mapping[str, object] | None = None, plan: str = PLAN
+    state_dir: Path,
+    *,
+    clock: ReplayClock | None = None,
+    parts: Mapping[str, object] | None = None,
+    plan: str = PLAN,
+    joins: bool = False,
 ) -> Iterator[Running]:
     """Serves a deployment of a plan; see `running`."""
     with mock.patch.object(plain, "PLAN", plan):
-        running = plain.running(state_dir, clock=clock, parts=parts)
+        running = plain.running(state_dir, clock=clock, parts=parts, joins=joins)
         service = running.__enter__()
     with contextlib.ExitStack() as stack:
         stack.push(running)

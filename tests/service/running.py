@@ -144,6 +144,7 @@ def running(
     parts: Mapping[str, object] | None = None,
     plan: str | None = None,
     mechanisms: Mechanisms | None = None,
+    joins: bool = False,
 ) -> Iterator[Running]:
     """Founds or opens a deployment and serves it for as long as the block lasts.
 
@@ -153,11 +154,14 @@ def running(
         parts: attributes of the context to replace, for example a log on a faulty disk.
         plan: text of the plan; `PLAN` by default.
         mechanisms: noise; none by default.
+        joins: a deployment that is served already, as one more of its processes.
     """
     import dataclasses
 
     clock = clock or ReplayClock(FOUNDED_MS)
-    context = open_context(Config(state_dir=state_dir), clock, mechanisms or ExactMechanisms(), plan or PLAN)
+    context = open_context(
+        Config(state_dir=state_dir), clock, mechanisms or ExactMechanisms(), plan or PLAN, serves=not joins
+    )
     context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
     with serving(context) as port:
         target = f"127.0.0.1:{port}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shutil
 import sqlite3
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,14 @@ from hushmeter.access.roles import Role
 from hushmeter.cli.app import run
 from hushmeter.clock import SystemClock
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import ConfigError, Failure, LedgerBroken, StateConflict
+from hushmeter.errors import ConfigError, Failure, LedgerBroken, NotServing, StateConflict
 from hushmeter.ledger.entries import verify_budget, verify_chain
+from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.service import restoring
+from hushmeter.service.changing import apply_plan
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
@@ -39,7 +43,8 @@ class Machine:
     """A deployment in directories of its own, its backup, and its clock."""
 
     def __init__(self, directory: Path, plan: str = PLAN) -> None:
-        self.directory, self.plan = directory, plan
+        self.directory = directory
+        self.plan: str | None = plan
         self.keys, self.backup = directory / "keys", directory / "backup"
         self.clock = FakeClock(H)
         self.context = self.open(directory / "state")
@@ -198,7 +203,7 @@ def test_bounded_participation_rests_until_the_period_ends(tmp_path: Path) -> No
 
 
 def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
-    """Neither the old state nor an earlier restore goes on with the same keys, not even one that is running."""
+    """Neither the old state nor an earlier restore goes on with the same keys, not even one that is running (C7)."""
     machine = Machine(tmp_path)
     machine.release(1)
     machine.back_up()
@@ -206,7 +211,8 @@ def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
     old = machine.context
     machine.restore()
     machine.clock.advance(HOUR_MS + 10 * MINUTE_MS)
-    assert sealer_of(old).run_due() == 0
+    with pytest.raises(NotServing, match=r"another state of this deployment serves: .*restored on"):
+        sealer_of(old).run_due()
     with pytest.raises(StateConflict, match=r"another history than its keys have seen|is older than"):
         machine.open(tmp_path / "state")
     sealer_of(machine.context).run_due()
@@ -214,7 +220,89 @@ def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
     machine.restore("again")
     machine.clock.advance(HOUR_MS)
     assert sealer_of(machine.context).run_due() == 1
-    assert sealer_of(first).run_due() == 0
+    with pytest.raises(NotServing, match=r"another state of this deployment serves: .*again on"):
+        sealer_of(first).run_due()
+
+
+WEEKLY = PLAN.replace("1d: {lateness: 1h}", "1w: {lateness: 1h}").replace("    per_unit", "    at: [1w]\n    per_unit")
+HOURLY = WEEKLY.replace("version: 1", "version: 2").replace("at: [1w]", "at: [1h]")
+
+
+def left_behind(directory: Path) -> tuple[Machine, int]:
+    """A deployment that released by the hour for most of a period, and whose backup has the plan that pays by the week."""
+    machine = Machine(directory, WEEKLY)
+    machine.back_up()
+    applied = apply_plan(machine.context.store, ExactMechanisms(), HOURLY, "next-period", machine.clock.now_ms())
+    period = applied.version.active_from_ms
+    machine.clock.set(period + 50 * MINUTE_MS)
+    sealer_of(machine.context).run_due()
+    machine.clock.set(period + WEEK_MS - 2 * HOUR_MS)
+    sealer_of(machine.context).run_due()
+    return machine, period
+
+
+def test_a_restore_without_the_newest_plan_loses_the_period(tmp_path: Path) -> None:
+    """What a period cost under a plan that the backup lacks is charged, and nothing more is released in it (break 6)."""
+    machine, period = left_behind(tmp_path)
+    really = machine.context.keys.record()
+    assert really is not None
+    config = Config(state_dir=tmp_path / "restored", keys_dir=machine.keys)
+    done = restoring.restore(machine.backup, config, machine.clock, ExactMechanisms())
+    assert done.missing is not None
+    assert (done.missing.version, done.closed_until_ms) == (2, period + WEEK_MS)
+    store = SqlStateStore.existing(config.state_dir)
+    ended = {(r.window.resolution, r.window.end_ms): r.state for r in store.windows(ENDED)}
+    assert ended["1h", period + WEEK_MS] is ended["1w", period + WEEK_MS] is WindowState.LOST
+    summary = verify_chain(store.ledger())
+    assert really.charged[period].within(summary.by_period[period])
+    # Not served, not by another version of that number either, until that very version is applied.
+    machine.plan = None
+    with pytest.raises(StateConflict, match=r"version 2 of the plan \(hash [0-9a-f]{64}\) has been in force"):
+        machine.open(config.state_dir)
+    other = HOURLY.replace("range: [0, 100]", "range: [0, 99]")
+    shutil.copytree(config.state_dir, tmp_path / "other")
+    wrong = SqlStateStore.existing(tmp_path / "other")
+    apply_plan(wrong, ExactMechanisms(), other, "next-period", machine.clock.now_ms())
+    wrong.close()
+    with pytest.raises(StateConflict, match="Apply that very version"):
+        machine.open(tmp_path / "other")
+    apply_plan(store, ExactMechanisms(), HOURLY, "next-period", machine.clock.now_ms())
+    store.close()
+    context = machine.open(config.state_dir)
+    before = len(windows(context, WindowState.RELEASED))
+    machine.clock.set(period + WEEK_MS + HOUR_MS)
+    sealer_of(context).run_due()
+    assert len(windows(context, WindowState.RELEASED)) == before
+    machine.clock.set(period + WEEK_MS + HOUR_MS + 10 * MINUTE_MS)
+    assert sealer_of(context).run_due() == 1
+    assert len(windows(context, WindowState.RELEASED)) == before + 1
+
+
+def test_no_period_is_charged_less_than_its_keys_know(tmp_path: Path) -> None:
+    """Where the record knows of a larger sum than the backup's prices make, the restored ledger says so, in one entry."""
+    machine, period = left_behind(tmp_path)
+    record = machine.context.keys.record()
+    assert record is not None
+    larger = PrivacyLoss(record.charged[period].amount + Fraction(5), Fraction(1, 10**12))
+    machine.context.keys.swap(record, record.charging(period, larger))
+    config = Config(state_dir=tmp_path / "restored", keys_dir=machine.keys)
+    restoring.restore(machine.backup, config, machine.clock, ExactMechanisms())
+    store = SqlStateStore.existing(config.state_dir)
+    assert verify_chain(store.ledger()).by_period[period] == larger
+    store.close()
+
+
+def test_what_was_claimed_is_lost_whatever_the_clock_says(tmp_path: Path) -> None:
+    """A deployment whose clock ran ahead has claimed windows that end later: LOST after a restore (19)."""
+    machine = Machine(tmp_path)
+    machine.back_up()
+    machine.clock.set(H + 5 * HOUR_MS + 10 * MINUTE_MS)
+    sealer_of(machine.context).run_due()
+    machine.clock = FakeClock(H + 2 * HOUR_MS)
+    assert machine.restore().lost == 5
+    assert windows(machine.context, WindowState.LOST) == [("1h", hour) for hour in range(5)]
+    machine.restore("again")
+    assert windows(machine.context, WindowState.LOST) == [("1h", hour) for hour in range(5)]
 
 
 def test_keys_that_were_lost_too(tmp_path: Path) -> None:
@@ -337,14 +425,15 @@ def test_a_fork_of_the_ledger_is_refused(tmp_path: Path) -> None:
 
 
 def _two_histories(machine: Machine) -> None:
-    """Brings the mark back to where both histories have an entry, and restores the one that was left."""
+    """Brings the record back to where both histories have an entry, and restores the one that was left."""
     head = SqlStateStore.open(f"sqlite:///{machine.backup}")
     sequence = head.ledger_head("").sequence
     head.close()
     at = next(machine.context.store.ledger(sequence))
-    mark = machine.context.keys.mark()
-    assert mark is not None
-    machine.context.keys.restart_mark(type(mark)(mark.deployment_id, sequence, at.entry_hash))
+    record = machine.context.keys.record()
+    assert record is not None
+    then = dataclasses.replace(record, head=dataclasses.replace(record.head, sequence=sequence, entry_hash=at.entry_hash))
+    machine.context.keys.swap(record, then)
     machine.restore("left-again")
 
 

@@ -205,7 +205,7 @@ def test_acknowledged_reports_survive_kills(
         sender.join()
     streamed_until = clock.now_ms()
     try:
-        context = open_context(config, clock, ExactMechanisms())
+        context = open_context(config, clock, ExactMechanisms(), serves=False)
         _await_all_ended(context, streamed_until)
     finally:
         fleet.stop()

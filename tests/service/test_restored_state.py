@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hushmeter.errors import ConfigError, StateConflict
+from hushmeter.errors import ConfigError, NotServing, StateConflict
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
@@ -33,19 +33,29 @@ def released(state: Path, keys: Path, hours: int) -> FakeClock:
 
 
 def test_a_stopped_deployment_goes_on(tmp_path: Path) -> None:
-    """Stopping and starting is no restore, however often, and also where the mark was left behind by a crash."""
+    """Stopping and starting is no restore, however often."""
     state, keys = tmp_path / "state", tmp_path / "keys"
     clock = released(state, keys, 1)
-    shutil.copyfile(keys / "ledger", tmp_path / "mark")
     for hours in (2, 3):
         context = opened(state, keys, clock)
         clock.set(H + hours * HOUR_MS + 10 * MINUTE_MS)
         assert sealer_of(context).run_due() == 1
         context.store.close()
-        # As after a crash between publication and mark.
-        shutil.copyfile(tmp_path / "mark", keys / "ledger")
-    opened(state, keys, clock).store.close()
-    assert (keys / "ledger").read_bytes() != (tmp_path / "mark").read_bytes()
+
+
+def test_keys_that_were_taken_back_are_told(tmp_path: Path) -> None:
+    """A record that is older than the state cannot say what was claimed since, so nothing is served (C7)."""
+    state, keys = tmp_path / "state", tmp_path / "keys"
+    clock = released(state, keys, 1)
+    shutil.copyfile(keys / "ledger", tmp_path / "record")
+    released_on = opened(state, keys, clock)
+    clock.set(H + 2 * HOUR_MS + 10 * MINUTE_MS)
+    assert sealer_of(released_on).run_due() == 1
+    shutil.copyfile(tmp_path / "record", keys / "ledger")
+    with pytest.raises(NotServing):
+        sealer_of(released_on).run_due()
+    with pytest.raises(StateConflict, match="is newer than its keys, which were taken back"):
+        opened(state, keys, clock)
 
 
 def test_an_older_state_is_refused(tmp_path: Path) -> None:

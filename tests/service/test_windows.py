@@ -192,7 +192,10 @@ def test_a_stop_in_mid_window_loses_and_doubles_nothing(tmp_path: Path) -> None:
 def test_two_services_on_one_state_count_once(tmp_path: Path) -> None:
     """Two workers and two sealers of one state, each with its own connections, release what both took in, once."""
     state, clock = tmp_path / "state", ReplayClock(H)
-    with serving(state, clock=clock, plan=QUICK_PLAN) as one, serving(state, clock=clock, plan=QUICK_PLAN) as two:
+    with (
+        serving(state, clock=clock, plan=QUICK_PLAN) as one,
+        serving(state, clock=clock, plan=QUICK_PLAN, joins=True) as two,
+    ):
         agree(one, "u")
         agree(two, "v")
         clock.advance_to(H + 10 * MINUTE_MS)
@@ -436,15 +439,16 @@ def test_an_hour_that_waits_does_not_lose_its_period_key(tmp_path: Path) -> None
         assert submitted(service, [service.starts("u", H + WEEK_MS - 5 * MINUTE_MS, 3)]).accepted == 1
         service.advance_to(H + WEEK_MS - 5 * MINUTE_MS)
         store, broken = service.context.store, threading.Event()
-        publish = store.publish
+        serving_ms = store.serving_ms
         broken.set()
 
-        def failing(window: object, *rest: object) -> None:
-            if broken.is_set() and window.resolution == "1h":  # type: ignore[attr-defined]
+        def failing(start_ms: int, end_ms: int) -> int:
+            if broken.is_set() and end_ms - start_ms == HOUR_MS:
                 raise OSError("mend me")
-            publish(window, *rest)  # type: ignore[arg-type]
+            return serving_ms(start_ms, end_ms)
 
-        store.publish = failing  # type: ignore[method-assign]
+        # Before the hour is claimed: what is claimed ends before anything else does.
+        store.serving_ms = failing  # type: ignore[method-assign]
         clock.advance_to(H + WEEK_MS + HOUR_MS)
         await_true(lambda: ("1d", 6 * 24) in states(service, WindowState.RELEASED))
         broken.clear()

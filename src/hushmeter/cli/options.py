@@ -35,7 +35,7 @@ def existing_context(config: Path | None, state_dir: Path | None, keys_dir: Path
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     SqlStateStore.existing(chosen.state_dir).close()
-    return open_context(chosen, SystemClock(), OpenDPMechanisms())
+    return open_context(chosen, SystemClock(), OpenDPMechanisms(), serves=False)
 
 
 @contextmanager

@@ -44,9 +44,9 @@ def serve(
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.service.approvals import read_approval
     from hushmeter.service.config import read_config
-    from hushmeter.service.founding import open_context, read_plan_file
+    from hushmeter.service.founding import make_directory, open_context, read_plan_file
     from hushmeter.service.logs import configure_logs
-    from hushmeter.service.supervisor import Supervisor
+    from hushmeter.service.supervisor import Supervisor, hold_lock
     from hushmeter.service.tls import read_tls
 
     chosen = read_config(
@@ -72,15 +72,20 @@ def serve(
     clock = SystemClock()
     # Before anything is founded or started; each worker reads them again.
     read_tls(chosen, clock.now_ms())
-    context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, [read_approval(path) for path in approval or []])
-    context.store.close()
-    _warn_of_keys(chosen)
-    name, version = context.plan.name, context.plan.version
+    approvals = [read_approval(path) for path in approval or []]
+    make_directory(chosen.state_dir)
+    # Whoever opens the state to serve stops all others, so the lock comes first.
+    with hold_lock(chosen.state_dir):
+        context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, approvals)
+        name, version = context.plan.name, context.plan.version
+        context.store.close()
+        _warn_of_keys(chosen)
 
-    def announce(address: str) -> None:
-        typer.echo(f"hushmeter serves plan {name} version {version} on {address} (state in {chosen.state_dir})")
+        def announce(address: str) -> None:
+            typer.echo(f"hushmeter serves plan {name} version {version} on {address} (state in {chosen.state_dir})")
 
-    raise typer.Exit(Supervisor(chosen, clock, announce).run())
+        status = Supervisor(chosen, clock, announce).run()
+    raise typer.Exit(status)
 
 
 def _warn_of_keys(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from hushmeter.model.plan import Plan
 from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.time import iso
 
+LOST_HISTORY = "(lost history)"
+"""Stands in place of a metric's name where a restore charges what it has no entry of."""
+_LEAST = Fraction(1, 10**12)
 _Key = tuple[str, tuple[str, ...], str]
 _Released = tuple[Release, NoisyVector]
 
@@ -111,6 +115,32 @@ def _content(plan: Plan, deployment_id: str, charge: Charge, item: MeasurementCh
             COMMITMENT: None if released is None else commitment_to(*released),
         }
     )
+
+
+def unknown_charge(beside: DraftEntry, loss: PrivacyLoss, known: PrivacyLoss) -> DraftEntry:
+    """An entry for what a period was charged in a history that was lost, beyond what is known of it (C6).
+
+    Args:
+        beside: an entry of the window that it stands beside.
+        loss: what is known.
+        known: what the period was charged, more than `loss`.
+
+    Returns:
+        The entry; with it the period's charges are at least `known`.
+    """
+    more = known.at_least(loss)
+    # A charge is never nothing; where delta alone was larger, the amount that is added is one that no budget notices.
+    missing = PrivacyLoss(max(more.amount - loss.amount, _LEAST), more.delta - loss.delta)
+    fields = json.loads(beside.content) | {
+        "metric": LOST_HISTORY,
+        "view": [],
+        "mechanism": "lost",
+        "cap": 1,
+        "loss": fraction_text(missing.amount),
+        "delta": fraction_text(missing.delta),
+    }
+    series = "/".join((LOST_HISTORY, "", fields["resolution"], fields["measurement"]))
+    return DraftEntry(canonical_json(fields), Spending(series, 1, missing))
 
 
 def spending_of(entry: LedgerEntry) -> Spending:

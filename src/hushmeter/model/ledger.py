@@ -44,6 +44,10 @@ class PrivacyLoss:
         """Whether it exceeds another neither in amount nor in delta."""
         return self.amount <= other.amount and self.delta <= other.delta
 
+    def at_least(self, other: PrivacyLoss) -> PrivacyLoss:
+        """The larger amount and the larger delta of both."""
+        return PrivacyLoss(max(self.amount, other.amount), max(self.delta, other.delta))
+
 
 @dataclass(frozen=True, slots=True)
 class PrivacyBudget:

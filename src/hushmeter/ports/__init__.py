@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import Protocol
 
-from hushmeter.model.ledger import LedgerMark, MeasurementCharge, PrivacyLoss
+from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism
+from hushmeter.model.publication import Publication
 from hushmeter.model.records import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
 from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.report import ReportBatch
+from hushmeter.model.ring import RingRecord
 from hushmeter.model.time import Int64
 from hushmeter.ports.store import StateStore
 
@@ -138,18 +141,50 @@ class KeyRing(Keys, Protocol):
     def storage_windows(self) -> tuple[int, ...]:
         """Starts of the storage windows whose key is there, or was not destroyed to the end, in order."""
 
-    def mark(self) -> LedgerMark | None:
-        """How far the ledger had come when it was last marked; None where that has never happened.
+    def record(self) -> RingRecord | None:
+        """What the ring has seen of its deployment (C7); None where nothing was ever recorded. Cheap where nothing changed.
 
         Raises:
-            KeyUnavailable: the mark cannot be read.
+            KeyUnavailable: the record cannot be read.
         """
 
-    def move_mark(self, mark: LedgerMark) -> None:
-        """Marks how far the ledger has come, durably; does nothing where the same deployment's mark is as far already."""
+    def swap(self, before: RingRecord | None, after: RingRecord) -> None:
+        """Puts a record in the place of `before`, durably, in one step that no other process can come between.
 
-    def restart_mark(self, mark: LedgerMark) -> None:
-        """Marks how far a restored ledger has come, also where the one before had come further (C6)."""
+        Raises:
+            StateConflict: the record is another one than `before`; it stays.
+            KeyUnavailable: the record cannot be read.
+        """
+
+
+class Publications(Protocol):
+    """Bytes of publications that were drawn, beside the state: written once each, until the next window is claimed."""
+
+    def encoded(self, publication: Publication) -> bytes:
+        """A publication as bytes, which are all that is published of it."""
+
+    def decoded(self, content: bytes) -> Publication:
+        """The inverse of `encoded`; raises `Failure` for bytes that are no publication."""
+
+    def put(self, name: str, content: bytes) -> None:
+        """Writes a publication, durably.
+
+        Raises:
+            StorageFull, Failure: it is not there.
+        """
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes of a publication; None where there is none of that name.
+
+        Raises:
+            Failure: they are there and cannot be read.
+        """
+
+    def clear(self) -> None:
+        """Removes all publications; those that they were of have ended."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """This process's turn to end a window of the state; `StateConflict` while it is another one's."""
 
 
 class IntakeLog(Protocol):

@@ -28,6 +28,7 @@ from hushmeter.model.records import (
     WindowRecord,
 )
 from hushmeter.model.release import Release
+from hushmeter.model.ring import DecisionMark
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
@@ -200,6 +201,9 @@ class StateStore(Protocol):
             through: leaves out those with higher numbers; it is the number of a decision.
         """
 
+    def decision_mark(self, sequence: int | None = None) -> DecisionMark:
+        """A decision's number and digest, of the newest one unless another is asked for; number 0 where there is none."""
+
     def count_decisions(self, subject: bytes) -> int:
         """How many decisions of one unit are recorded."""
 
@@ -268,6 +272,12 @@ class StateStore(Protocol):
             ConfigError: the file exists, or the store was never founded.
             LedgerBroken: the ledger does not hold.
         """
+
+    def epoch(self) -> str:
+        """In which epoch this state serves or has served last; empty before the first (C7)."""
+
+    def begin_epoch(self, epoch: str) -> None:
+        """Records the epoch in which this state serves from now on."""
 
     def record_restore(self, made: Restore) -> None:
         """Records that this store was taken up from a backup: grants and credentials of before do not count any more."""

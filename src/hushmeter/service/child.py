@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 from hushmeter.clock import SystemClock
-from hushmeter.errors import HushmeterError
+from hushmeter.errors import HushmeterError, NotServing
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.ports import Clock, Mechanisms
 from hushmeter.runtime import collect_seldom, keep_freed, step_back
@@ -25,7 +25,7 @@ from hushmeter.service.logs import configure_logs
 from hushmeter.service.meters import Meters
 from hushmeter.service.sealer import Sealer
 from hushmeter.service.server import Server
-from hushmeter.service.supervisor import EXIT_REFUSED, READY_LINE
+from hushmeter.service.supervisor import EXIT_NOT_SERVING, EXIT_REFUSED, READY_LINE
 from hushmeter.service.tls import read_tls
 from hushmeter.service.worker import IntakeWorker
 
@@ -42,15 +42,18 @@ def run(role: str, config: Config, clock: Clock, mechanisms: Mechanisms) -> int:
     # The parent decides when to stop; a terminal's Ctrl-C reaches the whole group and must not cut a drain short.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        context = open_context(config, clock, mechanisms)
+        context = open_context(config, clock, mechanisms, serves=False)
+        context.ensure_serving()
         meters = Meters(multiprocess=True)
         if role == "sealer":
             _run_sealer(Sealer(context, meters, config.sealers))
         else:
             asyncio.run(_run_worker(context, meters, config))
+        # A sealer ends by itself where another state serves, and the supervisor then ends the workers too.
+        context.ensure_serving()
     except HushmeterError as error:
         print(f"hushmeter {role}: {error}", file=sys.stderr, flush=True)  # noqa: T201
-        return EXIT_REFUSED
+        return EXIT_NOT_SERVING if isinstance(error, NotServing) else EXIT_REFUSED
     context.store.close()
     return 0
 

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hushmeter.claims import Claims, moved, record_of
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.plan import Plan
+from hushmeter.model.ring import RingRecord
 from hushmeter.model.time import Int64, Window
-from hushmeter.pipeline import SealingPorts
 from hushmeter.plan.catalog import Catalog
-from hushmeter.ports import Clock, Deployment, IntakeLog, KeyRing, Mechanisms, StateStore
-from hushmeter.service.eras import END_MS, Era, Timeline
+from hushmeter.ports import Clock, Deployment, IntakeLog, KeyRing, Mechanisms, Publications, StateStore
+from hushmeter.service.eras import END_MS, Era, Timeline, plan_mark
+from hushmeter.settlement import SealingPorts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Context:
         timeline: which version of the plan rules when.
         first_starts: int64[resolutions], start of the first window of each resolution that is scheduled: the one that
             holds the moment after the foundation. All versions have the same resolutions.
+        epoch: in which the state serves (C7); empty for a process that only reads.
     """
 
     deployment: Deployment
@@ -36,6 +39,8 @@ class Context:
     keys: KeyRing
     store: StateStore
     mechanisms: Mechanisms
+    publications: Publications
+    epoch: str
 
     @classmethod
     def of(
@@ -48,11 +53,13 @@ class Context:
         keys: KeyRing,
         store: StateStore,
         mechanisms: Mechanisms,
+        publications: Publications,
+        epoch: str,
     ) -> Context:
         """Builds the context of a founded deployment."""
         founded = np.array([deployment.created_at_ms + 1], np.int64)
         firsts = np.concatenate([r.span.starts(founded) for r in timeline.eras[0].plan.resolutions])
-        return cls(deployment, timeline, firsts, clock, log, keys, store, mechanisms)
+        return cls(deployment, timeline, firsts, clock, log, keys, store, mechanisms, publications, epoch)
 
     @property
     def era(self) -> Era:
@@ -123,6 +130,33 @@ class Context:
         while True:
             yield (window := resolution.span.window_from(start))
             start = window.end_ms
+
+    def claims(self) -> Claims:
+        """The claims of one process, which has made none yet."""
+        return Claims(self.epoch, lambda: plan_mark(self.timeline), self.keys, self.store, self.publications)
+
+    def ensure_serving(self) -> None:
+        """Asks the record whether this state still serves, so that what is acknowledged counts somewhere (C7).
+
+        Raises:
+            NotServing: another one does.
+        """
+        record_of(self.keys).ensure_serving(self.epoch)
+
+    def answered(self) -> None:
+        """Notes the newest decision in the record, before anybody is told that it was recorded (C7).
+
+        Raises:
+            NotServing: another state serves; what was recorded here counts nowhere.
+            StorageFull, Failure, KeyUnavailable: the record could not be moved.
+        """
+        newest = self.store.decision_mark()
+
+        def decided(record: RingRecord) -> RingRecord:
+            record.ensure_serving(self.epoch)
+            return record.decided(newest)
+
+        moved(self.keys, decided)
 
     def sealing_ports(self, window: Window, processes: int = 1) -> SealingPorts:
         """What the sealing job of a window needs; it may use so many processes."""

@@ -100,6 +100,7 @@ class Deciding:
             ]
             erased = {subjects[i] for i in admitted if waiting[i].erases}
             received_at_ms = self._context.store.record_decisions(taken, self._context.clock.now_ms, erased)
+            self._context.answered()
             self._rates.settle()
             self._erasures.settle()
             self._follow()

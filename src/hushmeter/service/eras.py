@@ -18,6 +18,7 @@ from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ledger.pricing import PriceList, Thresholds
 from hushmeter.model.plan import Plan
 from hushmeter.model.records import PlanVersion
+from hushmeter.model.ring import PlanMark
 from hushmeter.model.time import Int64
 from hushmeter.plan.catalog import Catalog, SeriesBlock
 from hushmeter.plan.changes import stopped, without_stopped
@@ -124,6 +125,12 @@ class Timeline:
     def open_at(self, now_ms: int) -> tuple[Era, ...]:
         """The eras with windows that take reports now, or will."""
         return tuple(era for era in self.eras if era.takes_until_ms() > now_ms)
+
+
+def plan_mark(timeline: Timeline) -> PlanMark:
+    """The newest version that a timeline follows, for the key ring's record."""
+    newest = timeline.recorded()[-1]
+    return PlanMark(newest.version, newest.plan_hash)
 
 
 def era_at(eras: Sequence[Era], start_ms: int) -> Era:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import os
 import secrets
+import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from hushmeter.errors import ConfigError, PlanError, StateConflict
-from hushmeter.model.ledger import LedgerMark, PrivacyBudget, PrivacyLoss
+from hushmeter.claims import ensure_newest, moved, record_of
+from hushmeter.errors import ConfigError, PlanError
+from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, float_down
 from hushmeter.model.plan import Plan
 from hushmeter.model.records import Approval
+from hushmeter.model.ring import PlanMark, RingRecord, Serving
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
@@ -23,11 +27,12 @@ from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
 from hushmeter.service.approvals import ensure_plan_approved, ensure_version_approved
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
-from hushmeter.service.eras import Era, Timeline
+from hushmeter.service.eras import Era, Timeline, plan_mark
 from hushmeter.storage.database import STATE_NAME
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import CHECK_NAME, DirectoryKeyRing
 from hushmeter.storage.master_key import create_master_key, load_master_key
+from hushmeter.storage.publications import PublicationFiles
 from hushmeter.storage.state import SqlStateStore
 
 MASTER_KEY_NAME = "master.key"
@@ -39,6 +44,8 @@ def open_context(
     mechanisms: Mechanisms,
     plan_text: str | None = None,
     approvals: Sequence[Approval] = (),
+    *,
+    serves: bool = True,
 ) -> Context:
     """Opens the deployment that a configuration names; founds it where the state directory is new.
 
@@ -48,9 +55,12 @@ def open_context(
         mechanisms: noise.
         plan_text: the plan file's text; needed to found, and otherwise compared with the recorded ones.
         approvals: of the plan that is founded with; later versions have their own.
+        serves: begins an epoch, so that every other state of the deployment stops; else the process belongs to the epoch
+            that the state has begun last, or only reads.
 
     Raises:
         ConfigError: the state cannot be used as asked.
+        StateConflict: it is not the newest one that its keys have seen.
         PlanError: the plan is not valid, overspends, or is not approved as the configuration asks.
         KeyUnavailable: the master key is missing or another one.
     """
@@ -74,10 +84,21 @@ def open_context(
         store.found(deployment, assign_blocks(plan), approvals)
     elif plan_text is not None:
         _refuse_another_plan(store, plan_text)
-    _compare_with_mark(config, keys, store, deployment)
+    _meet(config, keys, store, deployment)
     timeline = timeline_of(config, store, clock, mechanisms)
+    epoch = begin_to_serve(config, clock, keys, store, plan_mark(timeline)) if serves else store.epoch()
     log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
-    return Context.of(deployment, timeline, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
+    return Context.of(
+        deployment,
+        timeline,
+        clock=clock,
+        log=log,
+        keys=keys,
+        store=store,
+        mechanisms=mechanisms,
+        publications=PublicationFiles(config.state_dir / "publications"),
+        epoch=epoch,
+    )
 
 
 def budget_of(plan: Plan, mechanisms: Mechanisms, founded: Currency | None = None) -> PrivacyBudget:
@@ -174,53 +195,53 @@ def warning_of_keys(config: Config) -> str | None:
 
 
 def _refuse_used_keys(config: Config, keys: KeyRing) -> None:
-    mark = keys.mark()
-    if mark is not None and mark.sequence:
+    record = keys.record()
+    if record is not None and record.head.sequence:
         raise ConfigError(
-            f"{config.state_dir} is new, but the keys in {config.keys} belong to deployment {mark.deployment_id}, which "
-            "has released statistics; give that deployment's state_dir, or another keys_dir for a new one"
+            f"{config.state_dir} is new, but the keys in {config.keys} belong to deployment {record.head.deployment_id}, "
+            "which has released statistics; give that deployment's state_dir, or another keys_dir for a new one"
         )
 
 
-def ensure_newest(keys: KeyRing, store: StateStore, deployment: Deployment) -> None:
-    """Refuses a state whose keys have seen another history published, or a longer one (C6).
+def _meet(config: Config, keys: KeyRing, store: StateStore, deployment: Deployment) -> None:
+    """Makes the record of a deployment that its keys have not met; refuses a state that is not their newest one (C7)."""
+    record, head = keys.record(), store.ledger_head(deployment.deployment_id)
+    if record is None or record.head.deployment_id != deployment.deployment_id:
+        if head.sequence or (record is not None and record.head.sequence):
+            raise ConfigError(
+                f"the keys in {config.keys} have never seen the ledger of {config.state_dir}; "
+                "give the keys_dir that this deployment has always used"
+            )
+        keys.swap(record, RingRecord(head))
+    elif record.serving is None and record.head.sequence < head.sequence:
+        # A mark of before: it was moved after a publication, so a crash between both left it behind.
+        at = next(store.ledger(record.head.sequence), None) if record.head.sequence else None
+        if at is None or at.entry_hash == record.head.entry_hash:
+            keys.swap(record, replace(record, head=head))
+    ensure_newest(record_of(keys), store)
+
+
+def serving_now(config: Config, clock: Clock) -> Serving:
+    """A new epoch of the state that a configuration names, begun by this process."""
+    state_dir = str(config.state_dir.absolute())
+    return Serving(secrets.token_hex(16), socket.gethostname(), os.getpid(), clock.now_ms(), state_dir)
+
+
+def begin_to_serve(config: Config, clock: Clock, keys: KeyRing, store: StateStore, plan: PlanMark) -> str:
+    """This state serves from now on, and no other one of the deployment; returns the epoch that begins (C7).
 
     Raises:
-        StateConflict: it was copied, or taken back to an earlier day, or was restored elsewhere meanwhile.
+        StateConflict: the state is not the newest one, or lacks a version of the plan.
     """
-    mark, head = _mark_and_head(keys, store, deployment)
-    if mark is None or not mark.sequence:
-        return
-    at = next(store.ledger(mark.sequence), None)
-    if at is None or at.entry_hash != mark.entry_hash or mark.deployment_id != deployment.deployment_id:
-        older = "is older than its keys" if head.sequence < mark.sequence else "has another history than its keys have seen"
-        raise StateConflict(
-            f"this state {older}: its ledger has {head.sequence} entries, and entry {mark.sequence} has been "
-            "published. It was copied or taken back; going on would release windows a second time. Put the newest state "
-            "back, or take a backup up with hushmeter restore"
-        )
+    serving = serving_now(config, clock)
 
+    def begun(record: RingRecord) -> RingRecord:
+        ensure_newest(record, store)
+        return record.decided(store.decision_mark()).following(plan).served_by(serving)
 
-def _mark_and_head(keys: KeyRing, store: StateStore, deployment: Deployment) -> tuple[LedgerMark | None, LedgerMark]:
-    # In this order: what another process publishes in between moves the ledger before the mark.
-    mark = keys.mark()
-    return mark, store.ledger_head(deployment.deployment_id)
-
-
-def _compare_with_mark(config: Config, keys: KeyRing, store: StateStore, deployment: Deployment) -> None:
-    """Refuses a state that is not the newest one its keys have seen: it would release windows twice (C6)."""
-    mark, head = _mark_and_head(keys, store, deployment)
-    foreign = mark is None or mark.deployment_id != deployment.deployment_id
-    if foreign and (head.sequence or (mark is not None and mark.sequence)):
-        raise ConfigError(
-            f"the keys in {config.keys} have never seen the ledger of {config.state_dir}; "
-            "give the keys_dir that this deployment has always used"
-        )
-    if mark is None or foreign:
-        keys.move_mark(head)
-        return
-    ensure_newest(keys, store, deployment)
-    keys.move_mark(head)
+    moved(keys, begun)
+    store.begin_epoch(serving.epoch)
+    return serving.epoch
 
 
 def _refuse_another_plan(store: StateStore, plan_text: str) -> None:

@@ -3,30 +3,39 @@
 Rows are gone, so windows that ended meanwhile are LOST, at their full price: they may have been released. Which windows had
 kept which units is gone, so metrics of bounded participation rest until the period ends. Withdrawals and revocations that
 came after the backup are gone, so everybody is asked again, and every credential is made anew.
+
+The keys' record outlives the state and says what the backup cannot (C7): windows up to the newest one that was ever claimed
+are LOST, no period is charged less than it was, and where the newest version of the plan is not in the backup, nobody knows
+what it priced: the whole period is LOST, and the state serves again once that very version was applied.
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hushmeter.claims import moved, record_of
 from hushmeter.errors import ConfigError, StateConflict
+from hushmeter.ledger.accountant import period_loss
 from hushmeter.ledger.checkpoint import is_checkpoint
-from hushmeter.ledger.entries import verify_budget, verify_chain
-from hushmeter.model.ledger import LedgerMark
+from hushmeter.ledger.entries import unknown_charge, verify_budget, verify_chain
+from hushmeter.model.ledger import GENESIS, LedgerMark, PrivacyLoss
+from hushmeter.model.ring import PlanMark, RingRecord
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import iso
-from hushmeter.pipeline import lose_window
+from hushmeter.model.time import Window, iso
 from hushmeter.plan.built_in import capped_metrics
 from hushmeter.ports import Clock, Mechanisms, Restore, StateStore
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
-from hushmeter.service.founding import make_directory, open_keys, timeline_of
+from hushmeter.service.eras import Timeline
+from hushmeter.service.founding import make_directory, open_keys, serving_now, timeline_of
 from hushmeter.service.supervisor import LOCK_NAME, hold_lock
+from hushmeter.settlement import charge_of_lost
 from hushmeter.storage.database import STATE_NAME, url_of
 from hushmeter.storage.files import failure_of, sync_directory
 from hushmeter.storage.intake_log import FileIntakeLog
+from hushmeter.storage.publications import PublicationFiles
 from hushmeter.storage.state import SqlStateStore
 
 _PARTIAL = f"{STATE_NAME}.restoring"
@@ -41,6 +50,7 @@ class Restored:
         plan: name and version.
         lost: how many windows ended since the backup, or were not released in it.
         closed: metrics of bounded participation, which rest until `closed_until_ms`.
+        missing: the newest version of the plan, where the backup does not hold it: nothing is served before it is applied.
     """
 
     deployment_id: str
@@ -48,6 +58,7 @@ class Restored:
     lost: int
     closed: tuple[str, ...]
     closed_until_ms: int
+    missing: PlanMark | None
 
 
 def restore(backup: Path, config: Config, clock: Clock, mechanisms: Mechanisms) -> Restored:
@@ -113,42 +124,69 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
     verify_budget(verify_chain(store.ledger(), store.checkpoints()), deployment.budget, budgets)
     keys = open_keys(config, new=True)
     head = store.ledger_head(deployment.deployment_id)
-    _refuse_fork(keys.mark(), head, store)
-    log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
-    context = Context.of(deployment, timeline, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
-    plan = context.plan
+    if keys.record() is None:
+        keys.swap(None, RingRecord(LedgerMark(deployment.deployment_id, 0, GENESIS)))
+    _refuse_fork(record_of(keys), head, store)
+    serving = serving_now(config, clock)
+    context = Context.of(
+        deployment,
+        timeline,
+        clock=clock,
+        log=FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id),
+        keys=keys,
+        store=store,
+        mechanisms=mechanisms,
+        publications=PublicationFiles(config.state_dir / "publications"),
+        epoch=serving.epoch,
+    )
     _refuse_slow_clock(context, now_ms)
+    # From here on the state that is left, where it still runs, claims and acknowledges nothing more.
+    known = moved(keys, lambda record: record.served_by(serving))
+    store.begin_epoch(serving.epoch)
     for start in keys.storage_windows():
-        if plan.finest.span.end_of(start) <= now_ms:
+        if context.plan.finest.span.end_of(start) <= now_ms:
             keys.destroy(f"data/{start}")
-    store.record_restore(Restore(now_ms, head.sequence, keys.mark()))
-    lost = _lose_ended(context, now_ms)
-    keys.restart_mark(store.ledger_head(deployment.deployment_id))
-    closed = {m.name for r in plan.resolutions for m in capped_metrics(plan, r.name)}
-    until = plan.privacy.period.window_of(now_ms).end_ms
-    return Restored(deployment.deployment_id, f"{plan.name} version {plan.version}", lost, tuple(sorted(closed)), until)
+    seen = known.head if known.head.sequence else None
+    store.record_restore(Restore(now_ms, head.sequence, seen))
+    missing = known.plan if _lacks(timeline, known.plan) else None
+    lost = _lose(context, known, now_ms, whole_period=missing is not None)
+    charged = {start: period_loss(store.spent(start)) for start in {*known.charged, _period(context, now_ms).start_ms}}
+    keys.swap(known, known.restored(store.ledger_head(deployment.deployment_id), store.decision_mark(), charged))
+    closed = {m.name for r in context.plan.resolutions for m in capped_metrics(context.plan, r.name)}
+    plan = f"{context.plan.name} version {context.plan.version}"
+    until = _period(context, now_ms).end_ms
+    return Restored(deployment.deployment_id, plan, lost, tuple(sorted(closed)), until, missing)
 
 
-def _refuse_fork(mark: LedgerMark | None, head: LedgerMark, store: StateStore) -> None:
-    if mark is None:
-        return
-    if mark.deployment_id != head.deployment_id:
+def _period(context: Context, moment_ms: int) -> Window:
+    return context.plan.privacy.period.window_of(moment_ms)
+
+
+def _lacks(timeline: Timeline, newest: PlanMark) -> bool:
+    """Whether a backup does not hold the newest version of the plan that its keys have seen followed."""
+    recorded = [(v.version, v.plan_hash) for v in timeline.recorded()]
+    return newest.version > 0 and (newest.version, newest.plan_hash) not in recorded
+
+
+def _refuse_fork(record: RingRecord, head: LedgerMark, store: StateStore) -> None:
+    known = record.head
+    if known.deployment_id != head.deployment_id:
         raise ConfigError(
-            f"the keys belong to deployment {mark.deployment_id}, the backup to {head.deployment_id}; give the keys_dir of "
-            "this deployment, or a new one"
+            f"the keys belong to deployment {known.deployment_id}, the backup to {head.deployment_id}; give the keys_dir "
+            "of this deployment, or a new one"
         )
-    at = next(store.ledger(mark.sequence), None) if mark.sequence else None
+    at = next(store.ledger(known.sequence), None) if known.sequence else None
     # A backup of before salts ends with the checkpoint that it got when it was opened, after all that was published in it.
     added = at is not None and at.sequence == head.sequence and is_checkpoint(at)
-    if at is not None and at.entry_hash != mark.entry_hash and not added:
+    if at is not None and at.entry_hash != known.entry_hash and not added:
         raise StateConflict(
-            f"the backup has another history than its keys have seen: entry {mark.sequence} of its ledger is not the one "
+            f"the backup has another history than its keys have seen: entry {known.sequence} of its ledger is not the one "
             "that was published. Restore a backup of the newest history"
         )
 
 
 def _refuse_slow_clock(context: Context, now_ms: int) -> None:
-    states = [WindowState.CLOSING, WindowState.SEALED, WindowState.RELEASED, WindowState.LOST]
+    states = [WindowState.CLOSING, WindowState.SEALED, WindowState.RELEASED]
     newest = max((r.window.end_ms for r in context.store.windows(states)), default=0)
     if newest > now_ms:
         raise StateConflict(
@@ -157,18 +195,40 @@ def _refuse_slow_clock(context: Context, now_ms: int) -> None:
         )
 
 
-def _lose_ended(context: Context, now_ms: int) -> int:
-    """Every window that has ended and is not RELEASED becomes LOST, each resolution in time order; returns how many."""
+def _lose(context: Context, known: RingRecord, now_ms: int, *, whole_period: bool) -> int:
+    """Every window that may have been released, and is not RELEASED in the backup, becomes LOST; returns how many.
+
+    Those are the ones that have ended, by the clock or by what was ever claimed; and of a period whose prices are not known
+    all, also those that are still to come. Each resolution goes in time order.
+
+    Args:
+        context: of the backup.
+        known: what the keys have seen; no period is charged less than it says.
+        now_ms: the time.
+        whole_period: lose all of the current period.
+    """
     store = context.store
-    for column in range(len(context.plan.resolutions)):
+    latest = max([now_ms, *known.newest.values()])
+    for column, resolution in enumerate(context.plan.resolutions):
+        through = max(now_ms, known.newest.get(resolution.name, now_ms))
+        if whole_period:
+            through = _period(context, latest).end_ms
         for window in context.upcoming(column):
-            if window.end_ms > now_ms:
+            if window.end_ms > through:
                 break
             # It is lost, whoever has agreed: nothing needs its consent.
-            store.begin_closing(window, window.end_ms)
+            # A window may be lost before it ends; no decision is received in the future for that (P8).
+            store.begin_closing(window, min(window.end_ms, now_ms))
     waiting = store.windows([WindowState.CLOSING, WindowState.SEALED])
+    last = {_period(context, record.window.end_ms).start_ms: record.window for record in waiting}
     for record in waiting:
         if record.state is WindowState.CLOSING:
             store.mark_sealed(record.window)
-        lose_window(record.window, context.sealing_ports(record.window))
+        ports = context.sealing_ports(record.window)
+        entries, loss, period = charge_of_lost(record.window, ports)
+        budget, least = ports.prices.budget, known.charged.get(period.start_ms, PrivacyLoss())
+        if last[period.start_ms] == record.window and entries and not least.within(loss):
+            entries = (*entries, unknown_charge(entries[0], loss, least))
+            budget = replace(budget, loss=budget.loss.at_least(least.at_least(loss)))
+        store.mark_lost(record.window, entries, period.start_ms, budget)
     return len(waiting)

@@ -1,7 +1,7 @@
 """The sealer: every window leaves OPEN at its deadline and ends RELEASED or LOST, also one that received nothing (T3).
 
-All progress is in the state store, so a sealer that is killed anywhere goes on where it was. Two sealers on one state do no
-harm: publication is guarded by the window's state and a unique key; the lock of `hushmeter serve` only saves work.
+All progress is in the state store and the key ring's record, so a sealer that is killed anywhere goes on where it was, as
+`hushmeter.claims` says. Two sealers on one state do no harm: each window is claimed, and they take turns.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Iterable, Iterator
 import structlog
 
 from hushmeter import limits
-from hushmeter.errors import StateConflict
+from hushmeter.errors import NotServing, StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.pipeline import release_window
 from hushmeter.ports import WindowRecord
 from hushmeter.service.compaction import Compaction, ends
 from hushmeter.service.context import Context
 from hushmeter.service.erasing import Erasing
-from hushmeter.service.founding import ensure_newest
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 from hushmeter.service.registers import Registers
 from hushmeter.service.segments import fenced
+from hushmeter.settlement import settle
 
 POLL_S = 0.25
 
@@ -45,6 +45,7 @@ class Sealer:
         self._consent = Registers()
         self._compaction = Compaction(context, self._consent)
         self._erasing = Erasing(context, meters)
+        self._claims = context.claims()
         self._seen_beats: dict[str, tuple[int, float]] = {}
         self._swept = False
         self._wake = threading.Event()
@@ -57,6 +58,10 @@ class Sealer:
         while not self._stopping:
             try:
                 self.run_due()
+            except NotServing as error:
+                self._meters.failures.labels("sealer").inc()
+                self._log.error("sealing has ended for good", **told(error))
+                return
             except Exception as error:
                 # Whatever it is, other windows must go on.
                 self._meters.failures.labels("sealer").inc()
@@ -70,7 +75,15 @@ class Sealer:
         self._wake.set()
 
     def run_due(self) -> int:
-        """Does everything that is due now; returns how many windows ended."""
+        """Does everything that is due now; returns how many windows ended.
+
+        Raises:
+            NotServing: another state of the deployment serves; nothing was done.
+        """
+        if self._claims.follow().claim is not None:
+            # It may be on a window that has ended here, so that no turn comes; another sealer may be at it.
+            with contextlib.suppress(StateConflict), self._context.publications.turn():
+                self._claims.ended()
         self._bury_the_dead()
         try:
             return self._seal_due()
@@ -133,6 +146,8 @@ class Sealer:
                 if not self._rows_fixed(record):
                     break
                 self._end(record)
+            except NotServing:
+                raise
             except StateConflict as conflict:
                 held.add(record.window.resolution)
                 self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
@@ -170,11 +185,14 @@ class Sealer:
         return all(closed)
 
     def _end(self, record: WindowRecord) -> None:
-        ensure_newest(self._context.keys, self._context.store, self._context.deployment)
-        with self._meters.seal_seconds.time():
-            state = self._release(record)
-        # What is published must be known to the keys too, which a restored state does not bring back (C6).
-        self._context.keys.move_mark(self._context.store.ledger_head(self._context.deployment.deployment_id))
+        with self._context.publications.turn():
+            # What another process, or an earlier attempt, has claimed ends first (C7); it may be this window.
+            settled = settle(self._claims, self._context.sealing_ports)
+            if settled is not None and settled[0] == record.window:
+                state = settled[1]
+            else:
+                with self._meters.seal_seconds.time():
+                    state = self._release(record)
         self._meters.windows.labels(state.value).inc()
         level = self._log.error if state is WindowState.LOST else self._log.info
         level("window ended", window=str(record.window), state=state.value)
@@ -184,7 +202,7 @@ class Sealer:
         context, window = self._context, record.window
         era = context.timeline.at(window.start_ms)
         consent = self._consent.through(era, record.decisions_through, context.store.decisions_after)
-        return release_window(record, context.sealing_ports(window, self._processes), consent)
+        return release_window(record, context.sealing_ports(window, self._processes), self._claims, consent)
 
     def _destroy_ended(self) -> None:
         """Destroys what no window needs any more, and what an earlier attempt or another process left of it (P3, P7)."""

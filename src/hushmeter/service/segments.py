@@ -121,6 +121,7 @@ class OpenSegments:
         Raises:
             StorageFull, Failure: some rows may be durable; none may be acknowledged.
             LeaseLost: this worker was declared dead.
+            NotServing: another state of the deployment serves; what was appended here counts nowhere.
         """
         for start, rows in batches.items():
             segment = self._open[start]
@@ -128,6 +129,7 @@ class OpenSegments:
                 segment.until_ms = 0
         if self._context.clock.monotonic_s() - self._beat_s >= limits.LEASE_S / 2:
             self.beat()
+        self._context.ensure_serving()
 
     def end_through(self, last_segment: int) -> None:
         """Lets segments registered up to a number take no more rows; the next tick closes them."""

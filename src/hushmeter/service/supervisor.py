@@ -1,7 +1,7 @@
 """`hushmeter serve`: N ingest workers on one port and one sealer, each a process, watched and restarted.
 
-The supervisor holds the state directory's lock and the port, founds the deployment before any child starts, and never
-imports gRPC itself.
+Whoever runs the supervisor holds the state directory's lock and has begun the state's epoch before any child starts. The
+supervisor holds the port, and never imports gRPC itself.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from hushmeter.storage.state import SqlStateStore
 
 READY_LINE = "ready"
 EXIT_REFUSED = 2
+EXIT_NOT_SERVING = 3
+"""Of a process whose state does not serve any more, because another one does: all processes stop."""
 RESTART_PAUSE_S = 1.0
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -50,7 +52,7 @@ class Supervisor:
     """Runs the processes of a deployment until it is told to stop.
 
     Args:
-        config: the configuration; its state must be founded already.
+        config: the configuration; its state serves already, and its lock is held.
         clock: time, for restarts.
         announce: called once with the address when everything serves.
     """
@@ -60,8 +62,8 @@ class Supervisor:
         self._announce = announce
         self._stopped = threading.Event()
         self._children: list[_Child] = []
+        self._status = 0
         self._log = structlog.get_logger("hushmeter.serve")
-        self._lock = hold_lock(config.state_dir)
         self._store = SqlStateStore.open(config.database_url)
         self._presence = Presence(self._store, clock)
         self._port_holder = hold_port(config.listen)
@@ -87,17 +89,16 @@ class Supervisor:
             while not self._stopped.is_set():
                 self._watch()
             stop_metrics()
-            return 0
+            return self._status
         finally:
             self._end_children()
             self.close()
 
     def close(self) -> None:
-        """Gives back port, state and lock."""
+        """Gives back port and state."""
         self._meters_dir.cleanup()
         self._port_holder.close()
         self._store.close()
-        self._lock.close()
 
     def _spawn(self, role: str) -> subprocess.Popen[str]:
         environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": self._meters_dir.name}
@@ -133,6 +134,10 @@ class Supervisor:
             if status is None:
                 if not child.serves:
                     self._is_ready(child, 0)
+            elif status == EXIT_NOT_SERVING:
+                self._log.error("another state of this deployment serves; stopping", process=child.name)
+                self._status = EXIT_REFUSED
+                self._stopped.set()
             elif child.restart_at_s is None:
                 self._log.error("a process ended; starting it again", process=child.name, status=status)
                 child.serves, child.restart_at_s = False, now + RESTART_PAUSE_S

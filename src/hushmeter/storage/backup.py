@@ -1,8 +1,8 @@
 """Backups: a state store of its own, without anything that leads to raw data (C6).
 
 Plan, budget, windows, ledger, releases, decisions and credentials' hashes are in it. Left out are segments, workers and
-erasures, which lead to rows, when the service served, and kept windows, which are sealed under a period's key. Rows and
-keys were never in it.
+erasures, which lead to rows, when the service served, kept windows, which are sealed under a period's key, and the epoch in
+which the state serves. Rows and keys were never in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from hushmeter.storage.database import Database, url_of
 from hushmeter.storage.files import failure_of, sync_directory
 
 ROWS_PER_PAGE = 64
-_LEFT_OUT = {schema.meta, schema.segments, schema.workers, schema.servings, schema.erasures, schema.kept_windows}
+_LEFT_OUT = {
+    schema.meta,
+    schema.serving,
+    schema.segments,
+    schema.workers,
+    schema.servings,
+    schema.erasures,
+    schema.kept_windows,
+}
 
 
 def back_up(source: Database, path: Path) -> None:

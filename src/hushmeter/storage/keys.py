@@ -1,8 +1,8 @@
 """Keys in a directory, each wrapped by one master key; a destroyed key never comes back.
 
 One file a key: `deployment.key`, `unit-tokens.key`, `signing.key`, `data/<storage window start>.key`,
-`period/<period start>.key`. Beside them `check`, a known text that tells a wrong master key at once, and `ledger`, how far
-the deployment's ledger had come, which tells an old state (C6). A file is a nonce and the AES-256-GCM sealed key; the key's
+`period/<period start>.key`. Beside them `check`, a known text that tells a wrong master key at once, and `ledger`, the
+deployment's record (see `ring_record`). A file is a nonce and the AES-256-GCM sealed key; the key's
 name is authenticated, so that one file cannot stand for another. An empty file `NAME.destroyed` remains of a destroyed key.
 The directory belongs neither beside the data nor into backups.
 """
@@ -10,7 +10,6 @@ The directory belongs neither beside the data nor into backups.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import tempfile
@@ -23,10 +22,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import KeyGone, KeyUnavailable, ensure
-from hushmeter.model.ledger import LedgerMark
+from hushmeter.model.ring import RingRecord
 from hushmeter.ports import Keys
 from hushmeter.storage.files import failure_of, sync_directory, write_durably
 from hushmeter.storage.master_key import MASTER_KEY_VARIABLE
+from hushmeter.storage.ring_record import RECORD_NAME, RecordFile
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -36,7 +36,6 @@ _KEY_FILES = ("deployment.key", "unit-tokens.key", "signing.key", "data/*.key", 
 _START_FILE = re.compile(r"(-?\d{1,19})\.(?:key|.*\.new)")
 CHECK_NAME: Final = "check"
 """The file that makes a directory a key ring."""
-_MARK = "ledger"
 _CHECK_TEXT = b"hushmeter key ring, format 1".ljust(_KEY_BYTES)
 
 
@@ -52,6 +51,7 @@ class DirectoryKeyRing:
         ensure(len(master_key) == _KEY_BYTES, f"a master key is {_KEY_BYTES} bytes, got {len(master_key)}")
         self._directory = directory
         self._master = AESGCM(master_key)
+        self._record = RecordFile(directory, self._wrap, self._open_record)
 
     @classmethod
     def open(cls, directory: Path, master_key: bytes) -> Self:
@@ -156,47 +156,17 @@ class DirectoryKeyRing:
             raise failure_of(error, f"listing the keys in {directory}") from None
         return tuple(sorted({int(match[1]) for match in found if match}))
 
-    def mark(self) -> LedgerMark | None:
-        """How far the ledger had come; see `KeyRing.mark`."""
-        wrapped = self._read(_MARK)
-        if wrapped is None:
-            return None
-        try:
-            plain = self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(_MARK))
-        except (InvalidTag, ValueError):
-            self._prove_master_key()
-            raise KeyUnavailable(f"{self._path(_MARK)} is damaged; put the whole key directory back") from None
-        fields = json.loads(plain)
-        return LedgerMark(fields["deployment_id"], fields["sequence"], bytes.fromhex(fields["entry_hash"]))
+    def record(self) -> RingRecord | None:
+        """What the ring has seen of its deployment; see `KeyRing.record`."""
+        return self._record.read()
 
-    def move_mark(self, mark: LedgerMark) -> None:
-        """Marks how far the ledger has come; see `KeyRing.move_mark`.
+    def swap(self, before: RingRecord | None, after: RingRecord) -> None:
+        """Puts a record in the place of another one; see `KeyRing.swap`.
 
         Raises:
-            StorageFull, Failure: the disk refused; the mark is as it was.
+            StorageFull, Failure: the disk refused; the record may be the one or the other.
         """
-        before = self.mark()
-        if before is None or before.deployment_id != mark.deployment_id or before.sequence < mark.sequence:
-            self._write_mark(mark)
-
-    def restart_mark(self, mark: LedgerMark) -> None:
-        """Marks how far a restored ledger has come; see `KeyRing.restart_mark`.
-
-        Raises:
-            StorageFull, Failure: the disk refused; the mark is as it was.
-        """
-        self._write_mark(mark)
-
-    def _write_mark(self, mark: LedgerMark) -> None:
-        path = self._path(_MARK)
-        temporary = path.with_name(f"{_MARK}.{os.urandom(8).hex()}.new")
-        fields = {"deployment_id": mark.deployment_id, "sequence": mark.sequence, "entry_hash": mark.entry_hash.hex()}
-        try:
-            write_durably(temporary, self._wrap(_MARK, json.dumps(fields).encode()))
-            temporary.replace(path)
-            sync_directory(path.parent)
-        except OSError as error:
-            raise failure_of(error, f"marking the ledger in {self._directory}") from None
+        self._record.swap(before, after)
 
     def rewrap(self, master_key: bytes) -> int:
         """Wraps every key with another master key, which opens the ring from then on; returns how many were left to do.
@@ -216,9 +186,9 @@ class DirectoryKeyRing:
             self._prove_master_key()
         found = sorted(p for pattern in _KEY_FILES for p in self._directory.glob(pattern))
         names = [str(path.relative_to(self._directory).with_suffix("")) for path in found]
-        count, mark = 0, None if other._opens(_MARK) else self.mark()
-        if mark is not None:
-            other._write_mark(mark)
+        count = 0
+        if not other._opens(RECORD_NAME):
+            self._record.hand_over(other._record)
         # The check comes last: until then the old master key is the one that is asked for.
         for name in (*names, CHECK_NAME):
             if not other._opens(name):
@@ -244,7 +214,7 @@ class DirectoryKeyRing:
             raise failure_of(error, f"wrapping key {name} in {self._directory} anew") from None
 
     def _path(self, name: str) -> Path:
-        return self._directory / (name if name in {CHECK_NAME, _MARK} else f"{name}.key")
+        return self._directory / (name if name in {CHECK_NAME, RECORD_NAME} else f"{name}.key")
 
     def _tombstone(self, name: str) -> Path:
         return self._directory / f"{name}.destroyed"
@@ -308,6 +278,13 @@ class DirectoryKeyRing:
             f"key {name} is damaged: {self._path(name)} has {len(wrapped)} bytes that the master key does not open "
             f"(a key file has {_WRAPPED_BYTES}); what it sealed cannot be read"
         )
+
+    def _open_record(self, wrapped: bytes) -> bytes:
+        try:
+            return self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(RECORD_NAME))
+        except (InvalidTag, ValueError):
+            self._prove_master_key()
+            raise ValueError("the master key does not open it") from None
 
     def _prove_master_key(self) -> None:
         wrapped = self._read(CHECK_NAME)

@@ -25,6 +25,7 @@ def _to_8(connection: sa.Connection) -> None:
     _add_checkpoint(connection)
     _servings_of_workers(connection)
     _consent_by_schedule(connection)
+    _add_serving(connection)
 
 
 def _add_checkpoint(connection: sa.Connection) -> None:
@@ -95,6 +96,13 @@ def _consent_by_schedule(connection: sa.Connection) -> None:
     connection.exec_driver_sql("UPDATE windows SET decisions_through = (SELECT coalesce(max(sequence), 0) FROM decisions)")
     connection.exec_driver_sql("UPDATE decisions SET locale = '' WHERE locale != ''")
     connection.exec_driver_sql("UPDATE decisions SET source = '' WHERE source NOT IN ('', 'erasure')")
+
+
+def _add_serving(connection: sa.Connection) -> None:
+    """The epoch in which a state serves; it removes nothing."""
+    connection.execute(
+        sa.text("CREATE TABLE serving (id INTEGER NOT NULL CHECK (id = 1), epoch TEXT NOT NULL, PRIMARY KEY (id))")
+    )
 
 
 STEPS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {8: _to_8}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +11,10 @@ import sqlalchemy as sa
 from hushmeter import limits
 from hushmeter.errors import Failure, InvariantError, ReleaseAltered, ensure
 from hushmeter.model.consent import ERASURE, Decision
-from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark
+from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark, canonical_json
 from hushmeter.model.measurement import MeasurementName, series_text
 from hushmeter.model.release import Release, ReleaseKey
+from hushmeter.model.ring import DecisionMark
 from hushmeter.ports import Restore
 from hushmeter.storage.release_payload import decode_vectors
 from hushmeter.storage.schema import (
@@ -98,6 +100,27 @@ def decisions_after(connection: sa.Connection, sequence: int, through: int | Non
     return newest, tuple(Decision(*row[1:]) for row in rows)
 
 
+def decision_mark(connection: sa.Connection, sequence: int | None) -> DecisionMark:
+    """A decision's number and digest, of the newest one where none is asked for; number 0 where there is none.
+
+    The digest is over what is recorded of a decision for good, whatever else stands beside it.
+    """
+    d = decisions.c
+    chosen = sa.select(d.sequence, d.subject, d.purpose, d.given, d.received_at_ms).order_by(d.sequence.desc()).limit(1)
+    if sequence is not None:
+        chosen = chosen.where(d.sequence == sequence)
+    row = connection.execute(chosen).one_or_none()
+    if row is None:
+        return DecisionMark()
+    lasting = {
+        "subject": row.subject.hex(),
+        "purpose": row.purpose,
+        "given": row.given,
+        "received_at_ms": row.received_at_ms,
+    }
+    return DecisionMark(row.sequence, hashlib.sha256(canonical_json(lasting).encode()).digest())
+
+
 def count_decisions(connection: sa.Connection, subject: bytes) -> int:
     """How many decisions of one unit are recorded."""
     found = sa.select(sa.func.count()).select_from(decisions).where(decisions.c.subject == subject)
@@ -168,7 +191,7 @@ def releases_page(
         .order_by(r.window_end_ms, r.number)
         .limit(limit)
     )
-    return [(row.number, _release(row)) for row in connection.execute(chosen)]
+    return [(row.number, release_of(row)) for row in connection.execute(chosen)]
 
 
 def releases_after(connection: sa.Connection, number: int, limit: int) -> list[tuple[int, Release | ReleaseAltered]]:
@@ -177,7 +200,7 @@ def releases_after(connection: sa.Connection, number: int, limit: int) -> list[t
     found: list[tuple[int, Release | ReleaseAltered]] = []
     for row in connection.execute(chosen):
         try:
-            found.append((row.number, _release(row)))
+            found.append((row.number, release_of(row)))
         except ReleaseAltered as error:
             found.append((row.number, error))
     return found
@@ -216,8 +239,15 @@ def newest_decision(connection: sa.Connection) -> int:
     return connection.scalar(sa.select(sa.func.max(decisions.c.sequence))) or 0
 
 
-def _release(row: sa.Row[Any]) -> Release:
-    """A release as it is stored; `ReleaseAltered` where it cannot have been stored so."""
+def release_of(row: Any) -> Release:
+    """The inverse of what `windows.rows_of` makes of a release.
+
+    Args:
+        row: has the table's columns as attributes.
+
+    Raises:
+        ReleaseAltered: it cannot have been stored so.
+    """
     try:
         key = ReleaseKey(row.plan_version, row.metric, view_of(row.view), row.resolution, row.window_start_ms)
         # A column of SQLite takes values of any type.

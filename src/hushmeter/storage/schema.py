@@ -61,6 +61,14 @@ deployment = sa.Table(
     _column("plan_version", sa.BigInteger, sa.ForeignKey(plans.c.version)),
 )
 
+serving = sa.Table(
+    "serving",
+    METADATA,
+    # One row: the epoch in which this state serves, compared with that of the key ring's record (C7).
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    _column("epoch", sa.Text),
+)
+
 series_blocks = sa.Table(
     "series_blocks",
     METADATA,

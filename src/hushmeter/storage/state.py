@@ -17,6 +17,7 @@ from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, LedgerEntry, LedgerMark, PrivacyBudget, Spending
 from hushmeter.model.records import Approval, Decided, PlanVersion
 from hushmeter.model.release import Release
+from hushmeter.model.ring import DecisionMark
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
@@ -240,6 +241,11 @@ class SqlStateStore:
             records.record_decisions(connection, decisions, received_at_ms)
             return received_at_ms
 
+    def decision_mark(self, sequence: int | None = None) -> DecisionMark:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.decision_mark(connection, sequence)
+
     def count_decisions(self, subject: bytes) -> int:
         """See `StateStore`."""
         with self._database.read() as connection:
@@ -358,6 +364,17 @@ class SqlStateStore:
     def settle_in_one_file(self) -> None:
         """Puts everything into the database's one file, so that it can be moved; nobody else may use it meanwhile."""
         self._database.settle_in_one_file()
+
+    def epoch(self) -> str:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(schema.serving.c.epoch)) or ""
+
+    def begin_epoch(self, epoch: str) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(schema.serving))
+            connection.execute(sa.insert(schema.serving).values(id=1, epoch=epoch))
 
     def record_restore(self, made: Restore) -> None:
         """See `StateStore`."""

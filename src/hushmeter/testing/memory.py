@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hushmeter.errors import InvariantError, KeyGone, SegmentLost, ensure
-from hushmeter.model.ledger import LedgerMark
+from hushmeter.errors import InvariantError, KeyGone, SegmentLost, StateConflict, ensure
 from hushmeter.model.report import ReportBatch, pairs_of
+from hushmeter.model.ring import RingRecord
 from hushmeter.ports import Change, KeyRing
 from hushmeter.storage.frames import bucket_numbers
 from hushmeter.storage.runs import changed, run_bits, without_units
@@ -23,7 +23,7 @@ class MemoryKeyRing:
     def __init__(self) -> None:
         self._keys: dict[str, bytes] = {}
         self._destroyed: set[str] = set()
-        self._mark: LedgerMark | None = None
+        self._record: RingRecord | None = None
         self._lock = threading.Lock()
 
     def get(self, name: str) -> bytes:
@@ -46,21 +46,16 @@ class MemoryKeyRing:
             self._destroyed.add(name)
             self._keys.pop(name, None)
 
-    def mark(self) -> LedgerMark | None:
-        """See `KeyRing.mark`."""
-        return self._mark
+    def record(self) -> RingRecord | None:
+        """See `KeyRing.record`."""
+        return self._record
 
-    def move_mark(self, mark: LedgerMark) -> None:
-        """See `KeyRing.move_mark`."""
+    def swap(self, before: RingRecord | None, after: RingRecord) -> None:
+        """See `KeyRing.swap`."""
         with self._lock:
-            before = self._mark
-            if before is None or before.deployment_id != mark.deployment_id or before.sequence < mark.sequence:
-                self._mark = mark
-
-    def restart_mark(self, mark: LedgerMark) -> None:
-        """See `KeyRing.restart_mark`."""
-        with self._lock:
-            self._mark = mark
+            if self._record != before:
+                raise StateConflict("the record has changed meanwhile")
+            self._record = after
 
     def periods(self) -> tuple[int, ...]:
         """See `KeyRing.periods`."""

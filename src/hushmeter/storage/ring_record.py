@@ -1,0 +1,103 @@
+"""The record of a deployment as a file of its key ring (C7): compare-and-set under a lock, durable before it returns.
+
+The order matters. Under the lock the record is read anew and compared; the new one is written to a temporary file, synced,
+renamed over the old one, and the directory is synced. Whoever reads sees the one or the other, never a part. The lock is
+that of a file which nobody removes, so that the kernel gives it back however a process ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from hushmeter.errors import KeyUnavailable, StateConflict
+from hushmeter.model.ring import RingRecord, decoded, encoded
+from hushmeter.storage.files import failure_of, sync_directory, write_durably
+
+RECORD_NAME: Final = "ledger"
+"""Rings of before held the mark of the ledger in a file of this name, which is read as a record."""
+_LOCK_NAME: Final = "ledger.lock"
+
+
+class RecordFile:
+    """The record in a key directory.
+
+    Args:
+        directory: of the key ring.
+        wrap: seals bytes under the ring's master key, for a name.
+        unwrap: the inverse, for `RECORD_NAME`; raises `ValueError` for bytes that it did not seal.
+    """
+
+    def __init__(self, directory: Path, wrap: Callable[[str, bytes], bytes], unwrap: Callable[[bytes], bytes]) -> None:
+        self._directory = directory
+        self._path = directory / RECORD_NAME
+        self._wrap, self._unwrap = wrap, unwrap
+        self._seen: tuple[bytes, RingRecord] | None = None
+
+    def read(self) -> RingRecord | None:
+        """The record; opened anew only where its file holds other bytes than at the last call, which takes microseconds.
+
+        Raises:
+            KeyUnavailable: it cannot be read.
+        """
+        try:
+            wrapped = self._path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise KeyUnavailable(f"{self._path} cannot be read ({error.strerror}); check the disk and its owner") from None
+        # Each record is sealed with a nonce of its own: equal bytes are the same record.
+        if self._seen is None or self._seen[0] != wrapped:
+            try:
+                self._seen = wrapped, decoded(self._unwrap(wrapped))
+            except ValueError:
+                raise KeyUnavailable(f"{self._path} is damaged; put the whole key directory back") from None
+        return self._seen[1]
+
+    def swap(self, before: RingRecord | None, after: RingRecord) -> None:
+        """Puts a record in the place of another one; see `KeyRing.swap`.
+
+        Raises:
+            StateConflict: the record is another one.
+            KeyUnavailable: it cannot be read.
+            StorageFull, Failure: the disk refused.
+        """
+        with self._locked():
+            if self.read() != before:
+                raise StateConflict("the key ring's record has changed meanwhile")
+            self._write(after)
+
+    def hand_over(self, other: RecordFile) -> None:
+        """Seals the record as another ring of the same directory does; see `DirectoryKeyRing.rewrap`."""
+        with self._locked():
+            record = self.read()
+            if record is not None:
+                other._write(record)
+
+    def _write(self, record: RingRecord) -> None:
+        temporary = self._path.with_name(f"{RECORD_NAME}.{os.urandom(8).hex()}.new")
+        try:
+            try:
+                write_durably(temporary, self._wrap(RECORD_NAME, encoded(record)))
+                temporary.replace(self._path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            sync_directory(self._directory)
+        except OSError as error:
+            raise failure_of(error, f"writing the record in {self._directory}") from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            descriptor = os.open(self._directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise failure_of(error, f"locking the record in {self._directory}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
