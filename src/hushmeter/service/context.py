@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hushmeter.claims import Claims, moved, record_of
+from hushmeter.ending import SealingPorts
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.plan import Plan
 from hushmeter.model.ring import RingRecord
 from hushmeter.model.time import Int64, Window
-from hushmeter.pipeline import SealingPorts
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Clock, Deployment, IntakeLog, KeyRing, Mechanisms, Publications, StateStore
 from hushmeter.service.eras import Era, Timeline, plan_mark

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hushmeter.claims import moved, record_of
+from hushmeter.ending import charge_of_lost
 from hushmeter.errors import ConfigError, StateConflict
 from hushmeter.ledger.accountant import period_loss
 from hushmeter.ledger.entries import unknown_charge, verify_budget, verify_chain
@@ -23,7 +24,6 @@ from hushmeter.model.ledger import GENESIS, LedgerMark, PrivacyLoss
 from hushmeter.model.ring import PlanMark, RingRecord
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window, iso
-from hushmeter.pipeline import charge_of_lost
 from hushmeter.plan.built_in import capped_metrics
 from hushmeter.ports import Clock, Mechanisms, Restore, StateStore
 from hushmeter.service.config import Config

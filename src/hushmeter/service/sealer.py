@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 import structlog
 
 from hushmeter import limits
+from hushmeter.ending import settle
 from hushmeter.errors import ConsentWithdrawn, NotServing, StateConflict
 from hushmeter.model.states import WindowState
-from hushmeter.pipeline import release_window, settle
+from hushmeter.pipeline import release_window
 from hushmeter.ports import WindowRecord
 from hushmeter.service.compaction import Compaction, ends
 from hushmeter.service.context import Context
