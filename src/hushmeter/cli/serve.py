@@ -65,12 +65,11 @@ def serve(
     configure_logs(chosen.log_format)
     plan_text = read_plan_file(chosen.plan) if chosen.plan is not None else None
     clock = SystemClock()
-    # Before anything is founded or started; each worker reads them again.
-    read_tls(chosen, clock.now_ms())
-    approvals = [read_approval(path) for path in approval or []]
+    read_tls(chosen, clock.now_ms())  # Before anything is founded or started; each worker reads them again.
     # The lock comes first: whoever opens the state to serve stops all others.
     make_directory(chosen.state_dir)
     with hold_lock(chosen.state_dir):
+        approvals = [read_approval(path) for path in approval or []]
         context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, approvals)
         served = f"plan {context.plan.name} version {context.plan.version}"
         context.store.close()
