@@ -297,13 +297,13 @@ def test_nothing_is_released_or_answered_without_the_record(tmp_path: Path) -> N
             sealer_of(machine.context).run_due()
             machine.clock.advance(HOUR_MS)
         answer = deciding.add(b"v", [decision(machine.context)])
-        deciding.record(machine.clock.now_ms())
+        deciding.record()
         with pytest.raises(StorageFull):
             answer.result()
     assert windows(machine.context, WindowState.RELEASED, WindowState.LOST) == []
     assert machine.noise.draws == []
     answer = deciding.add(b"v", [decision(machine.context)])
-    deciding.record(machine.clock.now_ms())
+    deciding.record()
     assert answer.result()[1] == machine.clock.now_ms()
     with pytest.raises(StateConflict, match="is older than its keys: decision 3 was answered"):
         machine.open("old")
@@ -320,7 +320,7 @@ def test_a_state_that_forgot_a_withdrawal_is_refused(tmp_path: Path) -> None:
     machine.context = machine.open("state")
     deciding = deciding_of(machine.context)
     answer = deciding.add(b"u", [dataclasses.replace(decision(machine.context), given=False)])
-    deciding.record(machine.clock.now_ms())
+    deciding.record()
     assert not answer.result()[0]["tuning"].given
     with pytest.raises(StateConflict, match="decision 2 was answered, and is not in it"):
         machine.open("before")
@@ -343,7 +343,7 @@ def test_who_does_not_serve_acknowledges_nothing(tmp_path: Path) -> None:
         hand.send("u", machine.clock.now_ms() - MINUTE_MS)
     deciding = deciding_of(first)
     answer = deciding.add(b"u", [decision(first)])
-    deciding.record(machine.clock.now_ms())
+    deciding.record()
     with pytest.raises(NotServing):
         answer.result()
     with pytest.raises(NotServing):

@@ -70,22 +70,20 @@ def serve(
     configure_logs(chosen.log_format)
     plan_text = read_plan_file(chosen.plan) if chosen.plan is not None else None
     clock = SystemClock()
-    # Before anything is founded or started; each worker reads them again.
-    read_tls(chosen, clock.now_ms())
-    approvals = [read_approval(path) for path in approval or []]
+    read_tls(chosen, clock.now_ms())  # Before anything is founded or started; each worker reads them again.
+    # The lock comes first: whoever opens the state to serve stops all others.
     make_directory(chosen.state_dir)
-    # Whoever opens the state to serve stops all others, so the lock comes first.
     with hold_lock(chosen.state_dir):
+        approvals = [read_approval(path) for path in approval or []]
         context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, approvals)
-        name, version = context.plan.name, context.plan.version
+        served = f"plan {context.plan.name} version {context.plan.version}"
         context.store.close()
         _warn_of_keys(chosen)
 
         def announce(address: str) -> None:
-            typer.echo(f"hushmeter serves plan {name} version {version} on {address} (state in {chosen.state_dir})")
+            typer.echo(f"hushmeter serves {served} on {address} (state in {chosen.state_dir})")
 
-        status = Supervisor(chosen, clock, announce).run()
-    raise typer.Exit(status)
+        raise typer.Exit(Supervisor(chosen, clock, announce).run())
 
 
 def _warn_of_keys(config: Config) -> None:
