@@ -21,6 +21,9 @@ class AppendFile(Protocol):
     def write(self, data: bytes) -> None:
         """Writes all of `data` at the end; after an `OSError` part of it may be there."""
 
+    def overwrite(self, at: int, data: bytes) -> None:
+        """Writes all of `data` over bytes that are there; the next write still goes to the end."""
+
     def datasync(self) -> None:
         """Returns when everything written is durable."""
 
@@ -62,7 +65,7 @@ class Disk:
 
     def create(self, path: Path) -> AppendFile:
         """See `FileSystem`."""
-        return _DiskFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600))
+        return _DiskFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def rename(self, source: Path, target: Path) -> None:
         """See `FileSystem`."""
@@ -90,11 +93,18 @@ class _DiskFile:
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
 
+    def overwrite(self, at: int, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            done = os.pwrite(self._descriptor, rest, at)
+            rest, at = rest[done:], at + done
+
     def datasync(self) -> None:
         _sync_data(self._descriptor)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
+        os.lseek(self._descriptor, size, os.SEEK_SET)
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -83,6 +83,7 @@ class MemoryKeyRing:
 class _Segment:
     frames: list[ReportBatch] = field(default_factory=list)
     open: bool = True
+    acknowledged: int = 0
     bytes: int = 0
     runs: ReportBatch | None = None
     kept_for: str = ""
@@ -113,6 +114,11 @@ class MemoryIntakeLog:
         segment.bytes += 100 + 70 * len(batch) + 12 * len(batch.series)
         return segment.bytes
 
+    def acknowledge(self, storage_start_ms: int, segment_id: str) -> None:
+        """See `IntakeLog.acknowledge`."""
+        segment = self._open_segment(storage_start_ms, segment_id)
+        segment.acknowledged = len(segment.frames)
+
     def close(self, storage_start_ms: int, segment_id: str) -> int:
         """See `IntakeLog.close`."""
         segment = self._open_segment(storage_start_ms, segment_id)
@@ -133,6 +139,8 @@ class MemoryIntakeLog:
         known(f"data/{storage_start_ms}")
         if len(segment.frames) < frames or (segment.runs is not None and len(segment.frames) != frames):
             raise SegmentLost(f"segment {segment_id} holds {len(segment.frames)} frames, but {frames} were closed")
+        if segment.acknowledged > frames:
+            raise SegmentLost(f"segment {segment_id}: {segment.acknowledged} were acknowledged, but {frames} were closed")
         if segment.runs is None:
             del segment.frames[frames:]
             segment.runs = ReportBatch.concat(segment.frames)
