@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import structlog
+
 from hushmeter.buckets import SealingJob, tally_of
 from hushmeter.carried import CarriedWindows, consent_table
 from hushmeter.consent.register import ConsentRegister
@@ -20,6 +22,8 @@ from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Deployment, IntakeLog, KeyRing, Mechanisms, StateStore, WindowRecord
 from hushmeter.release.measuring import measure
+
+_log = structlog.get_logger("hushmeter.sealing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ def release_window(
     closed = carried.closed(identity)
     try:
         tally = tally_window(record, ports, consent, period, carried).without(closed)
-    except (SegmentLost, KeyGone, TooManyPartitions):
+    except (SegmentLost, KeyGone, TooManyPartitions) as cause:
+        _log.error("a window is lost", window=str(window), cause=type(cause).__name__, error=str(cause))
         return lose_window(window, ports)
     # Whole hundredths: no wall-clock time can be read from it (R1).
     completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100

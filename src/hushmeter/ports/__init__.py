@@ -155,9 +155,9 @@ class KeyRing(Keys, Protocol):
 class IntakeLog(Protocol):
     """Durable, encrypted, append-only rows of each storage window (finest resolution).
 
-    Append side, one writer a segment: `create`, `append`, `acknowledge`, `close`. Read side, the sealer: `count_frames`, `compact`,
-    `erase`, `size_bytes`, `bucket_bits`, `read`. Anybody: `rows_of`. `destroy` removes the files; the key is the KeyRing's
-    to destroy.
+    Append side, one writer a segment: `create`, `append`, `acknowledge`, `close`. Read side, the sealer: `count_frames`,
+    `compact`, `erase`, `size_bytes`, `bucket_bits`, `read`. Anybody: `rows_of`. `destroy` removes the files; the key is the
+    KeyRing's to destroy.
     """
 
     def create(self, storage_start_ms: int) -> str:

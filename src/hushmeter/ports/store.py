@@ -223,6 +223,16 @@ class StateStore(Protocol):
     def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
         """Ledger entries from a number on, in order."""
 
+    # Keys.
+    def key_fingerprint(self, name: str) -> bytes | None:
+        """The fingerprint of a key that has been used; None where it was never used."""
+
+    def record_key(self, name: str, fingerprint: bytes) -> bytes:
+        """Records a key's fingerprint before its first use; the first one that is recorded stays, and is returned."""
+
+    def knows_keys(self) -> bool:
+        """Whether any key has been recorded."""
+
     # Backups (C6).
     def back_up(self, path: Path) -> None:
         """Writes a new file that is a store like this one, without what leads to raw data; whole or not at all.

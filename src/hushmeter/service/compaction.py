@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import structlog
 
 from hushmeter.carried import consent_table
 from hushmeter.errors import KeyGone, SegmentLost
+from hushmeter.model.consent import ConsentTable
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Int64, Window
@@ -82,14 +84,14 @@ class Compaction:
         register = self._consent.of(era)
         register.follow(context.store.decisions_after)
         period = era.plan.privacy.period.window_of(waiting[0].end_ms)
-        table = consent_table(context.keys, register, period)
         deadlines = [(window, context.deadline_ms(window)) for window in waiting]
 
-        def change(rows: ReportBatch, of: Int64) -> tuple[ReportBatch, Int64]:
+        def change(table: ConsentTable, rows: ReportBatch, of: Int64) -> tuple[ReportBatch, Int64]:
             return totals(rows, of, deadlines, era.catalog, table)
 
         try:
-            context.log.rewrite(start_ms, segments, change, kept_for)
+            table = consent_table(context.keys, register, period)
+            context.log.rewrite(start_ms, segments, partial(change, table), kept_for)
         except (SegmentLost, KeyGone) as error:
             # The windows that wait will be LOST for it; nothing is gained by trying again.
             self._log.error("rows cannot be added up", storage_start_ms=start_ms, **told(error))

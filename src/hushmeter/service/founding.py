@@ -26,10 +26,12 @@ from hushmeter.service.context import Context
 from hushmeter.service.eras import Era, Timeline
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import DirectoryKeyRing
+from hushmeter.storage.known_keys import KnownKeys
 from hushmeter.storage.master_key import create_master_key, load_master_key
 from hushmeter.storage.state import SqlStateStore
 
 MASTER_KEY_NAME = "master.key"
+_BEYOND_ALL = 2**62
 
 
 def open_context(
@@ -51,14 +53,14 @@ def open_context(
     Raises:
         ConfigError: the state cannot be used as asked.
         PlanError: the plan is not valid, overspends, or is not approved as the configuration asks.
-        KeyUnavailable: the master key is missing or another one.
+        KeyUnavailable: the master key is missing or another one, or a key of the deployment is gone.
     """
     make_directory(config.state_dir)
     store = SqlStateStore.open(config.database_url)
     deployment = store.deployment()
-    keys = open_keys(config, new=deployment is None)
+    ring = open_keys(config, new=deployment is None)
     if deployment is None:
-        _refuse_used_keys(config, keys)
+        _refuse_used_keys(config, ring)
         if plan_text is None:
             raise ConfigError(
                 f"{config.state_dir} is new and no plan was given; start with --plan FILE (hushmeter plan init writes one)"
@@ -71,7 +73,8 @@ def open_context(
         store.found(deployment, assign_blocks(plan), approvals)
     elif plan_text is not None:
         _refuse_another_plan(store, plan_text)
-    _compare_with_mark(config, keys, store, deployment)
+    _compare_with_mark(config, ring, store, deployment)
+    keys = known_keys(ring, store, deployment)
     timeline = timeline_of(config, store, clock, mechanisms)
     log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
     return Context.of(deployment, timeline, clock=clock, log=log, keys=keys, store=store, mechanisms=mechanisms)
@@ -143,6 +146,20 @@ def open_keys(config: Config, *, new: bool) -> DirectoryKeyRing:
         if new and not path.exists():
             create_master_key(path)
     return DirectoryKeyRing.open(config.keys, load_master_key(path, os.environ))
+
+
+def known_keys(ring: KeyRing, store: StateStore, deployment: Deployment) -> KnownKeys:
+    """The keys of a founded deployment; those that live as long as it does are there.
+
+    Raises:
+        KeyGone: one of them is not.
+    """
+    keys = KnownKeys(ring, store)
+    # After a restore the decisions may be those that other keys found.
+    decided = store.decisions_after(_BEYOND_ALL)[0] and not store.restores(deployment.deployment_id)
+    keys.adopt(decided=bool(decided))
+    keys.ensure_lasting()
+    return keys
 
 
 def _refuse_used_keys(config: Config, keys: KeyRing) -> None:

@@ -1,7 +1,8 @@
 """Backups: a state store of its own, without anything that leads to raw data (C6).
 
 Plan, budget, windows, ledger, releases, decisions and credentials' hashes are in it. Left out are segments, workers and
-erasures, which lead to rows, and kept windows, which are sealed under a period's key. Rows and keys were never in it.
+erasures, which lead to rows, kept windows, which are sealed under a period's key, and the fingerprints of keys, which may
+be new ones where it is restored. Rows and keys were never in it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hushmeter.storage.database import Database, url_of
 from hushmeter.storage.files import failure_of, sync_directory
 
 ROWS_PER_PAGE = 64
-_LEFT_OUT = {schema.meta, schema.segments, schema.workers, schema.erasures, schema.kept_windows}
+_LEFT_OUT = {schema.meta, schema.segments, schema.workers, schema.erasures, schema.kept_windows, schema.known_keys}
 
 
 def back_up(source: Database, path: Path) -> None:

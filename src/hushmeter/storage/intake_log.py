@@ -1,8 +1,8 @@
 """The intake log in a directory: sealed frames while a segment is written, runs by bucket once it is compacted.
 
 ```
-DIRECTORY/<storage window start>/<segment>.frames    header line, claim twice, then frames: u32 length (little-endian), nonce,
-                                                     ciphertext
+DIRECTORY/<storage window start>/<segment>.frames    header line, claim twice, then frames: u32 length (little-endian),
+                                                     nonce, ciphertext
 DIRECTORY/<storage window start>/<segment>.runs      see hushmeter.storage.runs
 ```
 A frame is acknowledged only when it is durable, and only one append is ever under way in a segment; so whatever was

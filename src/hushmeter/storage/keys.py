@@ -302,7 +302,7 @@ class DirectoryKeyRing:
                 return self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(name))
         except InvalidTag:
             self._prove_master_key()
-        raise KeyUnavailable(
+        raise KeyGone(
             f"key {name} is damaged: {self._path(name)} has {len(wrapped)} bytes that the master key does not open "
             f"(a key file has {_WRAPPED_BYTES}); what it sealed cannot be read"
         )

@@ -17,6 +17,13 @@ from hushmeter.storage import schema
 
 def _to_8(connection: sa.Connection) -> None:
     """Version 8; see `schema`."""
+    _add_known_keys(connection)
+
+
+def _add_known_keys(connection: sa.Connection) -> None:
+    """Makes room for keys' fingerprints; whoever opens the key ring next fills them in."""
+    name = sa.Column("name", sa.Text, primary_key=True)
+    sa.Table("known_keys", sa.MetaData(), name, sa.Column("fingerprint", sa.LargeBinary, nullable=False)).create(connection)
 
 
 STEPS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {8: _to_8}

@@ -16,7 +16,7 @@ from hushmeter.model.release import Release, ReleaseKey
 from hushmeter.model.time import Window
 from hushmeter.ports import Restore
 from hushmeter.storage.release_payload import decode_vectors
-from hushmeter.storage.schema import credentials, decisions, ledger, releases, restores, view_of, view_text
+from hushmeter.storage.schema import credentials, decisions, known_keys, ledger, releases, restores, view_of, view_text
 
 # A grant from before a restore holds for no text: a withdrawal that came after the backup is not known any more (C6).
 _VOID_THROUGH = sa.select(sa.func.coalesce(sa.func.max(restores.c.decisions_through), 0)).scalar_subquery()
@@ -167,3 +167,22 @@ def _release(row: sa.Row[Any]) -> Release:
     key = ReleaseKey(row.plan_version, row.metric, view_of(row.view), row.resolution, row.window_start_ms)
     vectors, keys = decode_vectors(row.payload)
     return Release(key, row.window_end_ms, row.published_at_ms, row.completeness, vectors, keys)
+
+
+def key_fingerprint(connection: sa.Connection, name: str) -> bytes | None:
+    """The fingerprint of a key that has been used."""
+    found: bytes | None = connection.scalar(sa.select(known_keys.c.fingerprint).where(known_keys.c.name == name))
+    return found
+
+
+def record_key(connection: sa.Connection, name: str, fingerprint: bytes) -> bytes:
+    """Records a key's fingerprint unless there is one, and returns which one is recorded."""
+    known = key_fingerprint(connection, name)
+    if known is None:
+        connection.execute(sa.insert(known_keys).values(name=name, fingerprint=fingerprint))
+    return known or fingerprint
+
+
+def knows_keys(connection: sa.Connection) -> bool:
+    """Whether any key has been recorded."""
+    return connection.scalar(sa.select(known_keys.c.name).limit(1)) is not None

@@ -305,6 +305,21 @@ class SqlStateStore:
                 return
             after = page[-1][0]
 
+    def key_fingerprint(self, name: str) -> bytes | None:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.key_fingerprint(connection, name)
+
+    def record_key(self, name: str, fingerprint: bytes) -> bytes:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            return records.record_key(connection, name, fingerprint)
+
+    def knows_keys(self) -> bool:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.knows_keys(connection)
+
     def back_up(self, path: Path) -> None:
         """See `StateStore`."""
         backup.back_up(self._database, path)
