@@ -5,6 +5,7 @@ rows -> tally -> charge -> releases -> one transaction. The tally lives and dies
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -84,12 +85,30 @@ def lose_window(window: Window, ports: SealingPorts) -> WindowState:
     return WindowState.LOST
 
 
+def ensure_registered(log: IntakeLog, store: StateStore, starts_ms: Sequence[int]) -> None:
+    """Makes sure that the state store knows of every segment that holds rows of some storage windows (P1).
+
+    Raises:
+        SegmentLost: of one it does not, so that nobody can say which windows its rows belong to.
+    """
+    # In this order: a segment is registered before its first row, and there may be workers at work.
+    holding = [(start, log.holding(start)) for start in starts_ms]
+    registered = {segment.segment_id for segment in store.segments(starts_ms)}
+    for start, segment_ids in holding:
+        for segment_id in sorted(segment_ids - registered):
+            raise SegmentLost(
+                f"segment {start}/{segment_id} holds rows, but the state store knows of no such segment: its registration"
+                " is missing, or the file is another state's"
+            )
+
+
 def tally_window(
     record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, period: Window, carried: CarriedWindows
 ) -> Tally:
     """The exact bounded aggregates of one window; secret."""
     plan, window = ports.catalog.plan, record.window
     starts = [w.start_ms for w in plan.finest.span.tiles(window)]
+    ensure_registered(ports.log, ports.store, starts)
     segments = ports.store.segments(starts, record.last_segment, window.resolution)
     ids: dict[int, list[str]] = {}
     for segment in segments:

@@ -192,6 +192,9 @@ class IntakeLog(Protocol):
             KeyUnavailable: the window's key is there and cannot be read.
         """
 
+    def holding(self, storage_start_ms: int) -> frozenset[str]:
+        """The segments of a storage window that hold anything, whether or not the state store knows of them."""
+
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """Rewrites a closed segment of so many frames into runs by bucket, once; does nothing when that is done.
 

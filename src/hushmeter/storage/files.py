@@ -11,6 +11,15 @@ from typing import Protocol
 from hushmeter.errors import Failure, StorageFull
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_DESCRIPTOR = "no descriptor is left: raise the limit of open files (ulimit -n, LimitNOFILE), or end what holds them"
+_REMEDIES = {
+    errno.EROFS: "the file system is read-only, as the system makes it where a disk fails: see its log, and mount it writable",
+    errno.EIO: "the disk cannot be read or written: see the system's log, and replace it",
+    errno.EMFILE: _NO_DESCRIPTOR,
+    errno.ENFILE: _NO_DESCRIPTOR,
+    errno.EACCES: "make the account that runs hushmeter its owner",
+    errno.EPERM: "make the account that runs hushmeter its owner",
+}
 # macOS has no fdatasync.
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
@@ -147,6 +156,9 @@ def failure_of(error: OSError, doing: str) -> Failure:
         return StorageFull(
             f"{doing}: no room is left ({error.strerror}); nothing was acknowledged; free space and try again"
         )
-    return Failure(
-        f"{doing}: {error.strerror or error}; nothing was acknowledged; check the disk and the directory's owner"
-    )
+    return Failure(f"{doing}: {error.strerror or error}; nothing was acknowledged; {remedy_of(error)}")
+
+
+def remedy_of(error: OSError) -> str:
+    """What an operator can do about an `OSError`."""
+    return _REMEDIES.get(error.errno or 0, "check the disk and the directory's owner")

@@ -142,6 +142,14 @@ class FileIntakeLog:
                 count = max(count, number + 1)
         return count
 
+    def holding(self, storage_start_ms: int) -> frozenset[str]:
+        """The segments of a storage window that hold anything; see `IntakeLog.holding`.
+
+        Raises:
+            Failure: the disk refused.
+        """
+        return self._files.holding(storage_start_ms)
+
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """Rewrites a closed segment into runs by bucket; see `IntakeLog.compact`.
 

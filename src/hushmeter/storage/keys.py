@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hushmeter.errors import KeyGone, KeyUnavailable, ensure
 from hushmeter.model.ledger import LedgerMark
 from hushmeter.ports import Keys
-from hushmeter.storage.files import failure_of, sync_directory, write_durably
+from hushmeter.storage.files import failure_of, remedy_of, sync_directory, write_durably
 from hushmeter.storage.master_key import MASTER_KEY_VARIABLE
 
 _KEY_BYTES = 32
@@ -261,7 +261,7 @@ class DirectoryKeyRing:
                 "make the account that runs hushmeter its owner, with mode 0600 (directories 0700)"
             ) from None
         except OSError as error:
-            raise KeyUnavailable(f"key {name}: {path} cannot be read ({error.strerror}); check the disk") from None
+            raise KeyUnavailable(f"key {name}: {path} cannot be read ({error.strerror}); {remedy_of(error)}") from None
         if destroyed:
             raise KeyGone(f"key {name} was destroyed: its data has been scrubbed for good, and no new one is made")
         return wrapped

@@ -130,6 +130,10 @@ class MemoryIntakeLog:
         segment = self._segments.get((storage_start_ms, segment_id))
         return 0 if segment is None else len(segment.frames)
 
+    def holding(self, storage_start_ms: int) -> frozenset[str]:
+        """See `IntakeLog.holding`."""
+        return frozenset(name for (start, name), s in self._segments.items() if start == storage_start_ms and s.frames)
+
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """See `IntakeLog.compact`."""
         segment = self._segments.get((storage_start_ms, segment_id))
