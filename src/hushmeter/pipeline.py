@@ -5,12 +5,9 @@ rows -> tally -> charge -> releases -> one transaction. The tally lives and dies
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-
-from hushmeter.buckets import SealingJob, tally_of
+from hushmeter.buckets import SealingJob, ids_of, segments_over, tally_of, tell_lost
 from hushmeter.carried import CarriedWindows, consent_table
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import KeyGone, SegmentLost, TooManyPartitions
@@ -23,8 +20,6 @@ from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Deployment, IntakeLog, KeyRing, Mechanisms, StateStore, WindowRecord
 from hushmeter.release.measuring import measure
-
-_log = structlog.get_logger("hushmeter.sealing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,7 @@ def release_window(
     try:
         tally = tally_window(record, ports, consent, period, carried).without(closed)
     except (SegmentLost, KeyGone, TooManyPartitions) as cause:
-        _log.error("a window is lost", window=str(window), cause=type(cause).__name__, error=str(cause))
+        tell_lost(window, cause)
         return lose_window(window, ports)
     # Whole hundredths: no wall-clock time can be read from it (R1).
     completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100
@@ -85,35 +80,14 @@ def lose_window(window: Window, ports: SealingPorts) -> WindowState:
     return WindowState.LOST
 
 
-def ensure_registered(log: IntakeLog, store: StateStore, starts_ms: Sequence[int]) -> None:
-    """Makes sure that the state store knows of every segment that holds rows of some storage windows (P1).
-
-    Raises:
-        SegmentLost: of one it does not, so that nobody can say which windows its rows belong to.
-    """
-    # In this order: a segment is registered before its first row, and there may be workers at work.
-    holding = [(start, log.holding(start)) for start in starts_ms]
-    registered = {segment.segment_id for segment in store.segments(starts_ms)}
-    for start, segment_ids in holding:
-        for segment_id in sorted(segment_ids - registered):
-            raise SegmentLost(
-                f"segment {start}/{segment_id} holds rows, but the state store knows of no such segment: its registration"
-                " is missing, or the file is another state's"
-            )
-
-
 def tally_window(
     record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, period: Window, carried: CarriedWindows
 ) -> Tally:
     """The exact bounded aggregates of one window; secret."""
     plan, window = ports.catalog.plan, record.window
     starts = [w.start_ms for w in plan.finest.span.tiles(window)]
-    ensure_registered(ports.log, ports.store, starts)
-    segments = ports.store.segments(starts, record.last_segment, window.resolution)
-    ids: dict[int, list[str]] = {}
-    for segment in segments:
-        ids.setdefault(segment.storage_start_ms, []).append(segment.segment_id)
+    segments = segments_over(record, starts, ports.log, ports.store)
     key = ports.keys.get_or_create(f"period/{period.start_ms}")
     table = consent_table(ports.keys, consent, period)
-    job = SealingJob(ports.log, ids, 0, window, ports.catalog, window_salt(key, window), carried.before())
+    job = SealingJob(ports.log, ids_of(segments), 0, window, ports.catalog, window_salt(key, window), carried.before())
     return tally_of(job, segments, table, processes=ports.processes)

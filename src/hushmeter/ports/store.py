@@ -73,6 +73,9 @@ class StateStore(Protocol):
     def declare_dead(self, worker_id: str, beats: int) -> bool:
         """Ends a worker that has beaten just so often, and says whether it did; one that has beaten since lives on."""
 
+    def last_seen_ms(self) -> int | None:
+        """When any worker was last seen, by its own time; None before the first."""
+
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
         """For how many milliseconds of `(start_ms, end_ms]` a worker served, until a lease after it was last seen.
 

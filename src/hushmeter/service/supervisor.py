@@ -7,6 +7,7 @@ imports gRPC itself.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import selectors
 import signal
@@ -16,15 +17,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
 import structlog
 
+from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError, StateConflict
-from hushmeter.ports import Clock
 from hushmeter.service.config import Config, split_address
 
 READY_LINE = "ready"
@@ -48,11 +49,11 @@ class Supervisor:
 
     Args:
         config: the configuration; its state must be founded already.
-        clock: time, for restarts.
+        clock: time; its processes begin with what it believes, whenever they are started.
         announce: called once with the address when everything serves.
     """
 
-    def __init__(self, config: Config, clock: Clock, announce: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, clock: SystemClock, announce: Callable[[str], None]) -> None:
         self._clock = clock
         self._announce = announce
         self._stopped = threading.Event()
@@ -90,7 +91,14 @@ class Supervisor:
     def _spawn(self, role: str) -> subprocess.Popen[str]:
         environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": self._meters_dir.name}
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "hushmeter.service.child", role, self._config.model_dump_json()],
+            [
+                sys.executable,
+                "-m",
+                "hushmeter.service.child",
+                role,
+                json.dumps(asdict(self._clock.anchor())),
+                self._config.model_dump_json(),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -111,6 +119,8 @@ class Supervisor:
     def _watch(self) -> None:
         """Waits a little, and starts anew what has ended by itself."""
         self._stopped.wait(RESTART_PAUSE_S / 4)
+        # It is asked all the time, so that it notices when the wall clock is set.
+        self._clock.now_ms()
         now = self._clock.monotonic_s()
         for child in self._children:
             status = child.process.poll()

@@ -13,7 +13,7 @@ from hushmeter.errors import Failure, StorageFull
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_DESCRIPTOR = "no descriptor is left: raise the limit of open files (ulimit -n, LimitNOFILE), or end what holds them"
 _REMEDIES = {
-    errno.EROFS: "the file system is read-only, as the system makes it where a disk fails: see its log, and mount it writable",
+    errno.EROFS: "the file system is read-only, as a disk that fails is made: see the system's log, and mount it writable",
     errno.EIO: "the disk cannot be read or written: see the system's log, and replace it",
     errno.EMFILE: _NO_DESCRIPTOR,
     errno.ENFILE: _NO_DESCRIPTOR,

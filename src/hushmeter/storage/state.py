@@ -124,6 +124,11 @@ class SqlStateStore:
         with self._database.write() as connection:
             return workers.declare_dead(connection, worker_id, beats)
 
+    def last_seen_ms(self) -> int | None:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return workers.last_seen_ms(connection)
+
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
         """See `StateStore`."""
         with self._database.read() as connection:

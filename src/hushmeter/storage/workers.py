@@ -48,6 +48,12 @@ def declare_dead(connection: sa.Connection, worker_id: str, beats: int) -> bool:
     return connection.execute(sa.update(workers).where(silent).values(retired=True)).rowcount == 1
 
 
+def last_seen_ms(connection: sa.Connection) -> int | None:
+    """When any worker was last seen."""
+    seen: int | None = connection.scalar(sa.select(sa.func.max(workers.c.seen_at_ms)))
+    return seen
+
+
 def serving_ms(connection: sa.Connection, start_ms: int, end_ms: int) -> int:
     """The length of `(start_ms, end_ms]` that at least one worker's life covers, each until a lease after it was seen."""
     lives = connection.execute(

@@ -94,7 +94,7 @@ def run_demo(out: Path, keep: Path | None) -> int:
         console.print(budget_line)
         context.store.close()
     if keep is not None:
-        console.print(f"The state is kept in {keep}; serve it with: hushmeter serve --state-dir {keep}")
+        console.print(f"The state is kept in {keep}; serve it with: hushmeter serve --state-dir {keep} --clock-is-right")
     return 0
 
 
