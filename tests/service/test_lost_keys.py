@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -150,30 +151,38 @@ def test_a_key_of_the_deployment_is_never_made_anew(tmp_path: Path, name: str) -
     assert opened(tmp_path, clock).keys.get(name) == key
 
 
-def test_keys_that_go_under_a_running_service_are_missed(tmp_path: Path) -> None:
-    """Whichever key file goes while it serves: what it sealed is LOST or refused, all else goes on, none is made anew."""
-    with serving(tmp_path / "state", plan=QUICK_PLAN) as service:
-        agree(service, "u", "v")
+@pytest.mark.parametrize("kind", ["deployment", "signing", "data", "period"])
+def test_a_key_that_goes_under_a_running_service_is_missed(tmp_path: Path, kind: str) -> None:
+    """What it sealed is LOST or refused, all else goes on, it is not made anew, and the next start says what is missing."""
+    state = tmp_path / "state"
+    with serving(state, plan=QUICK_PLAN) as service:
+        service.context.keys.get_or_create("signing")
+        agree(service, "u")
         service.clock.advance_to(H + 10 * MINUTE_MS)
         assert submitted(service, [service.starts("u", service.clock.now_ms(), 2)]).accepted == 1
-        keys = sorted((tmp_path / "state" / "keys").rglob("*.key"))
-        assert {path.stem for path in keys} >= {"deployment", str(H)}
-        for path in keys:
-            if path.name != "master.key":
-                path.unlink()
+        path = _file(state, kind if kind in {"deployment", "signing"} else f"{kind}/{H}")
+        path.unlink()
         service.advance_to(H + 2 * HOUR_MS)
-        assert states(service, WindowState.LOST) == [("1h", 0)]
-        assert read(service, "joins", "sum", "1h") == {}
+        sealed = kind in {"data", "period"}
+        assert states(service, WindowState.LOST) == ([("1h", 0)] if sealed else [])
+        assert read(service, "joins", "sum", "1h") == ({} if sealed else {(0,): 2})
 
-        def gone() -> bool:
-            """The worker holds the period's key until its next tick; what it takes until then is LOST like the rest."""
+        def refused() -> bool:
+            """The worker holds a period's key until its next tick; what it takes until then is LOST like the rest."""
             try:
                 submitted(service, [service.starts("u", service.clock.now_ms(), 3)])
             except grpc.RpcError as error:
                 return error.code() is grpc.StatusCode.UNAVAILABLE
             return False
 
-        await_true(gone)
-        assert not [path for path in (tmp_path / "state" / "keys").rglob("*.key") if path.name != "master.key"]
-    with pytest.raises(KeyGone, match="no key deployment "):
-        opened(tmp_path / "state", FakeClock(service.clock.now_ms()), QUICK_PLAN)
+        if kind == "period":
+            await_true(refused)
+        else:
+            assert not refused()
+        assert not path.exists()
+    again = partial(opened, state, FakeClock(service.clock.now_ms()), QUICK_PLAN)
+    if sealed:
+        again().store.close()
+    else:
+        with pytest.raises(KeyGone, match=f"no key {kind} "):
+            again()

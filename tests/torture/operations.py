@@ -171,6 +171,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
         "database",
         _sql(f"UPDATE segments SET closed = 1, frames = 0 WHERE sequence = {_NEWEST}"),  # noqa: S608
     ),
+    "the write-ahead log": ("wal", lambda p: p.unlink()),
     "the keys that the database knows": (
         "database",
         _sql("UPDATE known_keys SET fingerprint = x'00' WHERE name LIKE 'data/%'"),
@@ -194,6 +195,7 @@ def target(world: World, kind: str) -> Path | None:
         "ledger": lambda: [keys / "ledger"],
         "master": lambda: [keys / "master.key"],
         "database": lambda: [world.state / "state.db"],
+        "wal": lambda: [world.state / "state.db-wal"],
         "clock": lambda: [Path(world.machine.path)],
     }
     found = sorted(p for p in places[kind]() if p.exists())
@@ -235,6 +237,8 @@ def damage(world: World, name: str) -> str:
         if kind == "clock":
             raise Broken(f"a start with a clock {name} was not refused")
         return "served"
+    for p in _beside(path):
+        p.unlink()
     for p, content in before.items():
         p.write_bytes(content)
     world.machine.set_wrong_by(0)
@@ -244,7 +248,9 @@ def damage(world: World, name: str) -> str:
 
 
 def _beside(path: Path) -> list[Path]:
-    return [p for p in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")) if p.exists()]
+    """The file, and of the database all that belongs to it."""
+    together = path.parent.glob("state.db*") if path.name.startswith("state.db") else [path]
+    return [p for p in together if p.exists()]
 
 
 def _refusal(world: World) -> str | None:
