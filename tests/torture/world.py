@@ -119,13 +119,24 @@ class World:
 
     def signal(self, role: str, number: int) -> int | None:
         """Sends a signal to one process of a role, and returns which."""
-        pids = [pid for pid, found in self.children().items() if found == role]
+        everything = self.children() | ({} if self.supervisor is None else {self.supervisor.pid: "serve"})
+        pids = [pid for pid, found in everything.items() if found == role]
         if not pids:
             return None
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid := self.rng.choice(sorted(pids)), number)
             return pid
         return None
+
+    def kill(self, role: str) -> None:
+        """Kills one process of a role; of the supervisor the others end by themselves, and it starts again."""
+        children = list(self.children())
+        if self.signal(role, signal.SIGKILL) is None or role != "serve" or self.supervisor is None:
+            return
+        self.supervisor.wait()
+        for pid in children:
+            self.wait_for(lambda pid=pid: not _alive(pid), 40, "a process outlives its supervisor")  # type: ignore[misc]
+        self.start()
 
     def kill_all(self) -> None:
         """Ends every process at once, as a machine that is switched off does."""

@@ -32,6 +32,8 @@ READY_LINE = "ready"
 EXIT_REFUSED = 2
 RESTART_PAUSE_S = 1.0
 START_TIMEOUT_S = 60.0
+STARTS_MAX = 3
+"""How often a process is started that ends before it serves, each time for no reason that it gives."""
 STOP_TIMEOUT_S = 30.0
 LOCK_NAME = "serve.lock"
 
@@ -106,6 +108,19 @@ class Supervisor:
         )
 
     def _await_ready(self, child: _Child) -> bool:
+        """Whether the child said that it serves; one that was killed while it started is started again."""
+        for attempt in range(1, STARTS_MAX + 1):
+            if self._says_ready(child):
+                return True
+            status = child.process.poll()
+            if status is None or status == EXIT_REFUSED or self._stopped.is_set():
+                return False
+            self._log.error("a process ended while it started", process=child.name, status=status)
+            if attempt < STARTS_MAX:
+                self._start_again(child)
+        return False
+
+    def _says_ready(self, child: _Child) -> bool:
         """Whether the child said that it serves; waits for it, at most `START_TIMEOUT_S`."""
         if child.process.stdout is None:
             return False
@@ -114,7 +129,11 @@ class Supervisor:
             if not selector.select(START_TIMEOUT_S):
                 self._log.error("did not start in time", process=child.name)
                 return False
-        return child.process.stdout.readline().strip() == READY_LINE
+        if child.process.stdout.readline().strip() == READY_LINE:
+            return True
+        # Its end is told by its pipe a moment before it can be seen.
+        child.process.wait(STOP_TIMEOUT_S)
+        return False
 
     def _watch(self) -> None:
         """Waits a little, and starts anew what has ended by itself."""
@@ -131,7 +150,11 @@ class Supervisor:
                 child.restart_at_s = now + RESTART_PAUSE_S
             elif now >= child.restart_at_s:
                 child.restart_at_s = None
-                child.process = self._spawn(child.role)
+                self._start_again(child)
+
+    def _start_again(self, child: _Child) -> None:
+        _close_pipes(child.process)
+        child.process = self._spawn(child.role)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopped.set()
@@ -149,9 +172,13 @@ class Supervisor:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-                for pipe in (process.stdin, process.stdout):
-                    if pipe is not None:
-                        pipe.close()
+                _close_pipes(process)
+
+
+def _close_pipes(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def hold_lock(state_dir: Path) -> IO[str]:
