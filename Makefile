@@ -8,13 +8,17 @@ OUT ?= demo-out
 RESULTS ?= benchmarks/out
 ARGS ?=
 
-.PHONY: demo test bench check lint types architecture protos-fresh protos lock clean
+.PHONY: demo test torture bench check lint types architecture protos-fresh protos lock clean
 
 demo: $(READY)
 	$(BIN)/hushmeter demo --out $(OUT) $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# Kills, damages, full disks and wrong clocks; ARGS="--seed 7 --kills 24", or ARGS="--episode kill:7" for one again.
+torture: $(READY)
+	$(BIN)/python -m tests.torture $(ARGS)
 
 # The peers are needed here alone, so they have a lock of their own.
 bench: $(PEERS)

@@ -34,7 +34,7 @@ from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.sdk.client import IngestClient
 from hushmeter.service.config import Config
 from hushmeter.service.founding import open_context
-from hushmeter.storage.frames import SegmentName, sealed_frames
+from hushmeter.storage.frames import FramesFile, SegmentName
 
 GOALS = (
     Goal(("unary_cpu_vs_bare",), 1.3, at_most=True),
@@ -214,7 +214,7 @@ def _on_disk(state: Path) -> _OnDisk:
             size += log.size_bytes(start, [segment.segment_id])
             path = state / "log" / str(start) / f"{segment.segment_id}.frames"
             name = SegmentName(context.deployment.deployment_id, start, segment.segment_id)
-            frames += len(sealed_frames(name, memoryview(path.read_bytes())))
+            frames += len(FramesFile.of(name, memoryview(path.read_bytes())).frames)
             before = time.process_time()
             log.compact(start, segment.segment_id, segment.frames)
             taken += time.process_time() - before

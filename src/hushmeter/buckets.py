@@ -27,16 +27,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter import limits
 from hushmeter.consent.register import bucket_of, buckets_of
+from hushmeter.errors import SegmentLost
 from hushmeter.model.consent import ConsentTable
-from hushmeter.model.records import SegmentRecord, grain
+from hushmeter.model.records import SegmentRecord, WindowRecord, grain
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.tally import Tally
 from hushmeter.model.time import Int64, Window
 from hushmeter.plan.catalog import Catalog
-from hushmeter.ports import IntakeLog
+from hushmeter.ports import IntakeLog, StateStore
 from hushmeter.runtime import keep_freed, step_back
 from hushmeter.sealing.seal import Participation, Sealing
 
+Segments = Sequence[SegmentRecord]
 _NONCE = bytes(12)
 """Each tally is sealed with a key of its own."""
 
@@ -88,6 +90,38 @@ class SealingJob:
     def everything(self, consent: ConsentTable) -> Tally:
         """The tally of all buckets; secret."""
         return self.tally(range(1 << self.bits), consent)
+
+
+def segments_over(record: WindowRecord, starts_ms: Sequence[int], log: IntakeLog, store: StateStore) -> Segments:
+    """The segments that hold rows of a window, in the order of their registration.
+
+    Args:
+        record: of the window.
+        starts_ms: of its storage windows.
+        log: holds the rows.
+        store: holds the registrations.
+
+    Raises:
+        SegmentLost: the state store does not know of one that holds rows, so nobody can say what is missing (P1).
+    """
+    # In this order: a segment is registered before its first row, and there may be workers at work.
+    holding = [(start, log.holding(start)) for start in starts_ms]
+    known = {segment.segment_id for segment in store.segments(starts_ms)}
+    for start, segment_ids in holding:
+        for segment_id in sorted(segment_ids - known):
+            raise SegmentLost(
+                f"segment {start}/{segment_id} holds rows, but the state store knows of no such segment: its registration"
+                " is missing, or the file is another state's"
+            )
+    return store.segments(starts_ms, record.last_segment, record.window.resolution)
+
+
+def ids_of(segments: Segments) -> dict[int, list[str]]:
+    """Ids of segments by storage window."""
+    found: dict[int, list[str]] = {}
+    for segment in segments:
+        found.setdefault(segment.storage_start_ms, []).append(segment.segment_id)
+    return found
 
 
 def tally_of(job: SealingJob, segments: Sequence[SegmentRecord], consent: ConsentTable, *, processes: int) -> Tally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -13,6 +14,21 @@ JUMP_MS: Final = 60_000
 """The wall clock may be so far ahead of what has elapsed since it was last seen."""
 BELIEVED_S: Final = 600.0
 _log = structlog.get_logger("hushmeter.clock")
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What a process believes of the time, for another process of the same machine to begin with.
+
+    Attributes:
+        wall_ms: the time that was last believed.
+        elapsed_s: when that was, in seconds that have elapsed.
+        ahead_since_s: since when the wall clock is ahead of it, likewise; None where it is not.
+    """
+
+    wall_ms: int
+    elapsed_s: float
+    ahead_since_s: float | None = None
 
 
 class SystemClock:
@@ -26,14 +42,26 @@ class SystemClock:
     Args:
         wall_ns: nanoseconds since the Unix epoch, UTC, as the machine believes.
         elapsed_s: seconds since an arbitrary moment, those in which the machine slept too.
+        anchor: what another process believes; else the wall clock is believed as it is now.
     """
 
-    def __init__(self, wall_ns: Callable[[], int] = time.time_ns, elapsed_s: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        wall_ns: Callable[[], int] = time.time_ns,
+        elapsed_s: Callable[[], float] | None = None,
+        anchor: Anchor | None = None,
+    ) -> None:
         self._wall_ns = wall_ns
         self._elapsed_s = elapsed_s or _elapsed_s
         self._lock = threading.Lock()
-        self._seen_ms, self._seen_s = wall_ns() // 1_000_000, self._elapsed_s()
-        self._ahead_since_s: float | None = None
+        begun = anchor or Anchor(wall_ns() // 1_000_000, self._elapsed_s())
+        self._seen_ms, self._seen_s, self._ahead_since_s = begun.wall_ms, begun.elapsed_s, begun.ahead_since_s
+
+    def anchor(self) -> Anchor:
+        """What is believed now; a process that begins with it believes the same, and a jump ahead no sooner or later."""
+        self.now_ms()
+        with self._lock:
+            return Anchor(self._seen_ms, self._seen_s, self._ahead_since_s)
 
     def now_ms(self) -> int:
         """Milliseconds since the Unix epoch, UTC. Any thread may ask."""

@@ -103,11 +103,11 @@ class CredentialsUnread(Failure):
 
 
 class KeyUnavailable(Failure):
-    """A key cannot be read: missing, destroyed, damaged, or wrapped by another master key."""
+    """A key cannot be read: it is gone, this account may not read it, or it is wrapped by another master key."""
 
 
 class KeyGone(KeyUnavailable):
-    """A key is missing or was destroyed: what it sealed can never be read again."""
+    """A key is missing, damaged, another one or was destroyed: what it sealed can never be read again."""
 
 
 class SegmentLost(Failure):

@@ -5,7 +5,7 @@ rows -> tally -> charge -> claim -> releases -> one transaction. The tally lives
 
 from __future__ import annotations
 
-from hushmeter.buckets import SealingJob, tally_of
+from hushmeter.buckets import SealingJob, ids_of, segments_over, tally_of
 from hushmeter.carried import CarriedWindows, consent_table
 from hushmeter.claims import Claims
 from hushmeter.consent.register import ConsentRegister
@@ -73,10 +73,8 @@ def tally_window(
     """The exact bounded aggregates of one window; secret."""
     plan, window = ports.catalog.plan, record.window
     starts = [w.start_ms for w in plan.finest.span.tiles(window)]
-    segments = ports.store.segments(starts, record.last_segment, window.resolution)
-    ids: dict[int, list[str]] = {}
-    for segment in segments:
-        ids.setdefault(segment.storage_start_ms, []).append(segment.segment_id)
+    segments = segments_over(record, starts, ports.log, ports.store)
     key = ports.keys.get_or_create(f"period/{period.start_ms}")
-    job = SealingJob(ports.log, ids, 0, window, ports.catalog, window_salt(key, window), copy_key(key), carried.before())
+    salt, secret = window_salt(key, window), copy_key(key)
+    job = SealingJob(ports.log, ids_of(segments), 0, window, ports.catalog, salt, secret, carried.before())
     return tally_of(job, segments, consent_table(ports.keys, consent, period), processes=ports.processes)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from hushmeter.errors import LedgerBroken
+from hushmeter.errors import KeyGone, LedgerBroken
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
@@ -88,6 +88,23 @@ def test_what_stood_beside_decisions_is_overwritten(state_dir: Path) -> None:
     assert context.store.record_decisions([], lambda: 0) == newest
     begun = context.store.windows([*WindowState])
     assert {record.decisions_through for record in begun} == {number}
+
+
+def test_an_earlier_states_keys_are_never_made_anew(state_dir: Path) -> None:
+    """Its keys are known from its first opening on: one that is missing later is missed, and so is the first of all."""
+    kept = (state_dir / "keys" / "deployment.key").read_bytes()
+    (state_dir / "keys" / "deployment.key").unlink()
+    with pytest.raises(KeyGone, match="no key deployment"):
+        reopened(state_dir, FakeClock(H))
+    (state_dir / "keys" / "deployment.key").write_bytes(kept)
+    context = reopened(state_dir, FakeClock(H))
+    names = [f"period/{start}" for start in context.keys.periods()]
+    names += [f"data/{start}" for start in context.keys.storage_windows()]
+    assert len(names) >= 2
+    for name in names:
+        (state_dir / "keys" / f"{name}.key").unlink()
+        with pytest.raises(KeyGone, match="there is no key"):
+            context.keys.get_or_create(name)
     context.store.close()
 
 

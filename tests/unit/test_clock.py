@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from hushmeter.clock import BELIEVED_S, JUMP_MS, ReplayClock, SystemClock
+from hushmeter.clock import BELIEVED_S, JUMP_MS, Anchor, ReplayClock, SystemClock
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.config import Config
@@ -54,6 +54,29 @@ def test_a_jump_ahead_is_believed_once_it_has_held() -> None:
     assert [(line["log_level"], line.get("ahead_s")) for line in logs] == [("error", 3 * 86_400), ("warning", None)]
     machine.pass_ms(1)
     assert machine.clock.now_ms() == machine.wall_ms
+
+
+def test_a_process_begins_with_what_its_parent_believes() -> None:
+    """One that starts while the wall clock is ahead believes that at the same moment as its parent, and no sooner."""
+    machine = Machine(H)
+    early, begun = machine.clock.anchor(), machine.elapsed_s
+    assert early == Anchor(H, begun)
+    machine.wall_ms += DAY_MS
+    children = []
+    for anchor in (early, machine.clock.anchor()):
+        machine.pass_ms(1_000)
+        children.append(SystemClock(lambda: machine.wall_ms * 1_000_000, lambda: machine.elapsed_s, anchor))
+        assert children[-1].now_ms() == machine.wall_ms - DAY_MS
+    later = machine.clock.anchor()
+    assert later.ahead_since_s == begun
+    children.append(SystemClock(lambda: machine.wall_ms * 1_000_000, lambda: machine.elapsed_s, later))
+    machine.pass_ms(int(1_000 * BELIEVED_S) - 2_001)
+    for clock in (machine.clock, children[1], children[2]):
+        assert clock.now_ms() == machine.wall_ms - DAY_MS
+    machine.pass_ms(1)
+    for clock in (machine.clock, children[1], children[2]):
+        assert clock.now_ms() == machine.wall_ms
+    assert machine.clock.anchor() == Anchor(machine.wall_ms, machine.elapsed_s)
 
 
 def test_a_clock_that_is_set_right_again() -> None:

@@ -21,9 +21,7 @@ def serve(
     listen: Annotated[str | None, typer.Option(help="host:port of the gRPC services.")] = None,
     metrics: Annotated[str | None, typer.Option(help="host:port of operators' metrics; '' for none.")] = None,
     workers: Annotated[int | None, typer.Option(help="Ingest processes.")] = None,
-    sealers: Annotated[
-        int | None, typer.Option(help="Processes that seal one large window; one a core by default.")
-    ] = None,
+    sealers: Annotated[int | None, typer.Option(help="Processes that seal one window; one a core by default.")] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file: the service's certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file: its private key, mode 0600.")] = None,
     tls_client_ca: Annotated[Path | None, typer.Option(help="PEM file: clients need a certificate of these.")] = None,
@@ -37,6 +35,7 @@ def serve(
     approval: Annotated[
         list[Path] | None, typer.Option(help="Of the first plan: a file of plan approve; may be repeated.")
     ] = None,
+    clock_is_right: Annotated[bool, typer.Option("--clock-is-right", help="Start, however far off it seems.")] = False,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
     """Serve: take reports in, seal windows at their deadlines, answer queries. Loopback only by default."""
@@ -46,6 +45,7 @@ def serve(
     from hushmeter.service.config import read_config
     from hushmeter.service.founding import make_directory, open_context, read_plan_file
     from hushmeter.service.logs import configure_logs
+    from hushmeter.service.starting import ensure_clock
     from hushmeter.service.supervisor import Supervisor, hold_lock
     from hushmeter.service.tls import read_tls
 
@@ -76,6 +76,7 @@ def serve(
     with hold_lock(chosen.state_dir):
         approvals = [read_approval(path) for path in approval or []]
         context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, approvals)
+        ensure_clock(context, confirmed=clock_is_right)
         served = f"plan {context.plan.name} version {context.plan.version}"
         context.store.close()
         _warn_of_keys(chosen)

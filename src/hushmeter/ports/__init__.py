@@ -190,9 +190,9 @@ class Publications(Protocol):
 class IntakeLog(Protocol):
     """Durable, encrypted, append-only rows of each storage window (finest resolution).
 
-    Append side, one writer a segment: `create`, `append`, `close`. Read side, the sealer: `count_frames`, `compact`,
-    `erase`, `size_bytes`, `bucket_bits`, `read`. Anybody: `rows_of`. `destroy` removes the files; the key is the KeyRing's
-    to destroy.
+    Append side, one writer a segment: `create`, `append`, `acknowledge`, `close`. Read side, the sealer: `count_frames`,
+    `compact`, `erase`, `size_bytes`, `bucket_bits`, `read`. Anybody: `rows_of`. `destroy` removes the files; the key is the
+    KeyRing's to destroy.
     """
 
     def create(self, storage_start_ms: int) -> str:
@@ -206,11 +206,20 @@ class IntakeLog(Protocol):
             KeyUnavailable: the window's key is gone.
         """
 
+    def acknowledge(self, storage_start_ms: int, segment_id: str) -> None:
+        """Notes that everything appended so far may be acknowledged: from then on a segment without it is lost, by name.
+
+        To be called before anybody is answered, by an owner that knows that nobody has fenced the segment.
+
+        Raises:
+            Failure: it could not be noted; nothing may be acknowledged.
+        """
+
     def close(self, storage_start_ms: int, segment_id: str) -> int:
         """Ends writing and returns how many frames the segment holds."""
 
     def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
-        """How many whole frames a segment holds whose owner died; a torn tail does not count.
+        """How many whole frames a segment holds whose owner died; a torn tail that nobody acknowledged does not count.
 
         Where the window's key is gone it is more than none, so that `compact` says so of a segment that held anything.
 
@@ -218,11 +227,15 @@ class IntakeLog(Protocol):
             KeyUnavailable: the window's key is there and cannot be read.
         """
 
+    def holding(self, storage_start_ms: int) -> frozenset[str]:
+        """The segments of a storage window that hold anything, whether or not the state store knows of them."""
+
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """Rewrites a closed segment of so many frames into runs by bucket, once; does nothing when that is done.
 
         Raises:
-            SegmentLost: the segment is missing, damaged, or shorter than it was when it was closed.
+            SegmentLost: the segment is missing, damaged, or shorter than it was when it was closed, or more of it was
+                acknowledged than is said to have been closed.
             KeyUnavailable: the window's key is gone.
         """
 

@@ -72,6 +72,9 @@ class StateStore(Protocol):
     def declare_dead(self, worker_id: str, beats: int) -> bool:
         """Ends a worker that has beaten just so often, and says whether it did; one that has beaten since lives on."""
 
+    def last_seen_ms(self) -> int | None:
+        """When any worker was last seen, by its own time; None before the first."""
+
     def begin_serving(self, now_ms: int) -> int:
         """Records that the service serves from now on, and returns the number of that record; ends what was left open."""
 
@@ -263,6 +266,16 @@ class StateStore(Protocol):
 
     def checkpoints(self) -> dict[int, bytes]:
         """The salts of the ledger's checkpoints, by number; for the operator alone (R1)."""
+
+    # Keys.
+    def key_fingerprint(self, name: str) -> bytes | None:
+        """The fingerprint of a key that has been used; None where it was never used."""
+
+    def record_key(self, name: str, fingerprint: bytes) -> bytes:
+        """Records a key's fingerprint before its first use; the first one that is recorded stays, and is returned."""
+
+    def knows_keys(self) -> bool:
+        """Whether any key has been recorded."""
 
     # Backups (C6).
     def back_up(self, path: Path) -> None:

@@ -6,13 +6,14 @@ It ends in good order at SIGTERM, and when its parent is gone: standard input is
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 
-from hushmeter.clock import SystemClock
+from hushmeter.clock import Anchor, SystemClock
 from hushmeter.errors import HushmeterError, NotServing
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.ports import Clock, Mechanisms
@@ -31,9 +32,10 @@ from hushmeter.service.worker import IntakeWorker
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one role, `worker` or `sealer`, with a configuration as JSON; returns the exit status."""
-    role, config_json = arguments
-    return run(role, Config.model_validate_json(config_json), SystemClock(), OpenDPMechanisms())
+    """Runs one role, `worker` or `sealer`, with its parent's `Anchor` and a configuration as JSON; returns the status."""
+    role, anchor, config_json = arguments
+    clock = SystemClock(anchor=Anchor(**json.loads(anchor)))
+    return run(role, Config.model_validate_json(config_json), clock, OpenDPMechanisms())
 
 
 def run(role: str, config: Config, clock: Clock, mechanisms: Mechanisms) -> int:

@@ -7,11 +7,13 @@ window that has ended every copy is known. A segment that ends early, whatever f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import structlog
 
 from hushmeter.carried import consent_table
 from hushmeter.errors import KeyGone, SegmentLost
+from hushmeter.model.consent import ConsentTable
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Int64, Window
@@ -92,16 +94,16 @@ class Compaction:
         through = min([max(fixed[w] for w in ended), *(fixed[w] for w in waiting if w in fixed)])
         register = self._consent.through(era, through, context.store.decisions_after)
         period = era.plan.privacy.period.window_of(waiting[0].end_ms)
-        table = consent_table(context.keys, register, period)
-        key = copy_key(context.keys.get_or_create(f"period/{period.start_ms}"))
         fixed_ms = max(map(context.deadline_ms, ended))
         deadlines = [(window, context.deadline_ms(window)) for window in waiting]
 
-        def change(rows: ReportBatch, of: Int64) -> tuple[ReportBatch, Int64]:
+        def change(table: ConsentTable, key: bytes, rows: ReportBatch, of: Int64) -> tuple[ReportBatch, Int64]:
             return totals(rows, of, fixed_ms, deadlines, era.catalog, table, key)
 
         try:
-            context.log.rewrite(start_ms, segments, change, kept_for)
+            table = consent_table(context.keys, register, period)
+            key = copy_key(context.keys.get_or_create(f"period/{period.start_ms}"))
+            context.log.rewrite(start_ms, segments, partial(change, table, key), kept_for)
         except (SegmentLost, KeyGone) as error:
             # The windows that wait will be LOST for it; nothing is gained by trying again.
             self._log.error("rows cannot be added up", storage_start_ms=start_ms, **told(error))

@@ -31,11 +31,13 @@ from hushmeter.service.eras import Era, Timeline, plan_mark
 from hushmeter.storage.database import STATE_NAME
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import CHECK_NAME, DirectoryKeyRing
+from hushmeter.storage.known_keys import KnownKeys
 from hushmeter.storage.master_key import create_master_key, load_master_key
 from hushmeter.storage.publications import PublicationFiles
 from hushmeter.storage.state import SqlStateStore
 
 MASTER_KEY_NAME = "master.key"
+_BEYOND_ALL = 2**62
 
 
 def open_context(
@@ -62,16 +64,16 @@ def open_context(
         ConfigError: the state cannot be used as asked.
         StateConflict: it is not the newest one that its keys have seen.
         PlanError: the plan is not valid, overspends, or is not approved as the configuration asks.
-        KeyUnavailable: the master key is missing or another one.
+        KeyUnavailable: the master key is missing or another one, or a key of the deployment is gone.
     """
     make_directory(config.state_dir)
     if (config.state_dir / CHECK_NAME).exists() and not (config.state_dir / STATE_NAME).exists():
         raise ConfigError(f"{config.state_dir} holds the keys of a deployment; choose another state_dir")
     store = SqlStateStore.open(config.database_url)
     deployment = store.deployment()
-    keys = open_keys(config, new=deployment is None)
+    ring = open_keys(config, new=deployment is None)
     if deployment is None:
-        _refuse_used_keys(config, keys)
+        _refuse_used_keys(config, ring)
         if plan_text is None:
             raise ConfigError(
                 f"{config.state_dir} is new and no plan was given; start with --plan FILE (hushmeter plan init writes one)"
@@ -84,7 +86,8 @@ def open_context(
         store.found(deployment, assign_blocks(plan), approvals)
     elif plan_text is not None:
         _refuse_another_plan(store, plan_text)
-    _meet(config, keys, store, deployment)
+    _meet(config, ring, store, deployment)
+    keys = known_keys(ring, store, deployment)
     timeline = timeline_of(config, store, clock, mechanisms)
     epoch = begin_to_serve(config, clock, keys, store, plan_mark(timeline)) if serves else store.epoch()
     log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
@@ -192,6 +195,20 @@ def warning_of_keys(config: Config) -> str | None:
         f"the keys are in {config.keys}, inside the state directory: whoever copies that can read every row that is there. "
         f"Stop the service, move them with 'mv {config.keys} {beside}'{named}, and start it again; nothing else changes"
     )
+
+
+def known_keys(ring: KeyRing, store: StateStore, deployment: Deployment) -> KnownKeys:
+    """The keys of a founded deployment; those that live as long as it does are there.
+
+    Raises:
+        KeyGone: one of them is not.
+    """
+    keys = KnownKeys(ring, store)
+    # After a restore the decisions may be those that other keys found.
+    decided = store.decisions_after(_BEYOND_ALL)[0] and not store.restores(deployment.deployment_id)
+    keys.adopt(decided=bool(decided))
+    keys.ensure_lasting()
+    return keys
 
 
 def _refuse_used_keys(config: Config, keys: KeyRing) -> None:

@@ -130,6 +130,9 @@ class OpenSegments:
         if self._context.clock.monotonic_s() - self._beat_s >= limits.LEASE_S / 2:
             self.beat()
         self._context.ensure_serving()
+        # After that: what a sealer has fenced meanwhile must not claim more than the sealer has counted.
+        for start in batches:
+            self._context.log.acknowledge(start, self._open[start].segment_id)
 
     def end_through(self, last_segment: int) -> None:
         """Lets segments registered up to a number take no more rows; the next tick closes them."""

@@ -7,6 +7,7 @@ supervisor holds the port, and never imports gRPC itself.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import selectors
 import signal
@@ -16,15 +17,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
 import structlog
 
+from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError, StateConflict
-from hushmeter.ports import Clock
 from hushmeter.service.config import Config, split_address
 from hushmeter.service.presence import Presence
 from hushmeter.storage.state import SqlStateStore
@@ -35,6 +36,8 @@ EXIT_NOT_SERVING = 3
 """Of a process whose state does not serve any more, because another one does: all processes stop."""
 RESTART_PAUSE_S = 1.0
 START_TIMEOUT_S = 60.0
+STARTS_MAX = 3
+"""How often a process is started that ends before it serves, each time for no reason that it gives."""
 STOP_TIMEOUT_S = 30.0
 LOCK_NAME = "serve.lock"
 
@@ -53,11 +56,11 @@ class Supervisor:
 
     Args:
         config: the configuration; its state serves already, and its lock is held.
-        clock: time, for restarts.
+        clock: time; its processes begin with what it believes, whenever they are started.
         announce: called once with the address when everything serves.
     """
 
-    def __init__(self, config: Config, clock: Clock, announce: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, clock: SystemClock, announce: Callable[[str], None]) -> None:
         self._clock = clock
         self._announce = announce
         self._stopped = threading.Event()
@@ -81,7 +84,7 @@ class Supervisor:
             roles = [("sealer", "sealer"), *((f"worker-{i}", "worker") for i in range(self._config.workers))]
             self._children = [_Child(name, role, self._spawn(role)) for name, role in roles]
             for child in self._children:
-                if not self._is_ready(child, START_TIMEOUT_S):
+                if not self._await_ready(child):
                     self._log.error("did not start", process=child.name)
                     return EXIT_REFUSED
             stop_metrics = _serve_metrics(self._config.metrics, Path(self._meters_dir.name))
@@ -103,12 +106,32 @@ class Supervisor:
     def _spawn(self, role: str) -> subprocess.Popen[str]:
         environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": self._meters_dir.name}
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "hushmeter.service.child", role, self._config.model_dump_json()],
+            [
+                sys.executable,
+                "-m",
+                "hushmeter.service.child",
+                role,
+                json.dumps(asdict(self._clock.anchor())),
+                self._config.model_dump_json(),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
+
+    def _await_ready(self, child: _Child) -> bool:
+        """Whether the child said that it serves; one that was killed while it started is started again."""
+        for attempt in range(1, STARTS_MAX + 1):
+            if self._is_ready(child, START_TIMEOUT_S):
+                return True
+            status = child.process.poll()
+            if status in (None, EXIT_REFUSED, EXIT_NOT_SERVING) or self._stopped.is_set():
+                return False
+            self._log.error("a process ended while it started", process=child.name, status=status)
+            if attempt < STARTS_MAX:
+                self._start_again(child)
+        return False
 
     def _is_ready(self, child: _Child, timeout_s: float) -> bool:
         """Whether a child has said that it serves; waits for it no longer than that."""
@@ -116,8 +139,12 @@ class Supervisor:
             return False
         with selectors.DefaultSelector() as selector:
             selector.register(child.process.stdout, selectors.EVENT_READ)
-            if not selector.select(timeout_s) or child.process.stdout.readline().strip() != READY_LINE:
+            if not selector.select(timeout_s):
                 return False
+        if child.process.stdout.readline().strip() != READY_LINE:
+            # Its end is told by its pipe a moment before it can be seen.
+            child.process.wait(STOP_TIMEOUT_S)
+            return False
         child.serves = True
         if child.role == "worker":
             self._presence.up(child.name)
@@ -126,6 +153,8 @@ class Supervisor:
     def _watch(self) -> None:
         """Waits a little, and starts anew what has ended by itself."""
         self._stopped.wait(RESTART_PAUSE_S / 4)
+        # It is asked all the time, so that it notices when the wall clock is set.
+        self._clock.now_ms()
         now = self._clock.monotonic_s()
         for child in self._children:
             status = child.process.poll()
@@ -144,8 +173,12 @@ class Supervisor:
                 self._presence.down(child.name)
             elif now >= child.restart_at_s:
                 child.restart_at_s = None
-                child.process = self._spawn(child.role)
+                self._start_again(child)
         self._presence.tick()
+
+    def _start_again(self, child: _Child) -> None:
+        _close_pipes(child.process)
+        child.process = self._spawn(child.role)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopped.set()
@@ -163,12 +196,16 @@ class Supervisor:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-                for pipe in (process.stdin, process.stdout):
-                    if pipe is not None:
-                        pipe.close()
+                _close_pipes(process)
             for child in self._children:
                 if child.role == role:
                     self._presence.down(child.name)
+
+
+def _close_pipes(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def hold_lock(state_dir: Path) -> IO[str]:

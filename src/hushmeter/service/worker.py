@@ -350,11 +350,19 @@ class IntakeWorker:
         return key
 
     def _forget_period_keys(self) -> None:
-        """Forgets the keys of periods that take no report any more: a key that the ring destroys must live nowhere (P3)."""
+        """Forgets the keys of periods that take no report any more: a key that the ring destroys must live nowhere (P3).
+
+        So it is with one that has gone: what is taken under it could never be released.
+        """
         plan, now = self._context.plan, self._segments.now_ms()
         for start in list(self._period_keys):
             end = plan.privacy.period.end_of(start)
             if all(self._context.deadline_ms(r.span.window_of(end)) <= now for r in plan.resolutions):
+                del self._period_keys[start]
+                continue
+            try:
+                self._context.keys.get(f"period/{start}")
+            except KeyGone:
                 del self._period_keys[start]
 
     def _follow(self) -> None:

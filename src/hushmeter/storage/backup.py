@@ -1,8 +1,9 @@
 """Backups: a state store of its own, without anything that leads to raw data (C6).
 
 Plan, budget, windows, ledger, releases, decisions and credentials' hashes are in it. Left out are segments, workers and
-erasures, which lead to rows, when the service served, kept windows, which are sealed under a period's key, and the epoch in
-which the state serves. Rows and keys were never in it.
+erasures, which lead to rows, when the service served, kept windows, which are sealed under a period's key, the epoch in
+which the state serves, and the fingerprints of keys, which may be new ones where it is restored. Rows and keys were never
+in it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _LEFT_OUT = {
     schema.servings,
     schema.erasures,
     schema.kept_windows,
+    schema.known_keys,
 }
 
 

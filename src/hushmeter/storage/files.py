@@ -11,6 +11,15 @@ from typing import Protocol
 from hushmeter.errors import Failure, StorageFull
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_DESCRIPTOR = "no descriptor is left: raise the limit of open files (ulimit -n, LimitNOFILE), or end what holds them"
+_REMEDIES = {
+    errno.EROFS: "the file system is read-only, as a disk that fails is made: see the system's log, and mount it writable",
+    errno.EIO: "the disk cannot be read or written: see the system's log, and replace it",
+    errno.EMFILE: _NO_DESCRIPTOR,
+    errno.ENFILE: _NO_DESCRIPTOR,
+    errno.EACCES: "make the account that runs hushmeter its owner",
+    errno.EPERM: "make the account that runs hushmeter its owner",
+}
 # macOS has no fdatasync.
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
@@ -20,6 +29,9 @@ class AppendFile(Protocol):
 
     def write(self, data: bytes) -> None:
         """Writes all of `data` at the end; after an `OSError` part of it may be there."""
+
+    def overwrite(self, at: int, data: bytes) -> None:
+        """Writes all of `data` over bytes that are there; the next write still goes to the end."""
 
     def datasync(self) -> None:
         """Returns when everything written is durable."""
@@ -62,7 +74,7 @@ class Disk:
 
     def create(self, path: Path) -> AppendFile:
         """See `FileSystem`."""
-        return _DiskFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600))
+        return _DiskFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def rename(self, source: Path, target: Path) -> None:
         """See `FileSystem`."""
@@ -90,11 +102,18 @@ class _DiskFile:
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
 
+    def overwrite(self, at: int, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            done = os.pwrite(self._descriptor, rest, at)
+            rest, at = rest[done:], at + done
+
     def datasync(self) -> None:
         _sync_data(self._descriptor)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
+        os.lseek(self._descriptor, size, os.SEEK_SET)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -137,6 +156,9 @@ def failure_of(error: OSError, doing: str) -> Failure:
         return StorageFull(
             f"{doing}: no room is left ({error.strerror}); nothing was acknowledged; free space and try again"
         )
-    return Failure(
-        f"{doing}: {error.strerror or error}; nothing was acknowledged; check the disk and the directory's owner"
-    )
+    return Failure(f"{doing}: {error.strerror or error}; nothing was acknowledged; {remedy_of(error)}")
+
+
+def remedy_of(error: OSError) -> str:
+    """What an operator can do about an `OSError`."""
+    return _REMEDIES.get(error.errno or 0, "check the disk and the directory's owner")

@@ -6,10 +6,13 @@ number of each point's token. Chunks without tokens have not a byte of it.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +36,7 @@ LENGTH_BYTES = 4
 FRAME = "frame"
 RUN = "run"
 FOOTER = "footer"
+CLAIM = "claim"
 
 _ARROW_OVERHEAD_BYTES = 4_096
 """More than the metadata and the padding of the record batches of a chunk."""
@@ -82,16 +86,16 @@ class SegmentName:
     storage_start_ms: int
     segment_id: str
 
-    def header(self, kind: str) -> bytes:
-        """The first line of a file of this segment: plain text, the same for every file of that kind."""
-        return f"hushmeter {kind} 1 {self.deployment_id} {self.storage_start_ms} {self.segment_id}\n".encode()
+    def header(self, kind: str, version: int = 1) -> bytes:
+        """The first line of a file of this segment: plain text, the same for every file of that kind and version."""
+        return f"hushmeter {kind} {version} {self.deployment_id} {self.storage_start_ms} {self.segment_id}\n".encode()
 
     def associated(self, kind: str, number: int, bits: int) -> bytes:
         """What is authenticated beside a chunk, so that it is only ever read where it belongs."""
         return json.dumps([self.deployment_id, self.storage_start_ms, self.segment_id, kind, number, bits]).encode()
 
     def __str__(self) -> str:
-        return f"segment {self.segment_id} of storage window {self.storage_start_ms}"
+        return f"segment {self.storage_start_ms}/{self.segment_id}"
 
 
 def encode(batch: ReportBatch) -> memoryview:
@@ -170,7 +174,7 @@ def seal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, plain: By
     Args:
         cipher: of the storage window's data key.
         segment: where the chunk belongs.
-        kind: FRAME, RUN or FOOTER.
+        kind: FRAME, RUN, FOOTER or CLAIM.
         number: of the chunk within the segment, from 0.
         plain: what is to be sealed.
         bits: of a RUN, into how many runs the segment is cut.
@@ -197,27 +201,132 @@ def unseal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, sealed:
     raise SegmentLost(f"{segment}: {kind} {number} is damaged or does not belong there; its rows cannot be had back")
 
 
-def sealed_frames(segment: SegmentName, data: memoryview) -> list[memoryview]:
-    """The frames of a segment's file, still sealed, as far as their lengths fit.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """How much of a segment has been acknowledged, as its writer noted before it answered.
 
-    Args:
-        segment: which segment.
-        data: the whole file: the header line, then frames, each behind its length.
-
-    Raises:
-        SegmentLost: the header line is damaged or another segment's.
+    Attributes:
+        frames: how many, counted from the first.
+        chain: over them, see `chained`.
     """
-    header = segment.header("frames")
-    if data[: len(header)] != header:
-        raise SegmentLost(f"{segment}: its file does not begin as it should; its rows cannot be had back")
-    frames, at = list[memoryview](), len(header)
+
+    frames: int
+    chain: bytes
+
+
+NOTHING_CLAIMED = Claim(0, bytes(16))
+_CLAIM = struct.Struct("<Q16s")
+_CLAIM_BYTES = SEAL_BYTES + _CLAIM.size
+_CLAIM_COPIES = 2
+_UNCLAIMED_VERSION, _CLAIMED_VERSION = 1, 2
+"""Of a file of frames: segments that an earlier hushmeter made have no claims."""
+
+
+def chained(chain: bytes, frames: Iterable[Bytes]) -> bytes:
+    """What a claim says of frames beside their number: a running hash of their seals, which authenticate their bytes.
+
+    A frame that was written, cut off again and written with other content under the same number does not pass for it.
+    """
+    for sealed in frames:
+        chain = hashlib.blake2b(chain + bytes(sealed[-16:]), digest_size=16, person=b"hushmeter-frames").digest()
+    return chain
+
+
+def empty_frames(segment: SegmentName) -> bytes:
+    """A file of frames that holds none: the header line, and room for the claim, twice."""
+    header = segment.header("frames", _CLAIMED_VERSION)
+    return header + _unclaimed(header) * _CLAIM_COPIES
+
+
+def sealed_claim(cipher: AESGCM, segment: SegmentName, claim: Claim) -> bytes:
+    """What stands between the header line and the frames: the claim twice, so that either copy may be damaged."""
+    return seal(cipher, segment, CLAIM, 0, _CLAIM.pack(claim.frames, claim.chain)) * _CLAIM_COPIES
+
+
+def _unclaimed(header: bytes) -> bytes:
+    """What stands in place of each copy before the first claim, which nothing but a new file holds."""
+    return hashlib.blake2b(header, digest_size=_CLAIM_BYTES, person=b"hushmeter-none").digest()
+
+
+@dataclass(frozen=True, slots=True)
+class FramesFile:
+    """A segment's file of frames, still sealed.
+
+    Attributes:
+        segment: which segment.
+        frames: as far as their lengths fit; what a crash has torn is left out.
+        claims: both copies of the claim, sealed; none in a file that an earlier hushmeter made.
+    """
+
+    segment: SegmentName
+    frames: list[memoryview]
+    claims: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, segment: SegmentName, data: memoryview) -> FramesFile:
+        """Reads a whole file.
+
+        Raises:
+            SegmentLost: the header line is damaged or another segment's.
+        """
+        for version, copies in ((_CLAIMED_VERSION, _CLAIM_COPIES), (_UNCLAIMED_VERSION, 0)):
+            header = segment.header("frames", version)
+            first = len(header) + copies * _CLAIM_BYTES
+            if data[: len(header)] == header and len(data) >= first:
+                claims = (bytes(data[at : at + _CLAIM_BYTES]) for at in range(len(header), first, _CLAIM_BYTES))
+                return cls(segment, list(_frames_in(data[first:])), tuple(claims))
+        raise SegmentLost(f"{segment}: its file of frames does not begin as it should; its rows cannot be had back")
+
+    def claim(self, cipher: AESGCM | None) -> Claim:
+        """What was acknowledged of it at least.
+
+        Args:
+            cipher: of the window's data key; None where there is none yet, and nothing can have been claimed.
+
+        Raises:
+            SegmentLost: neither copy can be read.
+        """
+        if not self.claims:
+            return NOTHING_CLAIMED
+        unclaimed = _unclaimed(self.segment.header("frames", _CLAIMED_VERSION))
+        found = [NOTHING_CLAIMED for copy in self.claims if copy == unclaimed]
+        for copy in self.claims:
+            with contextlib.suppress(SegmentLost):
+                if cipher is not None:
+                    found.append(Claim(*_CLAIM.unpack(unseal(cipher, self.segment, CLAIM, 0, copy))))
+        if not found:
+            raise SegmentLost(
+                f"{self.segment}: both notes of how many of its frames were acknowledged are damaged, so nothing proves"
+                " that all of them are there"
+            )
+        return max(found, key=lambda claim: claim.frames)
+
+    def ensure_claimed(self, cipher: AESGCM | None, frames: int) -> None:
+        """Makes sure that the first so many frames hold all that was acknowledged.
+
+        Raises:
+            SegmentLost: there are fewer, or others, or more were acknowledged.
+        """
+        if len(self.frames) < frames:
+            raise SegmentLost(f"{self.segment} holds {len(self.frames)} whole frames, but {frames} were closed")
+        claim = self.claim(cipher)
+        if claim.frames > frames:
+            raise SegmentLost(
+                f"{self.segment}: {claim.frames} frames were acknowledged, but {frames} were closed; the state store does"
+                " not say what its writer did"
+            )
+        if chained(NOTHING_CLAIMED.chain, self.frames[: claim.frames]) != claim.chain:
+            raise SegmentLost(f"{self.segment}: its first {claim.frames} frames are not those that were acknowledged")
+
+
+def _frames_in(data: memoryview) -> Iterator[memoryview]:
+    at = 0
     while at + LENGTH_BYTES <= len(data):
         first = at + LENGTH_BYTES
         at = first + int.from_bytes(data[at:first], "little")
         if at - first < SEAL_BYTES or at > len(data):
-            break
-        frames.append(data[first:at])
-    return frames
+            return
+        yield data[first:at]
 
 
 def pieces(batch: ReportBatch, sealed_bytes_max: int) -> Iterator[ReportBatch]:

@@ -1,17 +1,18 @@
 """The intake log in a directory: sealed frames while a segment is written, runs by bucket once it is compacted.
 
 ```
-DIRECTORY/<storage window start>/<segment>.frames    header line, then frames: u32 length (little-endian), nonce, ciphertext
+DIRECTORY/<storage window start>/<segment>.frames    header line, claim twice, then frames: u32 length (little-endian),
+                                                     nonce, ciphertext
 DIRECTORY/<storage window start>/<segment>.runs      see hushmeter.storage.runs
 ```
 A frame is acknowledged only when it is durable, and only one append is ever under way in a segment; so whatever was
-acknowledged comes before what a crash has torn.
+acknowledged comes before what a crash has torn. The claim says how many frames that were at least: it is written over the
+one before once they are durable, and before anybody is answered.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -25,7 +26,7 @@ from hushmeter.errors import Failure, InvariantError, KeyGone, SegmentLost, ensu
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.ports import Change, Keys
 from hushmeter.storage.files import AppendFile, Disk, FileSystem, failure_of
-from hushmeter.storage.frames import FRAME, SegmentName, bucket_numbers, decode, sealed_frames, unseal
+from hushmeter.storage.frames import FRAME, FramesFile, SegmentName, bucket_numbers, decode, empty_frames, unseal
 from hushmeter.storage.keys import held_keys
 from hushmeter.storage.runs import changed, file_without, read_bucket, rewritten_file, runs_file
 from hushmeter.storage.segment_files import SegmentFiles, key_name
@@ -59,12 +60,12 @@ class FileIntakeLog:
             StorageFull, Failure: it could not be made durable.
         """
         segment = self._files.segment(storage_start_ms, os.urandom(16).hex())
-        path, header = self._files.path(segment, "frames"), segment.header("frames")
+        path, empty = self._files.path(segment, "frames"), empty_frames(segment)
         file: AppendFile | None = None
         try:
             self._disk.make_directory(path.parent)
             file = self._disk.create(path)
-            file.write(header)
+            file.write(empty)
             file.datasync()
             # Also where another process made the directories: it may not have come to sync them.
             for directory in (path.parent, self._directory, self._directory.parent):
@@ -73,7 +74,7 @@ class FileIntakeLog:
             if file is not None:
                 self._files.abandon(file, path)
             raise failure_of(error, f"making {segment}") from None
-        self._writing[storage_start_ms, segment.segment_id] = SegmentWriter(segment, file, len(header))
+        self._writing[storage_start_ms, segment.segment_id] = SegmentWriter(segment, file, len(empty))
         return segment.segment_id
 
     def append(self, storage_start_ms: int, segment_id: str, batch: ReportBatch) -> int:
@@ -86,6 +87,14 @@ class FileIntakeLog:
         writer = self._writer(storage_start_ms, segment_id)
         writer.cipher = writer.cipher or AESGCM(self._keys.get_or_create(key_name(storage_start_ms)))
         return writer.append(writer.cipher, batch)
+
+    def acknowledge(self, storage_start_ms: int, segment_id: str) -> None:
+        """Notes that what was appended may be acknowledged; see `IntakeLog.acknowledge`.
+
+        Raises:
+            StorageFull, Failure: the disk refused; nothing may be acknowledged.
+        """
+        self._writer(storage_start_ms, segment_id).acknowledge()
 
     def close(self, storage_start_ms: int, segment_id: str) -> int:
         """Ends writing; see `IntakeLog.close`. What an append that failed left behind is not counted."""
@@ -109,9 +118,9 @@ class FileIntakeLog:
     def count_frames(self, storage_start_ms: int, segment_id: str) -> int:
         """How many frames a dead owner's segment holds, up to the last whole one; see `IntakeLog.count_frames`.
 
-        A damaged frame before a whole one was acknowledged, so it counts: `compact` then finds the segment lost by name,
-        where leaving it out would lose rows in silence (P1). For the same reason all frames count where the key is gone. A
-        missing file holds 0 frames, and is lost to `compact` too.
+        A damaged frame before a whole one was acknowledged, and so was one that the claim counts: both count, and `compact`
+        then finds the segment lost by name, where leaving it out would lose rows in silence (P1). For the same reason all
+        frames count where the key is gone. A missing file holds 0 frames, and is lost to `compact` too.
 
         Raises:
             KeyUnavailable: the window's key cannot be read.
@@ -119,20 +128,27 @@ class FileIntakeLog:
         """
         segment, count = self._files.segment(storage_start_ms, segment_id), 0
         try:
-            frames = self._sealed_frames(segment)
-        except SegmentLost:
-            return 0
-        if not frames:
-            return 0
-        try:
+            file = self._frames_file(segment)
             cipher = self._files.cipher(storage_start_ms)
+            count = file.claim(cipher).frames
         except KeyGone:
-            return len(frames)
-        for number, sealed in enumerate(frames):
+            return len(file.frames)
+        except SegmentLost:
+            # Whatever is counted, `compact` finds the same.
+            return 0
+        for number, sealed in enumerate(file.frames):
             with contextlib.suppress(SegmentLost):
                 unseal(cipher, segment, FRAME, number, sealed)
-                count = number + 1
+                count = max(count, number + 1)
         return count
+
+    def holding(self, storage_start_ms: int) -> frozenset[str]:
+        """The segments of a storage window that hold anything; see `IntakeLog.holding`.
+
+        Raises:
+            Failure: the disk refused.
+        """
+        return self._files.holding(storage_start_ms)
 
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """Rewrites a closed segment into runs by bucket; see `IntakeLog.compact`.
@@ -140,7 +156,8 @@ class FileIntakeLog:
         Any number of processes may do it at once: the first to rename wins, and all write the same rows.
 
         Raises:
-            SegmentLost: the segment is missing, damaged, or shorter than it was when it was closed.
+            SegmentLost: the segment is missing, damaged, or shorter than it was when it was closed, or more of it was
+                acknowledged than is said to have been closed.
             KeyUnavailable: the window's key is gone.
             StorageFull, Failure: the disk refused; the segment is as before.
         """
@@ -311,20 +328,19 @@ class FileIntakeLog:
             raise InvariantError(f"segment {segment_id} is not open for writing here")
         return writer
 
-    def _sealed_frames(self, segment: SegmentName) -> list[memoryview]:
+    def _frames_file(self, segment: SegmentName) -> FramesFile:
         with self._files.reading(segment, "frames") as file:
-            return sealed_frames(segment, memoryview(file.read()))
+            return FramesFile.of(segment, memoryview(file.read()))
 
     def _read_frames(self, segment: SegmentName, frames: int | None = None) -> tuple[ReportBatch, AESGCM]:
         """The rows of exactly so many frames, or of all that are whole, and the window's cipher."""
-        sealed = self._sealed_frames(segment)
-        frames = len(sealed) if frames is None else frames
-        if len(sealed) < frames:
-            raise SegmentLost(f"{segment} holds {len(sealed)} whole frames, but {frames} were closed")
+        file = self._frames_file(segment)
         # A window that received nothing has no key yet, and even an empty footer is authenticated.
-        key = self._keys.get if frames else self._keys.get_or_create
+        key = self._keys.get if frames or file.frames else self._keys.get_or_create
         cipher = AESGCM(key(key_name(segment.storage_start_ms)))
-        chosen = enumerate(itertools.islice(sealed, frames))
+        if frames is not None:
+            file.ensure_claimed(cipher, frames)
+        chosen = enumerate(file.frames[:frames])
         return ReportBatch.concat([decode(unseal(cipher, segment, FRAME, n, frame)) for n, frame in chosen]), cipher
 
 

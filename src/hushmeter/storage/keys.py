@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hushmeter.errors import KeyGone, KeyUnavailable, ensure
 from hushmeter.model.ring import RingRecord
 from hushmeter.ports import Keys
-from hushmeter.storage.files import failure_of, sync_directory, write_durably
+from hushmeter.storage.files import failure_of, remedy_of, sync_directory, write_durably
 from hushmeter.storage.master_key import MASTER_KEY_VARIABLE
 from hushmeter.storage.ring_record import RECORD_NAME, RecordFile
 
@@ -233,7 +233,7 @@ class DirectoryKeyRing:
                 "make the account that runs hushmeter its owner, with mode 0600 (directories 0700)"
             ) from None
         except OSError as error:
-            raise KeyUnavailable(f"key {name}: {path} cannot be read ({error.strerror}); check the disk") from None
+            raise KeyUnavailable(f"key {name}: {path} cannot be read ({error.strerror}); {remedy_of(error)}") from None
         if destroyed:
             raise KeyGone(f"key {name} was destroyed: its data has been scrubbed for good, and no new one is made")
         return wrapped
@@ -274,7 +274,7 @@ class DirectoryKeyRing:
                 return self._master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _associated(name))
         except InvalidTag:
             self._prove_master_key()
-        raise KeyUnavailable(
+        raise KeyGone(
             f"key {name} is damaged: {self._path(name)} has {len(wrapped)} bytes that the master key does not open "
             f"(a key file has {_WRAPPED_BYTES}); what it sealed cannot be read"
         )

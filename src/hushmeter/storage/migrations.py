@@ -26,6 +26,7 @@ def _to_8(connection: sa.Connection) -> None:
     _servings_of_workers(connection)
     _consent_by_schedule(connection)
     _add_serving(connection)
+    _add_known_keys(connection)
 
 
 def _add_checkpoint(connection: sa.Connection) -> None:
@@ -103,6 +104,12 @@ def _add_serving(connection: sa.Connection) -> None:
     connection.execute(
         sa.text("CREATE TABLE serving (id INTEGER NOT NULL CHECK (id = 1), epoch TEXT NOT NULL, PRIMARY KEY (id))")
     )
+
+
+def _add_known_keys(connection: sa.Connection) -> None:
+    """Makes room for keys' fingerprints; whoever opens the key ring next fills them in."""
+    name = sa.Column("name", sa.Text, primary_key=True)
+    sa.Table("known_keys", sa.MetaData(), name, sa.Column("fingerprint", sa.LargeBinary, nullable=False)).create(connection)
 
 
 STEPS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {8: _to_8}

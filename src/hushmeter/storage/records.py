@@ -21,6 +21,7 @@ from hushmeter.storage.schema import (
     checkpoints,
     credentials,
     decisions,
+    known_keys,
     ledger,
     receipts,
     releases,
@@ -258,3 +259,22 @@ def release_of(row: Any) -> Release:
     except (Failure, InvariantError, TypeError, ValueError):
         text = f"release {row.number} of {row.metric} at {row.resolution} cannot be read: it was altered in the database"
         raise ReleaseAltered(text) from None
+
+
+def key_fingerprint(connection: sa.Connection, name: str) -> bytes | None:
+    """The fingerprint of a key that has been used."""
+    found: bytes | None = connection.scalar(sa.select(known_keys.c.fingerprint).where(known_keys.c.name == name))
+    return found
+
+
+def record_key(connection: sa.Connection, name: str, fingerprint: bytes) -> bytes:
+    """Records a key's fingerprint unless there is one, and returns which one is recorded."""
+    known = key_fingerprint(connection, name)
+    if known is None:
+        connection.execute(sa.insert(known_keys).values(name=name, fingerprint=fingerprint))
+    return known or fingerprint
+
+
+def knows_keys(connection: sa.Connection) -> bool:
+    """Whether any key has been recorded."""
+    return connection.scalar(sa.select(known_keys.c.name).limit(1)) is not None

@@ -276,6 +276,15 @@ restores = sa.Table(
 )
 
 
+known_keys = sa.Table(
+    "known_keys",
+    METADATA,
+    # Each key that was ever used, told by a fingerprint: one that is missing is not made anew.
+    sa.Column("name", sa.Text, primary_key=True),
+    _column("fingerprint", sa.LargeBinary),
+)
+
+
 def view_text(view: tuple[str, ...]) -> str:
     """A view as it is stored: a JSON list of its dimensions' names."""
     return json.dumps(list(view), ensure_ascii=False, separators=(",", ":"))

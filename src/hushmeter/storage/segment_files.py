@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hushmeter.errors import SegmentLost, ensure
 from hushmeter.ports import Keys
 from hushmeter.storage.files import AppendFile, FileSystem, failure_of
-from hushmeter.storage.frames import SegmentName
+from hushmeter.storage.frames import SegmentName, empty_frames
 from hushmeter.storage.runs import Footer, read_footer
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -65,6 +65,23 @@ class SegmentFiles:
             with contextlib.suppress(FileNotFoundError):
                 return self.path(segment, suffix).stat().st_size
         return 0
+
+    def holding(self, storage_start_ms: int) -> frozenset[str]:
+        """The segments of a storage window that were compacted, or whose file is longer than one without frames."""
+        found = set[str]()
+        try:
+            for path in (self._directory / str(storage_start_ms)).iterdir():
+                name, suffix = path.stem, path.suffix
+                if _ID.fullmatch(name) and suffix in (".frames", ".runs"):
+                    empty = len(empty_frames(self.segment(storage_start_ms, name))) if suffix == ".frames" else 0
+                    # The sealer may have compacted it, or scrubbed the window, at this moment.
+                    with contextlib.suppress(FileNotFoundError):
+                        found |= {name} if path.stat().st_size > empty else set()
+        except FileNotFoundError:
+            return frozenset()
+        except OSError as error:
+            raise failure_of(error, f"listing storage window {storage_start_ms}") from None
+        return frozenset(found)
 
     def abandon(self, file: AppendFile, path: Path) -> None:
         """Gets rid of a file that could not be finished, as far as the disk lets us."""

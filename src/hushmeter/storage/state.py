@@ -130,6 +130,11 @@ class SqlStateStore:
         with self._database.write() as connection:
             return workers.declare_dead(connection, worker_id, beats)
 
+    def last_seen_ms(self) -> int | None:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return workers.last_seen_ms(connection)
+
     def begin_serving(self, now_ms: int) -> int:
         """See `StateStore`."""
         with self._database.write() as connection:
@@ -356,6 +361,21 @@ class SqlStateStore:
             if len(page) < ACCESSES_PER_PAGE:
                 return
             after = page[-1][0]
+
+    def key_fingerprint(self, name: str) -> bytes | None:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.key_fingerprint(connection, name)
+
+    def record_key(self, name: str, fingerprint: bytes) -> bytes:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            return records.record_key(connection, name, fingerprint)
+
+    def knows_keys(self) -> bool:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.knows_keys(connection)
 
     def back_up(self, path: Path) -> None:
         """See `StateStore`."""

@@ -45,6 +45,12 @@ def declare_dead(connection: sa.Connection, worker_id: str, beats: int) -> bool:
     return connection.execute(sa.update(workers).where(silent).values(retired=True)).rowcount == 1
 
 
+def last_seen_ms(connection: sa.Connection) -> int | None:
+    """When any worker was last seen."""
+    seen: int | None = connection.scalar(sa.select(sa.func.max(workers.c.seen_at_ms)))
+    return seen
+
+
 def register_segment(
     connection: sa.Connection, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]
 ) -> Registration:

@@ -9,7 +9,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hushmeter import limits
 from hushmeter.model.report import ReportBatch
 from hushmeter.storage.files import AppendFile, failure_of
-from hushmeter.storage.frames import FRAME, LENGTH_BYTES, SegmentName, encode, pieces, seal
+from hushmeter.storage.frames import (
+    FRAME,
+    LENGTH_BYTES,
+    NOTHING_CLAIMED,
+    Claim,
+    SegmentName,
+    chained,
+    encode,
+    pieces,
+    seal,
+    sealed_claim,
+)
 
 
 class SegmentWriter:
@@ -17,15 +28,16 @@ class SegmentWriter:
 
     Args:
         segment: which segment.
-        file: its file, which holds the header line and nothing else, durably.
-        size: bytes of the header line.
+        file: its file, which holds no frame, durably.
+        size: of that file, in bytes.
     """
 
     def __init__(self, segment: SegmentName, file: AppendFile, size: int) -> None:
         self._segment = segment
         self._file = file
         self._size = size
-        self._frames = 0
+        self._claim_at = len(segment.header("frames"))
+        self._written = self._claimed = NOTHING_CLAIMED
         self._torn = False
         self.cipher: AESGCM | None = None
         """Of the window's data key, once it is known."""
@@ -39,10 +51,11 @@ class SegmentWriter:
         Raises:
             StorageFull, Failure: nothing was appended, and the next append may be tried.
         """
-        parts, frames = list[bytes](), self._frames
+        parts, seals, frames = list[bytes](), list[bytes](), self._written.frames
         for piece in pieces(batch, limits.FRAME_MAX_BYTES):
             sealed = seal(cipher, self._segment, FRAME, frames, encode(piece))
             parts += (len(sealed).to_bytes(LENGTH_BYTES, "little"), sealed)
+            seals.append(sealed)
             frames += 1
         data = b"".join(parts)
         try:
@@ -57,8 +70,25 @@ class SegmentWriter:
             raise failure_of(error, f"appending to {self._segment}") from None
         self._torn = False
         self._size += len(data)
-        self._frames = frames
+        self._written = Claim(frames, chained(self._written.chain, seals))
         return self._size
+
+    def acknowledge(self) -> None:
+        """Notes that all frames so far may be acknowledged; they are durable, and so the note never says too much.
+
+        The note outlives this process at once. A power cut may take it back to an earlier one, but for the frame behind it:
+        each append makes the note before it durable, too.
+
+        Raises:
+            Failure: the disk refused; nothing may be acknowledged.
+        """
+        if self.cipher is None or self._claimed == self._written:
+            return
+        try:
+            self._file.overwrite(self._claim_at, sealed_claim(self.cipher, self._segment, self._written))
+        except OSError as error:
+            raise failure_of(error, f"noting what is acknowledged of {self._segment}") from None
+        self._claimed = self._written
 
     def close(self) -> int:
         """Gives the file back and returns how many frames are durable; a torn rest that stays is beyond that number."""
@@ -66,7 +96,7 @@ class SegmentWriter:
             self._mend()
         with contextlib.suppress(OSError):
             self._file.close()
-        return self._frames
+        return self._written.frames
 
     def _mend(self) -> None:
         """Cuts off what an append that failed left behind."""

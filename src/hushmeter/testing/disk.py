@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -24,13 +24,15 @@ class _Content:
 
     path: Path
     durable: int = 0
+    overwritten: list[tuple[int, bytes]] = field(default_factory=list)
+    """What stood where, before overwriting that was not synced."""
 
 
 class FaultyDisk:
     """A `FileSystem` on real files that can run full, fail, tear writes and lose its power.
 
     Operations are counted from 0 in `steps`, and named `make_directory`, `create`, `rename`, `remove`, `remove_directory`,
-    `sync_directory`, `write`, `datasync` and `truncate` in `done`.
+    `sync_directory`, `write`, `overwrite`, `datasync` and `truncate` in `done`.
 
     Attributes:
         room_bytes: how much may still be written; None for any amount. A write that does not fit leaves what fits.
@@ -85,6 +87,10 @@ class FaultyDisk:
         self._dark = True
         for content in self._contents:
             if content.path.exists():
+                with content.path.open("r+b") as file:
+                    for at, before in reversed(content.overwritten):
+                        file.seek(at)
+                        file.write(before)
                 os.truncate(content.path, min(content.path.stat().st_size, content.durable + keep_bytes))
         for _, undo in reversed(self._undo):
             undo()
@@ -188,9 +194,16 @@ class _FaultyFile:
     def write(self, data: bytes) -> None:
         self._disk._write(self._file, data)
 
+    def overwrite(self, at: int, data: bytes) -> None:
+        before = self._content.path.read_bytes()[at : at + len(data)]
+        self._content.overwritten.append((at, before))
+        self._disk._step("overwrite")
+        self._file.overwrite(at, data)
+
     def datasync(self) -> None:
         self._disk._step("datasync")
         self._file.datasync()
+        self._content.overwritten.clear()
         self._content.durable = self._content.path.stat().st_size
 
     def truncate(self, size: int) -> None:

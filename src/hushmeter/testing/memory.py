@@ -78,6 +78,7 @@ class MemoryKeyRing:
 class _Segment:
     frames: list[ReportBatch] = field(default_factory=list)
     open: bool = True
+    acknowledged: int = 0
     bytes: int = 0
     runs: ReportBatch | None = None
     kept_for: str = ""
@@ -108,6 +109,11 @@ class MemoryIntakeLog:
         segment.bytes += 100 + 70 * len(batch) + 12 * len(batch.series)
         return segment.bytes
 
+    def acknowledge(self, storage_start_ms: int, segment_id: str) -> None:
+        """See `IntakeLog.acknowledge`."""
+        segment = self._open_segment(storage_start_ms, segment_id)
+        segment.acknowledged = len(segment.frames)
+
     def close(self, storage_start_ms: int, segment_id: str) -> int:
         """See `IntakeLog.close`."""
         segment = self._open_segment(storage_start_ms, segment_id)
@@ -119,6 +125,10 @@ class MemoryIntakeLog:
         segment = self._segments.get((storage_start_ms, segment_id))
         return 0 if segment is None else len(segment.frames)
 
+    def holding(self, storage_start_ms: int) -> frozenset[str]:
+        """See `IntakeLog.holding`."""
+        return frozenset(name for (start, name), s in self._segments.items() if start == storage_start_ms and s.frames)
+
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """See `IntakeLog.compact`."""
         segment = self._segments.get((storage_start_ms, segment_id))
@@ -128,6 +138,8 @@ class MemoryIntakeLog:
         known(f"data/{storage_start_ms}")
         if len(segment.frames) < frames or (segment.runs is not None and len(segment.frames) != frames):
             raise SegmentLost(f"segment {segment_id} holds {len(segment.frames)} frames, but {frames} were closed")
+        if segment.acknowledged > frames:
+            raise SegmentLost(f"segment {segment_id}: {segment.acknowledged} were acknowledged, but {frames} were closed")
         if segment.runs is None:
             del segment.frames[frames:]
             segment.runs = ReportBatch.concat(segment.frames)

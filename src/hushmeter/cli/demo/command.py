@@ -95,7 +95,8 @@ def run_demo(out: Path, keep: Path | None) -> int:
         context.store.close()
     if keep is not None:
         console.print(
-            f"The state is kept in {keep}, its keys in {config.keys}; serve it with: hushmeter serve --state-dir {keep}"
+            f"The state is kept in {keep}, its keys in {config.keys}; serve it with: "
+            f"hushmeter serve --state-dir {keep} --clock-is-right"
         )
     return 0
 

@@ -1,0 +1,264 @@
+"""One deployment under torture: its processes, the clients that report to it, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+from hushmeter.ledger.entries import verify_budget, verify_chain
+from hushmeter.model.measurement import MeasurementName
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import Window
+from hushmeter.sdk import IngestClient
+from hushmeter.service.config import Config
+from hushmeter.service.context import Context
+from hushmeter.service.founding import open_context
+from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.service.test_kill import PLAN, SLOTS, UNITS, Sender
+from tests.torture.clockwork import Machine
+
+CLIENTS = 3
+ROOT = Path(__file__).parents[2]
+EXPIRES_DAYS = 200
+
+
+class Broken(Exception):
+    """A promise did not hold; the text says which."""
+
+
+def pause(seconds: float) -> None:
+    """Lets real time pass: the processes are real."""
+    threading.Event().wait(seconds)
+
+
+class Client(Sender):
+    """A client of the kill test that takes breath between messages, so that an episode has reports to its end."""
+
+    def _send(self, client: IngestClient, first_series: int, slots: list[int]) -> None:
+        pause(0.02)
+        super()._send(client, first_series, slots)
+
+
+@dataclass
+class World:
+    """One deployment.
+
+    Attributes:
+        directory: of its own; `state` in it may be a mount of its own.
+        rng: of the episode.
+        may_lose: whether windows may end LOST, by name.
+    """
+
+    directory: Path
+    rng: random.Random
+    may_lose: bool = False
+    senders: list[Client] = field(default_factory=list)
+    untold: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.state = self.directory / "state"
+        self.machine = Machine.new(self.directory / "clock")
+        self.log = self.directory / "log.txt"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.config = Config(
+            state_dir=self.state, listen=f"127.0.0.1:{self.port}", metrics="", workers=2, log_format="json"
+        )
+        self.supervisor: subprocess.Popen[bytes] | None = None
+
+    # Processes.
+
+    def found(self) -> None:
+        """Founds the deployment, serves it, and lets every unit agree."""
+        expires = time.strftime("%Y-%m-%d", time.gmtime(self.machine.origin_ms / 1000 + EXPIRES_DAYS * 86_400))
+        plan = PLAN.replace("EXPIRES", expires)
+        open_context(self.config, self.machine.clock(), ExactMechanisms(), plan).store.close()
+        self.start()
+        with IngestClient(f"127.0.0.1:{self.port}") as client, ThreadPoolExecutor(8) as pool:
+            self.wait_for(lambda: _answers(client), 30, "the service did not come up")
+            list(pool.map(lambda unit: client.set_consent(unit, {"test": True}), UNITS))
+        # Intervals that begin before the decision are refused: some of them are forty minutes old.
+        pause(5.0)
+
+    def start(self) -> None:
+        """Starts `hushmeter serve`."""
+        command = [sys.executable, "-m", "tests.torture.process", "serve", json.dumps(asdict(self.machine))]
+        with self.log.open("ab") as log:
+            self.supervisor = subprocess.Popen(
+                [*command, self.config.model_dump_json()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT
+            )
+
+    def children(self) -> dict[int, str]:
+        """The supervisor's processes, by number, with their roles."""
+        found = {}
+        if self.supervisor is not None:
+            with contextlib.suppress(OSError):
+                listed = Path(f"/proc/{self.supervisor.pid}/task/{self.supervisor.pid}/children").read_text().split()
+                for pid in map(int, listed):
+                    with contextlib.suppress(OSError, IndexError):
+                        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                        if b"tests.torture.process" in arguments:
+                            found[pid] = arguments[arguments.index(b"tests.torture.process") + 1].decode()
+        return found
+
+    def signal(self, role: str, number: int) -> int | None:
+        """Sends a signal to one process of a role, and returns which."""
+        everything = self.children() | ({} if self.supervisor is None else {self.supervisor.pid: "serve"})
+        pids = [pid for pid, found in everything.items() if found == role]
+        if not pids:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid := self.rng.choice(sorted(pids)), number)
+            return pid
+        return None
+
+    def kill(self, role: str) -> None:
+        """Kills one process of a role; of the supervisor the others end by themselves, and it starts again."""
+        children = list(self.children())
+        if self.signal(role, signal.SIGKILL) is None or role != "serve" or self.supervisor is None:
+            return
+        self.supervisor.wait()
+        for pid in children:
+            self.wait_for(lambda pid=pid: not _alive(pid), 40, "a process outlives its supervisor")  # type: ignore[misc]
+        self.start()
+
+    def kill_all(self) -> None:
+        """Ends every process at once, as a machine that is switched off does."""
+        if self.supervisor is None:
+            return
+        pids = list(self.children())
+        # The supervisor first: it must not start anything again.
+        self.supervisor.kill()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.supervisor.wait()
+        self.supervisor = None
+        for pid in pids:
+            self.wait_for(lambda pid=pid: not _alive(pid), 10, "a killed process stays")  # type: ignore[misc]
+
+    def stop(self) -> None:
+        """Stops it in good order."""
+        if self.supervisor is not None:
+            self.supervisor.terminate()
+            self.supervisor.wait(60)
+            self.supervisor = None
+
+    # Clients.
+
+    def stream(self) -> None:
+        """Lets clients report."""
+        per_client, seed = SLOTS // CLIENTS, self.rng.randrange(2**32)
+        for i in range(CLIENTS):
+            slots = range(i * per_client, (i + 1) * per_client)
+            self.senders.append(Client(self.port, self.machine, slots, seed + i))  # type: ignore[arg-type]
+        for sender in self.senders:
+            sender.start()
+
+    def acknowledged(self) -> int:
+        """How many reports were acknowledged so far."""
+        return sum(len(sender.missed) for sender in self.senders)
+
+    def end_stream(self) -> None:
+        """Lets clients stop."""
+        for sender in self.senders:
+            sender.stop.set()
+        for sender in self.senders:
+            sender.join()
+
+    # Afterwards.
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+        """Waits until something is so."""
+        for _ in range(int(seconds * 20)):
+            if condition():
+                return
+            pause(0.05)
+        raise Broken(otherwise)
+
+    def settle(self) -> None:
+        """Waits until every window of the stream has ended, and judges."""
+        until_ms = self.machine.now_ms()
+        context = open_context(self.config, self.machine.clock(), ExactMechanisms())
+        try:
+
+            def ended() -> bool:
+                newest = [context.store.last_window_start(r.name) for r in context.plan.resolutions]
+                waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+                begun = all(start is not None and start >= until_ms for start in newest)
+                return begun and not [r for r in waiting if r.window.start_ms <= until_ms]
+
+            self.wait_for(ended, 90, "windows did not end")
+            self._judge(context)
+        finally:
+            context.store.close()
+
+    def _judge(self, context: Context) -> None:
+        missed = {slot: m for sender in self.senders for slot, m in sender.missed.items()}
+        ends = {slot: end for sender in self.senders for slot, end in sender.ends.items()}
+        resent = set[int]().union(*(sender.resent for sender in self.senders))
+        _ensure(len(missed) > 20, "the clients got too little through to mean anything")
+        lost = {record.window for record in context.store.windows([WindowState.LOST])}
+        _ensure(self.may_lose or not lost, f"lost without damage: {sorted(map(str, lost))}")
+        self._ensure_named(lost)
+        for resolution in context.plan.resolutions:
+            found = [r for _, r in context.store.releases("slots", ("slot",), resolution.name, 0, 2**62)]
+            starts = [r.key.window_start_ms for r in found]
+            _ensure(len(starts) == len(set(starts)), f"{resolution.name}: a window was released twice")
+            counts = {r.key.window_start_ms: r.vectors[MeasurementName.SUM].values[:, 0] for r in found}
+            totals = np.sum(list(counts.values()), axis=0)
+            _ensure(totals.max() <= 1, f"{resolution.name}: a report was counted twice")
+            for slot, late in missed.items():
+                window = resolution.span.window_of(ends[slot])
+                if resolution.name in late:
+                    # What was durable before a kill, and is sent again later, counts as it came first.
+                    too_late = totals[slot] and slot not in resent
+                    _ensure(not too_late, f"{resolution.name}: a report that came too late was counted")
+                elif window in lost:
+                    _ensure(totals[slot] == 0, f"{resolution.name}: a report of a lost window was released")
+                else:
+                    _ensure(totals[slot] == 1, f"{window}: acknowledged report {slot} is missing, and nobody says so")
+                    _ensure(counts[window.start_ms][slot] == 1, f"{window}: report {slot} counted in another window")
+        verify_budget(verify_chain(context.store.ledger()), context.deployment.budget)
+
+    def _ensure_named(self, lost: set[Window]) -> None:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        causes = {line["window"]: line["error"] for line in lines if line.get("event") == "a window is lost"}
+        for window in lost:
+            said = causes.get(str(window), "")
+            _ensure("segment " in said or "key " in said, f"{window} is LOST, and the log does not say why: {said!r}")
+
+
+def _ensure(condition: object, message: str) -> None:
+    if not condition:
+        raise Broken(message)
+
+
+def _answers(client: IngestClient) -> bool:
+    with contextlib.suppress(grpc.RpcError):
+        client.plan()
+        return True
+    return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
