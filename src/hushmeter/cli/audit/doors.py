@@ -195,8 +195,8 @@ def _questions(service: Rehearsal, _units: tuple[str, ...]) -> Asked:
 
 
 def _formats(_service: Rehearsal, _units: tuple[str, ...]) -> Asked:
-    for value in transparency_pb2.RecordFormat.values():
-        yield "nobody", transparency_pb2.GetRecordRequest(format=value).SerializeToString()
+    for value in transparency_pb2.RecordFormat.DESCRIPTOR.values:
+        yield "nobody", transparency_pb2.GetRecordRequest(format=value.name).SerializeToString()
 
 
 def _reflected(_service: Rehearsal, _units: tuple[str, ...]) -> Asked:

@@ -127,7 +127,7 @@ class WatchedStore:
         return getattr(self._store, name)
 
     def serving_ms(self, start_ms: int, end_ms: int) -> int:
-        """The whole window: how long processes serve is measured by the machine's clock, not by the one that is replayed."""
+        """The whole window: how long processes serve is measured by the machine's clock, which is not replayed."""
         return end_ms - start_ms
 
     def publish(self, window: Window, *args: Any, **kwargs: Any) -> Any:

@@ -6,7 +6,6 @@ stages of the script. Each has the number of what it tries in the list of neighb
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,11 +22,11 @@ from hushmeter.model.time import Window
 from hushmeter.service.changing import NEXT_WINDOW, apply_plan
 
 UNIT = "the-one"
-OTHERS = 28
+OTHERS = 36
 OTHER_UNITS = tuple(f"other-{i}" for i in range(OTHERS))
-LEAVING = OTHER_UNITS[24:]
+LEAVING = OTHER_UNITS[32:]
 """Those of the others who withdraw and come back."""
-_IN_TIME, _TWICE_LATE, _IN_TWO = (*range(8), *range(24, OTHERS)), range(8, 16), range(16, 24)
+_IN_TIME, _TWICE_LATE, _IN_TWO = (*range(8), *range(32, OTHERS)), range(8, 24), range(24, 32)
 """Each sends in one way alone, so that no bound hides which of its copies counts."""
 FINE_WINDOWS = 4
 """So many windows of the finest resolution are lived through before the coarsest one ends."""
@@ -58,6 +57,7 @@ class Act(StrEnum):
     LATE = "reports of the first window"
     GREEDY = "reports more than every bound"
     COPY = "reports under the ids of others"
+    RESEND = "sends its last report again"
     ERASE = "erases"
     UNKNOWN_ERASES = "an unknown unit erases"
 
@@ -70,65 +70,79 @@ class Neighbour:
         number: in the list of docs/privacy/audit.md.
         name: what it tries, in a few words.
         acts: what the unit does at each stage.
+        absent: where it must not count at all: in windows of the finest resolution, of the coarsest, or of both.
+        like: number of the neighbour whose windows it must not differ from; None where there is none.
     """
 
     number: int
     name: str
     acts: Mapping[Stage, tuple[Act, ...]]
+    absent: frozenset[str] = frozenset()
+    like: int | None = None
+
+
+_FINE, _COARSE, _ALL = frozenset({"finest"}), frozenset({"coarsest"}), frozenset({"finest", "coarsest"})
 
 
 _S, _A = Stage, Act
+_AGREES = {_S.AGREEING: (_A.AGREE,)}
+_REPORTS = {**_AGREES, _S.FIRST: (_A.REPORT,)}
 NOBODY = Neighbour(0, "nobody", {})
 NEIGHBOURS: tuple[Neighbour, ...] = (
-    Neighbour(1, "reports in time", {_S.AGREEING: (_A.AGREE,), _S.FIRST: (_A.REPORT,)}),
-    Neighbour(2, "reports too late for all but the coarsest window", {_S.AGREEING: (_A.AGREE,), _S.LATE: (_A.LATE,)}),
-    Neighbour(3, "one id in two hours", {_S.AGREEING: (_A.AGREE,), _S.FIRST: (_A.COPY,), _S.FOURTH: (_A.COPY,)}),
-    Neighbour(4, "reports alone in a window whose others are late", {_S.AGREEING: (_A.AGREE,), _S.THIRD: (_A.REPORT,)}),
+    Neighbour(1, "reports in time", _REPORTS),
+    Neighbour(2, "reports too late for all but the coarsest window", {**_AGREES, _S.LATE: (_A.LATE,)}, absent=_FINE),
+    Neighbour(3, "one id in two hours", {**_AGREES, _S.FIRST: (_A.COPY,), _S.FOURTH: (_A.COPY,)}),
+    Neighbour(4, "reports alone in a window whose others are late", {**_AGREES, _S.THIRD: (_A.REPORT,)}),
     Neighbour(
-        5, "withdraws while a window is sealed, without a row", {_S.AGREEING: (_A.AGREE,), _S.SEALING_FIRST: (_A.WITHDRAW,)}
+        5, "withdraws while a window is sealed, without a row", {**_AGREES, _S.SEALING_FIRST: (_A.WITHDRAW,)}, absent=_ALL
     ),
     Neighbour(
         6,
         "withdraws while a window is sealed, and agrees again",
-        {_S.AGREEING: (_A.AGREE,), _S.FIRST: (_A.REPORT,), _S.SEALING_FIRST: (_A.WITHDRAW,), _S.BETWEEN: (_A.AGREE,)},
+        {**_REPORTS, _S.SEALING_FIRST: (_A.WITHDRAW,), _S.BETWEEN: (_A.AGREE,)},
     ),
-    Neighbour(7, "an unknown unit erases between others' copies", {_S.BETWEEN: (_A.UNKNOWN_ERASES,)}),
+    Neighbour(7, "an unknown unit erases between others' copies", {_S.BETWEEN: (_A.UNKNOWN_ERASES,)}, absent=_ALL),
     Neighbour(
-        8, "erases between others' copies", {_S.AGREEING: (_A.AGREE,), _S.FIRST: (_A.GREEDY,), _S.BETWEEN: (_A.ERASE,)}
+        8, "erases between others' copies", {**_AGREES, _S.FIRST: (_A.GREEDY,), _S.BETWEEN: (_A.ERASE,)}, absent=_COARSE
     ),
     Neighbour(
         9,
         "erases while a window is sealed, agrees and reports again",
-        {_S.AGREEING: (_A.AGREE,), _S.FIRST: (_A.REPORT,), _S.SEALING_FIRST: (_A.ERASE, _A.AGREE), _S.THIRD: (_A.REPORT,)},
+        {**_REPORTS, _S.SEALING_FIRST: (_A.ERASE, _A.AGREE), _S.THIRD: (_A.REPORT,)},
     ),
     Neighbour(
         10,
         "withdraws before the coarsest window ends, and agrees while it is sealed",
-        {_S.AGREEING: (_A.AGREE,), _S.FIRST: (_A.REPORT,), _S.BEFORE_LAST: (_A.WITHDRAW,), _S.SEALING_LAST: (_A.AGREE,)},
+        {**_REPORTS, _S.BEFORE_LAST: (_A.WITHDRAW,), _S.SEALING_LAST: (_A.AGREE,)},
+        absent=_COARSE,
     ),
     Neighbour(
         11,
         "at every limit in every window",
         {
-            _S.AGREEING: (_A.AGREE,),
+            **_AGREES,
             _S.FIRST: (_A.GREEDY, _A.COPY),
             _S.LATE: (_A.GREEDY, _A.LATE),
             _S.THIRD: (_A.GREEDY,),
             _S.FOURTH: (_A.GREEDY, _A.COPY),
         },
     ),
+    Neighbour(12, "erases before the coarsest window ends", {**_REPORTS, _S.BEFORE_LAST: (_A.ERASE,)}, absent=_COARSE),
     Neighbour(
-        12,
-        "erases before the coarsest window ends",
-        {_S.AGREEING: (_A.AGREE,), _S.FIRST: (_A.REPORT,), _S.BEFORE_LAST: (_A.ERASE,)},
+        13, "erases while the coarsest window is sealed", {**_AGREES, _S.FOURTH: (_A.REPORT,), _S.SEALING_LAST: (_A.ERASE,)}
     ),
+    Neighbour(14, "reports without ever agreeing", {_S.FIRST: (_A.GREEDY,), _S.FOURTH: (_A.REPORT,)}, absent=_ALL),
     Neighbour(
-        13,
-        "erases while the coarsest window is sealed",
-        {_S.AGREEING: (_A.AGREE,), _S.FOURTH: (_A.REPORT,), _S.SEALING_LAST: (_A.ERASE,)},
+        15,
+        "sends the same report again and again, at both workers",
+        {**_REPORTS, _S.LATE: (_A.RESEND,), _S.THIRD: (_A.RESEND,), _S.BEFORE_LAST: (_A.RESEND,)},
+        like=1,
     ),
-    Neighbour(14, "reports without ever agreeing", {_S.FIRST: (_A.GREEDY,), _S.FOURTH: (_A.REPORT,)}),
 )
+
+
+QUICK = frozenset({4, 8, 11})
+"""Those of the quick audit's second plan: those that move the most."""
 
 
 class Script:
@@ -147,6 +161,7 @@ class Script:
         self._span_ms = self._fine.span.length_ms
         self._start_ms = service.foundation.founded_ms
         self._acts = 0
+        self._sent: list[Report] = []
 
     def stages(self) -> Iterator[str]:
         """Goes through the script; yields wherever everything readable is to be read."""
@@ -257,6 +272,8 @@ class Script:
                 end = now if act is Act.REPORT else self._start_ms + self._span_ms // 2 + self._span_ms // 4
                 points = modest(catalog, 0, high=True, purposes=purposes)
                 self._send(reports_of(points, UNIT, version, end, length, seed))
+            case Act.RESEND:
+                self._send(list(self._sent), worker=self._acts % 2)
             case Act.GREEDY:
                 self._send(reports_of(greedy(catalog, purposes), UNIT, version, now, length, seed))
             case Act.COPY:
@@ -277,14 +294,17 @@ class Script:
         report_id = None if id_of is None else _id(id_of)
         return reports_of(points, OTHER_UNITS[i], version, end_ms, self._span_ms // 16, f"{seed}/{end_ms}", report_id)
 
-    def _send(self, reports: list[Report]) -> None:
+    def _send(self, reports: list[Report], worker: int | None = None) -> None:
         """Sends reports at the worker of their unit; the doors answer one by one what became of them."""
         for part in in_parts(reports, _REPORTS_PER_MESSAGE):
             for report in part:
                 report.unit_token = token(self._service, report.unit_id)
             request = ingest_pb2.SubmitReportsRequest(reports=part).SerializeToString()
-            reply = self._service.call(INGEST + "SubmitReports", "ingest", request, worker=_worker_of(part[0].unit_id))
-            if part[0].unit_id != UNIT:
+            door = _worker_of(part[0].unit_id) if worker is None else worker
+            reply = self._service.call(INGEST + "SubmitReports", "ingest", request, worker=door)
+            if part[0].unit_id == UNIT:
+                self._sent = list(part)
+            else:
                 self._service.told.append((f"acknowledgement at {self._now()}", reply))
 
     def _decide(self, unit: str, *, given: bool) -> None:
@@ -314,8 +334,3 @@ def _worker_of(unit: str) -> int:
 
 def _id(number: int) -> bytes:
     return number.to_bytes(16, "big")
-
-
-def without(neighbour: Neighbour, stage: Stage) -> Neighbour:
-    """The same record without what is done at one stage."""
-    return dataclasses.replace(neighbour, acts={s: a for s, a in neighbour.acts.items() if s is not stage})

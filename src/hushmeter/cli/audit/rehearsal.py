@@ -41,6 +41,8 @@ from hushmeter.service.server import Server
 from hushmeter.service.worker import IntakeWorker
 from hushmeter.signatures import KEY_NAME as SIGNING_KEY
 
+ELSEWHERE: Final = "purpose_of_others"
+"""A purpose that no plan of the audit has."""
 RULES: Final = AccessRules(credentials_required=True, unit_tokens=True)
 _WAIT_S = 120.0
 _POLL_S = 0.002
@@ -77,7 +79,7 @@ class Foundation:
             "consent": (Role.CONSENT, ()),
             "analyst": (Role.ANALYST, context.plan.purpose_names),
         }
-        for purpose in context.plan.purpose_names:
+        for purpose in (*context.plan.purpose_names, ELSEWHERE):
             named[f"analyst of {purpose}"] = (Role.ANALYST, (purpose,))
         for name, (role, purposes) in named.items():
             digest = hashlib.sha256(name.encode()).digest()
@@ -175,9 +177,9 @@ class Rehearsal:
         """
         secret = self.foundation.bearers[bearer]
         metadata = [] if secret is None else [("authorization", f"Bearer {secret}")]
-        call = self._doors[worker % len(self._doors)].channel.stream_stream(method)(
-            iter([message]), metadata=metadata, timeout=_CALL_S
-        )
+        channel: Any = self._doors[worker % len(self._doors)].channel
+        # Every method can be called as a stream of messages that is answered by a stream.
+        call = channel.stream_stream(method)(iter([message]), metadata=metadata, timeout=_CALL_S)
         messages: list[bytes] = []
         try:
             for answer in call:
@@ -227,7 +229,7 @@ class Rehearsal:
     def _open(self) -> None:
         context = open_context(self.config, self.clock, self.mechanisms)
         watched = WatchedStore(context.store, self.mechanisms, self.seen)
-        self.context: Context = dataclasses.replace(context, store=watched)  # type: ignore[arg-type]
+        self.context: Context = dataclasses.replace(context, store=watched)
         self.sealer = Sealer(self.context, Meters())
         self._doors = [self._await(self._door()) for _ in range(self._workers)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from hushmeter.cli.audit.doors import everything, methods_served, missing
 from hushmeter.cli.audit.evidence import Evidence, checked
 from hushmeter.cli.audit.frozen import FrozenMechanisms, Hidden
 from hushmeter.cli.audit.neighbours import FINE_WINDOWS, NEIGHBOURS, NOBODY, OTHER_UNITS, Neighbour, Script
+from hushmeter.cli.audit.reading import audit_reading
 from hushmeter.cli.audit.rehearsal import Foundation, Rehearsal, Reply
 from hushmeter.errors import ConfigError
 from hushmeter.model.plan import Plan
@@ -29,7 +30,7 @@ from hushmeter.plan.reading import parse_plan
 
 _SHOWN = 160
 _SPARE_MS = 40 * DAY_MS
-LOOKED_AT = (OTHER_UNITS[8], OTHER_UNITS[16], OTHER_UNITS[-1])
+LOOKED_AT = (OTHER_UNITS[8], OTHER_UNITS[24], OTHER_UNITS[-1])
 """Other units whose own data is read: with late copies, with one id in two windows, and one that leaves and comes back."""
 
 
@@ -42,35 +43,64 @@ class Transcript:
     ended: list[tuple[Window, WindowState]] = field(default_factory=list)
 
 
-def audit_replay(plan_text: str, only: Sequence[int] = ()) -> Iterator[Evidence]:
+def audit_replay(plan_text: str, only: Collection[int] = ()) -> Iterator[Evidence]:
     """Replays every neighbour of one plan.
 
     Args:
         plan_text: of the operator's own plan.
-        only: numbers of neighbours; all where there are none.
+        only: numbers of neighbours; all where there are none. 0 is the reading of one run alone.
     """
     with tempfile.TemporaryDirectory(prefix="hushmeter-audit-") as directory:
         place = Path(directory)
         foundation = Foundation.lay(place / "founded", plan_text, _founded_ms(plan_text), OpenDPMechanisms())
-        with Rehearsal(foundation, place / "doors", FrozenMechanisms(OpenDPMechanisms())) as service:
-            methods = methods_served(service)
-        forgotten = missing(methods)
+        methods: list[str] = []
+        read: list[Evidence] = []
+
+        def reading(service: Rehearsal) -> None:
+            methods.extend(methods_served(service))
+            read.extend(audit_reading(service, tuple(methods)))
+
+        base = rehearse(foundation, place / "base", NOBODY, reading)
+        forgotten = missing(tuple(methods))
         note = f"nothing is asked at {', '.join(forgotten)}" if forgotten else ""
         yield checked("doors", note, trials=len(methods))
-        base = rehearse(foundation, place / "base", NOBODY)
-        yield checked("replay 0: the same twice", _difference(base, rehearse(foundation, place / "again", NOBODY)))
+        yield from read
         yield _released(base)
+        if only == {0}:
+            return
+        yield checked("replay 0: the same twice", _difference(base, rehearse(foundation, place / "again", NOBODY)))
+        found: dict[int, Transcript] = {}
         for neighbour in NEIGHBOURS:
             if only and neighbour.number not in only:
                 continue
-            other = rehearse(foundation, place / f"n{neighbour.number}", neighbour)
+            other = found[neighbour.number] = rehearse(foundation, place / f"n{neighbour.number}", neighbour)
             name = f"{neighbour.number}: {neighbour.name}"
             yield checked(f"replay {name}", _difference(base, other), trials=len(base.lines))
             yield checked(f"sensitivity {name}", _excess(base, other), trials=sum(map(len, base.hidden.values())))
+            if neighbour.absent:
+                plan = foundation.plan
+                names = {"finest": plan.finest.span.name, "coarsest": plan.coarsest.span.name}
+                yield checked(f"absent {name}", _counted(base, other, {names[a] for a in neighbour.absent}))
+            if neighbour.like in found:
+                every = {r.span.name for r in foundation.plan.resolutions}
+                yield checked(f"once {name}", _counted(found[neighbour.like], other, every))
 
 
-def rehearse(foundation: Foundation, directory: Path, neighbour: Neighbour) -> Transcript:
-    """One run of the script, and everything that was told."""
+def _counted(one: Transcript, other: Transcript, resolutions: set[str]) -> str:
+    """Windows in which something counts that must not."""
+    for window, hidden in one.hidden.items():
+        if window.resolution in resolutions:
+            for series, vector in hidden.items():
+                beside = other.hidden.get(window, {}).get(series)
+                if beside is None or moved(vector, beside).any():
+                    return f"{series} of {window} counts what it must not"
+    return ""
+
+
+def rehearse(
+    foundation: Foundation, directory: Path, neighbour: Neighbour, then: Callable[[Rehearsal], None] = lambda _: None
+) -> Transcript:
+    """One run of the script, and everything that was told; `then` is called at its end."""
     found = Transcript()
     with Rehearsal(foundation, directory, FrozenMechanisms(OpenDPMechanisms())) as service:
         script = Script(service, neighbour)
@@ -80,6 +110,7 @@ def rehearse(foundation: Foundation, directory: Path, neighbour: Neighbour) -> T
             if last or stage in stages:
                 found.lines += [(f"{stage}: {asked}", reply) for asked, reply in _asked(service, last=last)]
         found.lines += service.told
+        then(service)
         found.hidden, found.ended = service.seen, service.ended()
     return found
 
@@ -136,6 +167,7 @@ def _shown(a: Reply, b: Reply) -> str:
 
 def _excess(one: Transcript, other: Transcript) -> str:
     """How far one unit moved what noise was to hide, where that is further than it is charged for."""
+    windows: dict[str, int] = {}
     for window in one.hidden:
         if window not in other.hidden:
             return f"{window} was published without the unit alone"
@@ -146,6 +178,9 @@ def _excess(one: Transcript, other: Transcript) -> str:
             note = _too_far(hidden, beside)
             if note:
                 return f"{series} of {window}: {note}"
+            windows[series] = windows.get(series, 0) + bool(moved(hidden, beside).any())
+            if windows[series] > hidden.measurement.windows:
+                return f"{series}: one unit moves {windows[series]} windows; {hidden.measurement.windows} are charged"
     return ""
 
 
