@@ -8,13 +8,17 @@ OUT ?= demo-out
 RESULTS ?= benchmarks/out
 ARGS ?=
 
-.PHONY: demo test bench check lint types architecture protos-fresh protos lock clean
+.PHONY: demo test faults bench check lint types architecture protos-fresh protos lock clean
 
 demo: $(READY)
 	$(BIN)/hushmeter demo --out $(OUT) $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# Faults planted in copies of the source tree; ARGS picks some by a word of their name.
+faults: $(READY)
+	$(BIN)/python -m tests.faults.planting $(ARGS)
 
 # The peers are needed here alone, so they have a lock of their own.
 bench: $(PEERS)

@@ -141,7 +141,7 @@ def run_audit(
     console = printing.console()
     if not console.is_terminal:
         console.width = _LOG_WIDTH
-    chosen = {name: numbers for name, numbers in map(_chosen, only)}
+    chosen = dict(map(_chosen, only))
     unknown = chosen.keys() - {p.name for p in PARTS}
     if unknown:
         raise ConfigError(f"no part of the audit is called {', '.join(sorted(unknown))}; there are {_names()}")
