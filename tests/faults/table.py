@@ -47,10 +47,10 @@ FAULTS: tuple[Fault, ...] = (
         "return NoisyVector(values + np.resize((noisy - values.reshape(noisy.shape)).ravel()[:512], values.shape), self.mechanism, self.scale, self.mapped)",
         "noise",
         "noise in parts",
-    ),  # fmt: skip
+    ),
     Fault(
         "cells of one vector share their noise", _NOISE, _DRAW, f"{_DRAW}[:1] - cells[:1] + cells", "noise", "size of noise"
-    ),  # fmt: skip
+    ),
     Fault(
         "small counts are not moved",
         _NOISE,
@@ -58,7 +58,7 @@ FAULTS: tuple[Fault, ...] = (
         "noisy = np.where(cells < 100, cells, np.array(self.invoke(cells), np.int64))",
         "noise",
         "size of noise",
-    ),  # fmt: skip
+    ),
     Fault(
         "a threshold that is one too low",
         _NOISE,
@@ -66,7 +66,7 @@ FAULTS: tuple[Fault, ...] = (
         "_selection(mechanism, scale, threshold).map(",
         "prices",
         "delta of each threshold",
-    ),  # fmt: skip
+    ),
     Fault(
         "selection by a lower threshold than is charged",
         _NOISE,
@@ -74,7 +74,7 @@ FAULTS: tuple[Fault, ...] = (
         "released = _selection(mechanism, scale, threshold - 9)(names)",
         "noise",
         "selection at scale",
-    ),  # fmt: skip
+    ),
     Fault(
         "exact counts of selected partitions",
         _NOISE,
@@ -82,7 +82,7 @@ FAULTS: tuple[Fault, ...] = (
         "values = np.array([counts[key] for key, _ in found], np.int64)",
         "noise",
         "selection at scale",
-    ),  # fmt: skip
+    ),
     Fault(
         "capped is released without noise",
         "release/measuring.py",
@@ -90,7 +90,7 @@ FAULTS: tuple[Fault, ...] = (
         'vectors = {_key_of(i): vector if i.measurement.name != "capped" else NoisyVector(tally.vectors[_key_of(i)], vector.mechanism, vector.scale, vector.loss) for i, vector in zip(public, noisy, strict=True)}',
         "noise",
         "noise 1h: every vector has it",
-    ),  # fmt: skip
+    ),
     Fault(
         "participants are released without noise",
         "release/measuring.py",
@@ -98,7 +98,7 @@ FAULTS: tuple[Fault, ...] = (
         'vectors = {_key_of(i): vector if i.measurement.metric != "participants" else NoisyVector(tally.vectors[_key_of(i)], vector.mechanism, vector.scale, vector.loss) for i, vector in zip(public, noisy, strict=True)}',
         "noise",
         "noise 1h: every vector has it",
-    ),  # fmt: skip
+    ),
     Fault(
         "sums on private partitions without noise",
         "release/measuring.py",
@@ -106,7 +106,7 @@ FAULTS: tuple[Fault, ...] = (
         "return found | {_key_of(i): NoisyVector(tally.vectors[_key_of(i)][rows[_view_of(i)]], v.mechanism, v.scale, v.loss) for i, v in zip(others, noisy, strict=True)}",
         "noise",
         "noise 1h: every vector has it",
-    ),  # fmt: skip
+    ),
     # Prices.
     Fault(
         "rho of twice the epsilon",
@@ -115,7 +115,7 @@ FAULTS: tuple[Fault, ...] = (
         "mechanisms.zcdp_budget(2 * epsilon, conversion)",
         "prices",
         "epsilon of the budget",
-    ),  # fmt: skip
+    ),
     Fault(
         "all of delta for the conversion, and half of it again",
         "service/founding.py",
@@ -123,7 +123,7 @@ FAULTS: tuple[Fault, ...] = (
         "conversion = delta",
         "prices",
         "epsilon of the budget",
-    ),  # fmt: skip
+    ),
     Fault(
         "each window spends all of delta",
         "ledger/pricing.py",
@@ -131,7 +131,7 @@ FAULTS: tuple[Fault, ...] = (
         "delta = budget.loss.delta",
         "prices",
         "the period costs",
-    ),  # fmt: skip
+    ),
     Fault(
         "half of the sensitivity",
         "ledger/pricing.py",
@@ -139,7 +139,7 @@ FAULTS: tuple[Fault, ...] = (
         "sensitivity = Fraction(measurement.sensitivity(currency)) / 2",
         "prices",
         "loss of each charge",
-    ),  # fmt: skip
+    ),
     Fault(
         "a period of one window",
         _PLAN,
@@ -147,7 +147,7 @@ FAULTS: tuple[Fault, ...] = (
         "windows = 1",
         "prices",
         "the period costs",
-    ),  # fmt: skip
+    ),
     Fault(
         "squares by the range, not by its square",
         _PLAN,
@@ -155,7 +155,7 @@ FAULTS: tuple[Fault, ...] = (
         "_M.SQUARES: width *",
         "prices",
         "sensitivity of each charge",
-    ),  # fmt: skip
+    ),
     Fault(
         "sums of events by one event",
         _PLAN,
@@ -163,7 +163,7 @@ FAULTS: tuple[Fault, ...] = (
         "_M.EVENT_SUM: width",
         "prices",
         "sensitivity of each charge",
-    ),  # fmt: skip
+    ),
     Fault(
         "weights by one event",
         _PLAN,
@@ -171,7 +171,7 @@ FAULTS: tuple[Fault, ...] = (
         "_M.WEIGHTS: FIXED_POINT",
         "prices",
         "sensitivity of each charge",
-    ),  # fmt: skip
+    ),
     Fault(
         "L0 of one, whatever the view",
         "model/plan.py",
@@ -179,7 +179,7 @@ FAULTS: tuple[Fault, ...] = (
         "return 1",
         "prices",
         "sensitivity of each charge",
-    ),  # fmt: skip
+    ),
     Fault(
         "L0 of an open view of one",
         "model/plan.py",
@@ -187,7 +187,7 @@ FAULTS: tuple[Fault, ...] = (
         "if any(d.open and not d.per_unit for d in self.view_dimensions(view)):\n            return 1",
         "prices",
         "sensitivity of each charge",
-    ),  # fmt: skip
+    ),
     # Bounds.
     Fault(
         "one event too many",
@@ -196,7 +196,7 @@ FAULTS: tuple[Fault, ...] = (
         "return np.minimum(_events(metric, totals), bounds.max_events + 1)",
         "sensitivity",
         "sensitivity felt events",
-    ),  # fmt: skip
+    ),
     Fault(
         "a total clamped one step too far",
         _SEAL,
@@ -204,7 +204,7 @@ FAULTS: tuple[Fault, ...] = (
         "np.clip(totals, bounds.low, bounds.high + 1)",
         "sensitivity",
         "sensitivity counted sum",
-    ),  # fmt: skip
+    ),
     Fault(
         "shares rounded up",
         _SEAL,
@@ -212,7 +212,7 @@ FAULTS: tuple[Fault, ...] = (
         "shares: Int64 = -(-FIXED_POINT * counts // np.maximum(events, 1))",
         "sensitivity",
         "sensitivity chosen weights",
-    ),  # fmt: skip
+    ),
     Fault(
         "event sums that are not centered",
         _SEAL,
@@ -220,7 +220,7 @@ FAULTS: tuple[Fault, ...] = (
         "centered: Int64 = 2 * total",
         "sensitivity",
         "sensitivity timed event_sum",
-    ),  # fmt: skip
+    ),
     Fault(
         "a mean that is not clamped",
         _SEAL,
@@ -228,7 +228,7 @@ FAULTS: tuple[Fault, ...] = (
         "mean = whole * steps + rest * steps // np.maximum(events, 1)",
         "sensitivity",
         "sensitivity felt unit_mean",
-    ),  # fmt: skip
+    ),
     Fault(
         "one partition too many",
         "sealing/views.py",
@@ -236,7 +236,7 @@ FAULTS: tuple[Fault, ...] = (
         "pairs = kept(points.units, numbers, grid, points.bases, l0 + 1)",
         "sensitivity",
         "sensitivity counted units",
-    ),  # fmt: skip
+    ),
     Fault(
         "one window too many",
         "sealing/seal.py",
@@ -244,7 +244,7 @@ FAULTS: tuple[Fault, ...] = (
         "admitted_units(units, carried.earlier, carried.index, (most or 0) + 1)",
         "sensitivity",
         "max_windows",
-    ),  # fmt: skip
+    ),
     Fault(
         "a resent report counts again", "sealing/rows.py", "    if again.any():", "    if False:", "replay:1,15", "once 15"
     ),
@@ -256,7 +256,7 @@ FAULTS: tuple[Fault, ...] = (
         '"query.v1.QueryService/GetLedger": frozenset({Role.ANALYST, Role.INGEST})',
         "replay:0",
         _WHO,
-    ),  # fmt: skip
+    ),
     Fault(
         "analysts may read what is held on a unit",
         "access/roles.py",
@@ -264,7 +264,7 @@ FAULTS: tuple[Fault, ...] = (
         '"consent.v1.ConsentService/GetUnit": frozenset({Role.CONSENT, Role.ANALYST})',
         "replay:0",
         _WHO,
-    ),  # fmt: skip
+    ),
     Fault(
         "clients that send may issue tokens",
         "access/roles.py",
@@ -272,7 +272,7 @@ FAULTS: tuple[Fault, ...] = (
         '"consent.v1.ConsentService/IssueUnitToken": frozenset({Role.CONSENT, Role.INGEST})',
         "replay:0",
         _WHO,
-    ),  # fmt: skip
+    ),
     Fault(
         "nobody needs a credential to query",
         "access/roles.py",
@@ -280,7 +280,7 @@ FAULTS: tuple[Fault, ...] = (
         '"/grpc.health.v1.Health/Watch", RECORD, _PACKAGE + "query.v1.QueryService/QueryReleases"}',
         "replay:0",
         _WHO,
-    ),  # fmt: skip
+    ),
     Fault(
         "a roll-up of another purpose's metric",
         "service/querying.py",
@@ -288,7 +288,7 @@ FAULTS: tuple[Fault, ...] = (
         _CALLER.replace("None:", "None or question.roll_up_time:"),
         "replay:0",
         _WHAT,
-    ),  # fmt: skip
+    ),
     Fault(
         "statistics by name of another purpose's metric",
         "service/querying.py",
@@ -296,7 +296,7 @@ FAULTS: tuple[Fault, ...] = (
         _CALLER.replace("None:", "None or question.statistics:"),
         "replay:0",
         _WHAT,
-    ),  # fmt: skip
+    ),
     Fault(
         "a filtered question about another purpose's metric",
         "service/querying.py",
@@ -304,7 +304,7 @@ FAULTS: tuple[Fault, ...] = (
         _CALLER.replace("None:", "None or question.filters:"),
         "replay:0",
         _WHAT,
-    ),  # fmt: skip
+    ),
     Fault(
         "participants of other purposes are told",
         "service/querying.py",
@@ -312,7 +312,7 @@ FAULTS: tuple[Fault, ...] = (
         "if True:",
         "replay:0",
         _WHAT,
-    ),  # fmt: skip
+    ),
     Fault(
         "a named participant of another purpose is told",
         "service/querying.py",
@@ -320,7 +320,7 @@ FAULTS: tuple[Fault, ...] = (
         "parts += []",
         "replay:0",
         _WHAT,
-    ),  # fmt: skip
+    ),
     Fault(
         "whoever has any purpose has all",
         "service/gate.py",
@@ -328,24 +328,24 @@ FAULTS: tuple[Fault, ...] = (
         "bool(mine.purposes)",
         "replay:0",
         _WHAT,
-    ),  # fmt: skip
+    ),
     # Neighbours.
     Fault(
-        "consent is not asked at the door or in sealing",
+        "a withdrawal is not heard",
         "consent/register.py",
-        "since[rows < 0] = NEVER\n        return since",
-        "since[rows < 0] = NEVER\n        return np.zeros_like(since)",
-        "replay:14",
-        "replay 14",
-    ),  # fmt: skip
+        "self._since[row, column] = state.given_since_ms",
+        "self._since[row, column] = min(self._since[row, column], state.given_since_ms)",
+        "replay:10",
+        "absent 10",
+    ),
     Fault(
-        "an erasure keeps what is given",
+        "a stranger's waiting erasure is told",
         "service/holdings.py",
         "min(waiting, default=None),",
         "min((e.at_ms for e in context.store.erasures()), default=None),",
         "replay:8",
         "replay 8",
-    ),  # fmt: skip
+    ),
     Fault(
         "everybody's decisions are counted",
         "service/holdings.py",
@@ -353,15 +353,15 @@ FAULTS: tuple[Fault, ...] = (
         "context.store.decisions_after(0)[0]",
         "replay:14,1",
         "replay 1",
-    ),  # fmt: skip
+    ),
     Fault(
-        "the sequence of the ledger's time is the machine's",
+        "published times tell how many reported",
         "release/measuring.py",
         "published = plan.resolution(window.resolution).deadline_ms(window)",
         "published = plan.resolution(window.resolution).deadline_ms(window) + int(sum(int(v.sum()) for v in tally.vectors.values())) % 1000",
         "replay:1",
         "replay 1",
-    ),  # fmt: skip
+    ),
     Fault(
         "completeness tells how many reported",
         "release/measuring.py",
@@ -369,5 +369,5 @@ FAULTS: tuple[Fault, ...] = (
         "yield Release(key, window.end_ms, published, completeness - int(sum(abs(int(v.sum())) for v in tally.vectors.values())) % 97 / 100, found, keys)",
         "replay:1",
         "replay 1",
-    ),  # fmt: skip
+    ),
 )
