@@ -20,7 +20,6 @@ def test_every_fault_fits_the_code() -> None:
     for fault in FAULTS:
         text = Path(ROOT / "src" / "hushmeter" / fault.path).read_text(encoding="utf-8")
         assert text.count(fault.old) == 1, f"{fault.name}: not once in {fault.path}"
-        assert fault.new not in text
     assert len({f.name for f in FAULTS}) == len(FAULTS) >= 40
 
 
