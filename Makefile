@@ -8,7 +8,7 @@ OUT ?= demo-out
 RESULTS ?= benchmarks/out
 ARGS ?=
 
-.PHONY: demo test torture bench check lint types architecture protos-fresh protos lock clean
+.PHONY: demo test faults torture bench check lint types architecture protos-fresh protos lock clean
 
 demo: $(READY)
 	$(BIN)/hushmeter demo --out $(OUT) $(ARGS)
@@ -19,6 +19,10 @@ test: $(READY)
 # Kills, damages, full disks and wrong clocks; ARGS="--seed 7 --kills 24", or ARGS="--episode kill:7" for one again.
 torture: $(READY)
 	$(BIN)/python -m tests.torture $(ARGS)
+
+# Faults planted in copies of the source tree; ARGS picks some by a word of their name.
+faults: $(READY)
+	$(BIN)/python -m tests.faults.planting $(ARGS)
 
 # The peers are needed here alone, so they have a lock of their own.
 bench: $(PEERS)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from hushmeter.claims import record_of
 from hushmeter.errors import KeyGone, LedgerBroken
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.states import WindowState
@@ -131,8 +132,7 @@ def test_a_backup_of_before_is_restored_beside_keys_that_went_on(state_dir: Path
     backup = tmp_path / "backup.db"
     shutil.copyfile(state_dir / "state.db", backup)
     context = reopened(state_dir, clock := FakeClock(H))
-    mark = context.keys.mark()
-    assert mark is not None
+    mark = record_of(context.keys).head
     assert mark == context.store.ledger_head(context.deployment.deployment_id)
     context.store.close()
     config = Config(state_dir=tmp_path / "restored", keys_dir=state_dir / "keys")

@@ -1,8 +1,12 @@
-"""The audit lets the honest engine pass, and catches every wrong engine that the privacy contract lists."""
+"""The audit lets what is honest pass, and catches engines that are wrong in more than one place of the code.
+
+Faults of one place are in tests/faults.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,23 +17,25 @@ import pytest
 
 from hushmeter.carried import CarriedWindows
 from hushmeter.cli.app import run
-from hushmeter.cli.audit import command
+from hushmeter.cli.audit import doors
 from hushmeter.cli.audit.evidence import Claim, Evidence, epsilon_of_mu, rate_at_most, show
+from hushmeter.cli.audit.inputs import tokens_of
+from hushmeter.cli.audit.noise import Scale
 from hushmeter.cli.audit.period import audit_period
+from hushmeter.cli.audit.plans import AUDIT_PLANS
+from hushmeter.cli.audit.replay import audit_replay
 from hushmeter.cli.audit.sensitivity import audit_sensitivity
 from hushmeter.cli.audit.statistics import audit_statistics
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest import admission
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.consent import ConsentTable
-from hushmeter.model.measurement import FIXED_POINT, Mechanism
+from hushmeter.model.measurement import Mechanism
 from hushmeter.model.participation import KeptWindows
-from hushmeter.model.plan import Metric, Weighting
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.time import DAY_MS, Int64
-from hushmeter.noise import opendp
 from hushmeter.sealing import seal as sealing
-from hushmeter.sealing import statistics, views
+from hushmeter.sealing import views
 from hushmeter.sealing.rows import UnitRows, places_of
 
 SLOTS = 600
@@ -40,85 +46,61 @@ def caught(evidence: Iterable[Evidence]) -> set[str]:
     return {e.statistic for e in evidence if not e.holds}
 
 
-def test_the_honest_engine_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command ends with status 0, and its JSON lists every mechanism with what was claimed and shown."""
-    monkeypatch.setattr(command, "QUICK_SLOTS", 120)
-    out = tmp_path / "audit.json"
-    assert run(["audit", "--json", str(out), "--quick"]) == 0
+def test_the_parts_without_a_service_hold(tmp_path: Path) -> None:
+    """Prices, noise and sensitivity of a plan end with status 0; the JSON lists every check with its rules."""
+    plan, out = tmp_path / "plan.yaml", tmp_path / "audit.json"
+    plan.write_text(AUDIT_PLANS[0])
+    only = [word for part in ("prices", "noise", "sensitivity") for word in ("--only", part)]
+    assert run(["audit", "--plan", str(plan), "--json", str(out), "--quick", *only]) == 0
     rows: list[dict[str, Any]] = json.loads(out.read_text())
-    assert {Mechanism(r["mechanism"]) for r in rows if r["mechanism"] not in {"deterministic", "composition"}} == set(
-        Mechanism
-    )
-    named = {
-        "mechanism",
-        "statistic",
-        "claimed_epsilon",
-        "shown_epsilon",
-        "claimed_mu",
-        "shown_mu",
-        "shown_epsilon_by_counts",
-    }
-    for row in rows:
-        assert named | {"trials"} <= row.keys()
-        assert row["shown_epsilon"] <= row["claimed_epsilon"]
-        assert row["shown_mu"] is None or row["shown_mu"] <= row["claimed_mu"]
-    whole = next(r for r in rows if r["mechanism"] == "composition")
-    assert whole["shown_mu"] > 0.5, "an audit that shows nothing of canaries at the claimed bound is blind"
+    assert {r["part"] for r in rows} == {"prices", "noise", "sensitivity"}
+    assert all(r["rules"] and r["trials"] and not r["note"] for r in rows)
 
 
-def test_too_little_noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Noise of 0.7 times the scale that the ledger states is shown to give away more than was claimed."""
-    honest = opendp._noise
-
-    class Quiet:
-        def __init__(self, mechanism: Mechanism, scale: float) -> None:
-            self.map = honest(mechanism, scale).map
-            self._draw = honest(mechanism, 0.7 * scale)
-
-        def __call__(self, values: object) -> object:
-            return self._draw(values)
-
-    monkeypatch.setattr(opendp, "_noise", Quiet)
-    monkeypatch.setattr(command, "every", lambda _slots: audit_statistics("zcdp", 1_000, 3))
-    assert run(["audit", "--json", str(tmp_path / "audit.json")]) == 1
-    rows = json.loads((tmp_path / "audit.json").read_text())
-    over = {r["statistic"] for r in rows if r["shown_mu"] is not None and r["shown_mu"] > r["claimed_mu"]}
-    assert {"units", "events"} & over, f"only {over} was caught"
+def test_an_unknown_part_is_refused() -> None:
+    """A part that there is not is named, with those that there are."""
+    assert run(["audit", "--only", "guesses"]) == 2
 
 
-def test_rounding_to_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shares of a weight that are rounded to nearest add up to more than the weight."""
-
-    def nearest(metric: Metric, bounds: object, totals: np.ndarray) -> np.ndarray:
-        counts = statistics._counts(metric, totals)
-        events = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        most = bounds.max_events if metric.weighting is Weighting.EVENT else 1  # type: ignore[attr-defined]
-        whole = np.minimum(events, most) if metric.weighting is Weighting.EVENT else 1
-        rounded: np.ndarray = np.rint(FIXED_POINT * counts * whole / events).astype(np.int64)
-        return rounded
-
-    monkeypatch.setitem(statistics._ROWS, statistics.MeasurementName.WEIGHTS, nearest)
-    assert "check:sensitivity chosen weights by nothing" in caught(audit_sensitivity())
+def test_a_replay_sees_nothing_of_a_unit_that_reports_once_or_again_and_again() -> None:
+    """Nothing readable tells of a unit in time; its copies count once; every door is asked."""
+    found = {e.name: e for e in audit_replay(AUDIT_PLANS[1], {1, 15})}
+    for name in ("doors", "who may call", "who may read", "replay", "sensitivity", "once 15"):
+        mine = [e for n, e in found.items() if n.startswith(name)]
+        assert mine
+        assert all(e.holds for e in mine), [e.note for e in mine]
 
 
-def test_one_partition_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A unit that keeps one partition more than it may is caught, public or private."""
-    honest = views.kept
-    monkeypatch.setattr(views, "kept", lambda u, p, grid, bases, l0: honest(u, p, grid, bases, l0 + 1))
-    found = caught(audit_sensitivity())
-    assert {"check:sensitivity counted units by part", "check:sensitivity named units by name"} <= found
+def test_a_method_without_a_probe_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that somebody may call and nobody asks fails the audit."""
+    methods = tuple(doors.PROBES)
+    assert doors.missing(methods) == []
+    monkeypatch.delitem(doors.PROBES, doors.CONSENT + "GetUnit")
+    assert doors.missing(methods) == [doors.CONSENT + "GetUnit"]
 
 
-def test_one_event_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cap of events that is off by one is caught."""
-    honest = statistics._ROWS[statistics.MeasurementName.EVENTS]
+@pytest.mark.parametrize("pattern", ["[0-9]+([.][0-9]+)*", "[a-z]{3}-(x|y)", r"v\d+", "[^a]b?", "a|b"])
+def test_tokens_match_their_pattern(pattern: str) -> None:
+    """Tokens are made for any pattern, and match it."""
+    tokens = tokens_of(pattern, 16, 2)
+    assert tokens
+    assert all(re.fullmatch(pattern, token) for token in tokens)
 
-    def loose(metric: Metric, bounds: Any, totals: np.ndarray) -> np.ndarray:
-        return np.minimum(statistics._events(metric, totals), bounds.max_events + 1)
 
-    monkeypatch.setitem(statistics._ROWS, statistics.MeasurementName.EVENTS, loose)
-    assert "check:sensitivity felt events by nothing" in caught(audit_sensitivity())
-    assert honest is not loose
+@pytest.mark.parametrize("mechanism", [Mechanism.DISCRETE_GAUSSIAN, Mechanism.DISCRETE_LAPLACE])
+@pytest.mark.parametrize("scale", [0.7, 3.0, 250.0])
+def test_the_size_of_noise_is_judged_as_its_law_says(mechanism: Mechanism, scale: float) -> None:
+    """Noise of the stated scale passes, 0.9 and 1.1 of it do not, and the stated power says so."""
+    law, rng = Scale(mechanism, scale), np.random.default_rng(5)
+    honest = np.arange(-40 * int(scale + 1), 40 * int(scale + 1) + 1)
+    weights = np.exp(-np.abs(honest) / scale if mechanism.laplace else -((honest / scale) ** 2) / 2)
+    noise = rng.choice(honest, 20_000, p=weights / weights.sum())
+    assert abs(law.z_of(noise)) < 5
+    assert abs(Scale(mechanism, scale / 0.9).z_of(noise)) > 6
+    assert abs(Scale(mechanism, scale / 1.1).z_of(noise)) > 6
+    assert law.power(6_000, 0.9, 1e-8) > 0.9
+    assert law.power(100_000, 0.97, 1e-8) > 0.9
+    assert (noise == 0).mean() == pytest.approx(law.zero_share, abs=0.02)
 
 
 def test_duplicates_by_report_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,13 +146,6 @@ def test_a_pseudonym_by_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ConsentRegister, "table", both_periods)
     monkeypatch.setattr("hushmeter.ingest.several.admit", by_arrival)
     assert "units" in caught(audit_statistics("zcdp", SLOTS, 7))
-
-
-def test_one_window_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bounded participation that is off by one is caught."""
-    honest = sealing.admitted_units
-    monkeypatch.setattr(sealing, "admitted_units", lambda units, kept, index, most: honest(units, kept, index, most + 1))
-    assert "check:max_windows" in caught(audit_sensitivity())
 
 
 def test_a_cap_that_a_withdrawal_resets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,15 +46,19 @@ def demo(
 
 @app.command()
 def audit(
-    json_output: Annotated[str, typer.Option("--json", help="Where the list of what was shown goes.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer canaries: a minute instead of several.")] = False,
+    plan_file: Annotated[str, typer.Option("--plan", help="Your own plan; the audit's own plans by default.")] = "",
+    json_output: Annotated[str, typer.Option("--json", help="Where a list of all checks goes.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer draws, no canaries: two minutes instead of many.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Run this part alone; may be given several times.")] = None,
+    stop_at_first: Annotated[bool, typer.Option("--stop-at-first", help="End at the first check that fails.")] = False,
 ) -> None:
-    """Try to find out who is in a release: canaries through the real doors, and exact checks. Status 1 if that succeeds."""
+    """Try to find out who is in a release, by every door that is not the operator's. Status 1 if that succeeds."""
     from pathlib import Path
 
     from hushmeter.cli.audit.command import run_audit
 
-    raise typer.Exit(run_audit(Path(json_output), quick=quick))
+    path, plan = (Path(text) if text else None for text in (json_output, plan_file))
+    raise typer.Exit(run_audit(path, quick=quick, plan=plan, only=only or (), stop_at_first=stop_at_first))
 
 
 @app.callback(invoke_without_command=True)

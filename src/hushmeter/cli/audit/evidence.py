@@ -83,6 +83,23 @@ class Evidence:
         )
         return not self.note and all(s is None or c is None or s <= c for s, c in pairs)
 
+    @property
+    def name(self) -> str:
+        """In words: the statistic of a mechanism, or the check."""
+        return (
+            self.statistic.removeprefix("check:")
+            if self.statistic.startswith("check:")
+            else f"{self.mechanism}, {self.statistic}"
+        )
+
+    @property
+    def finding(self) -> str:
+        """What does not hold; empty where everything does."""
+        if self.holds or self.note:
+            return self.note
+        shown = f"epsilon {self.shown_epsilon}, mu {self.shown_mu}, by counts {self.shown_epsilon_by_counts}"
+        return f"shown: {shown}; claimed: epsilon {self.claimed_epsilon}, mu {self.claimed_mu}"
+
     def row(self) -> Mapping[str, object]:
         """As the audit's JSON has it."""
         fields = ("mechanism", "statistic", "claimed_epsilon", "shown_epsilon", "claimed_mu", "shown_mu")

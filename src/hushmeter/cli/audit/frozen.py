@@ -1,0 +1,146 @@
+"""A double of `Mechanisms` whose noise does not depend on data, and which remembers what it was to hide.
+
+With it, two runs on neighbouring data publish the same bytes, unless something besides noise tells of the data. What it was
+given is compared beside: one unit may move it by what is charged, and no further.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
+from hushmeter.model.measurement import Measurement, Mechanism, float_down
+from hushmeter.model.release import NoisyVector, PrivateKey, Selection
+from hushmeter.model.time import Int64, Window
+from hushmeter.ports import Mechanisms
+
+SHOWN_FROM = 3
+"""Private partitions of so many units are shown: of the audit's others always more share one, or nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """One exact vector that noise was asked for, int64[cells, columns], and its private partitions where it has any."""
+
+    measurement: Measurement
+    charge: MeasurementCharge
+    values: Int64
+    keys: tuple[PrivateKey, ...] | None = None
+
+
+class FrozenMechanisms:
+    """Returns the same numbers whatever it is given, by measurement and cell; prices and thresholds are the real ones.
+
+    Args:
+        real: which prices.
+    """
+
+    def __init__(self, real: Mechanisms) -> None:
+        self._real = real
+        self.hidden: dict[str, Hidden] = {}
+        self.on_draw: Callable[[], None] = lambda: None
+
+    def draw(
+        self,
+        vectors: Sequence[tuple[Int64, MeasurementCharge]],
+        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+    ) -> tuple[list[NoisyVector], list[Selection]]:
+        """See `hushmeter.ports.Mechanisms`."""
+        series = [charge.measurement.series() for _, charge in (*vectors, *selections)]
+        # What is released on private partitions is drawn after their selection: the same attempt goes on.
+        begins = bool(series) and (not self.hidden or any(name in self.hidden for name in series))
+        if begins:
+            self.hidden = {}
+        for values, charge in vectors:
+            self.hidden[charge.measurement.series()] = Hidden(charge.measurement, charge, values.copy())
+        for counts, charge in selections:
+            column = np.array(list(counts.values()), np.int64).reshape(-1, 1)
+            self.hidden[charge.measurement.series()] = Hidden(charge.measurement, charge, column, tuple(counts))
+        if begins:
+            self.on_draw()
+        noisy = [self._frozen(values.shape, charge) for values, charge in vectors]
+        return noisy, [self._chosen(counts, charge) for counts, charge in selections]
+
+    def add_noise(
+        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
+    ) -> NoisyVector:
+        """Nobody's: whatever is released passes `draw`."""
+        raise NotImplementedError
+
+    def select(
+        self,
+        counts: Mapping[PrivateKey, int],
+        *,
+        mechanism: Mechanism,
+        scale: float,
+        threshold: int,
+        l0: int,
+        loss: PrivacyLoss,
+    ) -> Selection:
+        """Nobody's: whatever is selected passes `draw`."""
+        raise NotImplementedError
+
+    def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
+        """The real one."""
+        return self._real.threshold(mechanism, scale=scale, l0=l0, delta=delta)
+
+    def zcdp_budget(self, epsilon: float, delta: float) -> Fraction:
+        """The real one."""
+        return self._real.zcdp_budget(epsilon, delta)
+
+    def epsilon_of(self, rho: Fraction, delta: float) -> float:
+        """The real one."""
+        return self._real.epsilon_of(rho, delta)
+
+    def _frozen(self, shape: tuple[int, ...], charge: MeasurementCharge) -> NoisyVector:
+        values = _numbers(charge.measurement.series(), shape)
+        return NoisyVector(values, charge.mechanism, charge.scale, float_down(charge.loss.amount))
+
+    def _chosen(self, counts: Mapping[PrivateKey, int], charge: MeasurementCharge) -> Selection:
+        keys = tuple(sorted(key for key, count in counts.items() if count >= SHOWN_FROM))
+        threshold = charge.threshold or 0
+        values = threshold + np.abs(_numbers(charge.measurement.series(), (len(keys), 1)))
+        loss, delta = float_down(charge.loss.amount), float_down(charge.loss.delta)
+        return Selection(keys, NoisyVector(values, charge.mechanism, charge.scale, loss, delta, threshold))
+
+
+class WatchedStore:
+    """A state store that says which window each publication was of; everything else is the store's own.
+
+    Args:
+        store: the store.
+        mechanisms: whose memory is taken at each publication.
+    """
+
+    def __init__(self, store: Any, mechanisms: FrozenMechanisms, seen: dict[Window, dict[str, Hidden]]) -> None:
+        self._store = store
+        self._mechanisms = mechanisms
+        self._seen = seen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def serving_ms(self, start_ms: int, end_ms: int) -> int:
+        """The whole window: how long processes serve is measured by the machine's clock, which is not replayed."""
+        return end_ms - start_ms
+
+    def publish(self, window: Window, *args: Any, **kwargs: Any) -> Any:
+        """Publishes, and remembers what noise hides in it."""
+        published = self._store.publish(window, *args, **kwargs)
+        self._seen[window], self._mechanisms.hidden = self._mechanisms.hidden, {}
+        return published
+
+
+def _numbers(name: str, shape: tuple[int, ...]) -> Int64:
+    """Small numbers by name and cell."""
+    cells = int(np.prod(shape))
+    drawn = hashlib.shake_256(name.encode()).digest(2 * cells)
+    values = (np.frombuffer(drawn, np.uint16).astype(np.int64) % 201 - 100).reshape(shape)
+    values.flags.writeable = False
+    return values

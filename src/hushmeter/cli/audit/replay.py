@@ -1,0 +1,206 @@
+"""Frozen-noise replay: neighbouring data sets through the real service, and every byte that comes out compared.
+
+Noise is frozen, so that released numbers are the same whatever the data. What is left to differ is what a rehearsal exists
+to find: anything else that tells of one unit. What noise was to hide is compared too: the exact vectors of the two runs may
+differ by what one unit is charged for, in the charge's own norm, and no further.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hushmeter.cli.audit.doors import everything, methods_served, missing
+from hushmeter.cli.audit.evidence import Evidence, checked
+from hushmeter.cli.audit.frozen import FrozenMechanisms, Hidden
+from hushmeter.cli.audit.neighbours import FINE_WINDOWS, NEIGHBOURS, NOBODY, OTHER_UNITS, Neighbour, Script
+from hushmeter.cli.audit.reading import audit_reading
+from hushmeter.cli.audit.rehearsal import Foundation, Rehearsal, Reply
+from hushmeter.errors import ConfigError
+from hushmeter.model.plan import Plan
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import DAY_MS, Int64, Window
+from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.plan.reading import parse_plan
+
+_SHOWN = 160
+_SPARE_MS = 40 * DAY_MS
+LOOKED_AT = (OTHER_UNITS[8], OTHER_UNITS[24], OTHER_UNITS[-1])
+"""Other units whose own data is read: with late copies, with one id in two windows, and one that leaves and comes back."""
+
+
+@dataclass
+class Transcript:
+    """All that one rehearsal told, in order, and what its noise hides."""
+
+    lines: list[tuple[str, Reply]] = field(default_factory=list)
+    hidden: dict[Window, dict[str, Hidden]] = field(default_factory=dict)
+    ended: list[tuple[Window, WindowState]] = field(default_factory=list)
+
+
+def audit_replay(plan_text: str, only: Collection[int] = ()) -> Iterator[Evidence]:
+    """Replays every neighbour of one plan.
+
+    Args:
+        plan_text: of the operator's own plan.
+        only: numbers of neighbours; all where there are none. 0 is the reading of one run alone.
+    """
+    with tempfile.TemporaryDirectory(prefix="hushmeter-audit-") as directory:
+        place = Path(directory)
+        foundation = Foundation.lay(place / "founded", plan_text, _founded_ms(plan_text), OpenDPMechanisms())
+        methods: list[str] = []
+        read: list[Evidence] = []
+
+        def reading(service: Rehearsal) -> None:
+            methods.extend(methods_served(service))
+            read.extend(audit_reading(service, tuple(methods)))
+
+        base = rehearse(foundation, place / "base", NOBODY, reading)
+        forgotten = missing(tuple(methods))
+        note = f"nothing is asked at {', '.join(forgotten)}" if forgotten else ""
+        yield checked("doors", note, trials=len(methods))
+        yield from read
+        yield _released(base)
+        if only == {0}:
+            return
+        yield checked("replay 0: the same twice", _difference(base, rehearse(foundation, place / "again", NOBODY)))
+        found: dict[int, Transcript] = {}
+        for neighbour in NEIGHBOURS:
+            if only and neighbour.number not in only:
+                continue
+            other = found[neighbour.number] = rehearse(foundation, place / f"n{neighbour.number}", neighbour)
+            name = f"{neighbour.number}: {neighbour.name}"
+            yield checked(f"replay {name}", _difference(base, other), trials=len(base.lines))
+            yield checked(f"sensitivity {name}", _excess(base, other), trials=sum(map(len, base.hidden.values())))
+            if neighbour.absent:
+                plan = foundation.plan
+                names = {"finest": plan.finest.span.name, "coarsest": plan.coarsest.span.name}
+                yield checked(f"absent {name}", _counted(base, other, {names[a] for a in neighbour.absent}))
+            if neighbour.like in found:
+                every = {r.span.name for r in foundation.plan.resolutions}
+                yield checked(f"once {name}", _counted(found[neighbour.like], other, every))
+
+
+def _counted(one: Transcript, other: Transcript, resolutions: set[str]) -> str:
+    """Windows in which something counts that must not."""
+    for window, hidden in one.hidden.items():
+        if window.resolution in resolutions:
+            for series, vector in hidden.items():
+                beside = other.hidden.get(window, {}).get(series)
+                if beside is None or moved(vector, beside).any():
+                    return f"{series} of {window} counts what it must not"
+    return ""
+
+
+def rehearse(
+    foundation: Foundation, directory: Path, neighbour: Neighbour, then: Callable[[Rehearsal], None] = lambda _: None
+) -> Transcript:
+    """One run of the script, and everything that was told; `then` is called at its end."""
+    found = Transcript()
+    with Rehearsal(foundation, directory, FrozenMechanisms(OpenDPMechanisms())) as service:
+        script = Script(service, neighbour)
+        stages = ("first reports", "first window", "late reports", "late copies", "one id in two windows")
+        for stage in script.stages():
+            last = stage not in stages and stage != "before the last deadline"
+            if last or stage in stages:
+                found.lines += [(f"{stage}: {asked}", reply) for asked, reply in _asked(service, last=last)]
+        found.lines += service.told
+        then(service)
+        found.hidden, found.ended = service.seen, service.ended()
+    return found
+
+
+def _asked(service: Rehearsal, *, last: bool) -> Iterator[tuple[str, Reply]]:
+    units = LOOKED_AT if last else LOOKED_AT[:2]
+    for asked, reply in everything(service, units, last=last):
+        if last or not asked.startswith("/hushmeter.api.query.v1.QueryService/QueryReleases"):
+            yield asked, reply
+
+
+def _founded_ms(plan_text: str) -> int:
+    """A moment at which every metric of the plan may be measured, a few windows before a window of each resolution ends."""
+    plan: Plan = parse_plan(plan_text, dt.date.min, check_expiry=False)
+    expiries = [m.expires_ms for m in plan.metrics]
+    day = min(*expiries, *expiries) - _SPARE_MS
+    ends = plan.coarsest.span.window_of(day).end_ms
+    founded = ends - FINE_WINDOWS * plan.finest.span.length_ms
+    if max(expiries) > founded + 366 * DAY_MS:
+        raise ConfigError("the metrics of this plan expire more than a year apart: there is no day on which it may begin")
+    return founded
+
+
+def _released(base: Transcript) -> Evidence:
+    """Every window of the rehearsal was released: a replay of LOST windows would show nothing."""
+    lost = [str(window) for window, state in base.ended if state is not WindowState.RELEASED]
+    note = f"windows ended without a release: {', '.join(lost[:3])}" if lost else ""
+    moved = any(h.values.any() for hidden in base.hidden.values() for h in hidden.values())
+    return checked("replay: windows are released", note or ("" if moved else "nobody's reports were counted"))
+
+
+def _difference(one: Transcript, other: Transcript) -> str:
+    """The first thing that was told otherwise; empty where nothing was."""
+    if len(one.lines) != len(other.lines):
+        return f"{len(one.lines)} answers without the unit, {len(other.lines)} with it"
+    for (asked, a), (_, b) in zip(one.lines, other.lines, strict=True):
+        if a != b:
+            return f"{asked} tells of the unit: {_shown(a, b)}"
+    if one.ended != other.ended:
+        return "windows ended otherwise"
+    return ""
+
+
+def _shown(a: Reply, b: Reply) -> str:
+    """Where two replies part."""
+    if (a.code, a.details) != (b.code, b.details):
+        return f"{a.code} {a.details!r} without it, {b.code} {b.details!r} with it"[:_SHOWN]
+    if a.metadata != b.metadata:
+        return f"{a.metadata} without it, {b.metadata} with it"[:_SHOWN]
+    left, right = b"".join(a.messages), b"".join(b.messages)
+    at = next((i for i, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), min(len(left), len(right)))
+    return f"byte {at} of {len(left)} and {len(right)}: {left[at - 8 : at + 24]!r}, {right[at - 8 : at + 24]!r}"
+
+
+def _excess(one: Transcript, other: Transcript) -> str:
+    """How far one unit moved what noise was to hide, where that is further than it is charged for."""
+    windows: dict[str, int] = {}
+    for window in one.hidden:
+        if window not in other.hidden:
+            return f"{window} was published without the unit alone"
+        for series, hidden in one.hidden[window].items():
+            beside = other.hidden[window].get(series)
+            if beside is None:
+                return f"{series} of {window} was released without the unit alone"
+            note = _too_far(hidden, beside)
+            if note:
+                return f"{series} of {window}: {note}"
+            windows[series] = windows.get(series, 0) + bool(moved(hidden, beside).any())
+            if windows[series] > hidden.measurement.windows:
+                return f"{series}: one unit moves {windows[series]} windows; {hidden.measurement.windows} are charged"
+    return ""
+
+
+def _too_far(a: Hidden, b: Hidden) -> str:
+    """What is wrong with the move from one vector to another, in the charge's norm, with whole numbers."""
+    steps = [int(x) for x in moved(a, b)]
+    m, laplace = a.measurement, a.charge.mechanism.laplace
+    shown = sum(map(abs, steps)) if laplace else sum(x * x for x in steps)
+    claimed = m.l1 if laplace else m.l2_squared
+    if shown > claimed:
+        norm = "L1 norm" if laplace else "square of the L2 norm"
+        return f"one unit moves it by {shown} in the {norm}; {claimed} is charged"
+    return ""
+
+
+def moved(a: Hidden, b: Hidden) -> Int64:
+    """How far a vector moves, int64[cells]; of private partitions those of either side."""
+    if a.keys is None or b.keys is None:
+        if a.values.shape != b.values.shape:
+            return np.full(1, np.iinfo(np.int32).max, np.int64)
+        return (b.values - a.values).ravel()
+    left, right = (dict(zip(h.keys or (), h.values[:, 0].tolist(), strict=True)) for h in (a, b))
+    return np.array([right.get(k, 0) - left.get(k, 0) for k in sorted({*left, *right})], np.int64)

@@ -1,0 +1,62 @@
+"""Plants a fault in a copy of the source tree, and runs the audit there: `python -m tests.faults.planting [NAME...]`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.faults.table import FAULTS, Fault
+
+ROOT = Path(__file__).parents[2]
+_TIMEOUT_S = 900
+
+
+def planted(fault: Fault, copy: Path) -> None:
+    """Copies the source tree, and changes the one place; the table fails where the text is not there exactly once."""
+    shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    file = copy / "hushmeter" / fault.path
+    text = file.read_text(encoding="utf-8")
+    assert text.count(fault.old) == 1, f"{fault.name}: the text to replace is {text.count(fault.old)} times in {fault.path}"
+    file.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+
+
+def caught_by(fault: Fault, *, whole: bool = False) -> list[str]:
+    """Runs the audit on a copy with the fault; names of the checks that failed.
+
+    Args:
+        fault: to plant.
+        whole: run all of the quick audit, not only the part that is enough.
+    """
+    with tempfile.TemporaryDirectory(prefix="hushmeter-fault-") as directory:
+        copy = Path(directory) / "src"
+        planted(fault, copy)
+        command = [sys.executable, "-m", "hushmeter", "audit", "--quick"]
+        command += [] if whole else ["--only", fault.only]
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, cwd=directory
+        )
+    failed = [line.removeprefix("exceeded ") for line in done.stdout.splitlines() if line.startswith("exceeded ")]
+    return failed if done.returncode == 1 else []
+
+
+def main(names: list[str]) -> int:
+    """Plants every fault, or those whose name holds a word; prints what caught each. Status 1 where one was not."""
+    chosen = [f for f in FAULTS if not names or any(name in f.name for name in names)]
+    missed = 0
+    with ThreadPoolExecutor(2) as pool:
+        for fault, failed in zip(chosen, pool.map(lambda f: caught_by(f, whole=not names), chosen), strict=True):
+            by = next((f for f in failed if f.startswith(fault.check)), "")
+            missed += not by
+            print(f"{fault.name:56} {by[:100] or 'NOT CAUGHT'}", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} faults were caught")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

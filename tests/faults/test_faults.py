@@ -1,0 +1,30 @@
+"""The table of planted faults stays in step with the code, and the audit catches five of them that change by the day."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from tests.faults.planting import ROOT, caught_by
+from tests.faults.table import FAULTS, Fault
+
+AT_ONCE = 5
+_DAY = dt.datetime.now(dt.UTC).toordinal()
+TODAY = [FAULTS[(_DAY * AT_ONCE + i) % len(FAULTS)] for i in range(AT_ONCE)]
+
+
+def test_every_fault_fits_the_code() -> None:
+    """Each text to replace is in its file exactly once, and no two faults have one name."""
+    for fault in FAULTS:
+        text = Path(ROOT / "src" / "hushmeter" / fault.path).read_text(encoding="utf-8")
+        assert text.count(fault.old) == 1, f"{fault.name}: not once in {fault.path}"
+    assert len({f.name for f in FAULTS}) == len(FAULTS) >= 40
+
+
+@pytest.mark.parametrize("fault", TODAY, ids=lambda f: f.name)
+def test_the_audit_catches(fault: Fault) -> None:
+    """The named check of the audit fails on a copy with the fault."""
+    failed = caught_by(fault)
+    assert any(name.startswith(fault.check) for name in failed), failed
