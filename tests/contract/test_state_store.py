@@ -35,7 +35,7 @@ from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS, Window
 from hushmeter.ports import Deployment, StateStore
-from hushmeter.storage import records, schema, state, windows
+from hushmeter.storage import credentials, records, schema, state, windows
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.state import memory_state_store
 from tests.contract.state_values import (
@@ -957,7 +957,7 @@ class TestAccess:
 
     def test_access_log(self, store: SqlStateStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """Lines are numbered from 1 in their order, and are read on from any of them, page by page."""
-        monkeypatch.setattr(state, "ACCESSES_PER_PAGE", 2)
+        monkeypatch.setattr(credentials, "ACCESSES_PER_PAGE", 2)
         store.add_credential(Credential("a" * 16, "one", Role.INGEST, (), bytes(32), 7))
         lines = [Access("a" * 16, f"m{i}", i, ("p",) * (i % 2), "no" * (i % 3)) for i in range(5)]
         for line in lines:

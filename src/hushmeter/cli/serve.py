@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -39,15 +39,9 @@ def serve(
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
     """Serve: take reports in, seal windows at their deadlines, answer queries. Loopback only by default."""
-    from hushmeter.clock import SystemClock
-    from hushmeter.noise.opendp import OpenDPMechanisms
-    from hushmeter.service.approvals import read_approval
     from hushmeter.service.config import read_config
-    from hushmeter.service.founding import make_directory, open_context, read_plan_file
+    from hushmeter.service.founding import read_plan_file
     from hushmeter.service.logs import configure_logs
-    from hushmeter.service.starting import ensure_clock
-    from hushmeter.service.supervisor import Supervisor, hold_lock
-    from hushmeter.service.tls import read_tls
 
     chosen = read_config(
         config,
@@ -69,13 +63,26 @@ def serve(
     )
     configure_logs(chosen.log_format)
     plan_text = read_plan_file(chosen.plan) if chosen.plan is not None else None
+    _run(chosen, plan_text, approval or [], clock_is_right=clock_is_right)
+
+
+def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_is_right: bool) -> NoReturn:
+    """Founds or opens the deployment, and serves it until it is told to stop; exits with the status."""
+    from hushmeter.clock import SystemClock
+    from hushmeter.noise.opendp import OpenDPMechanisms
+    from hushmeter.service.approvals import read_approval
+    from hushmeter.service.founding import make_directory, open_context
+    from hushmeter.service.starting import ensure_clock
+    from hushmeter.service.supervisor import Supervisor, hold_lock
+    from hushmeter.service.tls import read_tls
+
     clock = SystemClock()
-    read_tls(chosen, clock.now_ms())  # Before anything is founded or started; each worker reads them again.
+    # Before anything is founded or started; each worker reads them again.
+    read_tls(chosen, clock.now_ms())
     # The lock comes first: whoever opens the state to serve stops all others.
     make_directory(chosen.state_dir)
     with hold_lock(chosen.state_dir):
-        approvals = [read_approval(path) for path in approval or []]
-        context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, approvals)
+        context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, [read_approval(path) for path in approvals])
         ensure_clock(context, confirmed=clock_is_right)
         served = f"plan {context.plan.name} version {context.plan.version}"
         context.store.close()

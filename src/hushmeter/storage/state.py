@@ -11,7 +11,6 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from hushmeter.access.credentials import Access, Credential
 from hushmeter.errors import ConfigError, ReleaseAltered
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import DraftEntry, LedgerEntry, LedgerMark, PrivacyBudget, Spending
@@ -22,12 +21,12 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
 from hushmeter.ports import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
-from hushmeter.storage import access, backup, erasures, plans, records, schema, servings, windows, workers
+from hushmeter.storage import backup, erasures, plans, records, schema, servings, windows, workers
+from hushmeter.storage.credentials import SqlCredentials
 from hushmeter.storage.database import STATE_NAME, Database, url_of
 
 RELEASES_PER_PAGE: Final = 32
 LEDGER_ENTRIES_PER_PAGE: Final = 1_000
-ACCESSES_PER_PAGE: Final = 1_000
 _DECIDED: Final = str(
     sa.select(
         sa.select(sa.func.coalesce(sa.func.max(schema.decisions.c.sequence), 0)).scalar_subquery(),
@@ -37,7 +36,7 @@ _DECIDED: Final = str(
 """One statement, so that both numbers are of one moment."""
 
 
-class SqlStateStore:
+class SqlStateStore(SqlCredentials):
     """Everything durable but raw rows and keys; safe for several threads and processes at once.
 
     Whatever returned is on the disk. Every method raises `StorageFull` where there is no room and `Failure` where the
@@ -46,9 +45,6 @@ class SqlStateStore:
     Args:
         database: opened, with today's schema.
     """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     @classmethod
     def open(cls, url: str) -> SqlStateStore:
@@ -331,36 +327,6 @@ class SqlStateStore:
             if len(page) < LEDGER_ENTRIES_PER_PAGE:
                 return
             from_sequence = page[-1].sequence + 1
-
-    def add_credential(self, added: Credential) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            access.add_credential(connection, added)
-
-    def credentials(self, known: int = 0) -> tuple[int, tuple[Credential, ...]]:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return access.credentials_unless(connection, known)
-
-    def revoke_credential(self, credential_id: str, now_ms: int) -> bool:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            return access.revoke_credential(connection, credential_id, now_ms)
-
-    def record_access(self, taken: Access) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            access.record_access(connection, taken)
-
-    def access_log(self, after: int = 0) -> Iterator[tuple[int, Access]]:
-        """See `StateStore`; no transaction stays open between pages, however slowly they are read."""
-        while True:
-            with self._database.read() as connection:
-                page = access.access_page(connection, after, ACCESSES_PER_PAGE)
-            yield from page
-            if len(page) < ACCESSES_PER_PAGE:
-                return
-            after = page[-1][0]
 
     def key_fingerprint(self, name: str) -> bytes | None:
         """See `StateStore`."""

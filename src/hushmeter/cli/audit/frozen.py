@@ -16,7 +16,7 @@ import numpy as np
 
 from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Measurement, Mechanism, float_down
-from hushmeter.model.release import NoisyVector, PrivateKey, Selection
+from hushmeter.model.release import SALT_BYTES, NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64, Window
 from hushmeter.ports import Mechanisms
 
@@ -100,14 +100,16 @@ class FrozenMechanisms:
 
     def _frozen(self, shape: tuple[int, ...], charge: MeasurementCharge) -> NoisyVector:
         values = _numbers(charge.measurement.series(), shape)
-        return NoisyVector(values, charge.mechanism, charge.scale, float_down(charge.loss.amount))
+        salt = _salt(charge.measurement.series())
+        return NoisyVector(values, charge.mechanism, charge.scale, float_down(charge.loss.amount), salt=salt)
 
     def _chosen(self, counts: Mapping[PrivateKey, int], charge: MeasurementCharge) -> Selection:
         keys = tuple(sorted(key for key, count in counts.items() if count >= SHOWN_FROM))
         threshold = charge.threshold or 0
         values = threshold + np.abs(_numbers(charge.measurement.series(), (len(keys), 1)))
         loss, delta = float_down(charge.loss.amount), float_down(charge.loss.delta)
-        return Selection(keys, NoisyVector(values, charge.mechanism, charge.scale, loss, delta, threshold))
+        salt = _salt(charge.measurement.series())
+        return Selection(keys, NoisyVector(values, charge.mechanism, charge.scale, loss, delta, threshold, salt))
 
 
 class WatchedStore:
@@ -135,6 +137,11 @@ class WatchedStore:
         published = self._store.publish(window, *args, **kwargs)
         self._seen[window], self._mechanisms.hidden = self._mechanisms.hidden, {}
         return published
+
+
+def _salt(name: str) -> bytes:
+    """A salt by name: real ones are random, and would differ between two runs."""
+    return hashlib.blake2b(name.encode(), digest_size=SALT_BYTES).digest()
 
 
 def _numbers(name: str, shape: tuple[int, ...]) -> Int64:

@@ -308,8 +308,10 @@ class Script:
                 self._service.told.append((f"acknowledgement at {self._now()}", reply))
 
     def _decide(self, unit: str, *, given: bool) -> None:
+        asking = self._service.context.plan.asking
+        locale, source = (next(iter(listed), "") for listed in (asking.languages, asking.sources))
         decisions = [
-            consent_pb2.Decision(purpose=p.name, given=given, text_hash=p.text_hash, locale="en", source="settings")
+            consent_pb2.Decision(purpose=p.name, given=given, text_hash=p.text_hash, locale=locale, source=source)
             for p in self._service.context.plan.purposes
         ]
         request = consent_pb2.SetConsentRequest(unit_id=unit, unit_token=token(self._service, unit), decisions=decisions)
