@@ -35,6 +35,8 @@ def caught_by(fault: Fault, *, whole: bool = False) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="hushmeter-fault-") as directory:
         copy = Path(directory) / "src"
         planted(fault, copy)
+        if fault.test:
+            return [fault.test] if _test_fails(fault.test, copy) else []
         command = [sys.executable, "-m", "hushmeter", "audit", "--quick"]
         command += [] if whole else ["--only", fault.only]
         environment = {**os.environ, "PYTHONPATH": str(copy)}
@@ -45,13 +47,24 @@ def caught_by(fault: Fault, *, whole: bool = False) -> list[str]:
     return failed if done.returncode == 1 else []
 
 
+def _test_fails(test: str, copy: Path) -> bool:
+    """Whether a test fails with the code of a copy."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", test]
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, cwd=ROOT
+    )
+    # Status 1 says that tests ran and failed; whatever else it is, nothing was caught.
+    return done.returncode == 1
+
+
 def main(names: list[str]) -> int:
     """Plants every fault, or those whose name holds a word; prints what caught each. Status 1 where one was not."""
     chosen = [f for f in FAULTS if not names or any(name in f.name for name in names)]
     missed = 0
     with ThreadPoolExecutor(2) as pool:
         for fault, failed in zip(chosen, pool.map(lambda f: caught_by(f, whole=not names), chosen), strict=True):
-            by = next((f for f in failed if f.startswith(fault.check)), "")
+            by = next((f for f in failed if f.startswith(fault.test or fault.check)), "")
             missed += not by
             print(f"{fault.name:56} {by[:100] or 'NOT CAUGHT'}", flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} faults were caught")

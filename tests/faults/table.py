@@ -16,19 +16,21 @@ class Fault:
         new: what it is replaced by.
         only: the part of the audit that is enough, as `--only` takes it.
         check: how the name of the check begins that must fail.
+        test: of a fault that nobody but the operator can see, or that the audit does not provoke, the test that must fail.
     """
 
     name: str
     path: str
     old: str
     new: str
-    only: str
-    check: str
+    only: str = ""
+    check: str = ""
+    test: str = ""
 
 
 _PLAN, _SEAL, _NOISE = "plan/measurements.py", "sealing/statistics.py", "noise/opendp.py"
 _DRAW = "noisy = np.array(self.invoke(cells), np.int64)"
-_RETURN = "return NoisyVector(noisy, self.mechanism, self.scale, self.mapped)"
+_RETURN = "return NoisyVector(noisy, self.mechanism, self.scale, self.mapped, salt=new_salt())"
 _VECTORS = "vectors = {_key_of(item): vector for item, vector in zip(public, noisy, strict=True)}"
 _CALLER = "if caller is None:\n            return question"
 _WHO = "who may call which method"
@@ -44,7 +46,7 @@ FAULTS: tuple[Fault, ...] = (
         "parts share their noise",
         _NOISE,
         _RETURN,
-        "return NoisyVector(values + np.resize((noisy - values.reshape(noisy.shape)).ravel()[:512], values.shape), self.mechanism, self.scale, self.mapped)",
+        "return NoisyVector(values + np.resize((noisy - values.reshape(noisy.shape)).ravel()[:512], values.shape), self.mechanism, self.scale, self.mapped, salt=new_salt())",
         "noise",
         "noise in parts",
     ),
@@ -246,7 +248,12 @@ FAULTS: tuple[Fault, ...] = (
         "max_windows",
     ),
     Fault(
-        "a resent report counts again", "sealing/rows.py", "    if again.any():", "    if False:", "replay:1,15", "once 15"
+        "a resent report counts again",
+        "sealing/rows.py",
+        "    if some_do_not_count or again.any():",
+        "    if False:",
+        "replay:1,15",
+        "once 15",
     ),
     # Who may read what.
     Fault(
@@ -308,7 +315,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "participants of other purposes are told",
         "service/querying.py",
-        "if not serves or any(value in serves for value in named):",
+        "if all(serves.values()) or any(value in serves for value in named):",
         "if True:",
         "replay:0",
         _WHAT,
@@ -341,8 +348,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a stranger's waiting erasure is told",
         "service/holdings.py",
-        "min(waiting, default=None),",
-        "min((e.at_ms for e in context.store.erasures()), default=None),",
+        "for e in context.store.erasures() if e.subject == subject)",
+        "for e in context.store.erasures())",
         "replay:8",
         "replay 8",
     ),
@@ -369,5 +376,125 @@ FAULTS: tuple[Fault, ...] = (
         "yield Release(key, window.end_ms, published, completeness - int(sum(abs(int(v.sum())) for v in tally.vectors.values())) % 97 / 100, found, keys)",
         "replay:1",
         "replay 1",
+    ),
+    # Breaks of before, and what neither noise nor doors show.
+    Fault(
+        "copies are told apart by their content alone",
+        "sealing/copies.py",
+        "receipts = np.where(rows.plan_versions[copies] == TOTALS, _BEFORE_ALL, rows.received_at_ms[copies])",
+        "receipts = np.zeros(len(copies), np.int64)",
+        test="tests/property/test_sealing.py::test_the_first_copy_counts",
+    ),
+    Fault(
+        "one id in two hours is one report",
+        "sealing/rows.py",
+        "storage.starts(rows.interval_end_ms[suspects])",
+        "np.zeros(len(suspects), np.int64)",
+        test="tests/property/test_sealing.py::test_the_numpy_core_equals_the_oracle",
+    ),
+    Fault(
+        "late decisions reach a window that is due",
+        "storage/records.py",
+        ".where(d.received_at_ms < cutoff_ms)",
+        "",
+        test="tests/service/test_withdrawal.py::test_at_the_cut_off_is_too_late",
+    ),
+    Fault(
+        "consent of now makes totals",
+        "service/compaction.py",
+        "through = min([max(fixed[w] for w in ended), *(fixed[w] for w in waiting if w in fixed)])",
+        "through = context.store.decided().newest",
+        test="tests/service/test_withdrawal.py::test_totals_are_made_with_the_consent_of_the_window_that_ended",
+    ),
+    Fault(
+        "consent that is given anew reaches reports of before",
+        "model/report.py",
+        "np.minimum(self.interval_start_ms, self.received_at_ms)",
+        "self.interval_start_ms",
+        test="tests/service/test_erasure.py::test_a_report_of_the_future_needs_the_consent_of_its_receipt",
+    ),
+    Fault(
+        "rows of a window that waits are erased",
+        "service/erasing.py",
+        "default=END_MS)",
+        "default=END_MS) * 0 + END_MS",
+        test="tests/service/test_erasure.py::test_rows_of_a_window_that_waits_stay",
+    ),
+    Fault(
+        "commitments without salt",
+        "ledger/commitments.py",
+        "_LABEL + salt + beside.encode()",
+        "_LABEL + beside.encode()",
+        test="tests/service/test_guessing.py::test_guesses_of_released_values_cannot_be_tested",
+    ),
+    Fault(
+        "a restore goes on under an older plan",
+        "service/restoring.py",
+        "missing = known.plan if _lacks(timeline, known.plan) else None",
+        "missing = None",
+        test="tests/service/test_backup.py::test_a_restore_without_the_newest_plan_loses_the_period",
+    ),
+    Fault(
+        "a state that its keys have outrun goes on",
+        "claims.py",
+        "if head not in (record.head, claimed):",
+        "if False:",
+        test="tests/service/test_restored_state.py::test_an_older_state_is_refused",
+    ),
+    Fault(
+        "two states serve at once",
+        "model/ring.py",
+        "if self.serving is None or self.serving.epoch != epoch:",
+        "if False:",
+        test="tests/service/test_claims.py::test_who_does_not_serve_acknowledges_nothing",
+    ),
+    Fault(
+        "a withdrawal that was answered is forgotten",
+        "claims.py",
+        "if known.sequence and store.decision_mark(known.sequence) != known:",
+        "if False:",
+        test="tests/service/test_claims.py::test_a_state_that_forgot_a_withdrawal_is_refused",
+    ),
+    Fault(
+        "noise is drawn again after an error",
+        "pipeline.py",
+        "        # Noise may have been drawn, and is not drawn again.\n        return lose_window(window, ports, claims, cause)",
+        "        raise cause",
+        test="tests/service/test_claims.py::test_what_cannot_be_drawn_is_lost",
+    ),
+    Fault(
+        "only the first page of decisions is read",
+        "consent/register.py",
+        "if len(decisions) < limits.DECISIONS_PER_PAGE:",
+        "if True:",
+        test="tests/property/test_consent.py",
+    ),
+    Fault(
+        "what was acknowledged is noted nowhere",
+        "service/segments.py",
+        "self._context.log.acknowledge(start, self._open[start].segment_id)",
+        "pass",
+        test="tests/service/test_damage.py::test_a_damaged_segment_is_lost_by_name",
+    ),
+    Fault(
+        "a key that is missing is made anew",
+        "storage/known_keys.py",
+        "        if self._fingerprint(name) is not None:\n            return self.get(name)\n        key",
+        "        key",
+        test="tests/service/test_lost_keys.py::test_an_open_hour_without_its_key_is_lost_after_a_restart",
+    ),
+    Fault(
+        "a table of limits forgets one unit for another",
+        "access/rates.py",
+        "if at > second}",
+        "if at > second + 60}",
+        test="tests/service/test_shared_limits.py::TestAFullTable::test_nobody_is_forgotten_for_another",
+    ),
+    Fault(
+        "an altered release is served",
+        "service/released.py",
+        "            if wrong := _wrong(number, release, charges):\n                raise ReleaseAltered(wrong)",
+        "            _wrong(number, release, charges)",
+        test="tests/service/test_altered_releases.py::test_what_was_changed_is_found_and_not_served",
     ),
 )

@@ -188,7 +188,7 @@ class _Oracle:
 
     def _allows(self, row: Row, purpose: str) -> bool:
         granted = self.since.get(row.unit)
-        return granted is not None and granted[purpose] <= row.start_ms
+        return granted is not None and granted[purpose] <= min(row.start_ms, row.received_at_ms)
 
     def _totals(self, rows: list[Row], metric: Metric, first: int) -> dict[Unit, dict[Place, list[int]]]:
         """Consented totals (P8) by unit and full partition; a point of an open metric is nowhere without a token."""

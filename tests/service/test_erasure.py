@@ -207,6 +207,31 @@ def test_an_erasure_of_before_the_cut_off_waits_for_nothing(tmp_path: Path) -> N
     assert (count(context, hand, "b"), context.store.erasures()) == ({}, ())
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_report_of_the_future_needs_the_consent_of_its_receipt(tmp_path: Path, *, removed: bool) -> None:
+    """Consent that is given anew does not reach a report of before, also where its interval begins later; erased or not."""
+    clock = FakeClock(H)
+    context = opened(tmp_path, clock)
+    hand = Hand(context)
+    hand.decide("u")
+    clock.set(H + 30 * MINUTE_MS)
+    assert len(hand.send("u", clock.now_ms() + 3 * MINUTE_MS, 5).admitted) == 1
+    clock.advance(MINUTE_MS)
+    erase(context, hand, "u")
+    clock.advance(MINUTE_MS // 2)
+    hand.decide("u")
+    hand.segments.tick()
+    if removed:
+        sealer_of(context).run_due()
+        assert (count(context, hand, "u"), context.store.erasures()) == ({}, ())
+    else:
+        context.store.end_erasures(2**40)
+        assert count(context, hand, "u") == {0: 1}
+    clock.set(DAY_DUE)
+    sealer_of(context).run_due()
+    assert (sums(context, "1h"), sums(context, "1d")) == ({}, {})
+
+
 def test_kept_windows_outlive_an_erasure(tmp_path: Path) -> None:
     """Who is erased and comes back is counted in no more windows of the period than anybody else (P7)."""
     plan = PLAN.replace("range: [0, 100]", "range: [0, 100], max_windows: {1h: 1}")

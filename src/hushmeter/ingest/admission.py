@@ -167,7 +167,7 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     open_at, late_at = _windows(door, start, end, now_ms)
     countable = (used @ door.columns.released) & open_at
     _reject(reasons, np.logical_not(countable.any(axis=1)), RejectionReason.TOO_LATE)
-    admitted, subjects = _consenting(raw, door, reasons, used @ door.columns.needs, start)
+    admitted, subjects = _consenting(raw, door, reasons, used @ door.columns.needs, np.minimum(start, now_ms))
     batch = _batch(raw, admitted, _pseudonyms(door, subjects, plan.privacy.period.starts(end[admitted])), now_ms)
     missed = late_at & (used @ door.columns.released) & (reasons == 0)[:, None]
     return Admission(batch, plan.finest.span.starts(end[admitted]), admitted, reasons, missed, malformed)
@@ -261,12 +261,12 @@ def _windows(door: Door, start: Int64, end: Int64, now_ms: int) -> tuple[Bool, B
     return open_at, late_at
 
 
-def _consenting(raw: RawReports, door: Door, reasons: Int64, needs: Bool, start: Int64) -> tuple[Int64, list[bytes]]:
-    """Rejects reports without consent (P8) and over their unit's limit; returns the others' indices, and subjects."""
+def _consenting(raw: RawReports, door: Door, reasons: Int64, needs: Bool, by_ms: Int64) -> tuple[Int64, list[bytes]]:
+    """Rejects reports whose unit had not agreed by a moment (P8), or is over its limit; the others' indices, and subjects."""
     left = np.flatnonzero(reasons == 0)
     subjects = door.subjects(_those(raw.unit_ids, left))
     since = door.given_since(subjects)
-    refused = (needs[left] & (since > start[left][:, None])).any(axis=1)
+    refused = (needs[left] & (since > by_ms[left][:, None])).any(axis=1)
     reasons[left[refused]] = RejectionReason.NO_CONSENT
     agreed = np.flatnonzero(~refused)
     kept = list(_those(subjects, agreed))

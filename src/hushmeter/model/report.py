@@ -209,6 +209,15 @@ class ReportBatch:
         """How many bytes the reports take, about: their columns, without the tokens' dictionary."""
         return _ROW_BYTES * len(self) + (_TOKEN_POINT_BYTES if self.tokens else _POINT_BYTES) * len(self.series)
 
+    @property
+    def asks_consent_at_ms(self) -> Int64:
+        """int64[n], by when each report's unit must have agreed (P8).
+
+        That is its interval's start, or its receipt where a client's clock puts the interval later: consent that was given
+        after a report had been received, or given anew, does not reach it.
+        """
+        return np.minimum(self.interval_start_ms, self.received_at_ms)
+
     @classmethod
     def empty(cls) -> ReportBatch:
         """No reports."""

@@ -116,11 +116,12 @@ class Sealing:
                 self.add(half, consent)
             return
         self._make_room(len(reports.pseudonyms))
-        starts, since = rows.interval_start_ms[reports.rows], given_since(reports.pseudonyms, consent)
+        starts, since = rows.asks_consent_at_ms[reports.rows], given_since(reports.pseudonyms, consent)
         _count_participants(self._sums, plan, reports.units, starts, since)
         points = _Columns.of(rows, reports)
         for index, metric in self._released:
-            # P8: a point counts only if every purpose of its metric was allowed before its interval began, and still is.
+            # P8: a point counts only if every purpose of its metric was allowed before its interval began and it was received,
+            # and still is.
             purposes = [plan.purpose_names.index(purpose) for purpose in metric.purposes]
             allowed = since[:, purposes].max(axis=1)[reports.units] <= starts
             self._add_metric(index, metric, points, reports.rows.compress(allowed))

@@ -106,7 +106,7 @@ def still_used(rows: ReportBatch, windows: Sequence[tuple[Window, int]], catalog
         bool[m]; the same of a point and of the total that it has been added to.
     """
     plan, masks = catalog.plan, _masks(rows, windows)
-    allowed = since <= rows.interval_start_ms[:, None]
+    allowed = since <= rows.asks_consent_at_ms[:, None]
     usable = np.zeros((len(plan.metrics) + 1, len(rows)), np.bool_)
     for index, metric in enumerate(plan.metrics):
         over = sum(1 << bit for bit, (window, _) in enumerate(windows) if metric in plan.metrics_in(window))
@@ -136,12 +136,12 @@ def _since(rows: ReportBatch, consent: ConsentTable) -> tuple[Int64, Int64]:
 
 
 def _groups(rows: ReportBatch, chosen: Int64, keys: tuple[Int64, ...]) -> tuple[Int64, Int64]:
-    """Groups rows by some keys: int64[k], each one's group; int64[g], of each the row whose interval begins last.
+    """Groups rows by some keys: int64[k], each one's group; int64[g], of each the row that asks for consent last.
 
-    What was allowed before the interval of any row of a group was allowed before that one, and the rows of a group belong
+    What was allowed in time for any row of a group was allowed in time for that one, and the rows of a group belong
     to the same windows, so that it can stand for all.
     """
-    order = np.lexsort((rows.interval_start_ms[chosen], *keys))
+    order = np.lexsort((rows.asks_consent_at_ms[chosen], *keys))
     first = first_of_runs(*(key[order] for key in keys))
     groups = np.zeros(len(chosen), np.int64)
     groups[order] = np.cumsum(first) - 1
