@@ -8,7 +8,7 @@ import typer
 
 import hushmeter
 from hushmeter.__main__ import missing
-from hushmeter.cli import backup, credential, keys, ledger, plan, query, retention, serve, transparency, unit
+from hushmeter.cli import backup, credential, keys, ledger, plan, query, retention, serve, transparency, unit, window
 from hushmeter.errors import HushmeterError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(credential.app, name="credential")
 app.add_typer(transparency.app, name="transparency")
 app.add_typer(unit.app, name="unit")
+app.add_typer(window.app, name="window")
 app.command("serve")(serve.serve)
 app.command("query")(query.query)
 app.command("retention")(retention.retention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,3 +70,12 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
+
+
+def moment_of(text: str) -> dt.datetime:
+    """A moment as people write it, in UTC unless it says otherwise; `BadParameter` for anything else."""
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time; write one such as 2026-03-01 or 2026-03-01T12:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

@@ -19,6 +19,7 @@ from hushmeter.cli.options import (
     ClientKey,
     CredentialFile,
     answered_by,
+    moment_of,
     public_key_of,
     read_text,
 )
@@ -80,7 +81,15 @@ def query(
         if verify:
             if where or statistic or roll_up_time:
                 raise typer.BadParameter("--verify is of whole views: leave out --where, --statistic and --roll-up-time")
-            _verify(client, metric, dimensions, resolution, (_moment(start), _moment(end)), record, public_key)
+            _verify(
+                client,
+                metric,
+                dimensions,
+                resolution,
+                (_moment(start), _moment(end)),
+                record,
+                public_key,
+            )
             return
         table = client.releases(
             metric,
@@ -221,10 +230,4 @@ def _filters(pairs: list[str]) -> dict[str, list[str]]:
 
 
 def _moment(text: str) -> dt.datetime | None:
-    if not text:
-        return None
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a time; write one such as 2026-03-01 or 2026-03-01T12:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return moment_of(text) if text else None

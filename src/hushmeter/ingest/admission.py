@@ -262,7 +262,7 @@ def _windows(door: Door, start: Int64, end: Int64, now_ms: int) -> tuple[Bool, B
 
 
 def _consenting(raw: RawReports, door: Door, reasons: Int64, needs: Bool, by_ms: Int64) -> tuple[Int64, list[bytes]]:
-    """Rejects reports whose unit had not agreed by a moment (P8), or is over its limit; the others' indices, and subjects."""
+    """Rejects reports whose unit had not agreed in time (P8), or is over its limit; the others' indices and subjects."""
     left = np.flatnonzero(reasons == 0)
     subjects = door.subjects(_those(raw.unit_ids, left))
     since = door.given_since(subjects)

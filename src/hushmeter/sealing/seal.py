@@ -120,8 +120,8 @@ class Sealing:
         _count_participants(self._sums, plan, reports.units, starts, since)
         points = _Columns.of(rows, reports)
         for index, metric in self._released:
-            # P8: a point counts only if every purpose of its metric was allowed before its interval began and it was received,
-            # and still is.
+            # P8: a point counts only if every purpose of its metric was allowed before its interval began and its report
+            # came, and still is.
             purposes = [plan.purpose_names.index(purpose) for purpose in metric.purposes]
             allowed = since[:, purposes].max(axis=1)[reports.units] <= starts
             self._add_metric(index, metric, points, reports.rows.compress(allowed))
