@@ -39,13 +39,13 @@ def give_up(context: Context, resolution: str, start_ms: int) -> Window:
             raise StateConflict(f"no window of {resolution} waits to be released; hushmeter retention lists what is held")
         if record.window.start_ms != start_ms:
             raise StateConflict(
-                f"the window of {resolution} that ends next starts at {iso(record.window.start_ms)}; windows of a resolution "
-                "end in time order, so give that one up first, or let it be released"
+                f"the window of {resolution} that ends next starts at {iso(record.window.start_ms)}; windows of a "
+                "resolution end in time order, so give that one up first, or let it be released"
             )
         if record.state is not WindowState.SEALED:
             raise StateConflict(
-                f"window {record.window} waits for its rows: a segment of it is still open. Try again once that is closed, or "
-                "its worker's lease has run out"
+                f"window {record.window} waits for its rows: a segment of it is still open. Try again once that is "
+                "closed, or its worker's lease has run out"
             )
         lose_window(record.window, context.sealing_ports(record.window), claims, StateConflict("its operator gave it up"))
         return record.window
