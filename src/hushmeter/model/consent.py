@@ -14,10 +14,6 @@ from hushmeter.model.time import Int64
 NEVER = np.iinfo(np.int64).max
 """The `given_since` of consent that is not given: no interval starts that late."""
 ERASURE = "erasure"
-"""The source of withdrawals that an erasure brings."""
-
-
-ERASURE = "erasure"
 """The source of withdrawals that an erasure brings, and of no others."""
 
 

@@ -75,6 +75,9 @@ class StateStore(Protocol):
     def last_seen_ms(self) -> int | None:
         """When any worker was last seen, by its own time; None before the first."""
 
+    def end_servings_left(self, now_ms: int) -> None:
+        """Ends what a service that nobody saw end has left open, before a sealing takes it for serving."""
+
     def begin_serving(self, now_ms: int) -> int:
         """Records that the service serves from now on, and returns the number of that record; ends what was left open."""
 

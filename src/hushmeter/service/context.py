@@ -13,6 +13,7 @@ from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.plan import Plan
 from hushmeter.model.ring import RingRecord
+from hushmeter.model.states import WindowState
 from hushmeter.model.time import Int64, Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Clock, Deployment, IntakeLog, KeyRing, Mechanisms, Publications, StateStore
@@ -27,7 +28,8 @@ class Context:
     Attributes:
         timeline: which version of the plan rules when.
         first_starts: int64[resolutions], start of the first window of each resolution that is scheduled: the one that
-            holds the moment after the foundation. All versions have the same resolutions.
+            holds the moment after the foundation, or the first one after those that a restore lost before they ended. All
+            versions have the same resolutions.
         epoch: in which the state serves (C7); empty for a process that only reads.
     """
 
@@ -59,6 +61,7 @@ class Context:
         """Builds the context of a founded deployment."""
         founded = np.array([deployment.created_at_ms + 1], np.int64)
         firsts = np.concatenate([r.span.starts(founded) for r in timeline.eras[0].plan.resolutions])
+        firsts = np.maximum(firsts, _lost_ahead(deployment, timeline, store))
         return cls(deployment, timeline, firsts, clock, log, keys, store, mechanisms, publications, epoch)
 
     @property
@@ -164,3 +167,18 @@ class Context:
         return SealingPorts(
             self.deployment, era.catalog, era.prices, self.log, self.keys, self.store, self.mechanisms, processes
         )
+
+
+def _lost_ahead(deployment: Deployment, timeline: Timeline, store: StateStore) -> Int64:
+    """By resolution, the end of the newest window that a restore lost before it ended, int64[resolutions]; else 0.
+
+    Reports of such windows are too late at the door; their deadlines say nothing about the time (C6, P1).
+    """
+    restored_ms = max((r.at_ms for r in store.restores(deployment.deployment_id)), default=None)
+    resolutions, ends = timeline.eras[0].plan.resolutions, dict[str, int]()
+    if restored_ms is not None:
+        for record in store.windows([WindowState.LOST]):
+            window = record.window
+            if window.end_ms > restored_ms:
+                ends[window.resolution] = max(window.end_ms, ends.get(window.resolution, 0))
+    return np.array([ends.get(r.name, 0) for r in resolutions], np.int64)

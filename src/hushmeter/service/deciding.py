@@ -50,6 +50,8 @@ class Deciding:
         subject: from a unit's id to its subject.
         follow: takes in what was recorded.
         register: who allows what the plan in force asks.
+        now_ms: the worker's time, which does not go back when the machine's clock does: else a stranger's decision of
+            before would decide what receipt others get (P9).
     """
 
     def __init__(
@@ -58,9 +60,10 @@ class Deciding:
         subject: Callable[[bytes], bytes],
         follow: Callable[[], object],
         register: Callable[[], ConsentRegister],
+        now_ms: Callable[[], int],
     ) -> None:
         self._context = context
-        self._subject, self._follow, self._register = subject, follow, register
+        self._subject, self._follow, self._register, self._now_ms = subject, follow, register, now_ms
         self._waiting: deque[_Waiting] = deque()
         self._rates = UnitRates(limits.DECIDING_PER_UNIT_AND_MINUTE)
         self._erasures = UnitRates(limits.ERASING_PER_UNIT_AND_MINUTE)
@@ -99,7 +102,7 @@ class Deciding:
                 if i not in refusals or (not waiting[i].erases and self._still_taken(d, subject, granted))
             ]
             erased = {subjects[i] for i in admitted if waiting[i].erases}
-            received_at_ms = self._context.store.record_decisions(taken, self._context.clock.now_ms, erased)
+            received_at_ms = self._context.store.record_decisions(taken, self._now_ms, erased)
             self._context.answered()
             self._rates.settle()
             self._erasures.settle()

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from hushmeter.errors import HushmeterError, KeyGone
+from hushmeter.errors import HushmeterError, KeyGone, SegmentLost
 from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.time import Window
-from hushmeter.ports import Erasure, SegmentRecord
+from hushmeter.ports import Erasure, SegmentRecord, WindowRecord
 from hushmeter.service.compaction import ends
 from hushmeter.service.context import Context
 from hushmeter.service.eras import END_MS
@@ -83,6 +83,32 @@ class Erasing:
             context.store.end_erasures(open_from - 1)
             self._wanted = tuple(e for e in self._wanted if e.number >= open_from)
 
+    def before(self, record: WindowRecord) -> None:
+        """Removes what was asked for before a window's cut-off from the segments that it is sealed from, all closed.
+
+        Where a unit sends a report again after its erasure, the first copy would else count until its row is gone, and when
+        that is depends on who else asked (P9).
+
+        Raises:
+            StorageFull, Failure: the window waits.
+        """
+        context = self._context
+        asked = [e for e in context.store.erasures() if e.at_ms < context.deadline_ms(record.window)]
+        if not asked:
+            return
+        starts, has_ended = [w.start_ms for w in context.plan.finest.span.tiles(record.window)], ends(context)
+        for segment in context.store.segments(starts, record.last_segment, record.window.resolution):
+            pinned_ms, done = (
+                self._pinned_from_ms(segment.storage_start_ms, has_ended),
+                self._done.get(segment.segment_id, 0),
+            )
+            missing = [e for e in asked if e.at_ms < pinned_ms and e.last_segment >= segment.sequence and e.number > done]
+            if missing:
+                # A segment that cannot be read any more loses the window, which says so.
+                with contextlib.suppress(SegmentLost, KeyGone):
+                    self._remove(segment, missing)
+                    self._done[segment.segment_id] = missing[-1].number
+
     def _pinned_from_ms(self, start_ms: int, has_ended: Callable[[Window], bool]) -> int:
         """The first cut-off of the windows that wait over a storage window: what was received before removes its rows."""
         plan = self._context.plan
@@ -97,26 +123,29 @@ class Erasing:
 
     def _erase(self, segment: SegmentRecord, missing: Sequence[Erasure], alive: dict[str, int]) -> bool:
         """Removes units' rows from one segment, if its owner has ended it; whether that is done."""
-        context, start = self._context, segment.storage_start_ms
-        plan = context.plan
-        period = plan.privacy.period.window_of(plan.finest.span.end_of(start))
         try:
             if not segment.closed:
                 # With how many frames a segment was fenced, the store tells at the next turn.
-                fenced(context, segment, alive)
+                fenced(self._context, segment, alive)
                 return False
             # Where a key is gone nobody can read the rows any more, or tell whose they were; their files go next.
             with contextlib.suppress(KeyGone):
-                key = context.keys.get(f"period/{period.start_ms}")
-                subjects = [e.subject for e in missing]
-                context.log.erase(start, segment.segment_id, segment.frames, pseudonyms_of(key, subjects))
+                self._remove(segment, missing)
         except HushmeterError as error:
             # What is wrong with one segment keeps no unit's rows in the others.
             self._meters.failures.labels("erase").inc()
+            start = segment.storage_start_ms
             self._log.error("rows cannot be removed, will try again", storage_start_ms=start, **told(error))
             return False
         self._done[segment.segment_id] = missing[-1].number
         return True
+
+    def _remove(self, segment: SegmentRecord, missing: Sequence[Erasure]) -> None:
+        context, start, plan = self._context, segment.storage_start_ms, self._context.plan
+        period = plan.privacy.period.window_of(plan.finest.span.end_of(start))
+        key = context.keys.get(f"period/{period.start_ms}")
+        units = pseudonyms_of(key, [e.subject for e in missing])
+        context.log.erase(start, segment.segment_id, segment.frames, units)
 
     def _tell_late(self) -> None:
         now_ms, oldest_ms = self._context.clock.now_ms(), self._wanted[0].at_ms

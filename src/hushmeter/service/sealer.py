@@ -145,6 +145,7 @@ class Sealer:
             try:
                 if not self._rows_fixed(record):
                     break
+                self._erasing.before(record)
                 self._end(record)
             except NotServing:
                 raise

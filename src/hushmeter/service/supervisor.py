@@ -81,6 +81,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         try:
+            # A window that is sealed before a worker is up must not take an outage for serving (R1).
+            self._store.end_servings_left(self._clock.now_ms())
             roles = [("sealer", "sealer"), *((f"worker-{i}", "worker") for i in range(self._config.workers))]
             self._children = [_Child(name, role, self._spawn(role)) for name, role in roles]
             for child in self._children:

@@ -75,7 +75,7 @@ class IntakeWorker:
         self._deployment_key = context.keys.get_or_create("deployment")
         self._period_keys: dict[int, bytes] = {}
         self._rates = UnitRates(per_minute) if (per_minute := self.rules.unit_reports_per_minute) else None
-        self._deciding = Deciding(context, self.subject, self._follow, self._register)
+        self._deciding = Deciding(context, self.subject, self._follow, self._register, self._segments.now_ms)
         self._followed = _NOTHING
         self._doors: dict[int, Door] = {}
         self._eras: tuple[Era, ...] = ()
@@ -314,12 +314,15 @@ class IntakeWorker:
         self._follow_plan()
         # What ended in an era whose windows are all over is too late at the oldest door that is open as well.
         of_report = np.maximum(versions_at(self._eras, raw.interval_end_ms), min(self._doors))
+        if self._rates is not None:
+            self._rates.begin()
         return admit_by(raw, self._doors, of_report, now_ms)
 
     def _over_limit(self, subjects: Sequence[bytes]) -> Sequence[int]:
         if self._rates is None:
             return ()
-        judged = self._rates.judge(subjects, self._context.clock.monotonic_s())
+        # Each door asks for its own reports; they are settled together.
+        judged = self._rates.judge(subjects, self._context.clock.monotonic_s(), further=True)
         if judged.crowded:
             raise Overloaded
         return judged.over

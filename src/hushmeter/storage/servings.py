@@ -11,15 +11,19 @@ _GRACE_MS = int(limits.LEASE_S * 1_000)
 _UNSEEN_MS = int(2 * limits.SERVING_MARK_S * 1_000)
 
 
-def begin_serving(connection: sa.Connection, now_ms: int) -> int:
-    """Records that the service serves from now on, and returns the number of that record.
+def end_left(connection: sa.Connection, now_ms: int) -> None:
+    """Ends what was left open: records of a service whose end nobody saw, its machine's included.
 
-    A record that was left open belongs to a service whose end nobody saw, its machine's included. It ends two marks after
-    it was last marked: a mark that came late says nothing.
+    It ends two marks after it was last marked: a mark that came late says nothing.
     """
     unseen = sa.case((servings.c.seen_at_ms + _UNSEEN_MS < now_ms, servings.c.seen_at_ms + _UNSEEN_MS), else_=now_ms)
     left = sa.update(servings).where(servings.c.ended.is_(False))
     connection.execute(left.values(ended=True, seen_at_ms=_not_before(unseen)))
+
+
+def begin_serving(connection: sa.Connection, now_ms: int) -> int:
+    """Records that the service serves from now on, and returns the number of that record; ends what was left open."""
+    end_left(connection, now_ms)
     begun = {"started_at_ms": now_ms, "seen_at_ms": now_ms, "ended": False}
     number: int = connection.execute(sa.insert(servings).values(begun).returning(servings.c.number)).scalar_one()
     return number

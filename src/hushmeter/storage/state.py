@@ -131,6 +131,11 @@ class SqlStateStore(SqlCredentials):
         with self._database.read() as connection:
             return workers.last_seen_ms(connection)
 
+    def end_servings_left(self, now_ms: int) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            servings.end_left(connection, now_ms)
+
     def begin_serving(self, now_ms: int) -> int:
         """See `StateStore`."""
         with self._database.write() as connection:
