@@ -79,7 +79,7 @@ def test_keys_of_another_deployment_are_refused(tmp_path: Path) -> None:
     """Neither is a deployment founded over used keys, nor opened with keys that are new or of another one."""
     state, keys, other = tmp_path / "state", tmp_path / "keys", tmp_path / "other"
     clock = released(state, keys, 1)
-    with pytest.raises(ConfigError, match=r"belong to deployment [0-9a-f]{32}, which has released"):
+    with pytest.raises(ConfigError, match=r"belong to deployment [0-9a-f]{32}, which has been in use"):
         opened(tmp_path / "new", keys, clock)
     released(tmp_path / "second", other, 1)
     with pytest.raises(ConfigError, match="have never seen the ledger"):

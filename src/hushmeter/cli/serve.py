@@ -71,7 +71,8 @@ def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_
     from hushmeter.clock import SystemClock
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.service.approvals import read_approval
-    from hushmeter.service.founding import make_directory, open_context
+    from hushmeter.service.eras import plan_mark
+    from hushmeter.service.founding import begin_to_serve, make_directory, open_context
     from hushmeter.service.starting import ensure_clock
     from hushmeter.service.supervisor import Supervisor, hold_lock
     from hushmeter.service.tls import read_tls
@@ -82,16 +83,20 @@ def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_
     # The lock comes first: whoever opens the state to serve stops all others.
     make_directory(chosen.state_dir)
     with hold_lock(chosen.state_dir):
-        context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, [read_approval(path) for path in approvals])
+        signed = [read_approval(path) for path in approvals]
+        context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, signed, serves=False)
         ensure_clock(context, confirmed=clock_is_right)
         served = f"plan {context.plan.name} version {context.plan.version}"
-        context.store.close()
         _warn_of_keys(chosen)
 
         def announce(address: str) -> None:
             typer.echo(f"hushmeter serves {served} on {address} (state in {chosen.state_dir})")
 
-        raise typer.Exit(Supervisor(chosen, clock, announce).run())
+        supervisor = Supervisor(chosen, clock, announce)
+        # Last of all: a start that is refused ends nobody's epoch.
+        begin_to_serve(chosen, clock, context.keys, context.store, plan_mark(context.timeline))
+        context.store.close()
+        raise typer.Exit(supervisor.run())
 
 
 def _warn_of_keys(config: Config) -> None:

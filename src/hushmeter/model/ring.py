@@ -121,6 +121,11 @@ class RingRecord:
     serving: Serving | None = None
     claim: Claim | None = None
 
+    @property
+    def was_used(self) -> bool:
+        """Whether anything was decided, claimed or published under it: then it is never another deployment's."""
+        return bool(self.head.sequence or self.decision.sequence or self.newest or self.claim)
+
     def ensure_serving(self, epoch: str) -> None:
         """Raises `NotServing`, naming who serves now, unless it is the state of this epoch."""
         if self.serving is None or self.serving.epoch != epoch:

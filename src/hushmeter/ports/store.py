@@ -277,6 +277,9 @@ class StateStore(Protocol):
     def record_key(self, name: str, fingerprint: bytes) -> bytes:
         """Records a key's fingerprint before its first use; the first one that is recorded stays, and is returned."""
 
+    def record_keys(self, fingerprints: Mapping[str, bytes]) -> None:
+        """Records the fingerprints of several keys that are there, by name; all of them, or none."""
+
     def knows_keys(self) -> bool:
         """Whether any key has been recorded."""
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from hushmeter.claims import ensure_newest, moved, record_of
-from hushmeter.errors import ConfigError, PlanError
+from hushmeter.errors import ConfigError, PlanError, StateConflict
 from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, float_down
 from hushmeter.model.plan import Plan
@@ -86,7 +86,13 @@ def open_context(
         store.found(deployment, assign_blocks(plan), approvals)
     elif plan_text is not None:
         _refuse_another_plan(store, plan_text)
-    _meet(config, ring, store, deployment)
+    try:
+        _meet(config, ring, store, deployment)
+    except StateConflict:
+        if not serves and store.epoch():
+            # Whoever belongs to an epoch that has ended hears that first.
+            record_of(ring).ensure_serving(store.epoch())
+        raise
     keys = known_keys(ring, store, deployment)
     timeline = timeline_of(config, store, clock, mechanisms)
     epoch = begin_to_serve(config, clock, keys, store, plan_mark(timeline)) if serves else store.epoch()
@@ -213,10 +219,10 @@ def known_keys(ring: KeyRing, store: StateStore, deployment: Deployment) -> Know
 
 def _refuse_used_keys(config: Config, keys: KeyRing) -> None:
     record = keys.record()
-    if record is not None and record.head.sequence:
+    if record is not None and record.was_used:
         raise ConfigError(
             f"{config.state_dir} is new, but the keys in {config.keys} belong to deployment {record.head.deployment_id}, "
-            "which has released statistics; give that deployment's state_dir, or another keys_dir for a new one"
+            "which has been in use; give that deployment's state_dir, or another keys_dir for a new one"
         )
 
 
@@ -224,7 +230,7 @@ def _meet(config: Config, keys: KeyRing, store: StateStore, deployment: Deployme
     """Makes the record of a deployment that its keys have not met; refuses a state that is not their newest one (C7)."""
     record, head = keys.record(), store.ledger_head(deployment.deployment_id)
     if record is None or record.head.deployment_id != deployment.deployment_id:
-        if head.sequence or (record is not None and record.head.sequence):
+        if head.sequence or (record is not None and record.was_used):
             raise ConfigError(
                 f"the keys in {config.keys} have never seen the ledger of {config.state_dir}; "
                 "give the keys_dir that this deployment has always used"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hushmeter.errors import StateConflict
+from hushmeter.model.ring import ClaimState
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window, iso
 from hushmeter.service.context import Context
@@ -29,8 +30,6 @@ def give_up(context: Context, resolution: str, start_ms: int) -> Window:
     """
     claims = context.claims()
     with context.publications.turn():
-        # What was drawn already is published: nobody gives up a window that somebody may have seen (C7).
-        settle(claims, context.sealing_ports)
         waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
         record = min(
             (r for r in waiting if r.window.resolution == resolution), key=lambda r: r.window.start_ms, default=None
@@ -47,5 +46,12 @@ def give_up(context: Context, resolution: str, start_ms: int) -> Window:
                 f"window {record.window} waits for its rows: a segment of it is still open. Try again once that is "
                 "closed, or its worker's lease has run out"
             )
+        claim = claims.follow().claim
+        if claim is not None and claim.window != record.window:
+            raise StateConflict(f"window {claim.window} is being released; try again once that has ended")
+        if claim is not None and claim.state is ClaimState.DRAWN:
+            # What was drawn already is published: nobody gives up a window that somebody may have seen (C7).
+            settle(claims, context.sealing_ports)
+            raise StateConflict(f"noise was drawn for window {record.window} already, so it has ended as that says")
         lose_window(record.window, context.sealing_ports(record.window), claims, StateConflict("its operator gave it up"))
         return record.window

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from hushmeter.claims import moved, record_of
 from hushmeter.errors import ConfigError, StateConflict
-from hushmeter.ledger.accountant import period_loss
+from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.ledger.checkpoint import is_checkpoint
-from hushmeter.ledger.entries import unknown_charge, verify_budget, verify_chain
+from hushmeter.ledger.entries import LOST_HISTORY, unknown_charge, verify_budget, verify_chain
 from hushmeter.model.ledger import GENESIS, LedgerMark, PrivacyLoss
 from hushmeter.model.ring import PlanMark, RingRecord
 from hushmeter.model.states import WindowState
@@ -121,7 +121,13 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
         raise ConfigError("the backup holds no deployment; hushmeter backup FILE makes one of a state that was served")
     timeline = timeline_of(config, store, clock, mechanisms)
     budgets = {era.from_ms: era.version.budget for era in timeline.eras}
-    verify_budget(verify_chain(store.ledger(), store.checkpoints()), deployment.budget, budgets)
+    summary = verify_chain(store.ledger(), store.checkpoints())
+    # A history that was lost may have had a larger budget; that it is told is the truth (docs/decisions/0030).
+    lost_in = {
+        entry.fields.get("period_start_ms") for entry in store.ledger() if entry.fields.get("metric") == LOST_HISTORY
+    }
+    known_periods = {start: loss for start, loss in summary.by_period.items() if start not in lost_in}
+    verify_budget(replace(summary, by_period=known_periods), deployment.budget, budgets)
     keys = open_keys(config, new=True)
     head = store.ledger_head(deployment.deployment_id)
     if keys.record() is None:
@@ -151,7 +157,10 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
     missing = known.plan if _lacks(timeline, known.plan) else None
     lost = _lose(context, known, now_ms, whole_period=missing is not None)
     charged = {start: period_loss(store.spent(start)) for start in {*known.charged, _period(context, now_ms).start_ms}}
-    keys.swap(known, known.restored(store.ledger_head(deployment.deployment_id), store.decision_mark(), charged))
+    restored = known.restored(store.ledger_head(deployment.deployment_id), store.decision_mark(), charged)
+    # Which windows of a period have kept which units is not known wherever one was ever claimed, also ahead of the clock.
+    rests = {_period(context, end_ms).start_ms for end_ms in known.newest.values()}
+    keys.swap(known, replace(restored, rests=restored.rests | rests))
     closed = {m.name for r in context.plan.resolutions for m in capped_metrics(context.plan, r.name)}
     plan = f"{context.plan.name} version {context.plan.version}"
     until = _period(context, now_ms).end_ms
@@ -209,16 +218,11 @@ def _lose(context: Context, known: RingRecord, now_ms: int, *, whole_period: boo
     """
     store = context.store
     latest = max([now_ms, *known.newest.values()])
-    for column, resolution in enumerate(context.plan.resolutions):
-        through = max(now_ms, known.newest.get(resolution.name, now_ms))
-        if whole_period:
-            through = _period(context, latest).end_ms
-        for window in context.upcoming(column):
-            if window.end_ms > through:
-                break
-            # It is lost, whoever has agreed: nothing needs its consent.
-            # A window may be lost before it ends; no decision is received in the future for that (P8).
-            store.begin_closing(window, min(window.end_ms, now_ms))
+    _close(context, known, now_ms, now_ms)
+    period = _period(context, latest)
+    if whole_period or not known.charged.get(period.start_ms, PrivacyLoss()).within(_loss_of_waiting(context, period)):
+        # What was charged is more than these windows cost: nothing is left to pay for later ones of the period with.
+        _close(context, known, period.end_ms, now_ms)
     waiting = store.windows([WindowState.CLOSING, WindowState.SEALED])
     last = {_period(context, record.window.end_ms).start_ms: record.window for record in waiting}
     for record in waiting:
@@ -232,3 +236,25 @@ def _lose(context: Context, known: RingRecord, now_ms: int, *, whole_period: boo
             budget = replace(budget, loss=budget.loss.at_least(least.at_least(loss)))
         store.mark_lost(record.window, entries, period.start_ms, budget)
     return len(waiting)
+
+
+def _close(context: Context, known: RingRecord, through_ms: int, now_ms: int) -> None:
+    """Begins to close every window that ends up to a moment, or was ever claimed."""
+    for column, resolution in enumerate(context.plan.resolutions):
+        last_ms = max(through_ms, known.newest.get(resolution.name, through_ms))
+        for window in context.upcoming(column):
+            if window.end_ms > last_ms:
+                break
+            # A window may be lost before it ends; no decision is received in the future for that (P8).
+            context.store.begin_closing(window, min(window.end_ms, now_ms))
+
+
+def _loss_of_waiting(context: Context, period: Window) -> PrivacyLoss:
+    """What a period has been charged once the windows that wait are charged as well."""
+    store = context.store
+    spent = list(store.spent(period.start_ms))
+    for record in store.windows([WindowState.CLOSING, WindowState.SEALED]):
+        if _period(context, record.window.end_ms) == period:
+            prices = context.sealing_ports(record.window).prices
+            spent += spendings_of(prices.charge(record.window, ()))
+    return period_loss(spent)

@@ -292,9 +292,8 @@ class IntakeWorker:
     def _commit_once(self, raw: RawReports) -> tuple[Admission, int]:
         while True:
             now = self._segments.now_ms()
-            # Read once the group is formed, and before any row is taken: whether a report is taken never depends on when
-            # this worker last looked, nor on what other units decide (P8). Nor does a segment that was registered a moment
-            # ago take a row of before (R3).
+            # Read once the group is formed, so that what is taken depends neither on when this worker last looked
+            # nor on what others decide (P8), and a segment that was registered a moment ago takes no row of before (R3).
             self._follow()
             admission = self._admit(raw, now)
             starts = np.unique(admission.storage_starts).tolist()
@@ -321,7 +320,6 @@ class IntakeWorker:
     def _over_limit(self, subjects: Sequence[bytes]) -> Sequence[int]:
         if self._rates is None:
             return ()
-        # Each door asks for its own reports; they are settled together.
         judged = self._rates.judge(subjects, self._context.clock.monotonic_s(), further=True)
         if judged.crowded:
             raise Overloaded

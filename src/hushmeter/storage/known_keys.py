@@ -59,9 +59,9 @@ class KnownKeys:
         found += (f"data/{start}" for start in self._ring.storage_windows())
         names = [name for name in LASTING if (decided and name == LASTING[0]) or self._has(name)]
         # What was destroyed but for its file, or cannot be read, is told when it is asked for.
-        for name in (*names, *(name for name in found if self._has(name))):
-            key = self._ring.get(name)
-            self._store.record_key(name, fingerprint(name, key))
+        there = (*names, *(name for name in found if self._has(name)))
+        # All or none: a crash in between would make the others look as if they had never been.
+        self._store.record_keys({name: fingerprint(name, self._ring.get(name)) for name in there})
 
     def ensure_lasting(self) -> None:
         """Makes sure that no key which lives as long as its deployment is missing, and that the deployment has one.

@@ -51,12 +51,13 @@ class RecordFile:
         except OSError as error:
             raise KeyUnavailable(f"{self._path} cannot be read ({error.strerror}); check the disk and its owner") from None
         # Each record is sealed with a nonce of its own: equal bytes are the same record.
-        if self._seen is None or self._seen[0] != wrapped:
+        seen = self._seen
+        if seen is None or seen[0] != wrapped:
             try:
-                self._seen = wrapped, decoded(self._unwrap(wrapped))
+                self._seen = seen = wrapped, decoded(self._unwrap(wrapped))
             except ValueError:
                 raise KeyUnavailable(f"{self._path} is damaged; put the whole key directory back") from None
-        return self._seen[1]
+        return seen[1]
 
     def swap(self, before: RingRecord | None, after: RingRecord) -> None:
         """Puts a record in the place of another one; see `KeyRing.swap`.

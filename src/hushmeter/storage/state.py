@@ -343,6 +343,12 @@ class SqlStateStore(SqlCredentials):
         with self._database.write() as connection:
             return records.record_key(connection, name, fingerprint)
 
+    def record_keys(self, fingerprints: Mapping[str, bytes]) -> None:
+        """See `StateStore`."""
+        with self._database.write() as connection:
+            for name, fingerprint in fingerprints.items():
+                records.record_key(connection, name, fingerprint)
+
     def knows_keys(self) -> bool:
         """See `StateStore`."""
         with self._database.read() as connection:
