@@ -53,9 +53,9 @@ def of_today(plan: str) -> str:
     return re.sub(r"(?<=expires: )[0-9-]+", str(dt.datetime.now(dt.UTC).date() + dt.timedelta(days=200)), plan)
 
 
-def opened(state_dir: Path, clock: FakeClock, plan: str = PLAN) -> Context:
-    """Founds or opens a deployment."""
-    return open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), plan)
+def opened(state_dir: Path, clock: FakeClock, plan: str = PLAN, *, serves: bool = True) -> Context:
+    """Founds or opens a deployment; where it does not begin to serve, it belongs to what serves already."""
+    return open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), plan, serves=serves)
 
 
 def sealer_of(context: Context) -> Sealer:

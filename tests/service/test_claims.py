@@ -326,7 +326,7 @@ def test_a_state_that_forgot_a_withdrawal_is_refused(tmp_path: Path) -> None:
         machine.open("before")
     # Another decision of the same number is not that one.
     other = SqlStateStore.existing(tmp_path / "beside")
-    other.record_decisions([Decision(bytes(16), "tuning", given=True, received_at_ms=1)])
+    other.record_decisions([Decision(bytes(16), "tuning", given=True, received_at_ms=0)], machine.clock.now_ms)
     other.close()
     with pytest.raises(StateConflict, match="or another one is"):
         machine.open("beside")
@@ -455,6 +455,7 @@ def deciding_of(context: Context) -> Deciding:
         lambda unit_id: subject_of(key, unit_id),
         lambda: register.follow(context.store.decisions_after),
         lambda: register,
+        context.clock.now_ms,
     )
 
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from unittest import mock
 
 import pytest
@@ -230,7 +230,14 @@ def test_what_the_system_refuses_is_told_as_what_it_is(tmp_path: Path, number: i
     sealer = sealer_of(there.context)
     there.clock.set(H + HOUR_MS + 15 * MINUTE_MS)
     there.hand.segments.tick()
-    with capture_logs() as logs, mock.patch.object(Path, "open", side_effect=OSError(number, os.strerror(number))):
+    opens = Path.open
+
+    def refusing(path: Path, *how: Any, **also: Any) -> IO[Any]:
+        if "log" in path.parts:
+            raise OSError(number, os.strerror(number))
+        return opens(path, *how, **also)
+
+    with capture_logs() as logs, mock.patch.object(Path, "open", autospec=True, side_effect=refusing):
         sealer.run_due()
     assert any(said in str(line.get("error")) for line in logs)
     assert windows(there.context, WindowState.LOST) == []

@@ -470,7 +470,7 @@ class TestWorkers:
         clock = FakeClock(H)
         context = opened(tmp_path, clock)
         # The second worker follows nothing by itself, as if it were paused between two ticks.
-        other_context = opened(tmp_path, clock)
+        other_context = opened(tmp_path, clock, serves=False)
         sealer = sealer_of(context)
         hand = Hand(context)
 
