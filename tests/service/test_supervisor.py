@@ -42,6 +42,4 @@ def test_a_process_that_is_killed_while_it_starts(tmp_path: Path, scripts: list[
     assert supervisor._await_ready(child) is serves
     assert len(supervisor.scripts) == left
     supervisor._end_children()
-    supervisor._port_holder.close()
-    supervisor._lock.close()
-    supervisor._meters_dir.cleanup()
+    supervisor.close()

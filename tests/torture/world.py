@@ -195,7 +195,7 @@ class World:
     def settle(self) -> None:
         """Waits until every window of the stream has ended, and judges."""
         until_ms = self.machine.now_ms()
-        context = open_context(self.config, self.machine.clock(), ExactMechanisms())
+        context = open_context(self.config, self.machine.clock(), ExactMechanisms(), serves=False)
         try:
 
             def ended() -> bool:
