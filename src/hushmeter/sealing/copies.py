@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from hushmeter.model.report import TOTALS, Bool, ReportBatch, UInt64, pairs_of
+from hushmeter.model.report import TOTALS, Bool, ReportBatch, UInt64, gathered, pairs_of
 from hushmeter.model.time import Int64
 from hushmeter.sealing.radix import first_of_runs
 
@@ -61,10 +61,47 @@ def counting(rows: ReportBatch, copies: Int64, begins: Bool, key: bytes) -> Bool
     counts[earliest[alone]] = True
     if not alone.all():
         tied = earliest[~alone]
+        begins = first[~alone]
+        same = _same_as_first(rows, copies[tied], begins)
+        group = np.cumsum(begins) - 1
+        # Copies that say the same are one report, whichever of them stands for it; nearly all that tie are such.
+        differ = np.bincount(group[~same], minlength=int(group[-1]) + 1)[group] > 0
+        counts[tied[begins & ~differ]] = True
+        tied, group = tied[differ], group[differ]
         digests = content_digests(rows, copies[tied], key)
-        order = np.lexsort((digests[:, 1], digests[:, 0], reports[tied]))
-        counts[tied[order[first_of_runs(reports[tied[order]])]]] = True
+        order = np.lexsort((digests[:, 1], digests[:, 0], group))
+        counts[tied[order[first_of_runs(group[order])]]] = True
     return counts
+
+
+def _same_as_first(rows: ReportBatch, chosen: Int64, begins: Bool) -> Bool:
+    """Which rows say just what the first of their group says: interval, plan version, and points in their order.
+
+    Args:
+        rows: the rows.
+        chosen: int64[k], indices of some, group after group.
+        begins: bool[k], where groups begin.
+
+    Returns:
+        bool[k].
+    """
+    leads = chosen[np.flatnonzero(begins)[np.cumsum(begins) - 1]]
+    same: Bool = np.diff(rows.offsets)[chosen] == np.diff(rows.offsets)[leads]
+    for column in (rows.interval_start_ms, rows.interval_end_ms, rows.plan_versions):
+        same &= column[chosen] == column[leads]
+    alike = np.flatnonzero(same)
+    offsets, points = gathered(rows.offsets, chosen[alike])
+    _, theirs = gathered(rows.offsets, leads[alike])
+    others = np.zeros(len(points) + 1, np.int64)
+    # Numbers of tokens are compared: a dictionary holds each token once.
+    np.cumsum(
+        (rows.series[points] != rows.series[theirs])
+        | (rows.values[points] != rows.values[theirs])
+        | (rows.token_numbers[points] != rows.token_numbers[theirs]),
+        out=others[1:],
+    )
+    same[alike] = others[offsets[1:]] == others[offsets[:-1]]
+    return same
 
 
 def content_digests(rows: ReportBatch, chosen: Int64, key: bytes) -> UInt64:
