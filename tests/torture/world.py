@@ -23,7 +23,6 @@ import numpy as np
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import Window
 from hushmeter.sdk import IngestClient
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
@@ -66,7 +65,7 @@ class World:
         directory: of its own; `state` in it may be a mount of its own.
         rng: of the episode.
         may_lose: whether windows may end LOST, by name.
-        interrupted: windows that a kill or a pause of the sealer lost between claim and noise, which is never drawn again (C7).
+        interrupted: windows that a kill lost between claim and noise, which is never drawn again (C7).
     """
 
     directory: Path
@@ -151,6 +150,7 @@ class World:
         if self.supervisor is None:
             return
         pids = list(self.children())
+        self._signalled = True
         # The supervisor first: it must not start anything again.
         self.supervisor.kill()
         for pid in pids:
