@@ -228,7 +228,7 @@ class World:
                 begun = all(start is not None and start >= until_ms for start in newest)
                 return begun and not [r for r in waiting if r.window.start_ms <= until_ms]
 
-            self.wait_for(ended, 90, "windows did not end")
+            self.wait_for(ended, 300, "windows did not end")
             self._judge(context)
         finally:
             context.store.close()
