@@ -497,4 +497,18 @@ FAULTS: tuple[Fault, ...] = (
         "            _wrong(number, release, charges)",
         test="tests/service/test_altered_releases.py::test_what_was_changed_is_found_and_not_served",
     ),
+    Fault(
+        "a start that is refused moves the record",
+        "service/founding.py",
+        "    if record is None:\n        ring.swap(None, known)",
+        "    if record != known:\n        ring.swap(record, known)",
+        test="tests/contract/test_migrations.py::test_a_start_that_is_refused_moves_no_record",
+    ),
+    Fault(
+        "who only reads brings a state to today",
+        "service/founding.py",
+        "store = SqlStateStore.existing(config.state_dir)",
+        "store = SqlStateStore.open(config.database_url)",
+        test="tests/contract/test_migrations.py::test_who_only_reads_brings_nothing_to_today",
+    ),
 )

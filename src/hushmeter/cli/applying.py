@@ -27,7 +27,6 @@ def apply(
     """
     from hushmeter.cli.changing import print_changes
     from hushmeter.clock import SystemClock
-    from hushmeter.errors import ConfigError
     from hushmeter.model.time import iso
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.plan.reading import parse_plan
@@ -38,12 +37,10 @@ def apply(
     from hushmeter.storage.state import SqlStateStore
 
     chosen = read_config(config, {"state_dir": state_dir})
-    if not (chosen.state_dir / "state.db").exists():
-        raise ConfigError(f"{chosen.state_dir} holds no state.db; give the state_dir of a service")
     text = read_plan_file(path)
     new = parse_plan(text, dt.date.min, check_expiry=False)
     approvals = [read_approval(file) for file in approval or []]
-    store = SqlStateStore.open(chosen.database_url)
+    store = SqlStateStore.existing(chosen.state_dir)
     try:
         same = [v for v in store.plan_versions() if (v.version, v.plan_hash) == (new.version, new.plan_hash)]
         if same and approvals:

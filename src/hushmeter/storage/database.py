@@ -55,13 +55,16 @@ class Database:
         self._reader = engine
         self._writer = engine.execution_options(**{_WRITES: True})
         self._name = name
+        self.migrated_from: int | None = None
+        """The schema's version before it was opened, where it was an earlier one."""
 
     @classmethod
-    def open(cls, url: str) -> Database:
+    def open(cls, url: str, *, as_it_is: bool = False) -> Database:
         """Opens the database that a URL names, and makes file and tables where it is new.
 
         Args:
             url: `sqlite:///PATH`, or `sqlite://` for one that lives in memory, as long as this object.
+            as_it_is: neither makes anything nor brings an earlier schema to today's; refuses both.
 
         Raises:
             ConfigError: the URL names no SQLite database, the file cannot be used, or its schema has another version.
@@ -70,11 +73,13 @@ class Database:
         path = _path_of(url)
         name = "in memory" if path is None else str(path)
         with _opening:
-            if path is not None:
+            if path is not None and not as_it_is:
                 _make_file(path)
             database = cls(_engine_of(path), name)
             try:
-                database._settle(in_file=path is not None)
+                if not as_it_is:
+                    database._settle(in_file=path is not None)
+                database._ensure_todays()
             except BaseException:
                 database.close()
                 raise
@@ -114,7 +119,7 @@ class Database:
         self._reader.dispose()
 
     def _settle(self, *, in_file: bool) -> None:
-        """Brings a new database, or one of an earlier schema, to today's schema; refuses any other."""
+        """Brings a new database, or one of an earlier schema, to today's schema; leaves any other as it is."""
         if in_file:
             with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA journal_mode=WAL").close()
@@ -123,20 +128,30 @@ class Database:
             if not tables:
                 schema.METADATA.create_all(connection)
                 connection.execute(sa.insert(schema.meta).values(schema_version=schema.SCHEMA_VERSION))
-            elif schema.meta.name not in tables:
-                raise ConfigError(f"the database {self._name} is not hushmeter's; choose another state_dir")
-            version = connection.scalar(sa.select(schema.meta.c.schema_version)) or 0
-            migrated = migrations.OLDEST <= version < schema.SCHEMA_VERSION
-            if migrated:
+            version = self._version(connection)
+            if migrations.OLDEST <= version < schema.SCHEMA_VERSION:
                 migrations.migrate(connection, version)
-                version = schema.SCHEMA_VERSION
-        if migrated and in_file:
+                self.migrated_from = version
+        if self.migrated_from is not None and in_file:
             # What a step removed stands in the log of writes still.
             with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+
+    def _version(self, connection: sa.Connection) -> int:
+        if schema.meta.name not in sa.inspect(connection).get_table_names():
+            raise ConfigError(f"the database {self._name} is not hushmeter's; choose another state_dir")
+        return connection.scalar(sa.select(schema.meta.c.schema_version)) or 0
+
+    def _ensure_todays(self) -> None:
+        """Refuses a database of another schema than today's."""
+        with self.read() as connection:
+            version = self._version(connection)
         if version != schema.SCHEMA_VERSION:
-            newer = version > schema.SCHEMA_VERSION
-            way = "install a newer hushmeter" if newer else "serve it with the hushmeter that made it"
+            way = "serve it with the hushmeter that made it"
+            if version > schema.SCHEMA_VERSION:
+                way = "install a newer hushmeter"
+            elif version >= migrations.OLDEST:
+                way = "start it once with hushmeter serve, which brings it there; nothing was changed"
             raise ConfigError(
                 f"the state store {self._name} has schema version {version}, this hushmeter needs "
                 f"{schema.SCHEMA_VERSION}; {way}"

@@ -61,15 +61,20 @@ class SqlStateStore(SqlCredentials):
 
     @classmethod
     def existing(cls, state_dir: Path) -> SqlStateStore:
-        """Opens the store in a state directory, as a service left it or uses it.
+        """Opens the store in a state directory, as a service left it or uses it; it is not brought to another schema.
 
         Raises:
-            ConfigError: there is none, or it cannot be used.
+            ConfigError: there is none, it cannot be used, or its schema has another version.
         """
         path = state_dir / STATE_NAME
         if not path.exists():
             raise ConfigError(f"{state_dir} holds no {STATE_NAME}; give the state_dir of a service")
-        return cls.open(url_of(path))
+        return cls(Database.open(url_of(path), as_it_is=True))
+
+    @property
+    def migrated_from(self) -> int | None:
+        """The version of its schema before it was opened, where that was an earlier one."""
+        return self._database.migrated_from
 
     def deployment(self) -> Deployment | None:
         """See `StateStore`."""
