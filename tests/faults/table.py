@@ -430,7 +430,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a restore goes on under an older plan",
         "service/restoring.py",
-        "missing = known.plan if _lacks(timeline, known.plan) else None",
+        "missing = known.plan if lacks(timeline, known.plan) else None",
         "missing = None",
         test="tests/service/test_backup.py::test_a_restore_without_the_newest_plan_loses_the_period",
     ),
@@ -510,5 +510,20 @@ FAULTS: tuple[Fault, ...] = (
         "store = SqlStateStore.existing(config.state_dir)",
         "store = SqlStateStore.open(config.database_url)",
         test="tests/contract/test_migrations.py::test_who_only_reads_brings_nothing_to_today",
+    ),
+    Fault(
+        "another text than the missing version is recorded",
+        "service/changing.py",
+        "    if followed is None or not lacks(timeline, followed):",
+        "    if True:",
+        test="tests/service/test_backup.py::test_only_the_very_version_that_is_missing_is_recorded",
+    ),
+    Fault(
+        "a unit is told when its window was published",
+        "service/holdings.py",
+        "waiting = _waiting(context, resolution, period, now_ms) if capped else []",
+        "waiting = list[Window]()",
+        test="tests/service/test_others_decide_nothing.py::"
+        "test_in_how_many_windows_a_unit_was_kept_is_told_by_the_schedule",
     ),
 )

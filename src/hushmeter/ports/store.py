@@ -210,6 +210,9 @@ class StateStore(Protocol):
     def decision_mark(self, sequence: int | None = None) -> DecisionMark:
         """A decision's number and digest, of the newest one unless another is asked for; number 0 where there is none."""
 
+    def decisions_of(self, subject: bytes) -> tuple[Decision, ...]:
+        """The decisions of one unit, in order."""
+
     def count_decisions(self, subject: bytes) -> int:
         """How many decisions of one unit are recorded."""
 

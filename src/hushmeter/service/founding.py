@@ -20,7 +20,7 @@ from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, float_down
 from hushmeter.model.plan import Plan
 from hushmeter.model.records import Approval
-from hushmeter.model.ring import RingRecord, Serving
+from hushmeter.model.ring import PlanMark, RingRecord, Serving
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
@@ -126,9 +126,7 @@ def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str
         raise ConfigError(f"{config.state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
     if plan_text is not None:
         _refuse_another_plan(store, plan_text)
-    if not (config.keys / CHECK_NAME).exists():
-        raise KeyUnavailable(f"there are no keys in {config.keys}; give the keys_dir that this deployment has always used")
-    ring = open_keys(config, new=False)
+    ring = _existing_keys(config)
     try:
         ensure_newest(_met(config, ring.record(), store, deployment.deployment_id), store)
     except StateConflict:
@@ -248,6 +246,25 @@ def warning_of_keys(config: Config) -> str | None:
         f"the keys are in {config.keys}, inside the state directory: whoever copies that can read every row that is there. "
         f"Stop the service, move them with 'mv {config.keys} {beside}'{named}, and start it again; nothing else changes"
     )
+
+
+def newest_followed(config: Config, store: StateStore) -> PlanMark:
+    """The newest version of the plan that the keys of a state have seen followed; version 0 where they have seen none.
+
+    Raises:
+        ConfigError: the keys are another deployment's, or the state is not founded.
+        KeyUnavailable: there are none.
+    """
+    deployment = store.deployment()
+    if deployment is None:
+        raise ConfigError(f"{config.state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
+    return _met(config, _existing_keys(config).record(), store, deployment.deployment_id).plan
+
+
+def _existing_keys(config: Config) -> DirectoryKeyRing:
+    if not (config.keys / CHECK_NAME).exists():
+        raise KeyUnavailable(f"there are no keys in {config.keys}; give the keys_dir that this deployment has always used")
+    return open_keys(config, new=False)
 
 
 def _refuse_used_keys(config: Config, keys: KeyRing) -> None:

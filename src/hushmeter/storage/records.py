@@ -122,6 +122,12 @@ def decision_mark(connection: sa.Connection, sequence: int | None) -> DecisionMa
     return DecisionMark(row.sequence, hashlib.sha256(canonical_json(lasting).encode()).digest())
 
 
+def decisions_of(connection: sa.Connection, subject: bytes) -> tuple[Decision, ...]:
+    """The decisions of one unit, in order."""
+    own = sa.select(*_DECISION).where(decisions.c.subject == subject).order_by(decisions.c.sequence)
+    return tuple(Decision(*row) for row in connection.execute(own))
+
+
 def count_decisions(connection: sa.Connection, subject: bytes) -> int:
     """How many decisions of one unit are recorded."""
     found = sa.select(sa.func.count()).select_from(decisions).where(decisions.c.subject == subject)

@@ -257,6 +257,11 @@ class SqlStateStore(SqlCredentials):
         with self._database.read() as connection:
             return records.decision_mark(connection, sequence)
 
+    def decisions_of(self, subject: bytes) -> tuple[Decision, ...]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.decisions_of(connection, subject)
+
     def count_decisions(self, subject: bytes) -> int:
         """See `StateStore`."""
         with self._database.read() as connection:
