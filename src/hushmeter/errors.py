@@ -114,6 +114,10 @@ class SegmentLost(Failure):
     """A segment of the intake log that was acknowledged cannot be read any more."""
 
 
+class ConsentUnknown(Failure):
+    """A window's record names fewer decisions than were received before its cut-off; it is not released without them."""
+
+
 class TooManyPartitions(Failure):
     """A window's open view holds more private partitions than one may; the window is lost by name (P1)."""
 

@@ -526,4 +526,25 @@ FAULTS: tuple[Fault, ...] = (
         test="tests/service/test_others_decide_nothing.py::"
         "test_in_how_many_windows_a_unit_was_kept_is_told_by_the_schedule",
     ),
+    Fault(
+        "a segment is left out because the database says so",
+        "buckets.py",
+        "if received_ms is not None and received_ms < deadline_ms:",
+        "if False:",
+        test="tests/service/test_damage.py::test_in_which_windows_a_segment_is_its_rows_know",
+    ),
+    Fault(
+        "decisions are left out because the database says so",
+        "pipeline.py",
+        "    if newest > record.decisions_through:",
+        "    if False:",
+        test="tests/service/test_damage.py::test_decisions_that_a_window_forgets_lose_it",
+    ),
+    Fault(
+        "a set of kept windows that is missing is begun anew",
+        "carried.py",
+        "if self._store.lacks_kept_windows(metric, *place))",
+        "if False)",
+        test="tests/service/test_damage.py::test_kept_windows_that_are_missing_close_their_metric",
+    ),
 )

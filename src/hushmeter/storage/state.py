@@ -227,6 +227,11 @@ class SqlStateStore(SqlCredentials):
         with self._database.read() as connection:
             return windows.kept(connection, metric, resolution, period_start_ms)
 
+    def lacks_kept_windows(self, metric: str, resolution: str, period_start_ms: int, before_ms: int) -> bool:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return windows.lacks_kept(connection, metric, resolution, period_start_ms, before_ms)
+
     def forget_kept_windows(self, period_start_ms: int) -> None:
         """See `StateStore`."""
         with self._database.write() as connection:
@@ -256,6 +261,11 @@ class SqlStateStore(SqlCredentials):
         """See `StateStore`."""
         with self._database.read() as connection:
             return records.decision_mark(connection, sequence)
+
+    def decided_before(self, cutoff_ms: int) -> int:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.newest_before(connection, cutoff_ms)
 
     def decisions_of(self, subject: bytes) -> tuple[Decision, ...]:
         """See `StateStore`."""
