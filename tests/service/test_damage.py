@@ -19,6 +19,7 @@ from hushmeter.errors import StorageFull
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.context import Context
+from hushmeter.service.logs import told
 from hushmeter.storage.files import failure_of
 from hushmeter.storage.frames import SegmentName, empty_frames
 from hushmeter.testing.clock import FakeClock
@@ -201,7 +202,7 @@ LEFT_OUT = {
 @pytest.mark.parametrize("edit", LEFT_OUT.values(), ids=LEFT_OUT.keys())
 @pytest.mark.parametrize("closed", [False, True], ids=["killed", "closed"])
 def test_in_which_windows_a_segment_is_its_rows_know(tmp_path: Path, edit: str, closed: bool) -> None:
-    """Where the state store leaves a segment out of a window that its rows belong to, that window ends LOST by name (P1)."""
+    """Where the state store leaves a segment out of a window that its rows belong to, that one ends LOST by name (P1)."""
     there = Deployment(tmp_path)
     if closed:
         there.hand.segments.close(H)
@@ -313,6 +314,8 @@ def test_what_the_system_refuses_is_told_as_what_it_is(tmp_path: Path, number: i
     failure = failure_of(OSError(number, os.strerror(number)), "writing")
     assert said in str(failure)
     assert not isinstance(failure, StorageFull)
+    # Also where nobody expected it.
+    assert said in told(OSError(number, os.strerror(number), "a file that nobody may name"))["error"]
     sealer = sealer_of(there.context)
     there.clock.set(H + HOUR_MS + 15 * MINUTE_MS)
     there.hand.segments.tick()

@@ -31,6 +31,7 @@ from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.eras import Era, Timeline, plan_mark
 from hushmeter.storage.database import STATE_NAME
+from hushmeter.storage.files import failure_of, is_the_systems
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import CHECK_NAME, DirectoryKeyRing
 from hushmeter.storage.known_keys import KnownKeys
@@ -65,6 +66,7 @@ def open_context(
 
     Raises:
         ConfigError: the state cannot be used as asked.
+        StorageFull, Failure: the disk refused.
         StateConflict: it is not the newest one that its keys have seen.
         PlanError: the plan is not valid, overspends, or is not approved as the configuration asks.
         KeyUnavailable: the master key is missing or another one, or a key of the deployment is gone.
@@ -209,6 +211,8 @@ def make_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
+        if is_the_systems(error):
+            raise failure_of(error, f"making the directory {path}") from None
         raise ConfigError(
             f"cannot make the directory {path}: {error.strerror}; choose another state_dir, or name a keys_dir"
         ) from None

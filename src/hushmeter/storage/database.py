@@ -8,6 +8,8 @@ returned is on the disk (`synchronous=FULL`).
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,18 +20,18 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 
-from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantError, StateConflict, StorageFull
+from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantError, StateConflict
 from hushmeter.storage import migrations, schema
-from hushmeter.storage.files import failure_of, sync_directory
+from hushmeter.storage.files import failure_of, is_the_systems, refusal_in, sync_directory
 
 STATE_NAME: Final = "state.db"
 """The database's file in a state directory."""
 BUSY_TIMEOUT_S: Final = 30.0
 """How long a transaction waits for another process's write lock, and a thread for a connection."""
+_MEMORY_NAME: Final = "in memory"
 _WRITES: Final = "hushmeter_writes"
 _IN_MEMORY: Final = (None, "", ":memory:")
 _PRIMARY_CODE: Final = 0xFF
-_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _UNUSABLE: Final = (
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_CANTOPEN,
@@ -37,6 +39,8 @@ _UNUSABLE: Final = (
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_CORRUPT,
 )
+_UNTOLD: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+"""What SQLite says of a disk that is full or read-only or fails, or where no descriptor is left: not which it is."""
 _LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _TAKEN: Final = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 # Closing any handle on a file gives up all of a process's locks on it, so no thread may open while another makes the file.
@@ -71,7 +75,7 @@ class Database:
             StorageFull: there is no room for it.
         """
         path = _path_of(url)
-        name = "in memory" if path is None else str(path)
+        name = _MEMORY_NAME if path is None else str(path)
         with _opening:
             if path is not None and not as_it_is:
                 _make_file(path)
@@ -163,23 +167,23 @@ def url_of(path: Path) -> str:
     return f"sqlite:///{path.absolute()}"
 
 
-def error_of(error: BaseException | None, name: str) -> HushmeterError:
+def error_of(error: BaseException | None, name: str, directory: Path | None = None) -> HushmeterError:
     """What a database's error means to callers; never holds a value that was to be written.
 
     Args:
         error: the driver's own, which names constraints and files and no values.
         name: of the database.
+        directory: that it is in, which is asked what SQLite does not say; None where it is in memory.
     """
     code, said = getattr(error, "sqlite_errorcode", 0), str(error)
     if isinstance(error, sqlite3.IntegrityError):
         if code in _TAKEN:
             return StateConflict(f"the state store {name} holds this already ({said}); nothing was changed")
         return InvariantError(f"a promise of the state store {name} would have been broken: {said}")
+    refusal = _refusal_of(code & _PRIMARY_CODE, directory)
+    if refusal is not None:
+        return failure_of(refusal, f"using the state store {name} ({said})")
     match code & _PRIMARY_CODE:
-        case primary if primary in _NO_ROOM:
-            return StorageFull(
-                f"writing the state store {name}: {said}; nothing was recorded; free space or check the disk, and try again"
-            )
         case primary if primary in _UNUSABLE:
             return ConfigError(
                 f"cannot use the state store {name}: {said}; check that it is hushmeter's state.db and that this account "
@@ -191,16 +195,29 @@ def error_of(error: BaseException | None, name: str) -> HushmeterError:
             return Failure(f"the state store {name} failed: {said}; nothing was recorded")
 
 
+def _refusal_of(code: int, directory: Path | None) -> OSError | None:
+    """What the system refuses, where that is what a code of SQLite means; asked where SQLite does not say."""
+    if code == sqlite3.SQLITE_FULL:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if code in _UNTOLD and directory is not None and (refusal := refusal_in(directory)) and is_the_systems(refusal):
+        return refusal
+    return OSError(errno.EIO, os.strerror(errno.EIO)) if code == sqlite3.SQLITE_IOERR else None
+
+
 @contextlib.contextmanager
 def _in_our_words(name: str) -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
-        raise error_of(error.orig, name) from None
+        raise error_of(error.orig, name, _directory_of(name)) from None
     except sqlite3.Error as error:
-        raise error_of(error, name) from None
+        raise error_of(error, name, _directory_of(name)) from None
     except exc.TimeoutError:
         raise Failure(f"no connection to the state store {name} was free for {BUSY_TIMEOUT_S:g} s; try again") from None
+
+
+def _directory_of(name: str) -> Path | None:
+    return None if name == _MEMORY_NAME else Path(name).parent
 
 
 def _path_of(url: str) -> Path | None:
@@ -223,9 +240,8 @@ def _make_file(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        failure = failure_of(error, f"making the state store {path}")
-        if isinstance(failure, StorageFull):
-            raise failure from None
+        if is_the_systems(error):
+            raise failure_of(error, f"making the state store {path}") from None
         raise ConfigError(f"cannot make the state store {path}: {error.strerror}; choose another state_dir") from None
 
 

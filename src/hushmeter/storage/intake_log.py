@@ -330,10 +330,13 @@ class FileIntakeLog:
 
     def storage_windows(self) -> tuple[int, ...]:
         """Starts of the storage windows that have files, in order."""
-        if not self._directory.is_dir():
+        try:
+            found = [path for path in self._directory.iterdir() if re.fullmatch(r"-?\d{1,19}", path.name)]
+            return tuple(sorted(int(path.name) for path in found if _holds_files(path)))
+        except FileNotFoundError:
             return ()
-        found = (path for path in self._directory.iterdir() if re.fullmatch(r"-?\d{1,19}", path.name))
-        return tuple(sorted(int(path.name) for path in found if _holds_files(path)))
+        except OSError as error:
+            raise failure_of(error, f"listing {self._directory}") from None
 
     def _writer(self, storage_start_ms: int, segment_id: str) -> SegmentWriter:
         writer = self._writing.get((storage_start_ms, segment_id))
