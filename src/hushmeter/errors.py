@@ -127,7 +127,7 @@ class LedgerBroken(Failure):
 
 
 class ReleaseAltered(Failure):
-    """A stored release is not the one that the ledger names; nothing of it is served."""
+    """A stored release is missing, or is not the one that the ledger names; nothing of it is served."""
 
 
 def ensure(condition: object, message: str) -> None:

@@ -547,4 +547,11 @@ FAULTS: tuple[Fault, ...] = (
         "if False)",
         test="tests/service/test_damage.py::test_kept_windows_that_are_missing_close_their_metric",
     ),
+    Fault(
+        "a release that is missing is not told",
+        "service/released.py",
+        "for name in charged if name not in there)",
+        "for name in charged if False)",
+        test="tests/service/test_altered_releases.py::test_a_service_says_what_is_missing",
+    ),
 )
