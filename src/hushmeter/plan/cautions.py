@@ -32,8 +32,8 @@ def _keeps_first(plan: Plan) -> Iterator[str]:
             if bounds.max_windows is not None and bounds.max_windows < windows:
                 yield (
                     f"metrics.{metric.name}.per_unit.max_windows.{name} keeps a unit's first {bounds.max_windows} of up to "
-                    f"{windows} windows, so that each {plan.privacy.period.name} looks like a decline: compare windows of the "
-                    f"same place in their period alone, and read the share that was left out, which is released as {CAPPED}"
+                    f"{windows} windows, so that each {plan.privacy.period.name} looks like a decline: compare windows of "
+                    f"the same place in their period alone, and read the share that is left out, released as {CAPPED}"
                 )
 
 

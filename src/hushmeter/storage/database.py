@@ -12,9 +12,9 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -24,6 +24,8 @@ from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantErro
 from hushmeter.storage import migrations, schema
 from hushmeter.storage.files import failure_of, is_the_systems, refusal_in, sync_directory
 
+K = TypeVar("K")
+T = TypeVar("T")
 STATE_NAME: Final = "state.db"
 """The database's file in a state directory."""
 BUSY_TIMEOUT_S: Final = 30.0
@@ -106,6 +108,25 @@ class Database:
         """
         with _in_our_words(self._name), self._writer.begin() as connection:
             yield connection
+
+    def paged(
+        self, page_after: Callable[[sa.Connection, K], list[T]], after: K, key: Callable[[T], K], size: int
+    ) -> Iterator[T]:
+        """What stands in a table, page by page; no transaction stays open between pages, however slowly they are read.
+
+        Args:
+            page_after: the next rows after a key, in its order; fewer than `size` are the last.
+            after: the key before the first.
+            key: of a row.
+            size: of a page.
+        """
+        while True:
+            with self.read() as connection:
+                page = page_after(connection, after)
+            yield from page
+            if len(page) < size:
+                return
+            after = key(page[-1])
 
     def peek(self, statement: str) -> tuple[Any, ...]:
         """The one row that one statement finds, as of one moment; a transaction of its own costs many times as much."""
