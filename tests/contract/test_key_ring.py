@@ -453,6 +453,34 @@ def test_a_record_is_swapped_by_whoever_knows_it(ring):
     assert ring.record() == SECOND
 
 
+def _open_files():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_reader_sees_each_change_of_the_record_and_keeps_one_file_open(directory):
+    """Whether the file is another one, the one of before put back, written to in its place, or gone."""
+    ring, other = DirectoryKeyRing.open(directory, MASTER), DirectoryKeyRing.open(directory, MASTER)
+    ring.swap(None, FIRST)
+    assert ring.record() == other.record() == FIRST
+    path, open_files = directory / "ledger", _open_files()
+    kept = path.read_bytes()
+    for _ in range(50):
+        ring.swap(FIRST, SECOND)
+        assert other.record() == SECOND
+        ring.swap(SECOND, FIRST)
+        assert other.record() == FIRST
+    assert _open_files() == open_files
+    ring.swap(FIRST, SECOND)
+    assert other.record() == SECOND
+    path.write_bytes(kept)
+    assert other.record() == FIRST
+    path.write_bytes(kept[:-1])
+    with pytest.raises(KeyUnavailable, match="is damaged"):
+        other.record()
+    path.unlink()
+    assert other.record() is None
+
+
 def counted(ring, times):
     """Adds one to the record's head so many times, each in one step."""
     for _ in range(times):

@@ -83,6 +83,23 @@ class TestFile:
         assert seen(again) == before
         again.close()
 
+    def test_looks_see_what_other_processes_decided(self, tmp_path: Path) -> None:
+        """Each look sees all that was committed before it, and leaves nothing open that a checkpoint would wait for."""
+        looking, deciding = SqlStateStore.open(url_of(tmp_path)), SqlStateStore.open(url_of(tmp_path))
+        for number in range(1, 4):
+            deciding.record_decisions([Decision(bytes(16), "tuning", True, 5)], lambda: 5)
+            assert looking.decided().newest == number
+        with sqlite3.connect(tmp_path / "state.db") as connection:
+            assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+        connection.close()
+        deciding.close()
+        # A look comes first, so that its connection is there when the file is to be the one file.
+        assert looking.decided().newest == 3
+        looking.settle_in_one_file()
+        assert not (tmp_path / "state.db-wal").exists()
+        assert looking.decided().newest == 3
+        looking.close()
+
     def test_two_stores_on_one_file(self, tmp_path: Path) -> None:
         """What one store has committed another sees, and a reader in the middle of its pages blocks no writer."""
         one, two = SqlStateStore.open(url_of(tmp_path)), SqlStateStore.open(url_of(tmp_path))

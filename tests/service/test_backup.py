@@ -88,7 +88,7 @@ def charged(context: Context) -> set[tuple[str, int]]:
 
 
 def test_a_backup_leads_to_no_raw_data(tmp_path: Path) -> None:
-    """It has no segment, worker, time of service, kept window or key, and one file; the service goes on beside it."""
+    """It has no segment, worker, time of service, kept window, key or trace of one, and one file; the service goes on."""
     machine = Machine(tmp_path, CAPPED)
     machine.release(2)
     hand = Hand(machine.context)
@@ -96,7 +96,7 @@ def test_a_backup_leads_to_no_raw_data(tmp_path: Path) -> None:
     assert len(hand.send("u", machine.clock.now_ms(), 7).admitted) == 1
     machine.back_up()
     database = sqlite3.connect(machine.backup)
-    for table in ("segments", "workers", "servings", "erasures", "kept_windows"):
+    for table in ("segments", "workers", "servings", "serving", "erasures", "kept_windows", "known_keys"):
         assert database.execute(f"select count(*) from {table}").fetchone() == (0,)  # noqa: S608
     assert database.execute("select count(*) from releases").fetchone() > (0,)
     database.close()

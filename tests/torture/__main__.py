@@ -62,7 +62,8 @@ def episode(kind: str, seed: int, count: int, directory: Path) -> str:
             said = ", ".join(map(str, done))
         world.end_stream()
         world.settle()
-        return f"{said}; {world.acknowledged()} acknowledged"
+        lost = f", lost between claim and noise: {', '.join(world.interrupted)}" if world.interrupted else ""
+        return f"{said}; {world.acknowledged()} acknowledged{lost}"
     finally:
         world.end_stream()
         world.kill_all()

@@ -23,7 +23,6 @@ import numpy as np
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import Window
 from hushmeter.sdk import IngestClient
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
@@ -54,6 +53,10 @@ class Client(Sender):
         super()._send(client, first_series, slots)
 
 
+LEFT_CLAIMED = "its claim was left CLAIMED"
+"""What the log says of a window that a kill has lost: its noise may have been drawn, and is drawn once."""
+
+
 @dataclass
 class World:
     """One deployment.
@@ -62,6 +65,7 @@ class World:
         directory: of its own; `state` in it may be a mount of its own.
         rng: of the episode.
         may_lose: whether windows may end LOST, by name.
+        interrupted: windows that a kill lost between claim and noise, which is never drawn again (C7).
     """
 
     directory: Path
@@ -69,6 +73,7 @@ class World:
     may_lose: bool = False
     senders: list[Client] = field(default_factory=list)
     untold: set[str] = field(default_factory=set)
+    interrupted: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.state = self.directory / "state"
@@ -81,6 +86,7 @@ class World:
             state_dir=self.state, listen=f"127.0.0.1:{self.port}", metrics="", workers=2, log_format="json"
         )
         self.supervisor: subprocess.Popen[bytes] | None = None
+        self._signalled = False
 
     # Processes.
 
@@ -125,6 +131,7 @@ class World:
             return None
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid := self.rng.choice(sorted(pids)), number)
+            self._signalled = True
             return pid
         return None
 
@@ -143,6 +150,7 @@ class World:
         if self.supervisor is None:
             return
         pids = list(self.children())
+        self._signalled = True
         # The supervisor first: it must not start anything again.
         self.supervisor.kill()
         for pid in pids:
@@ -215,8 +223,14 @@ class World:
         resent = set[int]().union(*(sender.resent for sender in self.senders))
         _ensure(len(missed) > 20, "the clients got too little through to mean anything")
         lost = {record.window for record in context.store.windows([WindowState.LOST])}
-        _ensure(self.may_lose or not lost, f"lost without damage: {sorted(map(str, lost))}")
-        self._ensure_named(lost)
+        causes = self._causes()
+        self.interrupted = sorted(str(window) for window in lost if LEFT_CLAIMED in causes.get(str(window), ""))
+        _ensure(self._signalled or not self.interrupted, f"a claim was left, and nobody was killed: {self.interrupted}")
+        damaged = {window for window in lost if str(window) not in self.interrupted}
+        _ensure(self.may_lose or not damaged, f"lost without damage: {sorted(map(str, damaged))}")
+        for window in damaged:
+            said = causes.get(str(window), "")
+            _ensure("segment " in said or "key " in said, f"{window} is LOST, and the log does not say why: {said!r}")
         for resolution in context.plan.resolutions:
             found = [r for _, r in context.store.releases("slots", ("slot",), resolution.name, 0, 2**62)]
             starts = [r.key.window_start_ms for r in found]
@@ -237,12 +251,10 @@ class World:
                     _ensure(counts[window.start_ms][slot] == 1, f"{window}: report {slot} counted in another window")
         verify_budget(verify_chain(context.store.ledger()), context.deployment.budget)
 
-    def _ensure_named(self, lost: set[Window]) -> None:
+    def _causes(self) -> dict[str, str]:
+        """Why windows were lost, as the log says it."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        causes = {line["window"]: line["error"] for line in lines if line.get("event") == "a window is lost"}
-        for window in lost:
-            said = causes.get(str(window), "")
-            _ensure("segment " in said or "key " in said, f"{window} is LOST, and the log does not say why: {said!r}")
+        return {line["window"]: line["error"] for line in lines if line.get("event") == "a window is lost"}
 
 
 def _ensure(condition: object, message: str) -> None:

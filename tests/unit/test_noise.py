@@ -263,6 +263,13 @@ def test_the_budget_of_the_promise() -> None:
     assert MECHANISMS.epsilon_of(Fraction(math.nextafter(float(rho), 1)), 1e-8) > 4.0
 
 
+@pytest.mark.parametrize(("units", "times"), [(2, 2.2), (5, 6.4), (10, 15.8)])
+def test_several_units_of_one_person_cost_what_the_promise_says(units: int, times: float) -> None:
+    """N units have n^2 times the rho of one, and more than n times its epsilon."""
+    rho = MECHANISMS.zcdp_budget(4.0, 1e-8)
+    assert MECHANISMS.epsilon_of(units**2 * rho, 1e-8) / 4 == pytest.approx(times, abs=0.06)
+
+
 @pytest.mark.parametrize("delta", [1e-6, 1e-8, 1e-10])
 @pytest.mark.parametrize("epsilon", [0.1, 0.5, 1.0, 4.0, 10.0])
 def test_the_conversion_is_sound_and_near_the_exact_one(epsilon: float, delta: float) -> None:

@@ -143,7 +143,7 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     malformed = raw.malformed | {i: "report_id must be 16 random bytes" for i in bad_ids if i not in raw.malformed}
     malformed |= {int(i): "the report has no points" for i in np.flatnonzero(lengths == 0) if int(i) not in malformed}
 
-    _reject(reasons, np.isin(np.arange(len(raw)), list(malformed)), RejectionReason.MALFORMED)
+    _reject(reasons, _any_of(np.array(list(malformed), np.int64), len(raw)), RejectionReason.MALFORMED)
     _reject(reasons, _bad_unit_ids(raw.unit_ids), RejectionReason.BAD_UNIT_ID)
     if door.bad_unit_tokens is not None:
         # Before all that depends on what the unit has decided: only its own token opens that answer (R3).
@@ -284,9 +284,9 @@ def _those(items: Sequence[bytes], indices: Int64) -> Sequence[bytes]:
 
 def _pseudonyms(door: Door, subjects: Sequence[bytes], periods: Int64) -> Sequence[bytes]:
     """The pseudonym of each subject in its report's period, which is nearly always the same one."""
+    if len(periods) and (periods == periods[0]).all():
+        return door.pseudonyms(int(periods[0]), subjects)
     starts, of_start = np.unique(periods, return_inverse=True)
-    if len(starts) == 1:
-        return door.pseudonyms(int(starts[0]), subjects)
     found = [b""] * len(subjects)
     for number, period in enumerate(starts.tolist()):
         mine = np.flatnonzero(of_start == number)

@@ -303,8 +303,11 @@ class IntakeWorker:
             # Registering takes time and may teach us the time, so the reports are stamped and judged anew.
             for start in closed:
                 self._segments.open(start)
-        rows = {s: admission.batch.take(np.flatnonzero(admission.storage_starts == s)) for s in starts}
-        self._segments.append(rows)
+        self._segments.append(
+            {starts[0]: admission.batch}
+            if len(starts) == 1
+            else {s: admission.batch.take(np.flatnonzero(admission.storage_starts == s)) for s in starts}
+        )
         if self._rates is not None:
             self._rates.settle()
         return admission, now
@@ -337,8 +340,9 @@ class IntakeWorker:
     def _count(self, admission: Admission) -> None:
         self._meters.commits.inc()
         self._meters.accepted.inc(len(admission.admitted))
-        for reason, count in zip(*np.unique(admission.reasons, return_counts=True), strict=True):
-            if reason:
+        rejected = admission.reasons[admission.reasons > 0]
+        if len(rejected):
+            for reason, count in zip(*np.unique(rejected, return_counts=True), strict=True):
                 self._meters.rejected.labels(RejectionReason(int(reason)).name).inc(int(count))
 
     def _period_key(self, period_start_ms: int) -> bytes:

@@ -63,6 +63,9 @@ class Database:
         self._name = name
         self.migrated_from: int | None = None
         """The schema's version before it was opened, where it was an earlier one."""
+        self._in_file = engine.url.database is not None
+        self._peeking = threading.Lock()
+        self._peeks: Any = None
 
     @classmethod
     def open(cls, url: str, *, as_it_is: bool = False) -> Database:
@@ -130,18 +133,46 @@ class Database:
 
     def peek(self, statement: str) -> tuple[Any, ...]:
         """The one row that one statement finds, as of one moment; a transaction of its own costs many times as much."""
-        with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
-            row: tuple[Any, ...] = raw.cursor().execute(statement).fetchone()
+        with _in_our_words(self._name), self._peek_connection() as connection:
+            cursor = connection.cursor()
+            row: tuple[Any, ...] = cursor.execute(statement).fetchone()
+            # A statement that has not ended would go on seeing what it saw.
+            cursor.close()
             return row
 
     def settle_in_one_file(self) -> None:
         """Puts everything into the one file, durably, so that it can be copied; nobody else may use it meanwhile."""
+        self._end_peeks()
         with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
             raw.cursor().execute("PRAGMA journal_mode=DELETE").close()
 
     def close(self) -> None:
         """Closes every connection that is not in use."""
+        self._end_peeks()
         self._reader.dispose()
+
+    @contextlib.contextmanager
+    def _peek_connection(self) -> Iterator[Any]:
+        """A connection that stays out of the pool, since handing one out costs ten times what a peek does.
+
+        A database in memory is its one connection, which threads take turns on.
+        """
+        if not self._in_file:
+            with contextlib.closing(self._reader.raw_connection()) as raw:
+                yield raw
+            return
+        with self._peeking:
+            if self._peeks is None:
+                pooled = self._reader.raw_connection()
+                pooled.detach()
+                self._peeks = pooled.dbapi_connection
+            yield self._peeks
+
+    def _end_peeks(self) -> None:
+        with self._peeking:
+            if self._peeks is not None:
+                self._peeks.close()
+                self._peeks = None
 
     def _settle(self, *, in_file: bool) -> None:
         """Brings a new database, or one of an earlier schema, to today's schema; leaves any other as it is."""

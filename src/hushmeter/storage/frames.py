@@ -336,12 +336,12 @@ def pieces(batch: ReportBatch, sealed_bytes_max: int) -> Iterator[ReportBatch]:
     is cut, a token counts once for each report that has it, as if no two of them shared it.
     """
     room = sealed_bytes_max - SEAL_BYTES - _ARROW_OVERHEAD_BYTES
-    ends = np.arange(1, len(batch) + 1) * _ROW_BYTES + batch.offsets[1:] * _POINT_BYTES
-    if batch.tokens:
-        ends += batch.offsets[1:] * _NUMBER_BYTES
-    if not len(batch) or ends[-1] + sum(map(len, batch.tokens)) + len(batch.tokens) * _ENTRY_BYTES <= room:
+    point_bytes = _POINT_BYTES + (_NUMBER_BYTES if batch.tokens else 0)
+    points = int(batch.offsets[-1]) * point_bytes
+    if len(batch) * _ROW_BYTES + points + sum(map(len, batch.tokens)) + len(batch.tokens) * _ENTRY_BYTES <= room:
         yield batch
         return
+    ends = np.arange(1, len(batch) + 1) * _ROW_BYTES + batch.offsets[1:] * point_bytes
     if batch.tokens:
         ends += _token_bytes(batch)
     borders = [0]

@@ -11,6 +11,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,29 @@ from hushmeter.storage.files import failure_of, remedy_of, sync_directory, write
 RECORD_NAME: Final = "ledger"
 """Rings of before held the mark of the ledger in a file of this name, which is read as a record."""
 _LOCK_NAME: Final = "ledger.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A record as it was read.
+
+    Attributes:
+        descriptor: of the file, open as long as this object lives: until then no other file has its number.
+        stamp: of the file before it was read; each write of a record makes another file.
+        record: what it held.
+    """
+
+    descriptor: int
+    stamp: tuple[int, ...]
+    record: RingRecord
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    """What differs where a file is another one, or was written to."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class RecordFile:
@@ -36,28 +60,37 @@ class RecordFile:
         self._directory = directory
         self._path = directory / RECORD_NAME
         self._wrap, self._unwrap = wrap, unwrap
-        self._seen: tuple[bytes, RingRecord] | None = None
+        self._seen: _Seen | None = None
 
     def read(self) -> RingRecord | None:
-        """The record; opened anew only where its file holds other bytes than at the last call, which takes microseconds.
+        """The record; its file is read anew only where it is another one than at the last call: else two microseconds.
 
         Raises:
             KeyUnavailable: it cannot be read.
         """
+        seen = self._seen
         try:
-            wrapped = self._path.read_bytes()
+            if seen is not None and seen.stamp == _stamp(self._path.stat()):
+                return seen.record
+            self._seen = seen = self._read()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise KeyUnavailable(f"{self._path} cannot be read ({error.strerror}); {remedy_of(error)}") from None
-        # Each record is sealed with a nonce of its own: equal bytes are the same record.
-        seen = self._seen
-        if seen is None or seen[0] != wrapped:
-            try:
-                self._seen = seen = wrapped, decoded(self._unwrap(wrapped))
-            except ValueError:
-                raise KeyUnavailable(f"{self._path} is damaged; put the whole key directory back") from None
-        return seen[1]
+        except ValueError:
+            raise KeyUnavailable(f"{self._path} is damaged; put the whole key directory back") from None
+        return seen.record
+
+    def _read(self) -> _Seen:
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stamp = _stamp(os.fstat(descriptor))
+            with open(descriptor, "rb", closefd=False) as file:
+                record = decoded(self._unwrap(file.read()))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return _Seen(descriptor, stamp, record)
 
     def swap(self, before: RingRecord | None, after: RingRecord) -> None:
         """Puts a record in the place of another one; see `KeyRing.swap`.
