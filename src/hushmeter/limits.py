@@ -83,7 +83,6 @@ RUN_BYTES_TARGET = 2**19
 """Of reports that a compacted segment keeps together: enough that what reading them costs beside their size is little."""
 BUCKET_BYTES_TARGET = 2**23
 """Of reports that are sealed together: what is made of them on the way fits a core's caches."""
-ROWS_PER_UNIT_AND_WINDOW_MAX = 2**22
 
 PARALLEL_BYTES = 2**27
 """From this size on a window is worth processes of its own, which take half a second to start."""

@@ -36,7 +36,7 @@ CUTS = st.lists(st.integers(0, 40), max_size=5).map(sorted)
 def by_definition(sequence: Sequence[Decision], unit: bytes, purpose: Purpose) -> tuple[int, bool]:
     """Since when a unit allows a purpose, and whether it agreed to another text instead.
 
-    A grant holds if nothing was withdrawn after it in the sequence, and nothing before it with the same or a later receipt.
+    A grant holds if nothing was withdrawn after it in the sequence, and nothing before it with a later receipt.
     """
     mine = [d for d in sequence if (d.subject, d.purpose) == (unit, purpose.name)]
     holding = [
@@ -44,7 +44,7 @@ def by_definition(sequence: Sequence[Decision], unit: bytes, purpose: Purpose) -
         for n, d in enumerate(mine)
         if d.given
         and all(later.given for later in mine[n:])
-        and all(earlier.given or earlier.received_at_ms < d.received_at_ms for earlier in mine[:n])
+        and all(earlier.given or earlier.received_at_ms <= d.received_at_ms for earlier in mine[:n])
     ]
     to_this_text = [d.received_at_ms for d in holding if d.text_hash == purpose.text_hash]
     return (to_this_text[0], False) if to_this_text else (NEVER, bool(holding))

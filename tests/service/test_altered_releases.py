@@ -16,20 +16,21 @@ import sqlalchemy as sa
 
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.cli.app import run
-from hushmeter.errors import ReleaseAltered
+from hushmeter.errors import ConfigError, ReleaseAltered
 from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.release import NoisyVector
-from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.service.changing import apply_plan
 from hushmeter.service.publishing import signed_record
 from hushmeter.service.released import discrepancies, released
 from hushmeter.service.statuses import _ALTERED
 from hushmeter.storage.database import Database, url_of
 from hushmeter.storage.release_payload import decode_vectors, encode_vectors
-from hushmeter.storage.schema import ledger, releases
+from hushmeter.storage.schema import ledger, plans, releases
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, WatchedStore, opened, sealer_of
+from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of
 from tests.service.guarded import guarded
 from tests.service.running import await_true
 
@@ -287,3 +288,23 @@ def test_each_page_is_compared(state_dir: Path, monkeypatch: pytest.MonkeyPatch)
             with pytest.raises(ReleaseAltered, match="its release is missing"):
                 list(released(store, "starts", (), "1h", 0, 2**61))
     store.close()
+
+
+def test_an_altered_plan_is_not_followed(tmp_path: Path) -> None:
+    """Also of a version whose windows are over: its releases are still read by what its text says."""
+    clock = FakeClock(H)
+    context = opened(tmp_path / "state", clock)
+    later = PLAN.replace("version: 1", "version: 2")
+    apply_plan(context.store, context.mechanisms, later, "next-period", clock.now_ms())
+    clock.advance(3 * WEEK_MS)
+    assert context.timeline.follow()
+    assert [era.version.version for era in context.timeline.open_at(clock.now_ms())] == [2]
+    context.store.close()
+    opened(tmp_path / "state", clock, later, serves=False).store.close()
+    database = Database.open(url_of(tmp_path / "state" / "state.db"))
+    with database.write() as connection:
+        altered = PLAN.replace("range: [0, 100]", "range: [0, 200]")
+        connection.execute(sa.update(plans).where(plans.c.version == 1).values(text=altered))
+    database.close()
+    with pytest.raises(ConfigError, match="recorded text of version 1 is not what its hash says: the state was altered"):
+        opened(tmp_path / "state", clock, later, serves=False)

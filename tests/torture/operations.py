@@ -70,6 +70,7 @@ def run(world: World, operations: list[Operation]) -> None:
     """Does operations, one after another."""
     for operation in operations:
         pause(operation.after_s)
+        world.keep_serving()
         match operation.what:
             case "kill":
                 world.kill(operation.role)

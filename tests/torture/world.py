@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -27,6 +28,7 @@ from hushmeter.sdk import IngestClient
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
+from hushmeter.service.supervisor import EXIT_REFUSED, STARTS_MAX
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.test_kill import PLAN, SLOTS, UNITS, Sender
 from tests.torture.clockwork import Machine
@@ -145,6 +147,19 @@ class World:
             self.wait_for(lambda pid=pid: not _alive(pid), 40, "a process outlives its supervisor")  # type: ignore[misc]
         self.start()
 
+    def keep_serving(self) -> None:
+        """Starts the service again where it gave up, as a process manager does: it does so after `STARTS_MAX` kills.
+
+        Raises:
+            Broken: it gave up for another reason.
+        """
+        if self.supervisor is None or (status := self.supervisor.poll()) is None:
+            return
+        killed = [line for line in self._said() if line.get("event") == "a process ended while it started"][-STARTS_MAX:]
+        given_up = status == EXIT_REFUSED and [line["status"] for line in killed] == [-signal.SIGKILL] * STARTS_MAX
+        _ensure(given_up, f"the service ended with status {status}, and nobody asked it to")
+        self.start()
+
     def kill_all(self) -> None:
         """Ends every process at once, as a machine that is switched off does."""
         if self.supervisor is None:
@@ -207,12 +222,13 @@ class World:
         try:
 
             def ended() -> bool:
+                self.keep_serving()
                 newest = [context.store.last_window_start(r.name) for r in context.plan.resolutions]
                 waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
                 begun = all(start is not None and start >= until_ms for start in newest)
                 return begun and not [r for r in waiting if r.window.start_ms <= until_ms]
 
-            self.wait_for(ended, 90, "windows did not end")
+            self.wait_for(ended, 300, "windows did not end")
             self._judge(context)
         finally:
             context.store.close()
@@ -253,8 +269,11 @@ class World:
 
     def _causes(self) -> dict[str, str]:
         """Why windows were lost, as the log says it."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return {line["window"]: line["error"] for line in lines if line.get("event") == "a window is lost"}
+        return {line["window"]: line["error"] for line in self._said() if line.get("event") == "a window is lost"}
+
+    def _said(self) -> list[dict[str, Any]]:
+        """What the service has logged."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
 def _ensure(condition: object, message: str) -> None:

@@ -48,7 +48,7 @@ class PurposeState:
 
     Attributes:
         given_since_ms: the first of the grants that still hold, or `NEVER`. Intervals that start earlier are refused.
-        withdrawn_at_ms: the newest withdrawal, or -1: a grant received in the same millisecond does not bind.
+        withdrawn_at_ms: the newest withdrawal, or -1: a grant with an earlier receipt does not bind.
         outdated: whether consent is not given, and a grant for another text than the one in force would hold.
     """
 
@@ -57,7 +57,10 @@ class PurposeState:
     outdated: bool = False
 
     def after(self, decision: Decision, text_hash: bytes) -> PurposeState:
-        """The state once the next decision of the sequence has been taken in; on a tie withdrawal wins (P8).
+        """The state once the next decision of the sequence has been taken in.
+
+        Of decisions with one receipt the later number binds: load, which others make, decides which decisions share a
+        receipt, and must not decide more (P8, P9).
 
         Args:
             decision: about this purpose.
@@ -65,7 +68,7 @@ class PurposeState:
         """
         if not decision.given:
             return PurposeState(NEVER, max(decision.received_at_ms, self.withdrawn_at_ms))
-        if self.given or decision.received_at_ms <= self.withdrawn_at_ms:
+        if self.given or decision.received_at_ms < self.withdrawn_at_ms:
             return self
         if decision.text_hash != text_hash:
             return PurposeState(NEVER, self.withdrawn_at_ms, outdated=True)

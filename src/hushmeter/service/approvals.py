@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from hushmeter.errors import ConfigError, KeyUnavailable, PlanError
 from hushmeter.model.plan import Plan
-from hushmeter.model.records import Approval, PlanVersion
+from hushmeter.model.records import Approval
 from hushmeter.plan.approving import ensure_approved, ensure_signed
 from hushmeter.service.config import Config
 
@@ -118,17 +118,3 @@ def _ensure_holds(config: Config, plan: Plan, approval: Approval) -> None:
     of = {"plan": plan.name, "version": plan.version, "plan_hash": plan.plan_hash}
     ensure_approved([approval], config.approver_keys, min(1, len(config.approvers)), **of)  # type: ignore[arg-type]
     ensure_signed([approval], **of)  # type: ignore[arg-type]
-
-
-def ensure_version_approved(config: Config, version: PlanVersion, plan: Plan) -> None:
-    """Checks a recorded version likewise, by what its text says.
-
-    Raises:
-        ConfigError: its text has another hash or number than was recorded.
-        PlanError: it is not approved.
-    """
-    if (plan.version, plan.plan_hash) != (version.version, version.plan_hash):
-        raise ConfigError(
-            f"the recorded text of version {version.version} is not what its hash says; the state was altered"
-        )
-    ensure_plan_approved(config, plan, version.approvals)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -142,23 +142,29 @@ class ConsentService:
     def _checked(self, decisions: Sequence[pb.Decision]) -> list[Decision]:
         plan = self._context.plan
         purposes = {p.name: p for p in plan.purposes}
+        withdrawn_too = self._context.timeline.purposes()
         if not 1 <= len(decisions) <= limits.DECISIONS_PER_REQUEST_MAX:
             raise ConsentRefused(f"{len(decisions)} decisions; send 1 to {limits.DECISIONS_PER_REQUEST_MAX}, one a purpose")
         if len({d.purpose for d in decisions}) < len(decisions):
             raise ConsentRefused("two decisions about one purpose; send one a purpose")
-        return [_checked_decision(d, purposes, plan.asking) for d in decisions]
+        return [_checked_decision(d, purposes, withdrawn_too, plan.asking) for d in decisions]
 
 
-def _checked_decision(d: pb.Decision, purposes: Mapping[str, Purpose], asking: Asking) -> Decision:
-    """A decision without anything that it could carry besides: decisions are kept, so nothing free may stand in one."""
-    if d.purpose not in purposes:
+def _checked_decision(
+    d: pb.Decision, purposes: Mapping[str, Purpose], withdrawn_too: Collection[str], asking: Asking
+) -> Decision:
+    """A decision without anything that it could carry besides: decisions are kept, so nothing free may stand in one.
+
+    What any version of the plan asks for can be withdrawn: windows of versions before may still wait (P8).
+    """
+    if d.purpose not in purposes and (d.given or d.purpose not in withdrawn_too):
         raise ConsentRefused(f"purpose {d.purpose[:64]!r} is not in the plan; its purposes are {', '.join(purposes)}")
-    purpose, beside = purposes[d.purpose], (("locale", d.locale, asking.languages), ("source", d.source, asking.sources))
+    beside = (("locale", d.locale, asking.languages), ("source", d.source, asking.sources))
     if not d.given:
         # Nobody is kept from withdrawing by what stands beside it: that is left out.
         locale, source = (said if said in listed else "" for _, said, listed in beside)
         return Decision(_NOBODY, d.purpose, d.given, 0, b"", locale, source)
-    _ensure_text(d, purpose)
+    _ensure_text(d, purposes[d.purpose])
     for name, said, listed in beside:
         if said and said not in listed:
             way = f"send one of {', '.join(listed)}, or leave it out" if listed else "leave it out: the plan lists none"

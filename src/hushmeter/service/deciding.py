@@ -74,8 +74,8 @@ class Deciding:
 
     def add_erasure(self, unit_id: bytes) -> Future[Answer]:
         """Takes an erasure: it withdraws every purpose that any version of the plan has (P8, R3)."""
-        names = dict.fromkeys(p.name for era in self._context.timeline.eras for p in era.plan.purposes)
         nobody = bytes(16)
+        names = self._context.timeline.purposes()
         withdrawals = [Decision(nobody, name, given=False, received_at_ms=0, source=ERASURE) for name in names]
         return self._add(_Waiting(unit_id, withdrawals, erases=True))
 
@@ -103,9 +103,10 @@ class Deciding:
             ]
             erased = {subjects[i] for i in admitted if waiting[i].erases}
             received_at_ms = self._context.store.record_decisions(taken, self._now_ms, erased)
-            self._context.answered()
+            # What is recorded counts, also where its answer fails.
             self._rates.settle()
             self._erasures.settle()
+            self._context.answered()
             self._follow()
             register = self._register()
         except Exception as error:

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hushmeter.errors import ConfigError
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ledger.pricing import PriceList, Thresholds
 from hushmeter.model.plan import Plan
@@ -98,13 +99,14 @@ class Timeline:
 
         Raises:
             PlanError: a version is not approved; the eras stay as they were.
+            ConfigError: the text of one is not what was recorded; likewise.
         """
         with self._lock:
             later = tuple(self._versions(self._known[-1].version if self._known else 0))
             if not later:
                 return False
             known = (*self._known, *later)
-            plans = {v.version: parse_plan(v.plan_text, dt.date.min, check_expiry=False) for v in known}
+            plans = {v.version: _plan_of(v) for v in known}
             # What never comes into force needs nobody's approval.
             eras = eras_of(known, plans, self._blocks(), self._thresholds)
             for era in eras:
@@ -125,6 +127,21 @@ class Timeline:
     def open_at(self, now_ms: int) -> tuple[Era, ...]:
         """The eras with windows that take reports now, or will."""
         return tuple(era for era in self.eras if era.takes_until_ms() > now_ms)
+
+    def purposes(self) -> tuple[str, ...]:
+        """What any era asks consent for, each name once."""
+        return tuple(dict.fromkeys(p.name for era in self.eras for p in era.plan.purposes))
+
+
+def _plan_of(version: PlanVersion) -> Plan:
+    """What a version says; also of one that is over, by which its releases are still read."""
+    plan = parse_plan(version.plan_text, dt.date.min, check_expiry=False)
+    if (plan.version, plan.plan_hash) != (version.version, version.plan_hash):
+        raise ConfigError(
+            f"the recorded text of version {version.version} is not what its hash says: the state was altered; put the "
+            "newest state back, or take a backup up with hushmeter restore"
+        )
+    return plan
 
 
 def plan_mark(timeline: Timeline) -> PlanMark:

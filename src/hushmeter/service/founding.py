@@ -26,7 +26,7 @@ from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.shares import choose_currency
 from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
-from hushmeter.service.approvals import ensure_plan_approved, ensure_version_approved
+from hushmeter.service.approvals import ensure_plan_approved
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.eras import Era, Timeline, plan_mark
@@ -198,7 +198,7 @@ def timeline_of(config: Config, store: StateStore, clock: Clock, mechanisms: Mec
 def _ensure_approved(config: Config, clock: Clock, era: Era) -> None:
     """A version whose windows are all over needs nobody's approval any more."""
     if era.takes_until_ms() > clock.now_ms():
-        ensure_version_approved(config, era.version, era.plan)
+        ensure_plan_approved(config, era.plan, era.version.approvals)
 
 
 def today(clock: Clock) -> dt.date:

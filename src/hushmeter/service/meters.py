@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from hushmeter.model.report import RejectionReason
+from hushmeter.model.time import Int64
 
 _LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -34,3 +39,15 @@ class Meters:
             registry=self.registry,
         )
         self.failures = Counter("hushmeter_failures", "Failures that were retried.", ["stage"], registry=self.registry)
+
+    def committed(self, reasons: Int64) -> None:
+        """Counts one group commit and its reports.
+
+        Args:
+            reasons: int64[n], 0 where a report was admitted, else a `RejectionReason`.
+        """
+        self.commits.inc()
+        counts = collections.Counter(reasons.tolist())
+        self.accepted.inc(counts.pop(0, 0))
+        for reason, count in counts.items():
+            self.rejected.labels(RejectionReason(reason).name).inc(count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from hushmeter.consent.register import ConsentRegister, DecisionsAfter
+from hushmeter.model.consent import PurposeState
 from hushmeter.model.plan import Purpose
 from hushmeter.service.eras import Era
 
@@ -47,6 +48,15 @@ class Registers:
             behind[BEHIND - 1 :] = [register]
         register.follow(decisions_after, number)
         return register
+
+    def allowed(self, eras: Iterable[Era], subject: bytes) -> dict[str, PurposeState]:
+        """What a unit allows that only windows of other eras than the newest of these ask: it can take that back (P8)."""
+        found = dict[str, PurposeState]()
+        for era in eras:
+            states = self.of(era).states(subject)
+            found = {name: state for name, state in found.items() if name not in states}
+            found |= {name: state for name, state in states.items() if state.given}
+        return found
 
     def need(self, eras: Iterable[Era]) -> None:
         """Makes the registers of these eras, and forgets the others'."""

@@ -72,7 +72,8 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
         _log.error("a release was altered", **told(error))
     elif isinstance(error, _AT_HOME) and not isinstance(error, _FOR_ALL):
         text = (
-            "the service cannot do this at the moment, and nothing was taken; try again later, its operator's log says more"
+            "the service cannot do this at the moment, and may have recorded a part of it; send the same again later, "
+            "for nothing counts twice; its operator's log says more"
         )
         _log.warning("a call failed", **told(error))
     reason = type(error).__name__ if code is not grpc.StatusCode.INTERNAL else "InternalError"

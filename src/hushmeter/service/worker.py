@@ -23,11 +23,11 @@ from hushmeter.access.unit_tokens import KEY_NAME, invalid_among
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import Failure, HushmeterError, KeyGone, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, rejections_of
+from hushmeter.ingest.copies import Copies
 from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.ingest.several import admit_by
 from hushmeter.model.consent import Decision, PurposeState
-from hushmeter.model.report import RejectionReason
 from hushmeter.model.time import Int64
 from hushmeter.service.context import Context
 from hushmeter.service.deciding import Answer, Deciding
@@ -76,6 +76,7 @@ class IntakeWorker:
         self._period_keys: dict[int, bytes] = {}
         self._rates = UnitRates(per_minute) if (per_minute := self.rules.unit_reports_per_minute) else None
         self._deciding = Deciding(context, self.subject, self._follow, self._register, self._segments.now_ms)
+        self._copies = Copies()
         self._followed = _NOTHING
         self._doors: dict[int, Door] = {}
         self._eras: tuple[Era, ...] = ()
@@ -154,11 +155,11 @@ class IntakeWorker:
         return received_at_ms
 
     async def consent_of(self, unit_id: bytes) -> dict[str, PurposeState]:
-        """What a unit's decisions are now."""
+        """What a unit's decisions are now, and what it still allows that only windows of earlier versions ask."""
 
         def read() -> dict[str, PurposeState]:
-            self._follow()
-            return self._register().states(self.subject(unit_id))
+            waiting, subject = self._waiting_eras(), self.subject(unit_id)
+            return self._register().states(subject) | self._registers.allowed(waiting, subject)
 
         return await self._in_order(read)
 
@@ -166,10 +167,7 @@ class IntakeWorker:
         """Since when a unit has allowed each purpose, by version of the plan whose windows wait; and the door's time."""
 
         def read() -> tuple[dict[int, Int64], int]:
-            self._follow_plan()
-            self._follow()
-            waiting = [era for era in self._eras if era.version.version in self._doors]
-            mine = [self.subject(unit_id)]
+            waiting, mine = self._waiting_eras(), [self.subject(unit_id)]
             since = {era.version.version: self._registers.of(era).given_since(mine)[0] for era in waiting}
             return since, self._segments.now_ms()
 
@@ -191,6 +189,12 @@ class IntakeWorker:
         self._followed = _NOTHING
         self._follow()
         self._doors = {era.version.version: self._door(era, opened) for era in opened}
+
+    def _waiting_eras(self) -> list[Era]:
+        """The eras whose windows wait, once all that was decided is known."""
+        self._follow_plan()
+        self._follow()
+        return [era for era in self._eras if era.version.version in self._doors]
 
     def _register(self) -> ConsentRegister:
         """Who allows what the plan in force asks."""
@@ -283,7 +287,7 @@ class IntakeWorker:
                 self._segments.enlist()
         else:
             raise LeaseLost("this worker was declared dead again and again: is the machine overloaded? Try again later")
-        self._count(admission)
+        self._meters.committed(admission.reasons)
         if not admission.reasons.any() and not admission.missed.any():
             return [Outcome(len(sent), (), {}, now) for sent in messages]
         borders = np.cumsum([0, *(len(m) for m in messages)]).tolist()
@@ -303,11 +307,8 @@ class IntakeWorker:
             # Registering takes time and may teach us the time, so the reports are stamped and judged anew.
             for start in closed:
                 self._segments.open(start)
-        self._segments.append(
-            {starts[0]: admission.batch}
-            if len(starts) == 1
-            else {s: admission.batch.take(np.flatnonzero(admission.storage_starts == s)) for s in starts}
-        )
+        self._segments.append(self._copies.rows(admission.batch, admission.storage_starts, now))
+        self._copies.settle()
         if self._rates is not None:
             self._rates.settle()
         return admission, now
@@ -336,14 +337,6 @@ class IntakeWorker:
             if admission.missed[first:last, column].any()
         }
         return Outcome(last - first - len(rejections), rejections, missed, now_ms)
-
-    def _count(self, admission: Admission) -> None:
-        self._meters.commits.inc()
-        self._meters.accepted.inc(len(admission.admitted))
-        rejected = admission.reasons[admission.reasons > 0]
-        if len(rejected):
-            for reason, count in zip(*np.unique(rejected, return_counts=True), strict=True):
-                self._meters.rejected.labels(RejectionReason(int(reason)).name).inc(int(count))
 
     def _period_key(self, period_start_ms: int) -> bytes:
         key = self._period_keys.get(period_start_ms)

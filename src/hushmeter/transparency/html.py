@@ -70,7 +70,8 @@ def _body(r: dict[str, Any], key: str) -> Iterator[str]:
     yield (
         f'<div class="card"><p>Promised: at most <b>epsilon {budget["epsilon"]:.3g}</b>, delta {budget["delta"]:.3g} in '
         f"every {escape(privacy['period'])}, for {escape(privacy['neighbours'])}.</p>"
-        f"<p>Raw rows live <b>{escape(raw['longest_life'])}</b> at most, encrypted; afterwards their keys are destroyed. "
+        f"<p>Raw rows live <b>{escape(raw['longest_life'])}</b> at most, encrypted, unless a window over them waits for "
+        "its operator; afterwards their keys are destroyed. "
         f"The name under which they are kept changes every {escape(raw['pseudonyms_change_every'])}.</p></div>"
     )
     yield _bars("Epsilon spent in each period", [(p["from"], p["epsilon"]) for p in privacy["spent"]], budget["epsilon"])

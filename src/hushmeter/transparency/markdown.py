@@ -36,7 +36,8 @@ def _lines(r: dict[str, Any]) -> Iterator[str]:
         f"for {escaped(privacy['neighbours'])}."
     )
     yield (
-        f"- Raw rows live {raw['longest_life']} at most, encrypted; afterwards their keys are destroyed. The name under "
+        f"- Raw rows live {raw['longest_life']} at most, encrypted, unless a window over them waits for its operator; "
+        "afterwards their keys are destroyed. The name under "
         f"which they are kept changes every {raw['pseudonyms_change_every']}."
     )
     yield ""

@@ -31,14 +31,15 @@ WITHHELD = (
 )
 LIMITS = (
     "It is a promise about statistics: the operator's machine sees raw rows until their keys are destroyed.",
-    "It holds for one {unit}. Somebody who uses several is protected less, by as many times as there are.",
+    "It holds for one {unit}. Somebody who uses several is protected less: loss grows at least as fast as their number.",
     "It does not cover what leaves the deployment on other ways: network traffic, copies that others made, other services.",
     "Another deployment, also of the same operator, has a budget of its own: costs of both add up.",
 )
 CHOICES = (
     "Nothing of your {unit} is collected before you agree, to each purpose by itself; a text that changes is asked again.",
     "You can withdraw at any time: no window whose deadline comes after that holds your {unit}.",
-    "You can have its rows erased, within {finest} of asking, and keep a signed receipt of it.",
+    "You can have its rows erased, by a time that you are told on a signed receipt; rows of a window that waits to be "
+    "published go when it has ended.",
     "You can ask what is held on your {unit}, and when it dies. The application that collects it has all this to offer.",
 )
 
@@ -125,7 +126,7 @@ def record_of(published: Published, conversion: Conversion) -> dict[str, object]
         "plan_versions": list(_versions(published.versions)),
         "restores": [_restore(r, published.entries) for r in published.restores],
         "registry_entry": registry_entry(plan, version.budget, spans, first),
-        "your_choices": [c.format(unit=plan.privacy.unit, finest=plan.finest.name) for c in CHOICES],
+        "your_choices": [c.format(unit=plan.privacy.unit) for c in CHOICES],
         "limits": [limit.format(unit=plan.privacy.unit) for limit in LIMITS],
         "ledger": _ledger(published.entries),
     }

@@ -90,7 +90,6 @@ def _live(service: Audited, slots: list[str], canaries: list[str]) -> None:
         service.advance(start + HOUR_MS + MINUTE_MS)
         if window:
             service.decide(leaving, given=False)
-            # Of decisions at one moment the withdrawal wins (P8).
             service.clock.advance_to(start + HOUR_MS + 2 * MINUTE_MS)
             service.decide(leaving)
         end = start + 2 * HOUR_MS

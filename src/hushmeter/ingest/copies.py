@@ -1,0 +1,69 @@
+"""Copies of a report that one worker receives within one millisecond: the one that came first is taken (P2).
+
+A group commit stamps all that waits with one receipt, so load, which others make, decides which copies share one. Sealing
+tells copies with one receipt apart by a hash of what they say, where the first one would count had they come apart. Here
+only the first is let through, so that load decides nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hushmeter import limits
+from hushmeter.model.report import ReportBatch, UInt64
+from hushmeter.model.time import Int64
+
+_KEY_COLUMNS = 5
+
+
+class Copies:
+    """The reports of one worker's newest millisecond.
+
+    Where the clock stands, because it was set back, a millisecond lasts: then the newest `QUEUED_REPORTS_MAX` reports are
+    known, and copies of others with the same receipt are told apart by their hash.
+    """
+
+    def __init__(self) -> None:
+        self._at_ms = -1
+        self._taken: list[UInt64] = []
+        self._coming: UInt64 | None = None
+
+    def rows(self, batch: ReportBatch, storage_starts: Int64, now_ms: int) -> dict[int, ReportBatch]:
+        """The first copies among some admitted reports, by storage window; nothing is known of them before `settle`.
+
+        Args:
+            batch: n reports, in the order of their arrival.
+            storage_starts: int64[n], start of each one's storage window: ids that meet across windows are two reports.
+            now_ms: their receipt.
+        """
+        first = self._first(batch, storage_starts, now_ms)
+        if first is not None:
+            batch, storage_starts = batch.take(first), storage_starts[first]
+        starts = np.unique(storage_starts).tolist()
+        if len(starts) == 1:
+            return {starts[0]: batch}
+        return {start: batch.take(np.flatnonzero(storage_starts == start)) for start in starts}
+
+    def _first(self, batch: ReportBatch, storage_starts: Int64, now_ms: int) -> Int64 | None:
+        """The rising indices of first copies, int64[k]; None where all are."""
+        if now_ms != self._at_ms:
+            self._at_ms, self._taken = now_ms, []
+        # Reports are the same only where their ids are; nearly always no two are, which one sort tells.
+        self._coming = np.empty((len(batch), _KEY_COLUMNS), np.uint64)
+        self._coming[:, 0:2], self._coming[:, 2:4], self._coming[:, 4] = batch.report_ids, batch.pseudonyms, storage_starts
+        keys = np.concatenate((*self._taken, self._coming)) if self._taken else self._coming
+        ordered = np.sort(keys[:, 0])
+        if not (ordered[1:] == ordered[:-1]).any():
+            return None
+        _, firsts = np.unique(keys, axis=0, return_index=True)
+        before = len(keys) - len(batch)
+        return np.sort(firsts[firsts >= before]) - before
+
+    def settle(self) -> None:
+        """Notes what `rows` was asked for last: it is durable now."""
+        if self._coming is None:
+            return
+        self._taken.append(self._coming)
+        self._coming = None
+        while len(self._taken) > 1 and sum(map(len, self._taken)) > limits.QUEUED_REPORTS_MAX:
+            del self._taken[0]

@@ -1,0 +1,224 @@
+"""What others' load decides about a unit: when it is received, within a commit's time, and nothing else (P2, P8, P9)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from unittest import mock
+
+import grpc
+import pytest
+
+from hushmeter import limits
+from hushmeter.api.consent.v1 import consent_pb2 as pb
+from hushmeter.api.consent.v1 import consent_pb2_grpc
+from hushmeter.errors import Failure
+from hushmeter.ingest.raw import SentReports
+from hushmeter.model.consent import Decision
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.service.changing import apply_plan
+from hushmeter.service.context import Context
+from hushmeter.service.meters import Meters
+from hushmeter.service.worker import IntakeWorker
+from hushmeter.storage.intake_log import FileIntakeLog
+from hushmeter.storage.keys import DirectoryKeyRing
+from hushmeter.testing.clock import FakeClock
+from tests.service.by_hand import H, opened, reports, sealer_of, sums
+from tests.service.harness import submitted
+from tests.service.running import running
+
+HALF_PAST = H + 30 * MINUTE_MS
+DUE = H + HOUR_MS + 10 * MINUTE_MS
+UNITS = [f"u{number}" for number in range(24)]
+"""So many that a hash cannot choose the first copy of each by chance."""
+TWO_PURPOSES = """
+plan: test
+version: 1
+privacy: {unit: device, period: 1d, epsilon: 4, delta: 1e-8, expected_units: 100}
+resolutions: {1h: {lateness: 10m}, 1d: {lateness: 48h}}
+purposes: {model_tuning: Tune models., research: Do research.}
+metrics:
+  starts: &common
+    description: Starts.
+    owner: test@example.com
+    expires: 2026-12-31
+    category: product_usage
+    purposes: [model_tuning]
+    kind: counter
+    per_unit: {range: [0, 100]}
+    statistics: [units, sum]
+  opens:
+    <<: *common
+    purposes: [research]
+"""
+
+
+def grant(context: Context) -> Decision:
+    """Agrees to the text in force."""
+    return Decision(bytes(16), "tuning", given=True, received_at_ms=0, text_hash=context.plan.purposes[0].text_hash)
+
+
+def withdrawal() -> Decision:
+    """Withdraws it."""
+    return Decision(bytes(16), "tuning", given=False, received_at_ms=0)
+
+
+def copies(context: Context, ids: Sequence[bytes], value: int) -> SentReports:
+    """A copy of one report of each unit."""
+    sent = reports(context, UNITS, HALF_PAST, value)
+    sent.rows = [(report_id, *row[1:]) for report_id, row in zip(ids, sent.rows, strict=True)]
+    return sent
+
+
+async def agreed(context: Context) -> IntakeWorker:
+    """A worker at which all units have agreed."""
+    worker = IntakeWorker(context, Meters())
+    await worker.start()
+    await asyncio.gather(*(worker.decide(unit.encode(), [grant(context)]) for unit in [*UNITS, "stranger"]))
+    return worker
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one group", "in two groups of a millisecond"])
+def test_load_of_others_does_not_choose_copies(tmp_path: Path, *, together: bool) -> None:
+    """Copies that a stranger's message makes wait together count as they came, like those that came apart."""
+    clock = FakeClock(H)
+    context = opened(tmp_path / "state", clock)
+    ids = [os.urandom(16) for _ in UNITS]
+
+    async def send() -> None:
+        worker = await agreed(context)
+        clock.set(HALF_PAST)
+        stranger = worker.submit(reports(context, ["stranger"] * 2_000, HALF_PAST, 0))
+        first = worker.submit(copies(context, ids, 2))
+        if not together:
+            await first
+        second = worker.submit(copies(context, ids, 100))
+        told = await asyncio.gather(stranger, first, second)
+        assert [outcome.accepted for outcome in told[1:]] == [len(UNITS)] * 2
+        assert len({outcome.received_at_ms for outcome in told}) == 1
+        # A third copy, a moment later, is one too.
+        clock.advance(1)
+        await worker.submit(copies(context, ids, 50))
+        await worker.stop()
+
+    asyncio.run(send())
+    clock.set(DUE)
+    sealer_of(context).run_due()
+    assert sums(context, "1h") == {0: 2 * len(UNITS)}
+
+
+def test_a_copy_that_did_not_become_durable_is_not_the_first(tmp_path: Path) -> None:
+    """What a failed append leaves is not taken for the report: the copy that is sent again is kept."""
+    clock = FakeClock(H)
+    context = opened(tmp_path / "state", clock)
+    ids = [os.urandom(16) for _ in UNITS]
+
+    async def send() -> None:
+        worker = await agreed(context)
+        clock.set(HALF_PAST)
+        with mock.patch.object(FileIntakeLog, "append", side_effect=Failure("the disk is out")), pytest.raises(Failure):
+            await worker.submit(copies(context, ids, 2))
+        assert (await worker.submit(copies(context, ids, 3))).accepted == len(UNITS)
+        await worker.stop()
+
+    asyncio.run(send())
+    clock.set(DUE)
+    sealer_of(context).run_due()
+    assert sums(context, "1h") == {0: 3 * len(UNITS)}
+
+
+def test_one_id_of_two_units_or_hours_is_as_many_reports(tmp_path: Path) -> None:
+    """Only copies of one unit's report in one storage window are dropped at the door."""
+    clock = FakeClock(H)
+    context = opened(tmp_path / "state", clock)
+    one = os.urandom(16)
+
+    async def send() -> None:
+        worker = await agreed(context)
+        clock.set(H + HOUR_MS + 5 * MINUTE_MS)
+        sent = [
+            reports(context, UNITS[:2], H + 40 * MINUTE_MS, 3, one),
+            reports(context, UNITS[:2], H + HOUR_MS + 4 * MINUTE_MS, 5, one),
+        ]
+        await asyncio.gather(*map(worker.submit, sent))
+        await worker.stop()
+
+    asyncio.run(send())
+    clock.set(DUE + HOUR_MS)
+    sealer_of(context).run_due()
+    assert sums(context, "1h") == {0: 6, 1: 10}
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one group", "one after another"])
+def test_load_of_others_does_not_order_decisions(tmp_path: Path, *, together: bool) -> None:
+    """A withdrawal and then a grant that a stranger's message makes wait together bind in the order in which they came."""
+    clock = FakeClock(H)
+    context = opened(tmp_path / "state", clock)
+
+    async def decide() -> list[tuple[bool, bool]]:
+        worker = await agreed(context)
+        clock.set(HALF_PAST)
+        stranger = worker.submit(reports(context, ["stranger"] * 2_000, HALF_PAST, 0))
+        calls = []
+        for unit in UNITS:
+            for steps in ([withdrawal()], [grant(context)]):
+                # Each call comes to its turn in the order in which it was made.
+                calls.append(asyncio.create_task(worker.decide(unit.encode(), steps)))
+                await asyncio.sleep(0)
+                if not together:
+                    await calls[-1]
+        await asyncio.gather(stranger, *calls)
+        given = [(await worker.consent_of(unit.encode()))["tuning"].given for unit in UNITS]
+        undone = [asyncio.create_task(worker.decide(u.encode(), [step])) for u in UNITS for step in (withdrawal(),)]
+        await asyncio.gather(*undone)
+        after = [(await worker.consent_of(unit.encode()))["tuning"].given for unit in UNITS]
+        await worker.stop()
+        return list(zip(given, after, strict=True))
+
+    assert asyncio.run(decide()) == [(True, False)] * len(UNITS)
+
+
+def test_a_purpose_that_the_plan_dropped_can_be_withdrawn(tmp_path: Path) -> None:
+    """The day of the version before waits for its cut-off still: whoever withdraws in time is not in it (P8)."""
+    later = TWO_PURPOSES.replace("version: 1", "version: 2").replace(", research: Do research.}", "}").split("  opens:")[0]
+    with running(tmp_path / "state", plan=TWO_PURPOSES) as service:
+        for unit in ("a", "b"):
+            service.client.set_consent(unit, {"model_tuning": True, "research": True})
+        service.clock.advance_to(H + DAY_MS - 30 * MINUTE_MS)
+        opens = next(m for m in service.plan.metrics if m.name == "opens").first_series
+        for unit in ("a", "b"):
+            sent = service.starts(unit, service.clock.now_ms(), 7, series=[opens])
+            assert submitted(service, [sent]).accepted == 1
+        context = service.context
+        apply_plan(context.store, context.mechanisms, later, "next-period", service.clock.now_ms())
+        context.timeline.follow()
+        service.advance_to(H + DAY_MS + 5 * HOUR_MS)
+        # What a unit allows of it is told as long as that matters, and may be taken back, but not given.
+        assert service.client.consent("a")["research"]
+        with pytest.raises(grpc.RpcError, match="is not in the plan"):
+            service.client.set_consent("a", {"research": True})
+        service.client.set_consent("a", {"research": False})
+        assert "research" not in service.client.consent("a")
+        assert service.client.consent("b")["research"]
+        service.advance_to(H + 3 * DAY_MS + MINUTE_MS)
+        assert service.sums("1d", metric="opens") == {0: 7}
+        assert "research" not in service.client.consent("b")
+
+
+def test_what_was_recorded_counts_though_its_answer_failed(tmp_path: Path) -> None:
+    """Callers are told that a part may be recorded, and a unit's decisions count against its rate."""
+    with running(tmp_path / "state") as service, grpc.insecure_channel(service.target) as channel:
+        stub, purpose = consent_pb2_grpc.ConsentServiceStub(channel), service.context.plan.purposes[0]
+        given = [pb.Decision(purpose=purpose.name, given=True, text_hash=purpose.text_hash)]
+        asked, told = pb.SetConsentRequest(unit_id="u", decisions=given), list[grpc.RpcError]()
+        with mock.patch.object(DirectoryKeyRing, "swap", side_effect=Failure("the ring is out")):
+            for _ in range(limits.DECIDING_PER_UNIT_AND_MINUTE + 5):
+                with pytest.raises(grpc.RpcError) as refused:
+                    stub.SetConsent(asked)
+                told.append(refused.value)
+        assert {error.code() for error in told} == {grpc.StatusCode.UNAVAILABLE}
+        assert "may have recorded a part of it; send the same again later" in told[0].details()
+        assert len(service.context.store.decisions_after(0)[1]) == limits.DECIDING_PER_UNIT_AND_MINUTE
+        assert service.client.consent("u")["model_tuning"]
