@@ -92,17 +92,21 @@ class SealingJob:
         return self.tally(range(1 << self.bits), consent)
 
 
-def segments_over(record: WindowRecord, starts_ms: Sequence[int], log: IntakeLog, store: StateStore) -> Segments:
+def segments_over(
+    record: WindowRecord, starts_ms: Sequence[int], deadline_ms: int, log: IntakeLog, store: StateStore
+) -> Segments:
     """The segments that hold rows of a window, in the order of their registration.
 
     Args:
         record: of the window.
         starts_ms: of its storage windows.
+        deadline_ms: of the window.
         log: holds the rows.
         store: holds the registrations.
 
     Raises:
-        SegmentLost: the state store does not know of one that holds rows, so nobody can say what is missing (P1).
+        SegmentLost: the state store does not know of one that holds rows, or leaves one out whose rows the window
+            may count, so nobody can say what is missing (P1).
     """
     # In this order: a segment is registered before its first row, and there may be workers at work.
     holding = [(start, log.holding(start)) for start in starts_ms]
@@ -113,7 +117,18 @@ def segments_over(record: WindowRecord, starts_ms: Sequence[int], log: IntakeLog
                 f"segment {start}/{segment_id} holds rows, but the state store knows of no such segment: its registration"
                 " is missing, or the file is another state's"
             )
-    return store.segments(starts_ms, record.last_segment, record.window.resolution)
+    found = store.segments(starts_ms, record.last_segment, record.window.resolution)
+    chosen = {segment.segment_id for segment in found}
+    for start, segment_ids in holding:
+        for segment_id in sorted(segment_ids - chosen):
+            # Few: those of reports that came after the deadline, for a coarser window.
+            received_ms = log.receipt_in(start, segment_id)
+            if received_ms is not None and received_ms < deadline_ms:
+                raise SegmentLost(
+                    f"segment {start}/{segment_id} holds rows that came before the deadline of window {record.window}, and "
+                    "the state store says that it is not one of its segments: the database was edited or damaged"
+                )
+    return found
 
 
 def ids_of(segments: Segments) -> dict[int, list[str]]:

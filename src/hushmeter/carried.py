@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import structlog
+
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.consent import ConsentTable
@@ -15,6 +17,8 @@ from hushmeter.plan.built_in import capped_metrics
 from hushmeter.ports import KeyRing, StateStore
 from hushmeter.sealing.participation import decrypted, encrypted, window_index
 from hushmeter.sealing.seal import Participation
+
+_log = structlog.get_logger("hushmeter.sealer")
 
 
 def consent_table(keys: KeyRing, consent: ConsentRegister, period: Window) -> ConsentTable:
@@ -72,7 +76,7 @@ class CarriedWindows:
         return self._before
 
     def closed(self, deployment_id: str, rests: Collection[int]) -> frozenset[str]:
-        """Metrics that a restore has closed for the rest of its period (C6), or a publication that was lost (C7).
+        """Metrics that a restore has closed for the rest of its period (C6), a publication that was lost (C7), or damage.
 
         Which windows had kept which units died with the state; releasing more of them could exceed their cap (P7).
 
@@ -82,9 +86,16 @@ class CarriedWindows:
         """
         restores = self._store.restores(deployment_id)
         restored = {self._plan.privacy.period.window_of(r.at_ms).start_ms for r in restores}
-        if self._period.start_ms not in restored.union(rests):
-            return frozenset()
-        return frozenset(metric.name for metric in capped_metrics(self._plan, self._window.resolution))
+        capped = frozenset(metric.name for metric in capped_metrics(self._plan, self._window.resolution))
+        if self._period.start_ms in restored.union(rests):
+            return capped
+        place = self._window.resolution, self._period.start_ms, self._window.start_ms
+        missing = frozenset(metric for metric in capped if self._store.lacks_kept_windows(metric, *place))
+        if missing:
+            _log.error(
+                "sets of kept windows are missing; their metrics rest", metrics=sorted(missing), period=str(self._period)
+            )
+        return missing
 
     def after(self, tally: Tally) -> dict[str, bytes]:
         """What the period has kept once this window is published, encrypted, by metric."""

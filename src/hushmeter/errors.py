@@ -114,6 +114,10 @@ class SegmentLost(Failure):
     """A segment of the intake log that was acknowledged cannot be read any more."""
 
 
+class ConsentUnknown(Failure):
+    """A window's record names fewer decisions than were received before its cut-off; it is not released without them."""
+
+
 class TooManyPartitions(Failure):
     """A window's open view holds more private partitions than one may; the window is lost by name (P1)."""
 
@@ -123,7 +127,7 @@ class LedgerBroken(Failure):
 
 
 class ReleaseAltered(Failure):
-    """A stored release is not the one that the ledger names; nothing of it is served."""
+    """A stored release is missing, or is not the one that the ledger names; nothing of it is served."""
 
 
 def ensure(condition: object, message: str) -> None:

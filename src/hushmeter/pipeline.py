@@ -9,7 +9,7 @@ from hushmeter.buckets import SealingJob, ids_of, segments_over, tally_of
 from hushmeter.carried import CarriedWindows, consent_table
 from hushmeter.claims import Claims
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.errors import KeyGone, SegmentLost, StateConflict, TooManyPartitions, ensure
+from hushmeter.errors import ConsentUnknown, KeyGone, SegmentLost, StateConflict, TooManyPartitions, ensure
 from hushmeter.ingest.identity import window_salt
 from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.ledger.entries import entries_of
@@ -49,7 +49,7 @@ def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, co
     closed = carried.closed(identity, before.rests)
     try:
         tally = tally_window(record, ports, consent, period, carried).without(closed)
-    except (SegmentLost, KeyGone, TooManyPartitions) as cause:
+    except (SegmentLost, KeyGone, TooManyPartitions, ConsentUnknown) as cause:
         return lose_window(window, ports, claims, cause)
     # Whole hundredths: no wall-clock time can be read from it (R1).
     completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100
@@ -73,8 +73,20 @@ def tally_window(
     """The exact bounded aggregates of one window; secret."""
     plan, window = ports.catalog.plan, record.window
     starts = [w.start_ms for w in plan.finest.span.tiles(window)]
-    segments = segments_over(record, starts, ports.log, ports.store)
+    deadline_ms = plan.resolution(window.resolution).deadline_ms(window)
+    _ensure_decided(record, deadline_ms, ports)
+    segments = segments_over(record, starts, deadline_ms, ports.log, ports.store)
     key = ports.keys.get_or_create(f"period/{period.start_ms}")
     salt, secret = window_salt(key, window), copy_key(key)
     job = SealingJob(ports.log, ids_of(segments), 0, window, ports.catalog, salt, secret, carried.before())
     return tally_of(job, segments, consent_table(ports.keys, consent, period), processes=ports.processes)
+
+
+def _ensure_decided(record: WindowRecord, deadline_ms: int, ports: SealingPorts) -> None:
+    """No decision from before the cut-off is left out, whatever the record says: it may be a withdrawal (P8)."""
+    newest = ports.store.decided_before(deadline_ms)
+    if newest > record.decisions_through:
+        raise ConsentUnknown(
+            f"window {record.window} would be sealed with decisions up to {record.decisions_through}, and {newest} was "
+            "received before its cut-off: the database was edited or damaged"
+        )

@@ -116,6 +116,24 @@ def test_what_is_appended_is_read(log):
     assert reports_in(read_all(log, [segment])) == reports_in(ReportBatch.concat(batches))
 
 
+def test_when_a_segment_was_received_is_told(log, small_buckets):
+    """Of an open segment, a closed and a compacted one the receipt of one of its rows is told; of none, of nothing."""
+    rows = rows_of(30, 1)
+    assert log.receipt_in(START, "a" * 32) is None
+    assert log.receipt_in(START, written(log)) is None
+    segment = log.create(START)
+    assert log.receipt_in(START, segment) is None
+    log.append(START, segment, rows)
+    told = {log.receipt_in(START, segment)}
+    log.close(START, segment)
+    told.add(log.receipt_in(START, segment))
+    log.compact(START, segment, 1)
+    told.add(log.receipt_in(START, segment))
+    assert told <= set(rows.received_at_ms.tolist())
+    log.erase(START, segment, 1, bytes_of(rows.pseudonyms))
+    assert log.receipt_in(START, segment) is None
+
+
 def erasing(rows: ReportBatch, *numbers: int) -> list[bytes]:
     """The units of some rows, for `erase`."""
     return [bytes_of(rows.pseudonyms)[number] for number in numbers]

@@ -12,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from hushmeter.claims import record_of
-from hushmeter.errors import KeyGone, LedgerBroken
+from hushmeter.cli import serve
+from hushmeter.cli.app import run
+from hushmeter.errors import KeyGone, LedgerBroken, StateConflict
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
@@ -26,7 +28,7 @@ from hushmeter.storage.database import Database, url_of
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.by_hand import H, sealer_of, sums, windows
+from tests.service.by_hand import PLAN, H, sealer_of, sums, windows
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "data").glob("state_of_schema_*.tar.gz"))
 """States of earlier schemas, each with its keys: three units agreed and one withdrew, one window is released, rows wait."""
@@ -161,6 +163,67 @@ def test_what_no_old_entry_says_of_a_release(state_dir: Path, changed: str) -> N
     context.store.close()
 
 
+def contents(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory, but for the lock that readers of the database share."""
+    return {str(f): f.read_bytes() for f in directory.rglob("*") if f.is_file() and f.suffix != ".db-shm"}
+
+
+READERS = (
+    "retention",
+    "transparency show",
+    "transparency key",
+    "window lose 1h 2026-03-02T00:00",
+    "ledger show",
+    "ledger verify",
+    "credential list",
+    "backup {file}",
+    "plan check {plan} --against {state}",
+    "plan apply {plan}",
+)
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_who_only_reads_brings_nothing_to_today(
+    state_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """On a copy of an earlier state beside its keys a command is refused with what to do; state and keys are as they were.
+
+    The state itself is taken up afterwards: the record was not moved to a checkpoint of the copy (C7).
+    """
+    (plan := tmp_path / "plan.yaml").write_text(PLAN.replace("version: 1", "version: 2"))
+    shutil.copytree(state_dir / "keys", tmp_path / "keys")
+    copy = shutil.copytree(state_dir, tmp_path / "copy", ignore=shutil.ignore_patterns("keys"))
+    before = contents(copy) | contents(tmp_path / "keys")
+    words = command.format(file=tmp_path / "backup", plan=plan, state=copy).split()
+    config = tmp_path / "config.yaml"
+    config.write_text(f"state_dir: {copy}\nkeys_dir: {tmp_path / 'keys'}\n")
+    if "--against" not in words:
+        takes_config = words[0] in {"retention", "transparency", "window", "backup", "plan"}
+        words += ["--config", str(config)] if takes_config else ["--state-dir", str(copy)]
+    assert run(words) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "schema version 7" in said
+    assert "hushmeter serve, which brings it there; nothing was changed" in said
+    assert contents(copy) | contents(tmp_path / "keys") == before
+    reopened(state_dir, FakeClock(H)).store.close()
+
+
+def test_a_start_that_is_refused_moves_no_record(state_dir: Path, tmp_path: Path) -> None:
+    """A copy whose start its clock forbids leaves the keys' record as it was, and the state itself is taken up (C7)."""
+    keys = state_dir / "keys"
+    copy = shutil.copytree(state_dir, tmp_path / "copy", ignore=shutil.ignore_patterns("keys"))
+    before = (keys / "ledger").read_bytes()
+    with pytest.raises(StateConflict, match="the clock says"):
+        serve._run(Config(state_dir=copy, keys_dir=keys, metrics=""), None, [], clock_is_right=False)
+    assert (keys / "ledger").read_bytes() == before
+    context = reopened(state_dir, FakeClock(H))
+    context.ensure_serving()
+    context.store.close()
+    # From now on the copy is another history.
+    with pytest.raises(StateConflict, match="has another history"):
+        open_context(Config(state_dir=copy, keys_dir=keys), FakeClock(H), ExactMechanisms(), serves=False)
+
+
 def test_an_altered_ledger_gets_no_checkpoint(state_dir: Path) -> None:
     """A state whose ledger does not hold is refused as it is: nothing would say so any more afterwards."""
     engine = sa.create_engine(url_of(state_dir / "state.db"))
@@ -169,4 +232,4 @@ def test_an_altered_ledger_gets_no_checkpoint(state_dir: Path) -> None:
     engine.dispose()
     for _ in range(2):
         with pytest.raises(LedgerBroken, match="entry 2 was altered"):
-            SqlStateStore.existing(state_dir)
+            SqlStateStore.open(url_of(state_dir / "state.db"))

@@ -681,6 +681,21 @@ class TestKeptWindows:
             publish(store, hour(number), rho=Fraction(1, 10), kept=kept)
         assert store.kept_windows("call_setup", "1h", 0) == b"one"
 
+    def test_missing_sets_are_told(self, store: StateStore) -> None:
+        """A set is missing where an earlier window of its period was released without one, and not where none was."""
+
+        def lacks(number: int, metric: str = "call_setup", period: int = 0) -> bool:
+            return store.lacks_kept_windows(metric, "1h", period, hour(number).start_ms)
+
+        seal(store, hour(0))
+        lose(store, hour(0))
+        seal(store, hour(1))
+        publish(store, hour(1), kept={"call_setup": b"one"})
+        assert [lacks(n) for n in range(4)] == [False] * 4
+        assert [lacks(n, "calls") for n in range(4)] == [False, False, True, True]
+        assert not lacks(3, "calls", period=hour(2).start_ms)
+        assert not store.lacks_kept_windows("calls", "1d", 0, hour(3).start_ms)
+
     def test_loss_keeps_them(self, store: StateStore) -> None:
         """A window that is lost was nobody's: it is charged, and the sets stay as they were."""
         seal(store, hour(0))
@@ -797,6 +812,14 @@ class TestConsent:
     def test_before_the_first_decision(self, store: StateStore) -> None:
         """A window that closes before anybody has decided anything is sealed with nobody's consent."""
         assert store.begin_closing(hour(0), HOUR_MS).decisions_through == 0
+
+    def test_what_one_unit_has_decided(self, store: StateStore) -> None:
+        """Its own decisions, in order; and the newest of all that was received before a moment."""
+        decide(store, *(Decision(bytes([n % 2]) * 16, "tuning", n < 2, 10 * n) for n in range(5)))
+        assert [d.received_at_ms for d in store.decisions_of(bytes(16))] == [0, 20, 40]
+        assert [d.given for d in store.decisions_of(bytes([1]) * 16)] == [True, False]
+        assert store.decisions_of(bytes([2]) * 16) == ()
+        assert [store.decided_before(at) for at in (0, 1, 10, 31, 2**61)] == [0, 1, 1, 4, 5]
 
     def test_how_far_units_have_decided(self, store: StateStore) -> None:
         """Newest decision and newest segment to be erased are told together."""

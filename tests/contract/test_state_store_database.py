@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import multiprocessing
 import os
+import resource
 import sqlite3
 from collections.abc import Iterator
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import sqlalchemy as sa
@@ -26,6 +30,7 @@ from hushmeter.errors import (
 from hushmeter.model.consent import Decision
 from hushmeter.storage import migrations, schema
 from hushmeter.storage.database import error_of
+from hushmeter.storage.files import Disk
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.state import memory_state_store
 from tests.contract.state_values import (
@@ -186,7 +191,7 @@ class TestFailures:
         ("code", "kind"),
         [
             (sqlite3.SQLITE_FULL, StorageFull),
-            (sqlite3.SQLITE_IOERR_WRITE, StorageFull),
+            (sqlite3.SQLITE_IOERR_WRITE, Failure),
             (sqlite3.SQLITE_NOTADB, ConfigError),
             (sqlite3.SQLITE_CANTOPEN, ConfigError),
             (sqlite3.SQLITE_READONLY, ConfigError),
@@ -203,6 +208,51 @@ class TestFailures:
         assert type(error) is kind
         assert "as SQLite says" in str(error)
         assert "x.db" in str(error)
+
+    @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY])
+    @pytest.mark.parametrize(
+        ("number", "kind", "way"),
+        [
+            (errno.ENOSPC, StorageFull, "free space"),
+            (errno.EDQUOT, StorageFull, "free space"),
+            (errno.EROFS, Failure, "the file system is read-only"),
+            (errno.EIO, Failure, "the disk cannot be read or written"),
+            (errno.EMFILE, Failure, "no descriptor is left"),
+        ],
+    )
+    def test_what_sqlite_does_not_say(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, number: int, kind: type[Exception], way: str
+    ) -> None:
+        """A full disk, a read-only one, one that fails and missing descriptors are told apart by asking the system."""
+        said = sqlite3.OperationalError("as SQLite says")
+        said.sqlite_errorcode = code
+        plain = error_of(said, "x.db", tmp_path)
+        assert type(plain) is (Failure if code == sqlite3.SQLITE_IOERR_WRITE else ConfigError)
+        assert list(tmp_path.iterdir()) == []
+        with monkeypatch.context() as patch:
+            patch.setattr(Disk, "create", mock.Mock(side_effect=OSError(number, os.strerror(number))))
+            error = error_of(said, "x.db", tmp_path)
+        assert type(error) is kind
+        assert way in str(error)
+        assert "as SQLite says" in str(error)
+
+    def test_no_descriptor_is_left(self, tmp_path: Path) -> None:
+        """A process that may open no more files says so, and not that the state store cannot be used."""
+        SqlStateStore.open(url_of(tmp_path)).close()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        held: list[int] = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+            for attempt in (lambda: SqlStateStore.existing(tmp_path), lambda: SqlStateStore.open(url_of(tmp_path))):
+                with pytest.raises(Failure, match="no descriptor is left"):
+                    attempt()
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     def test_foreign_keys_hold(self, store: SqlStateStore) -> None:
         """A broken reference is a defect of ours, not a conflict; what was to be written is not in its text."""

@@ -22,13 +22,15 @@ from hushmeter.model.release import NoisyVector
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.service.changing import apply_plan
+from hushmeter.service.publishing import signed_record
 from hushmeter.service.released import discrepancies, released
+from hushmeter.service.statuses import _ALTERED
 from hushmeter.storage.database import Database, url_of
 from hushmeter.storage.release_payload import decode_vectors, encode_vectors
 from hushmeter.storage.schema import ledger, plans, releases
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
+from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of
 from tests.service.guarded import guarded
 from tests.service.running import await_true
 
@@ -55,7 +57,8 @@ def state_dir(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         sealer_of(context).run_due()
         context.store.close()
         _made.append(made)
-    shutil.copytree(_made[0], tmp_path / "state")
+    for name in ("state", "state-keys"):
+        shutil.copytree(_made[0].with_name(name), tmp_path / name)
     return tmp_path / "state"
 
 
@@ -209,10 +212,82 @@ def test_a_service_says_so(tmp_path: Path) -> None:
         engine.dispose()
         assert service.code(method, operator, asked) == (
             grpc.StatusCode.DATA_LOSS,
-            "a stored release is not the one that the ledger names, and is not served; the operator's log names it",
+            _ALTERED,
         )
         other = query_pb2.QueryReleasesRequest(metric="latency", resolution="1h").SerializeToString()
         assert service.code(method, operator, other)[0] is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("metric", ["starts", "participants"])
+def test_a_service_says_what_is_missing(tmp_path: Path, metric: str) -> None:
+    """Where a release was removed that the ledger names, nobody is told that there was none, by no empty answer either."""
+    with guarded(tmp_path / "state") as service:
+        service.clock.advance_to(H + 2 * HOUR_MS + 11 * MINUTE_MS)
+        await_true(lambda: len(list(service.context.store.every_release())) >= 20)
+        operator, query = service.credential(), "/hushmeter.api.query.v1.QueryService/QueryReleases"
+        engine = sa.create_engine(url_of(tmp_path / "state" / "state.db"))
+        with engine.begin() as connection:
+            of_second_hour = (releases.c.metric == metric) & (releases.c.window_start_ms == H + HOUR_MS)
+            connection.execute(sa.delete(releases).where(of_second_hour))
+        engine.dispose()
+        view = ["purpose"] if metric == "participants" else []
+
+        def asked(from_ms: int, to_ms: int) -> tuple[grpc.StatusCode, str]:
+            request = query_pb2.QueryReleasesRequest(
+                metric=metric, view=view, resolution="1h", from_ms=from_ms, to_ms=to_ms
+            ).SerializeToString()
+            return service.code(query, operator, request)
+
+        missing = grpc.StatusCode.DATA_LOSS, _ALTERED
+        assert asked(0, 0) == asked(H + HOUR_MS, H + 2 * HOUR_MS) == asked(H + HOUR_MS, 0) == missing
+        assert asked(H, H + HOUR_MS)[0] is grpc.StatusCode.OK
+        assert asked(H + 2 * HOUR_MS, 0)[0] is grpc.StatusCode.OK
+
+
+def test_the_record_says_what_is_missing(state_dir: Path) -> None:
+    """The public record is not made without the numbers of who takes part that the ledger says were released."""
+    context = opened(state_dir, FakeClock(H + 4 * HOUR_MS))
+    context = dataclasses.replace(context, mechanisms=OpenDPMechanisms())
+    # The record tells the coarsest resolution, the day's.
+    context.clock.set(H + 25 * HOUR_MS)  # type: ignore[attr-defined]
+    sealer_of(context).run_due()
+    signed_record(context)
+    change(state_dir, lambda c: c.execute(sa.delete(releases).where(releases.c.metric == "participants")))
+    with pytest.raises(ReleaseAltered, match=r"participants by \[purpose\], 1d .* its release is missing"):
+        signed_record(context)
+    context.store.close()
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_release_that_is_published_meanwhile_is_not_missing(state_dir: Path, after: int) -> None:
+    """Releases are read before their entries: whoever asks while an hour is published hears of it, or does not yet."""
+    clock = FakeClock(H + 4 * HOUR_MS)
+    context = opened(state_dir, clock)
+
+    def published() -> None:
+        clock.set(H + 4 * HOUR_MS + 10 * MINUTE_MS)
+        sealer_of(context).run_due()
+
+    watched = WatchedStore(context.store, after, published)
+    read = [r.key.window_start_ms for _, r in released(watched, "starts", (), "1h", 0, 2**61)]  # type: ignore[arg-type]
+    assert read in ([H + hour * HOUR_MS for hour in range(3)], [H + hour * HOUR_MS for hour in range(4)])
+    context.store.close()
+
+
+def test_each_page_is_compared(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing between two pages, and behind the last one, is noticed as well."""
+    store = SqlStateStore.existing(state_dir)
+    for size in (1, 2, 3):
+        monkeypatch.setattr("hushmeter.service.released._AT_ONCE", size)
+        assert [n for n, _ in released(store, "starts", (), "1h", 0, 2**61)] == [1, FIRST, 7]
+    for start in (H, H + HOUR_MS, H + 2 * HOUR_MS):
+        removed = sa.delete(releases).where(releases.c.window_start_ms == start)
+        change(state_dir, lambda c, removed=removed: c.execute(removed))
+        for size in (1, 2, 3):
+            monkeypatch.setattr("hushmeter.service.released._AT_ONCE", size)
+            with pytest.raises(ReleaseAltered, match="its release is missing"):
+                list(released(store, "starts", (), "1h", 0, 2**61))
+    store.close()
 
 
 def test_an_altered_plan_is_not_followed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from fractions import Fraction
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -276,6 +277,40 @@ def test_a_restore_without_the_newest_plan_loses_the_period(tmp_path: Path) -> N
     machine.clock.set(period + WEEK_MS + HOUR_MS + 10 * MINUTE_MS)
     assert sealer_of(context).run_due() == 1
     assert len(windows(context, WindowState.RELEASED)) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (("range: [0, 100]", "range: [0, 99]"), "other content under that number"),
+        (("description: Starts.", "description: Starts of it."), "other content under that number"),
+        (("version: 2", "version: 3"), "version 3"),
+    ],
+)
+def test_only_the_very_version_that_is_missing_is_recorded(
+    tmp_path: Path, changed: tuple[str, str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another text than that of the missing version is refused by `plan apply`, which says which one it wants (C6)."""
+    machine, _ = left_behind(tmp_path)
+    config = Config(state_dir=tmp_path / "restored", keys_dir=machine.keys)
+    done = restoring.restore(machine.backup, config, machine.clock, ExactMechanisms())
+    assert done.missing is not None
+    file = tmp_path / "plan.yaml"
+    where = ["--state-dir", str(config.state_dir), "--keys-dir", str(machine.keys)]
+    for text, status in ((HOURLY.replace(*changed), 2), (HOURLY, 0)):
+        file.write_text(text)
+        with mock.patch("hushmeter.clock.SystemClock.now_ms", return_value=machine.clock.now_ms()):
+            assert run(["plan", "apply", str(file), *where]) == status
+        if status:
+            said = " ".join(capsys.readouterr().err.split())
+            assert f"version 2 of the plan (hash {done.missing.plan_hash}) has been in force" in said
+            assert f"the file holds {says} (hash" in said
+            assert "Apply the very file" in said
+            store = SqlStateStore.existing(config.state_dir)
+            assert [v.version for v in store.plan_versions()] == [1]
+            store.close()
+    machine.plan = None
+    machine.open(config.state_dir).store.close()
 
 
 def test_no_period_is_charged_less_than_its_keys_know(tmp_path: Path) -> None:

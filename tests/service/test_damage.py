@@ -19,10 +19,11 @@ from hushmeter.errors import StorageFull
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.context import Context
+from hushmeter.service.logs import told
 from hushmeter.storage.files import failure_of
 from hushmeter.storage.frames import SegmentName, empty_frames
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
+from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
 
 REPORTS = 3
 Damage = Callable[[Path], object]
@@ -89,9 +90,9 @@ RUNS: dict[str, Damage] = {
 class Deployment:
     """An hour with a few reports, each acknowledged by itself, and an hour after it that nobody damages."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, plan: str = PLAN) -> None:
         self.state_dir, self.clock = state_dir, FakeClock(H)
-        self.context: Context = opened(state_dir, self.clock)
+        self.context: Context = opened(state_dir, self.clock, plan)
         self.hand = Hand(self.context)
         self.hand.decide("u")
         self.clock.set(H + 30 * MINUTE_MS)
@@ -191,6 +192,92 @@ def test_what_the_database_forgets_the_files_know(tmp_path: Path, edit: str, clo
     there.assert_lost(there.end())
 
 
+LEFT_OUT = {
+    "its hours": "UPDATE segments SET resolutions = '1d'",
+    "its days": "UPDATE segments SET resolutions = '1h'",
+    "all that it is in": "UPDATE segments SET resolutions = ''",
+}
+
+
+@pytest.mark.parametrize("edit", LEFT_OUT.values(), ids=LEFT_OUT.keys())
+@pytest.mark.parametrize("closed", [False, True], ids=["killed", "closed"])
+def test_in_which_windows_a_segment_is_its_rows_know(tmp_path: Path, edit: str, closed: bool) -> None:
+    """Where the state store leaves a segment out of a window that its rows belong to, that one ends LOST by name (P1)."""
+    there = Deployment(tmp_path)
+    if closed:
+        there.hand.segments.close(H)
+    there.edit(edit)
+    logs = there.end()
+    lost = [("1h", 0)] if "= '1h'" not in edit else []
+    lost += [("1d", 0)] if "= '1d'" not in edit else []
+    assert windows(there.context, WindowState.LOST) == lost
+    causes = [str(line["error"]) for line in logs if line["event"] == "a window is lost"]
+    assert all("the state store says that it is not one of its segments" in cause for cause in causes)
+    assert len(causes) == len(lost)
+
+
+@pytest.mark.parametrize("resolution", ["1h", "1d"])
+def test_up_to_which_segment_a_window_goes_its_rows_know(tmp_path: Path, resolution: str) -> None:
+    """Where a window's record leaves out the segments that were registered before its deadline it ends LOST (P1)."""
+    there = Deployment(tmp_path)
+    there.hand.segments.close(H)
+    sealer, due_ms = sealer_of(there.context), {"1h": H + 70 * MINUTE_MS, "1d": H + DAY_MS + HOUR_MS}[resolution]
+    there.clock.set(due_ms - 1)
+    sealer.run_due()
+    there.clock.set(due_ms)
+    sealer._close_due()
+    there.edit(f"UPDATE windows SET last_segment = 0 WHERE resolution = '{resolution}' AND start_ms = {H}")  # noqa: S608
+    sealer.run_due()
+    assert windows(there.context, WindowState.LOST) == [(resolution, 0)]
+
+
+def test_late_reports_cost_no_window(tmp_path: Path) -> None:
+    """Segments that hold what came after an hour's deadline are rightly left out of it, however late the hour is sealed."""
+    there = Deployment(tmp_path)
+    there.clock.set(H + HOUR_MS + 15 * MINUTE_MS)
+    there.hand.segments.tick()
+    assert len(there.hand.send("u", H + 50 * MINUTE_MS, 30).admitted) == 1
+    there.hand.segments.close(H)
+    sealer_of(there.context).run_due()
+    there.clock.set(H + DAY_MS + HOUR_MS)
+    sealer_of(there.context).run_due()
+    assert windows(there.context, WindowState.LOST) == []
+    assert (sums(there.context, "1h"), sums(there.context, "1d")) == ({0: REPORTS}, {0: REPORTS + 30})
+
+
+def test_decisions_that_a_window_forgets_lose_it(tmp_path: Path) -> None:
+    """A window whose record says that a withdrawal from before its deadline came later is not released without it (P8)."""
+    there = Deployment(tmp_path)
+    there.hand.segments.close(H)
+    there.hand.decide("u", given=False)
+    sealer = sealer_of(there.context)
+    there.clock.set(H + HOUR_MS + 10 * MINUTE_MS)
+    sealer._close_due()
+    there.edit("UPDATE windows SET decisions_through = 1")
+    with capture_logs() as logs:
+        sealer.run_due()
+    assert windows(there.context, WindowState.LOST) == [("1h", 0)]
+    assert [line["cause"] for line in logs if line["event"] == "a window is lost"] == ["ConsentUnknown"]
+
+
+def test_kept_windows_that_are_missing_close_their_metric(tmp_path: Path) -> None:
+    """Where the sets of a period are gone nobody knows who was kept, so the metric rests, and its cap holds (P7)."""
+    capped = PLAN.replace("range: [0, 100]", "range: [0, 100], max_windows: {1h: 1}")
+    there = Deployment(tmp_path, capped)
+    there.clock.set(H + HOUR_MS + 15 * MINUTE_MS)
+    there.hand.segments.tick()
+    sealer_of(there.context).run_due()
+    assert sums(there.context, "1h") == {0: REPORTS}
+    there.edit("DELETE FROM kept_windows")
+    there.hand.send("u", there.clock.now_ms(), 50)
+    there.clock.set(H + 2 * HOUR_MS + 15 * MINUTE_MS)
+    there.hand.segments.tick()
+    with capture_logs() as logs:
+        sealer_of(there.context).run_due()
+    assert sums(there.context, "1h") == {0: REPORTS}
+    assert [line["metrics"] for line in logs if "kept windows are missing" in line["event"]] == [["starts"]]
+
+
 @pytest.mark.parametrize("edit", [DELETED, EDITS["a frame"]], ids=["a registration", "a frame"])
 def test_what_the_database_forgets_later_the_day_knows(tmp_path: Path, edit: str) -> None:
     """The same between the hour's release and the day's."""
@@ -227,6 +314,8 @@ def test_what_the_system_refuses_is_told_as_what_it_is(tmp_path: Path, number: i
     failure = failure_of(OSError(number, os.strerror(number)), "writing")
     assert said in str(failure)
     assert not isinstance(failure, StorageFull)
+    # Also where nobody expected it.
+    assert said in told(OSError(number, os.strerror(number), "a file that nobody may name"))["error"]
     sealer = sealer_of(there.context)
     there.clock.set(H + HOUR_MS + 15 * MINUTE_MS)
     there.hand.segments.tick()

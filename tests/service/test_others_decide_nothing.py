@@ -19,8 +19,9 @@ from hushmeter.service.compaction import Compaction
 from hushmeter.service.context import Context
 from hushmeter.service.holdings import HeldErasure, Holdings
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
+from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
 
+CAPPED = PLAN.replace("range: [0, 100]", "range: [0, 100], max_windows: {1h: 3, 1d: 1}")
 ONE, TWO, THREE, FOUR = (bytes([n]) * 16 for n in range(1, 5))
 
 
@@ -153,14 +154,14 @@ MINUTES = sorted({*range(0, 27 * 60, 60), 70, 130, 280, *(minute + later for min
 
 
 def play(
-    state_dir: Path, world: World, acts: Mapping[int, Act]
+    state_dir: Path, world: World, acts: Mapping[int, Act], plan: str = PLAN
 ) -> tuple[list[tuple[int, Holdings]], dict[str, dict[int, int]]]:
     """What a unit is told before and after each turn of the sealer; and the sums that are released."""
     with pytest.MonkeyPatch.context() as patch:
         if not world.compacts:
             patch.setattr(Compaction, "run", lambda *_, **__: None)
         clock = FakeClock(H)
-        context = opened(state_dir, clock)
+        context = opened(state_dir, clock, plan)
         played = Played(context, clock, [Hand(context), Hand(context)])
         played.workers[0].decide("stranger")
         sealer, told = sealer_of(context), []
@@ -214,6 +215,21 @@ def test_a_unit_is_told_and_counts_the_same_in_every_world(plays: Plays, name: s
     for resolution, found in released.items():
         others = of_others[resolution]
         assert together[resolution] == {hour: found.get(hour, 0) + others.get(hour, 0) for hour in {*found, *others}}
+
+
+@pytest.mark.parametrize("record", RECORDS)
+@pytest.mark.parametrize(
+    "name", ["the sealer is late, and a stranger erases", "the sealer is late for the day", "rows stay rows"]
+)
+def test_in_how_many_windows_a_unit_was_kept_is_told_by_the_schedule(tmp_path: Path, name: str, record: str) -> None:
+    """Whether a window is published at its deadline or hours later moves no answer; the sets agree in the end (P7, R4)."""
+    told, _ = play(tmp_path / "alone", World(), own_record(record, World()), CAPPED)
+    beside, _ = play(tmp_path / "beside", WORLDS[name], own_record(record, WORLDS[name]), CAPPED)
+    assert beside == told
+    kept = {minute: {k.resolution: k.windows for k in answer.kept} for minute, answer in told}
+    # From the deadline on, and up to the cap.
+    assert (kept[60], kept[70], kept[130]) == ({}, {"1h": 1}, {"1h": 2})
+    assert kept[MINUTES[-1]] == {"1h": 3, "1d": 1}
 
 
 def test_strangers_do_not_decide_in_which_order_hours_are_read(plays: Plays) -> None:

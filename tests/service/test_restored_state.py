@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hushmeter.errors import ConfigError, NotServing, StateConflict
+from hushmeter.errors import ConfigError, KeyUnavailable, NotServing, StateConflict
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
@@ -90,6 +90,24 @@ def test_keys_of_another_deployment_are_refused(tmp_path: Path) -> None:
     (other / "master.key").chmod(0o600)
     with pytest.raises(ConfigError, match="have never seen the ledger"):
         opened(state, other, clock)
+
+
+def test_who_only_reads_writes_no_record(tmp_path: Path) -> None:
+    """A process that does not serve leaves record and keys as they are, founds nothing, and makes no ring (C7)."""
+    state, keys = tmp_path / "state", tmp_path / "keys"
+    clock = released(state, keys, 1)
+    kept = {f: f.read_bytes() for f in keys.rglob("*") if f.is_file()}
+    shutil.copytree(state, tmp_path / "copy")
+    for directory in (state, tmp_path / "copy"):
+        config = Config(state_dir=directory, keys_dir=keys)
+        open_context(config, clock, ExactMechanisms(), serves=False).store.close()
+    assert {f: f.read_bytes() for f in keys.rglob("*") if f.is_file()} == kept
+    with pytest.raises(ConfigError, match=r"holds no state\.db"):
+        open_context(Config(state_dir=tmp_path / "new", keys_dir=keys), clock, ExactMechanisms(), PLAN, serves=False)
+    with pytest.raises(KeyUnavailable, match="there are no keys"):
+        open_context(Config(state_dir=state, keys_dir=tmp_path / "none"), clock, ExactMechanisms(), serves=False)
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_foundation_that_was_interrupted_is_begun_again(tmp_path: Path) -> None:

@@ -145,6 +145,19 @@ def test_a_clock_that_is_set_back_a_little(tmp_path: Path, *, stranger: bool) ->
     assert asyncio.run(accepted()) == 1
 
 
+def test_receipts_of_a_worker_never_fall(tmp_path: Path) -> None:
+    """However its clock is set, a worker stamps nothing earlier than it has before."""
+    clock = FakeClock(H)
+    segments = Hand(opened(tmp_path, clock)).segments
+    told = []
+    for moment in (0, 50_000, 20_000, 20_001, 60_000, -HOUR_MS, 59_999, 60_001):
+        clock.set(H + moment)
+        told += [segments.seen_ms(), segments.now_ms()]
+        segments.tick()
+    assert told == sorted(told)
+    assert [at - H for at in told[1::2]] == [0, 50_000, 50_000, 50_000, 60_000, 60_000, 60_000, 60_001]
+
+
 @pytest.mark.parametrize("reporting", [False, True])
 def test_windows_lost_ahead_of_time_move_no_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, reporting: bool

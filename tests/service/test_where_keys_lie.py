@@ -142,6 +142,7 @@ def test_each_start_warns(tmp_path: Path, inside: bool) -> None:
 
 def test_commands_find_the_same_keys(of_before: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Commands beside the service need no word of where the keys are, before they were moved and after."""
+    reopened(Config(state_dir=of_before)).store.close()
     for _ in range(2):
         assert run(["keys", "rotate", "--state-dir", str(of_before)]) == 0
         assert run(["retention", "--state-dir", str(of_before)]) == 0

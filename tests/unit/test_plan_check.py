@@ -18,6 +18,7 @@ from hushmeter.model.measurement import Currency, Measurement
 from hushmeter.model.plan import ContributionBounds, Dimension, Metric, Plan, Statistic, Weighting
 from hushmeter.model.time import DAY_MS, Span
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.plan.cautions import cautions
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.measurements import measurements_of
 from hushmeter.plan.reading import parse_plan
@@ -257,3 +258,16 @@ def test_every_measurement_is_named_once(plan: Plan) -> None:
     """Caps are counted by series: no two measurements of a plan share one (C2)."""
     measurements: list[Measurement] = list(measurements_of(plan))
     assert len({m.series() for m in measurements}) == len(measurements)
+
+
+@pytest.mark.parametrize(("most", "warned"), [(None, False), (1, True), (6, True), (7, False)])
+def test_series_that_decline_by_rule_are_told(most: int | None, warned: bool) -> None:
+    """Whoever writes a plan hears which series keep a unit's first windows alone; a cap that cuts nothing is none (P7)."""
+    metric = by_events([Statistic.SUM], ContributionBounds(1, 0, 10, 1, most))
+    plan = alone(metric)
+    weekly = dataclasses.replace(plan, privacy=dataclasses.replace(plan.privacy, period=Span.parse("1w")))
+    told = cautions(weekly)
+    assert [line.partition(" keeps")[0] for line in told] == (
+        ["metrics.call_setup.per_unit.max_windows.1d"] if warned else []
+    )
+    assert all(f"first {most} of up to 7 windows, so that each 1w looks like a decline" in line for line in told)

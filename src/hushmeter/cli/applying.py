@@ -19,6 +19,7 @@ def apply(
     ] = "next-period",
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
+    keys_dir: Annotated[Path | None, typer.Option(help="Where keys live.")] = None,
     approval: Annotated[list[Path] | None, typer.Option(help="A file of plan approve; may be repeated.")] = None,
 ) -> None:
     """Change the plan of a deployment, beside a running service or without one; running processes follow by themselves.
@@ -27,23 +28,20 @@ def apply(
     """
     from hushmeter.cli.changing import print_changes
     from hushmeter.clock import SystemClock
-    from hushmeter.errors import ConfigError
     from hushmeter.model.time import iso
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.plan.reading import parse_plan
     from hushmeter.service.approvals import approved_also, ensure_plan_approved, read_approval
     from hushmeter.service.changing import apply_plan
     from hushmeter.service.config import read_config
-    from hushmeter.service.founding import read_plan_file
+    from hushmeter.service.founding import newest_followed, read_plan_file
     from hushmeter.storage.state import SqlStateStore
 
-    chosen = read_config(config, {"state_dir": state_dir})
-    if not (chosen.state_dir / "state.db").exists():
-        raise ConfigError(f"{chosen.state_dir} holds no state.db; give the state_dir of a service")
+    chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     text = read_plan_file(path)
     new = parse_plan(text, dt.date.min, check_expiry=False)
     approvals = [read_approval(file) for file in approval or []]
-    store = SqlStateStore.open(chosen.database_url)
+    store = SqlStateStore.existing(chosen.state_dir)
     try:
         same = [v for v in store.plan_versions() if (v.version, v.plan_hash) == (new.version, new.plan_hash)]
         if same and approvals:
@@ -53,7 +51,8 @@ def apply(
             return
         approvals = list(approved_also(chosen, new, (), approvals))
         ensure_plan_approved(chosen, new, approvals)
-        done = apply_plan(store, OpenDPMechanisms(), text, at, SystemClock().now_ms(), approvals)
+        followed = newest_followed(chosen, store)
+        done = apply_plan(store, OpenDPMechanisms(), text, at, SystemClock().now_ms(), approvals, followed)
     finally:
         store.close()
     version = done.version

@@ -56,7 +56,7 @@ def restore(
             f"Version {done.missing.version} of the plan was in force and is not in the backup, so all windows before "
             f"{iso(done.closed_until_ms)} are LOST. Nothing is served before that very version (hash "
             f"{done.missing.plan_hash}) is applied: "
-            f"hushmeter plan apply FILE --at next-period --state-dir {chosen.state_dir}"
+            f"hushmeter plan apply FILE --at next-period --state-dir {chosen.state_dir} --keys-dir {chosen.keys}"
         )
     typer.echo(
         "Nobody's consent holds until it is given again; withdrawals hold. Every credential was revoked: make new ones."

@@ -32,10 +32,8 @@ def existing_context(config: Path | None, state_dir: Path | None, keys_dir: Path
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.service.config import read_config
     from hushmeter.service.founding import open_context
-    from hushmeter.storage.state import SqlStateStore
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
-    SqlStateStore.existing(chosen.state_dir).close()
     return open_context(chosen, SystemClock(), OpenDPMechanisms(), serves=False)
 
 

@@ -71,8 +71,7 @@ def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_
     from hushmeter.clock import SystemClock
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.service.approvals import read_approval
-    from hushmeter.service.eras import plan_mark
-    from hushmeter.service.founding import begin_to_serve, make_directory, open_context
+    from hushmeter.service.founding import begin_to_serve, make_directory, prepared
     from hushmeter.service.starting import ensure_clock
     from hushmeter.service.supervisor import Supervisor, hold_lock
     from hushmeter.service.tls import read_tls
@@ -84,7 +83,7 @@ def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_
     make_directory(chosen.state_dir)
     with hold_lock(chosen.state_dir):
         signed = [read_approval(path) for path in approvals]
-        context = open_context(chosen, clock, OpenDPMechanisms(), plan_text, signed, serves=False)
+        context = prepared(chosen, clock, OpenDPMechanisms(), plan_text, signed)
         ensure_clock(context, confirmed=clock_is_right)
         served = f"plan {context.plan.name} version {context.plan.version}"
         _warn_of_keys(chosen)
@@ -94,7 +93,7 @@ def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_
 
         supervisor = Supervisor(chosen, clock, announce)
         # Last of all: a start that is refused ends nobody's epoch.
-        begin_to_serve(chosen, clock, context.keys, context.store, plan_mark(context.timeline))
+        begin_to_serve(chosen, context)
         context.store.close()
         raise typer.Exit(supervisor.run())
 

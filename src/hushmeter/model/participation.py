@@ -44,10 +44,11 @@ class KeptWindows:
         counts: Int64 = np.bitwise_count(before).sum(axis=1).astype(np.int64)
         return counts
 
-    def windows_of(self, pseudonym: bytes) -> int:
-        """How many windows one unit was kept in."""
+    def windows_of(self, pseudonym: bytes) -> set[int]:
+        """The numbers of the windows that one unit was kept in."""
         mine = (self.pseudonyms == pairs_of([pseudonym])).all(axis=1)
-        return int(np.bitwise_count(self.windows[mine]).sum())
+        bits = np.unpackbits(self.windows[mine].astype("<u8").view(np.uint8), bitorder="little")
+        return set(np.flatnonzero(bits).tolist())
 
     def keeping(self, pseudonyms: UInt64, index: int) -> KeptWindows:
         """These sets with window number `index` added to some units' sets.

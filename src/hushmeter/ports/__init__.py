@@ -230,6 +230,12 @@ class IntakeLog(Protocol):
     def holding(self, storage_start_ms: int) -> frozenset[str]:
         """The segments of a storage window that hold anything, whether or not the state store knows of them."""
 
+    def receipt_in(self, storage_start_ms: int, segment_id: str) -> int | None:
+        """When some row of a segment was received, open or closed; None where it holds none that can be read.
+
+        One says it of all: no segment holds rows from both sides of a deadline.
+        """
+
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """Rewrites a closed segment of so many frames into runs by bucket, once; does nothing when that is done.
 

@@ -169,6 +169,9 @@ class StateStore(Protocol):
     def kept_windows(self, metric: str, resolution: str, period_start_ms: int) -> bytes | None:
         """The encrypted set of kept windows of a metric with bounded participation; None before the first."""
 
+    def lacks_kept_windows(self, metric: str, resolution: str, period_start_ms: int, before_ms: int) -> bool:
+        """Whether a metric's set is missing, though a window of the period that starts before a moment was RELEASED."""
+
     def forget_kept_windows(self, period_start_ms: int) -> None:
         """Removes a period's sets of kept windows."""
 
@@ -209,6 +212,12 @@ class StateStore(Protocol):
 
     def decision_mark(self, sequence: int | None = None) -> DecisionMark:
         """A decision's number and digest, of the newest one unless another is asked for; number 0 where there is none."""
+
+    def decided_before(self, cutoff_ms: int) -> int:
+        """The number of the newest decision received before a moment; 0 where there is none."""
+
+    def decisions_of(self, subject: bytes) -> tuple[Decision, ...]:
+        """The decisions of one unit, in order."""
 
     def count_decisions(self, subject: bytes) -> int:
         """How many decisions of one unit are recorded."""

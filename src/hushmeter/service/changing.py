@@ -15,13 +15,14 @@ from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.changes import Change, When
 from hushmeter.model.plan import Plan
 from hushmeter.model.records import Approval, PlanVersion
+from hushmeter.model.ring import PlanMark
 from hushmeter.model.time import iso
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.changes import changes_of, earliest
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
 from hushmeter.ports import Deployment, Mechanisms, StateStore
-from hushmeter.service.eras import Timeline
+from hushmeter.service.eras import Timeline, lacks
 from hushmeter.service.founding import budget_of
 
 NOW, NEXT_WINDOW, NEXT_PERIOD = "now", "next-window", "next-period"
@@ -51,6 +52,7 @@ def apply_plan(
     at: str,
     now_ms: int,
     approvals: Sequence[Approval] = (),
+    followed: PlanMark | None = None,
 ) -> Applied:
     """Records a new version of a deployment's plan.
 
@@ -61,6 +63,7 @@ def apply_plan(
         at: `now`, `next-window`, `next-period`, or a border of windows as ISO 8601.
         now_ms: the time.
         approvals: of this version, checked by the caller.
+        followed: the newest version that the deployment's keys have seen; where the state lacks it, it comes first (C6).
 
     Raises:
         ConfigError: it may not be applied, or not then: with the reason, the admissible moments and what to do.
@@ -71,6 +74,7 @@ def apply_plan(
     timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms)
     new = parse_plan(plan_text, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).date())
     newest = timeline.recorded()[-1]
+    _ensure_not_another(new, timeline, followed)
     _ensure_later(new, newest)
     stop_now = at == NOW
     old = timeline.at(now_ms).plan
@@ -118,6 +122,20 @@ def _founded(store: StateStore) -> Deployment:
 
 def _declared(version: PlanVersion) -> Plan:
     return parse_plan(version.plan_text, dt.date.min, check_expiry=False)
+
+
+def _ensure_not_another(new: Plan, timeline: Timeline, followed: PlanMark | None) -> None:
+    """Refuses whatever is not the version that a state lacks: it would be recorded for good, and never served (C6)."""
+    if followed is None or not lacks(timeline, followed):
+        return
+    if (new.version, new.plan_hash) == (followed.version, followed.plan_hash):
+        return
+    other = f"version {new.version}" if new.version != followed.version else "other content under that number"
+    raise ConfigError(
+        f"version {followed.version} of the plan (hash {followed.plan_hash}) has been in force and is not in this state, "
+        f"and the file holds {other} (hash {new.plan_hash}). Apply the very file of that version first, to the letter: "
+        "hushmeter plan check FILE --json tells a file's plan_hash. Nothing was recorded"
+    )
 
 
 def _ensure_later(new: Plan, newest: PlanVersion) -> None:

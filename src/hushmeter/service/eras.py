@@ -150,6 +150,12 @@ def plan_mark(timeline: Timeline) -> PlanMark:
     return PlanMark(newest.version, newest.plan_hash)
 
 
+def lacks(timeline: Timeline, newest: PlanMark) -> bool:
+    """Whether a state does not hold the newest version of the plan that its keys have seen followed (C6)."""
+    recorded = [(v.version, v.plan_hash) for v in timeline.recorded()]
+    return newest.version > 0 and (newest.version, newest.plan_hash) not in recorded
+
+
 def era_at(eras: Sequence[Era], start_ms: int) -> Era:
     """Which of some eras a window belongs to that starts at a moment; also the one in force at that moment."""
     return next(era for era in reversed(eras) if era.from_ms <= start_ms)

@@ -12,8 +12,10 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from hushmeter.claims import ensure_newest, moved, record_of
-from hushmeter.errors import ConfigError, PlanError, StateConflict
+from hushmeter.errors import ConfigError, KeyUnavailable, PlanError, StateConflict
 from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, float_down
 from hushmeter.model.plan import Plan
@@ -29,6 +31,7 @@ from hushmeter.service.config import Config
 from hushmeter.service.context import Context
 from hushmeter.service.eras import Era, Timeline, plan_mark
 from hushmeter.storage.database import STATE_NAME
+from hushmeter.storage.files import failure_of, is_the_systems
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import CHECK_NAME, DirectoryKeyRing
 from hushmeter.storage.known_keys import KnownKeys
@@ -49,7 +52,7 @@ def open_context(
     *,
     serves: bool = True,
 ) -> Context:
-    """Opens the deployment that a configuration names; founds it where the state directory is new.
+    """Opens the deployment that a configuration names; founds it where the state directory is new, and it is to serve.
 
     Args:
         config: the configuration.
@@ -58,18 +61,36 @@ def open_context(
         plan_text: the plan file's text; needed to found, and otherwise compared with the recorded ones.
         approvals: of the plan that is founded with; later versions have their own.
         serves: begins an epoch, so that every other state of the deployment stops; else the process belongs to the epoch
-            that the state has begun last, or only reads.
+            that the state has begun last, or only reads: then nothing is made or moved, neither the keys' record nor the
+            state's schema (C7).
 
     Raises:
         ConfigError: the state cannot be used as asked.
+        StorageFull, Failure: the disk refused.
         StateConflict: it is not the newest one that its keys have seen.
         PlanError: the plan is not valid, overspends, or is not approved as the configuration asks.
         KeyUnavailable: the master key is missing or another one, or a key of the deployment is gone.
+    """
+    if not serves:
+        return _joined(config, clock, mechanisms, plan_text)
+    context = prepared(config, clock, mechanisms, plan_text, approvals)
+    return replace(context, epoch=begin_to_serve(config, context))
+
+
+def prepared(
+    config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str | None = None, approvals: Sequence[Approval] = ()
+) -> Context:
+    """Opens or founds a deployment up to the moment in which it serves, which `begin_to_serve` is; see `open_context`.
+
+    The keys' record stays as it is, so that a start which is refused now is as if it had not been tried (C7).
     """
     make_directory(config.state_dir)
     if (config.state_dir / CHECK_NAME).exists() and not (config.state_dir / STATE_NAME).exists():
         raise ConfigError(f"{config.state_dir} holds the keys of a deployment; choose another state_dir")
     store = SqlStateStore.open(config.database_url)
+    if store.migrated_from is not None:
+        told = {"before": store.migrated_from, "now": store.schema_version(), "state": str(config.state_dir)}
+        structlog.get_logger("hushmeter.serve").warning("the state was brought to another schema", **told)
     deployment = store.deployment()
     ring = open_keys(config, new=deployment is None)
     if deployment is None:
@@ -86,27 +107,53 @@ def open_context(
         store.found(deployment, assign_blocks(plan), approvals)
     elif plan_text is not None:
         _refuse_another_plan(store, plan_text)
+    record = ring.record()
+    known = _met(config, record, store, deployment.deployment_id)
+    ensure_newest(known, store)
+    if record is None:
+        ring.swap(None, known)
+    keys = KnownKeys(ring, store)
+    # After a restore the decisions may be those that other keys found.
+    decided = store.decisions_after(_BEYOND_ALL)[0] and not store.restores(deployment.deployment_id)
+    keys.adopt(decided=bool(decided))
+    keys.ensure_lasting(makes=True)
+    return _context(config, clock, mechanisms, store, keys, deployment)
+
+
+def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str | None) -> Context:
+    """Opens a deployment that another process serves or has served; see `open_context`."""
+    store = SqlStateStore.existing(config.state_dir)
+    deployment = store.deployment()
+    if deployment is None:
+        raise ConfigError(f"{config.state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
+    if plan_text is not None:
+        _refuse_another_plan(store, plan_text)
+    ring = _existing_keys(config)
     try:
-        _meet(config, ring, store, deployment)
+        ensure_newest(_met(config, ring.record(), store, deployment.deployment_id), store)
     except StateConflict:
-        if not serves and store.epoch():
+        if store.epoch():
             # Whoever belongs to an epoch that has ended hears that first.
             record_of(ring).ensure_serving(store.epoch())
         raise
-    keys = known_keys(ring, store, deployment)
-    timeline = timeline_of(config, store, clock, mechanisms)
-    epoch = begin_to_serve(config, clock, keys, store, plan_mark(timeline)) if serves else store.epoch()
-    log = FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id)
+    keys = KnownKeys(ring, store)
+    keys.ensure_lasting()
+    return _context(config, clock, mechanisms, store, keys, deployment)
+
+
+def _context(
+    config: Config, clock: Clock, mechanisms: Mechanisms, store: StateStore, keys: KeyRing, deployment: Deployment
+) -> Context:
     return Context.of(
         deployment,
-        timeline,
+        timeline_of(config, store, clock, mechanisms),
         clock=clock,
-        log=log,
+        log=FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id),
         keys=keys,
         store=store,
         mechanisms=mechanisms,
         publications=PublicationFiles(config.state_dir / "publications"),
-        epoch=epoch,
+        epoch=store.epoch(),
     )
 
 
@@ -164,6 +211,8 @@ def make_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
+        if is_the_systems(error):
+            raise failure_of(error, f"making the directory {path}") from None
         raise ConfigError(
             f"cannot make the directory {path}: {error.strerror}; choose another state_dir, or name a keys_dir"
         ) from None
@@ -203,18 +252,23 @@ def warning_of_keys(config: Config) -> str | None:
     )
 
 
-def known_keys(ring: KeyRing, store: StateStore, deployment: Deployment) -> KnownKeys:
-    """The keys of a founded deployment; those that live as long as it does are there.
+def newest_followed(config: Config, store: StateStore) -> PlanMark:
+    """The newest version of the plan that the keys of a state have seen followed; version 0 where they have seen none.
 
     Raises:
-        KeyGone: one of them is not.
+        ConfigError: the keys are another deployment's, or the state is not founded.
+        KeyUnavailable: there are none.
     """
-    keys = KnownKeys(ring, store)
-    # After a restore the decisions may be those that other keys found.
-    decided = store.decisions_after(_BEYOND_ALL)[0] and not store.restores(deployment.deployment_id)
-    keys.adopt(decided=bool(decided))
-    keys.ensure_lasting()
-    return keys
+    deployment = store.deployment()
+    if deployment is None:
+        raise ConfigError(f"{config.state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
+    return _met(config, _existing_keys(config).record(), store, deployment.deployment_id).plan
+
+
+def _existing_keys(config: Config) -> DirectoryKeyRing:
+    if not (config.keys / CHECK_NAME).exists():
+        raise KeyUnavailable(f"there are no keys in {config.keys}; give the keys_dir that this deployment has always used")
+    return open_keys(config, new=False)
 
 
 def _refuse_used_keys(config: Config, keys: KeyRing) -> None:
@@ -226,22 +280,22 @@ def _refuse_used_keys(config: Config, keys: KeyRing) -> None:
         )
 
 
-def _meet(config: Config, keys: KeyRing, store: StateStore, deployment: Deployment) -> None:
-    """Makes the record of a deployment that its keys have not met; refuses a state that is not their newest one (C7)."""
-    record, head = keys.record(), store.ledger_head(deployment.deployment_id)
-    if record is None or record.head.deployment_id != deployment.deployment_id:
+def _met(config: Config, record: RingRecord | None, store: StateStore, deployment_id: str) -> RingRecord:
+    """The record as it is once the keys have met a deployment; nothing is written."""
+    head = store.ledger_head(deployment_id)
+    if record is None or record.head.deployment_id != deployment_id:
         if head.sequence or (record is not None and record.was_used):
             raise ConfigError(
                 f"the keys in {config.keys} have never seen the ledger of {config.state_dir}; "
                 "give the keys_dir that this deployment has always used"
             )
-        keys.swap(record, RingRecord(head))
-    elif record.serving is None and record.head.sequence < head.sequence:
+        return RingRecord(head)
+    if record.serving is None and record.head.sequence < head.sequence:
         # A mark of before: it was moved after a publication, so a crash between both left it behind.
         at = next(store.ledger(record.head.sequence), None) if record.head.sequence else None
         if at is None or at.entry_hash == record.head.entry_hash:
-            keys.swap(record, replace(record, head=head))
-    ensure_newest(record_of(keys), store)
+            return replace(record, head=head)
+    return record
 
 
 def serving_now(config: Config, clock: Clock) -> Serving:
@@ -250,19 +304,20 @@ def serving_now(config: Config, clock: Clock) -> Serving:
     return Serving(secrets.token_hex(16), socket.gethostname(), os.getpid(), clock.now_ms(), state_dir)
 
 
-def begin_to_serve(config: Config, clock: Clock, keys: KeyRing, store: StateStore, plan: PlanMark) -> str:
+def begin_to_serve(config: Config, context: Context) -> str:
     """This state serves from now on, and no other one of the deployment; returns the epoch that begins (C7).
 
     Raises:
         StateConflict: the state is not the newest one, or lacks a version of the plan.
     """
-    serving = serving_now(config, clock)
+    serving, store, plan = serving_now(config, context.clock), context.store, plan_mark(context.timeline)
 
     def begun(record: RingRecord) -> RingRecord:
-        ensure_newest(record, store)
-        return record.decided(store.decision_mark()).following(plan).served_by(serving)
+        known = _met(config, record, store, context.deployment.deployment_id)
+        ensure_newest(known, store)
+        return known.decided(store.decision_mark()).following(plan).served_by(serving)
 
-    moved(keys, begun)
+    moved(context.keys, begun)
     store.begin_epoch(serving.epoch)
     return serving.epoch
 

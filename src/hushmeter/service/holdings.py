@@ -7,6 +7,7 @@ is late, and when segments end depends on others: so rows are told as the schedu
 from __future__ import annotations
 
 import contextlib
+import itertools
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,13 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hushmeter.carried import kept_windows
+from hushmeter.carried import CarriedWindows, kept_windows
+from hushmeter.claims import record_of
+from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.report import ReportBatch, UInt32
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import Int64, Resolution, Window
 from hushmeter.plan.built_in import capped_metrics
 from hushmeter.sealing.copies import copy_key
+from hushmeter.sealing.participation import window_index
 from hushmeter.sealing.totals import first_copies, still_used
 from hushmeter.service.context import Context
 from hushmeter.transparency.receipt import erased_by_ms
@@ -45,7 +50,7 @@ class HeldRows:
 
 @dataclass(frozen=True, slots=True)
 class HeldKept:
-    """In how many windows of a period a metric of bounded participation has kept the unit (P7).
+    """In how many windows whose deadline has passed a metric of bounded participation keeps the unit (P7).
 
     Attributes:
         metric, resolution: whose windows.
@@ -116,7 +121,7 @@ def holdings(context: Context, subject: bytes, allowed: Mapping[int, Int64], now
     names = _names(context, subject)
     return Holdings(
         tuple(_rows(context, subject, names, allowed, now_ms)),
-        tuple(_kept(context, {start: name.pseudonym for start, name in names.items()})),
+        tuple(_kept(context, subject, names, now_ms)),
         context.store.count_decisions(subject),
         _erasure(context, subject, now_ms),
     )
@@ -153,22 +158,22 @@ def _rows(
         name = names.get(plan.privacy.period.window_of(storage.end_ms).start_ms)
         if name is None or not waiting:
             continue
-        rows = _rows_of(context, start, name.pseudonym, erased_through)
-        reports = rows.take(first_copies(rows, np.arange(len(rows)), np.zeros(len(rows), np.int64), name.copy_key))
+        reports = _reports_of(context, start, name, erased_through)
         if len(reports):
             points = Counter(map(metric_of, _cells(context, reports, waiting, allowed).tolist()))
             yield HeldRows(storage, len(reports), dict(sorted(points.items())), context.dies_ms(storage.end_ms))
 
 
-def _rows_of(context: Context, start_ms: int, pseudonym: bytes, after_segment: int) -> ReportBatch:
-    """The unit's rows in those segments of a storage window that were registered after one."""
+def _reports_of(context: Context, start_ms: int, name: _Name, after_segment: int = 0) -> ReportBatch:
+    """The unit's reports, each once, in those segments of a storage window that were registered after one."""
     found = [ReportBatch.empty()]
     for segment in context.store.segments([start_ms]):
         # Rows that cannot be read any more are told to the operator where they would be sealed.
         with contextlib.suppress(KeyGone, SegmentLost):
             if segment.sequence > after_segment:
-                found.append(context.log.rows_of(start_ms, segment.segment_id, pseudonym))
-    return ReportBatch.concat(found)
+                found.append(context.log.rows_of(start_ms, segment.segment_id, name.pseudonym))
+    rows = ReportBatch.concat(found)
+    return rows.take(first_copies(rows, np.arange(len(rows)), np.zeros(len(rows), np.int64), name.copy_key))
 
 
 def _cells(context: Context, reports: ReportBatch, waiting: Sequence[Window], allowed: Mapping[int, Int64]) -> UInt32:
@@ -195,14 +200,58 @@ def _metric_names(context: Context) -> Callable[[int], str]:
     return lambda number: blocks[bisect_right(firsts, number) - 1].metric
 
 
-def _kept(context: Context, pseudonyms: dict[int, bytes]) -> Iterator[HeldKept]:
-    for start, pseudonym in pseudonyms.items():
+def _kept(context: Context, subject: bytes, names: Mapping[int, _Name], now_ms: int) -> Iterator[HeldKept]:
+    """By the schedule: a window keeps the unit from its deadline on, whenever it is published (R4)."""
+    for start, name in names.items():
         plan = context.timeline.at(start).plan
         period = plan.privacy.period.window_from(start)
-        for resolution in plan.resolutions:
-            for metric in capped_metrics(plan, resolution.name):
+        dies_ms = context.dies_ms(period.end_ms)
+        for resolution in plan.resolutions if dies_ms > now_ms else ():
+            capped = capped_metrics(plan, resolution.name)
+            # What waits is read before the sets: a window that is published meanwhile is in one of both.
+            waiting = _waiting(context, resolution, period, now_ms) if capped else []
+            present = {window: _metrics_in(context, subject, name, window) for window in waiting}
+            for metric in capped:
+                windows = set[int]()
                 with contextlib.suppress(KeyGone):
                     kept = kept_windows(context.store, context.keys, metric.name, resolution.name, start)
-                    windows = 0 if kept is None else kept.windows_of(pseudonym)
-                    if windows:
-                        yield HeldKept(metric.name, resolution.name, period, windows, context.dies_ms(period.end_ms))
+                    windows = set() if kept is None else kept.windows_of(name.pseudonym)
+                most = metric.bounds[resolution.name].max_windows or 0
+                for window in (w for w in waiting if metric.name in present[w]):
+                    index = window_index(window, period, resolution.span)
+                    if sum(earlier < index for earlier in windows) < most:
+                        windows.add(index)
+                if windows:
+                    yield HeldKept(metric.name, resolution.name, period, len(windows), dies_ms)
+
+
+def _waiting(context: Context, resolution: Resolution, period: Window, now_ms: int) -> list[Window]:
+    """The windows of a period whose deadline has passed and which have not ended, in time order.
+
+    None where nothing of a metric of bounded participation is released any more in that period (C6, C7).
+    """
+    plan = context.timeline.at(period.start_ms).plan
+    carried = CarriedWindows(plan, resolution.span.window_from(period.start_ms), period, context.store, context.keys)
+    if carried.closed(context.deployment.deployment_id, record_of(context.keys).rests):
+        return []
+    column = plan.resolutions.index(resolution)
+    # Those that are still open first: one that begins to close meanwhile is among the others.
+    found = set(itertools.takewhile(lambda w: context.deadline_ms(w) <= now_ms, context.upcoming(column)))
+    begun = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+    found |= {record.window for record in begun if record.window.resolution == resolution.name}
+    return sorted((w for w in found if period.start_ms <= w.start_ms < period.end_ms), key=lambda w: w.start_ms)
+
+
+def _metrics_in(context: Context, subject: bytes, name: _Name, window: Window) -> set[str]:
+    """The metrics of which a window whose deadline has passed may count the unit, as its consent stood then (P8)."""
+    era, deadline_ms = context.timeline.at(window.start_ms), context.deadline_ms(window)
+    register = ConsentRegister(era.plan.purposes)
+    register.take(0, [d for d in context.store.decisions_of(subject) if d.received_at_ms < deadline_ms])
+    since = register.given_since([subject])
+    found = set[int]()
+    for storage in era.plan.finest.span.tiles(window):
+        reports = _reports_of(context, storage.start_ms, name)
+        allowed = np.tile(since, (len(reports), 1))
+        used = still_used(reports, [(window, deadline_ms)], era.catalog, allowed)
+        found |= set(np.unique(reports.series[used]).tolist())
+    return set(map(_metric_names(context), found))

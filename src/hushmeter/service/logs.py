@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from hushmeter.errors import HushmeterError
+from hushmeter.storage.files import remedy_of
 
 
 def configure_logs(log_format: str, *, quiet: bool = False) -> None:
@@ -33,6 +34,14 @@ def told(error: BaseException) -> dict[str, str]:
     """What a log may say of an error: our own errors' text, which names nobody; of others the place alone (R2)."""
     if isinstance(error, HushmeterError):
         return {"kind": type(error).__name__, "error": str(error)}
+    place = _place_of(error)
+    if isinstance(error, OSError):
+        # What the system said names no file.
+        return {"kind": type(error).__name__, "error": f"{error.strerror}; {remedy_of(error)}", "at": place}
+    return {"kind": type(error).__name__, "at": place}
+
+
+def _place_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-3:]]
-    return {"kind": type(error).__name__, "at": " > ".join(places)}
+    return " > ".join(places)

@@ -1,7 +1,7 @@
 """Releases as they may be told: each is compared with the ledger whenever it is read (R1).
 
-A value that was changed in the database is never served. `hushmeter ledger verify` compares all of them, and finds what is
-missing too.
+A value that was changed in the database is never served, and where the ledger says that a release was published which is
+not there, nobody is told that there was none. `hushmeter ledger verify` compares all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from hushmeter.errors import LedgerBroken, ReleaseAltered
 from hushmeter.ledger.checkpoint import checkpoint_of, is_checkpoint, releases_commitment
-from hushmeter.ledger.commitments import LOST, Charged, charged_releases, differences, name_of
+from hushmeter.ledger.commitments import LOST, Charged, ReleaseName, charged_releases, differences, name_of
 from hushmeter.model.release import Release
 from hushmeter.model.time import iso
 from hushmeter.ports import StateStore
@@ -27,20 +27,47 @@ def released(
     """Releases of windows that end in `(from_ms, to_ms]`, in time order, each with the number of its first ledger entry.
 
     Raises:
-        ReleaseAltered: naming the first that is not what the ledger says.
+        ReleaseAltered: naming the first that is not what the ledger says, or is missing.
     """
-    stored = store.releases(metric, view, resolution, from_ms, to_ms)
-    while page := list(itertools.islice(stored, _AT_ONCE)):
-        ends = page[0][1].window_end_ms, page[-1][1].window_end_ms
+    stored, whole = store.releases(metric, view, resolution, from_ms, to_ms), False
+    while not whole:
+        page = list(itertools.islice(stored, _AT_ONCE))
+        whole = len(page) < _AT_ONCE
+        through_ms = to_ms if whole else page[-1][1].window_end_ms
         try:
-            charged = charged_releases(store.charged(metric, view, resolution, *ends))
+            charged = charged_releases(store.charged(metric, view, resolution, from_ms + 1, through_ms))
         except LedgerBroken as error:
             raise ReleaseAltered(str(error)) from None
+        there = {name_of(release) for _, release in page}
+        missing = min((name for name in charged if name not in there), key=_start_of, default=None)
         for number, release in page:
+            if missing is not None and _start_of(missing) < release.key.window_start_ms:
+                break
             charges = charged.get(name_of(release), {})
             if wrong := _wrong(number, release, charges):
                 raise ReleaseAltered(wrong)
             yield min(c.entry.sequence for c in charges.values()), release
+        if missing is not None:
+            _ensure_just_published(store, missing, charged[missing])
+            # A sealer was faster than we: what it has published is told to whoever asks again.
+            return
+        from_ms = through_ms
+
+
+def _start_of(name: ReleaseName) -> int:
+    return name[-1]
+
+
+def _ensure_just_published(store: StateStore, name: ReleaseName, charges: Mapping[str, Charged]) -> None:
+    """Raises `ReleaseAltered` unless a release is there by now: entries are read a moment after releases."""
+    _, metric, view, resolution, start_ms = name
+    end_ms = max(charged.fields["window_end_ms"] for charged in charges.values())
+    if name in {name_of(release) for _, release in store.releases(metric, view, resolution, end_ms - 1, end_ms)}:
+        return
+    raise ReleaseAltered(
+        f"{metric} by [{', '.join(view)}], {resolution} from {iso(start_ms)} was released, as the ledger says, and its "
+        "release is missing: put the newest state back, or take a backup up with hushmeter restore; ledger verify names all"
+    )
 
 
 def public_from(store: StateStore) -> int:

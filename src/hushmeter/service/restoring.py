@@ -28,7 +28,7 @@ from hushmeter.plan.built_in import capped_metrics
 from hushmeter.ports import Clock, Mechanisms, Restore, StateStore
 from hushmeter.service.config import Config
 from hushmeter.service.context import Context
-from hushmeter.service.eras import Timeline
+from hushmeter.service.eras import lacks
 from hushmeter.service.founding import make_directory, open_keys, serving_now, timeline_of
 from hushmeter.service.supervisor import LOCK_NAME, hold_lock
 from hushmeter.settlement import charge_of_lost
@@ -154,7 +154,7 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
             keys.destroy(f"data/{start}")
     seen = known.head if known.head.sequence else None
     store.record_restore(Restore(now_ms, head.sequence, seen))
-    missing = known.plan if _lacks(timeline, known.plan) else None
+    missing = known.plan if lacks(timeline, known.plan) else None
     lost = _lose(context, known, now_ms, whole_period=missing is not None)
     charged = {start: period_loss(store.spent(start)) for start in {*known.charged, _period(context, now_ms).start_ms}}
     restored = known.restored(store.ledger_head(deployment.deployment_id), store.decision_mark(), charged)
@@ -169,12 +169,6 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
 
 def _period(context: Context, moment_ms: int) -> Window:
     return context.plan.privacy.period.window_of(moment_ms)
-
-
-def _lacks(timeline: Timeline, newest: PlanMark) -> bool:
-    """Whether a backup does not hold the newest version of the plan that its keys have seen followed."""
-    recorded = [(v.version, v.plan_hash) for v in timeline.recorded()]
-    return newest.version > 0 and (newest.version, newest.plan_hash) not in recorded
 
 
 def _refuse_fork(record: RingRecord, head: LedgerMark, store: StateStore) -> None:

@@ -36,7 +36,10 @@ _STATUS: dict[type[errors.HushmeterError], grpc.StatusCode] = {
 }
 _AT_HOME = (errors.Failure, errors.ConfigError, errors.StateConflict)
 """Their texts name files and directories of the service's machine: they are for its operator, and go to the log."""
-_ALTERED = "a stored release is not the one that the ledger names, and is not served; the operator's log names it"
+_ALTERED = (
+    "a stored release is missing, or is not the one that the ledger names, so that no answer would be the whole one; the "
+    "operator's log names it: ask for a time range without it, or again once the state was put back"
+)
 _FOR_ALL = (errors.CredentialsUnread,)
 _RETRYABLE = (errors.Overloaded, errors.RateLimited, errors.Failure)
 _log = structlog.get_logger("hushmeter.service")

@@ -43,11 +43,6 @@ class SqlCredentials:
             access.record_access(connection, taken)
 
     def access_log(self, after: int = 0) -> Iterator[tuple[int, Access]]:
-        """See `StateStore`; no transaction stays open between pages, however slowly they are read."""
-        while True:
-            with self._database.read() as connection:
-                page = access.access_page(connection, after, ACCESSES_PER_PAGE)
-            yield from page
-            if len(page) < ACCESSES_PER_PAGE:
-                return
-            after = page[-1][0]
+        """See `StateStore`; see `Database.paged`."""
+        size = ACCESSES_PER_PAGE
+        return self._database.paged(lambda c, seen: access.access_page(c, seen, size), after, lambda row: row[0], size)

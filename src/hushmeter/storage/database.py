@@ -8,28 +8,32 @@ returned is on the disk (`synchronous=FULL`).
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 
-from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantError, StateConflict, StorageFull
+from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantError, StateConflict
 from hushmeter.storage import migrations, schema
-from hushmeter.storage.files import failure_of, sync_directory
+from hushmeter.storage.files import failure_of, is_the_systems, refusal_in, sync_directory
 
+K = TypeVar("K")
+T = TypeVar("T")
 STATE_NAME: Final = "state.db"
 """The database's file in a state directory."""
 BUSY_TIMEOUT_S: Final = 30.0
 """How long a transaction waits for another process's write lock, and a thread for a connection."""
+_MEMORY_NAME: Final = "in memory"
 _WRITES: Final = "hushmeter_writes"
 _IN_MEMORY: Final = (None, "", ":memory:")
 _PRIMARY_CODE: Final = 0xFF
-_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _UNUSABLE: Final = (
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_CANTOPEN,
@@ -37,6 +41,8 @@ _UNUSABLE: Final = (
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_CORRUPT,
 )
+_UNTOLD: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+"""What SQLite says of a disk that is full or read-only or fails, or where no descriptor is left: not which it is."""
 _LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _TAKEN: Final = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 # Closing any handle on a file gives up all of a process's locks on it, so no thread may open while another makes the file.
@@ -55,29 +61,34 @@ class Database:
         self._reader = engine
         self._writer = engine.execution_options(**{_WRITES: True})
         self._name = name
+        self.migrated_from: int | None = None
+        """The schema's version before it was opened, where it was an earlier one."""
         self._in_file = engine.url.database is not None
         self._peeking = threading.Lock()
         self._peeks: Any = None
 
     @classmethod
-    def open(cls, url: str) -> Database:
+    def open(cls, url: str, *, as_it_is: bool = False) -> Database:
         """Opens the database that a URL names, and makes file and tables where it is new.
 
         Args:
             url: `sqlite:///PATH`, or `sqlite://` for one that lives in memory, as long as this object.
+            as_it_is: neither makes anything nor brings an earlier schema to today's; refuses both.
 
         Raises:
             ConfigError: the URL names no SQLite database, the file cannot be used, or its schema has another version.
             StorageFull: there is no room for it.
         """
         path = _path_of(url)
-        name = "in memory" if path is None else str(path)
+        name = _MEMORY_NAME if path is None else str(path)
         with _opening:
-            if path is not None:
+            if path is not None and not as_it_is:
                 _make_file(path)
             database = cls(_engine_of(path), name)
             try:
-                database._settle(in_file=path is not None)
+                if not as_it_is:
+                    database._settle(in_file=path is not None)
+                database._ensure_todays()
             except BaseException:
                 database.close()
                 raise
@@ -100,6 +111,25 @@ class Database:
         """
         with _in_our_words(self._name), self._writer.begin() as connection:
             yield connection
+
+    def paged(
+        self, page_after: Callable[[sa.Connection, K], list[T]], after: K, key: Callable[[T], K], size: int
+    ) -> Iterator[T]:
+        """What stands in a table, page by page; no transaction stays open between pages, however slowly they are read.
+
+        Args:
+            page_after: the next rows after a key, in its order; fewer than `size` are the last.
+            after: the key before the first.
+            key: of a row.
+            size: of a page.
+        """
+        while True:
+            with self.read() as connection:
+                page = page_after(connection, after)
+            yield from page
+            if len(page) < size:
+                return
+            after = key(page[-1])
 
     def peek(self, statement: str) -> tuple[Any, ...]:
         """The one row that one statement finds, as of one moment; a transaction of its own costs many times as much."""
@@ -145,7 +175,7 @@ class Database:
                 self._peeks = None
 
     def _settle(self, *, in_file: bool) -> None:
-        """Brings a new database, or one of an earlier schema, to today's schema; refuses any other."""
+        """Brings a new database, or one of an earlier schema, to today's schema; leaves any other as it is."""
         if in_file:
             with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA journal_mode=WAL").close()
@@ -154,20 +184,30 @@ class Database:
             if not tables:
                 schema.METADATA.create_all(connection)
                 connection.execute(sa.insert(schema.meta).values(schema_version=schema.SCHEMA_VERSION))
-            elif schema.meta.name not in tables:
-                raise ConfigError(f"the database {self._name} is not hushmeter's; choose another state_dir")
-            version = connection.scalar(sa.select(schema.meta.c.schema_version)) or 0
-            migrated = migrations.OLDEST <= version < schema.SCHEMA_VERSION
-            if migrated:
+            version = self._version(connection)
+            if migrations.OLDEST <= version < schema.SCHEMA_VERSION:
                 migrations.migrate(connection, version)
-                version = schema.SCHEMA_VERSION
-        if migrated and in_file:
+                self.migrated_from = version
+        if self.migrated_from is not None and in_file:
             # What a step removed stands in the log of writes still.
             with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+
+    def _version(self, connection: sa.Connection) -> int:
+        if schema.meta.name not in sa.inspect(connection).get_table_names():
+            raise ConfigError(f"the database {self._name} is not hushmeter's; choose another state_dir")
+        return connection.scalar(sa.select(schema.meta.c.schema_version)) or 0
+
+    def _ensure_todays(self) -> None:
+        """Refuses a database of another schema than today's."""
+        with self.read() as connection:
+            version = self._version(connection)
         if version != schema.SCHEMA_VERSION:
-            newer = version > schema.SCHEMA_VERSION
-            way = "install a newer hushmeter" if newer else "serve it with the hushmeter that made it"
+            way = "serve it with the hushmeter that made it"
+            if version > schema.SCHEMA_VERSION:
+                way = "install a newer hushmeter"
+            elif version >= migrations.OLDEST:
+                way = "start it once with hushmeter serve, which brings it there; nothing was changed"
             raise ConfigError(
                 f"the state store {self._name} has schema version {version}, this hushmeter needs "
                 f"{schema.SCHEMA_VERSION}; {way}"
@@ -179,23 +219,23 @@ def url_of(path: Path) -> str:
     return f"sqlite:///{path.absolute()}"
 
 
-def error_of(error: BaseException | None, name: str) -> HushmeterError:
+def error_of(error: BaseException | None, name: str, directory: Path | None = None) -> HushmeterError:
     """What a database's error means to callers; never holds a value that was to be written.
 
     Args:
         error: the driver's own, which names constraints and files and no values.
         name: of the database.
+        directory: that it is in, which is asked what SQLite does not say; None where it is in memory.
     """
     code, said = getattr(error, "sqlite_errorcode", 0), str(error)
     if isinstance(error, sqlite3.IntegrityError):
         if code in _TAKEN:
             return StateConflict(f"the state store {name} holds this already ({said}); nothing was changed")
         return InvariantError(f"a promise of the state store {name} would have been broken: {said}")
+    refusal = _refusal_of(code & _PRIMARY_CODE, directory)
+    if refusal is not None:
+        return failure_of(refusal, f"using the state store {name} ({said})")
     match code & _PRIMARY_CODE:
-        case primary if primary in _NO_ROOM:
-            return StorageFull(
-                f"writing the state store {name}: {said}; nothing was recorded; free space or check the disk, and try again"
-            )
         case primary if primary in _UNUSABLE:
             return ConfigError(
                 f"cannot use the state store {name}: {said}; check that it is hushmeter's state.db and that this account "
@@ -207,16 +247,29 @@ def error_of(error: BaseException | None, name: str) -> HushmeterError:
             return Failure(f"the state store {name} failed: {said}; nothing was recorded")
 
 
+def _refusal_of(code: int, directory: Path | None) -> OSError | None:
+    """What the system refuses, where that is what a code of SQLite means; asked where SQLite does not say."""
+    if code == sqlite3.SQLITE_FULL:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if code in _UNTOLD and directory is not None and (refusal := refusal_in(directory)) and is_the_systems(refusal):
+        return refusal
+    return OSError(errno.EIO, os.strerror(errno.EIO)) if code == sqlite3.SQLITE_IOERR else None
+
+
 @contextlib.contextmanager
 def _in_our_words(name: str) -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
-        raise error_of(error.orig, name) from None
+        raise error_of(error.orig, name, _directory_of(name)) from None
     except sqlite3.Error as error:
-        raise error_of(error, name) from None
+        raise error_of(error, name, _directory_of(name)) from None
     except exc.TimeoutError:
         raise Failure(f"no connection to the state store {name} was free for {BUSY_TIMEOUT_S:g} s; try again") from None
+
+
+def _directory_of(name: str) -> Path | None:
+    return None if name == _MEMORY_NAME else Path(name).parent
 
 
 def _path_of(url: str) -> Path | None:
@@ -239,9 +292,8 @@ def _make_file(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        failure = failure_of(error, f"making the state store {path}")
-        if isinstance(failure, StorageFull):
-            raise failure from None
+        if is_the_systems(error):
+            raise failure_of(error, f"making the state store {path}") from None
         raise ConfigError(f"cannot make the state store {path}: {error.strerror}; choose another state_dir") from None
 
 

@@ -20,6 +20,8 @@ _REMEDIES = {
     errno.EACCES: "make the account that runs hushmeter its owner",
     errno.EPERM: "make the account that runs hushmeter its owner",
 }
+_PROBE_BYTES = 65_536
+"""More than the index of a database's log of writes grows by."""
 # macOS has no fdatasync.
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
@@ -143,6 +145,25 @@ def write_durably(path: Path, data: bytes) -> None:
         raise
     finally:
         file.close()
+
+
+def refusal_in(directory: Path) -> OSError | None:
+    """What the system says when a small file is made in a directory and removed again; None where it lets us.
+
+    Some libraries say that something failed, and not what; asking again tells a full disk from a read-only one.
+    """
+    path = directory / f"{os.urandom(8).hex()}.probe"
+    try:
+        write_durably(path, bytes(_PROBE_BYTES))
+        path.unlink()
+    except OSError as error:
+        return error
+    return None
+
+
+def is_the_systems(error: OSError) -> bool:
+    """Whether the disk or the system refuses, whatever place is named: another directory would be no way out."""
+    return error.errno in {*_NO_ROOM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
 def failure_of(error: OSError, doing: str) -> Failure:

@@ -150,6 +150,19 @@ class FileIntakeLog:
         """
         return self._files.holding(storage_start_ms)
 
+    def receipt_in(self, storage_start_ms: int, segment_id: str) -> int | None:
+        """When some row of a segment was received; see `IntakeLog.receipt_in`."""
+        segment = self._files.segment(storage_start_ms, segment_id)
+        with contextlib.suppress(SegmentLost, KeyGone):
+            if self._files.path(segment, "runs").exists():
+                footer = self._files.footer(segment)
+                filled = next((n for n, rows in enumerate(footer.rows) if rows), 0)
+                rows = self.read(storage_start_ms, [segment_id], filled, footer.bits)
+            else:
+                rows, _ = self._read_frames(segment, first_alone=True)
+            return min(rows.received_at_ms.tolist(), default=None)
+        return None
+
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """Rewrites a closed segment into runs by bucket; see `IntakeLog.compact`.
 
@@ -317,10 +330,13 @@ class FileIntakeLog:
 
     def storage_windows(self) -> tuple[int, ...]:
         """Starts of the storage windows that have files, in order."""
-        if not self._directory.is_dir():
+        try:
+            found = [path for path in self._directory.iterdir() if re.fullmatch(r"-?\d{1,19}", path.name)]
+            return tuple(sorted(int(path.name) for path in found if _holds_files(path)))
+        except FileNotFoundError:
             return ()
-        found = (path for path in self._directory.iterdir() if re.fullmatch(r"-?\d{1,19}", path.name))
-        return tuple(sorted(int(path.name) for path in found if _holds_files(path)))
+        except OSError as error:
+            raise failure_of(error, f"listing {self._directory}") from None
 
     def _writer(self, storage_start_ms: int, segment_id: str) -> SegmentWriter:
         writer = self._writing.get((storage_start_ms, segment_id))
@@ -332,15 +348,17 @@ class FileIntakeLog:
         with self._files.reading(segment, "frames") as file:
             return FramesFile.of(segment, memoryview(file.read()))
 
-    def _read_frames(self, segment: SegmentName, frames: int | None = None) -> tuple[ReportBatch, AESGCM]:
-        """The rows of exactly so many frames, or of all that are whole, and the window's cipher."""
+    def _read_frames(
+        self, segment: SegmentName, frames: int | None = None, *, first_alone: bool = False
+    ) -> tuple[ReportBatch, AESGCM]:
+        """The rows of exactly so many frames, or of all that are whole or the first, and the window's cipher."""
         file = self._frames_file(segment)
         # A window that received nothing has no key yet, and even an empty footer is authenticated.
         key = self._keys.get if frames or file.frames else self._keys.get_or_create
         cipher = AESGCM(key(key_name(segment.storage_start_ms)))
         if frames is not None:
             file.ensure_claimed(cipher, frames)
-        chosen = enumerate(file.frames[:frames])
+        chosen = enumerate(file.frames[: 1 if first_alone else frames])
         return ReportBatch.concat([decode(unseal(cipher, segment, FRAME, n, frame)) for n, frame in chosen]), cipher
 
 

@@ -63,13 +63,17 @@ class KnownKeys:
         # All or none: a crash in between would make the others look as if they had never been.
         self._store.record_keys({name: fingerprint(name, self._ring.get(name)) for name in there})
 
-    def ensure_lasting(self) -> None:
-        """Makes sure that no key which lives as long as its deployment is missing, and that the deployment has one.
+    def ensure_lasting(self, *, makes: bool = False) -> None:
+        """Makes sure that no key which lives as long as its deployment is missing.
+
+        Args:
+            makes: the deployment's own where there never was one.
 
         Raises:
             KeyGone: one has existed, and is missing or another one.
         """
-        self.get_or_create(LASTING[0])
+        if makes:
+            self.get_or_create(LASTING[0])
         for name in LASTING:
             if self._fingerprint(name) is not None:
                 self.get(name)

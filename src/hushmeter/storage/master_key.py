@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hushmeter.errors import ConfigError, KeyUnavailable
-from hushmeter.storage.files import failure_of, sync_directory, write_durably
+from hushmeter.storage.files import failure_of, is_the_systems, remedy_of, sync_directory, write_durably
 
 MASTER_KEY_BYTES = 32
 MASTER_KEY_VARIABLE = "HUSHMETER_MASTER_KEY"
@@ -67,6 +67,8 @@ def _read_master_key(path: Path) -> bytes:
     except FileNotFoundError:
         raise ConfigError(f"there is no master key file {path}; name the right one in master_key_file") from None
     except OSError as error:
+        if is_the_systems(error):
+            raise KeyUnavailable(f"the master key {path} cannot be read ({error.strerror}); {remedy_of(error)}") from None
         raise KeyUnavailable(
             f"the master key {path} cannot be read ({error.strerror}); "
             "it must be a file whose owner is the account that runs hushmeter, with mode 0600"

@@ -20,7 +20,7 @@ from hushmeter.errors import Failure, ReleaseAltered, StateConflict, ensure
 from hushmeter.model.ledger import DraftEntry, LedgerMark, PrivacyLoss, Spending, canonical_json
 from hushmeter.model.publication import Publication
 from hushmeter.model.time import Window
-from hushmeter.storage.files import failure_of, sync_directory, write_durably
+from hushmeter.storage.files import failure_of, remedy_of, sync_directory, write_durably
 from hushmeter.storage.records import release_of
 from hushmeter.storage.windows import rows_of
 
@@ -68,7 +68,7 @@ class PublicationFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Failure(f"{self._path(name)} cannot be read ({error.strerror}); check the disk and its owner") from None
+            raise Failure(f"{self._path(name)} cannot be read ({error.strerror}); {remedy_of(error)}") from None
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:

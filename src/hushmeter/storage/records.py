@@ -58,6 +58,11 @@ def receipt_of(connection: sa.Connection, now_ms: Callable[[], int]) -> int:
 def decisions_before(connection: sa.Connection, cutoff_ms: int) -> int:
     """The number of the newest decision received before a cut-off that has passed; no later one is (P8)."""
     _not_before(connection, cutoff_ms)
+    return newest_before(connection, cutoff_ms)
+
+
+def newest_before(connection: sa.Connection, cutoff_ms: int) -> int:
+    """The number of the newest decision that is recorded as received before a moment."""
     d = decisions.c
     newest = sa.select(d.sequence).where(d.received_at_ms < cutoff_ms).order_by(d.sequence.desc()).limit(1)
     return connection.scalar(newest) or 0
@@ -120,6 +125,12 @@ def decision_mark(connection: sa.Connection, sequence: int | None) -> DecisionMa
         "received_at_ms": row.received_at_ms,
     }
     return DecisionMark(row.sequence, hashlib.sha256(canonical_json(lasting).encode()).digest())
+
+
+def decisions_of(connection: sa.Connection, subject: bytes) -> tuple[Decision, ...]:
+    """The decisions of one unit, in order."""
+    own = sa.select(*_DECISION).where(decisions.c.subject == subject).order_by(decisions.c.sequence)
+    return tuple(Decision(*row) for row in connection.execute(own))
 
 
 def count_decisions(connection: sa.Connection, subject: bytes) -> int:

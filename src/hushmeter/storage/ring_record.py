@@ -17,7 +17,7 @@ from typing import Final
 
 from hushmeter.errors import KeyUnavailable, StateConflict
 from hushmeter.model.ring import RingRecord, decoded, encoded
-from hushmeter.storage.files import failure_of, sync_directory, write_durably
+from hushmeter.storage.files import failure_of, remedy_of, sync_directory, write_durably
 
 RECORD_NAME: Final = "ledger"
 """Rings of before held the mark of the ledger in a file of this name, which is read as a record."""
@@ -76,7 +76,7 @@ class RecordFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise KeyUnavailable(f"{self._path} cannot be read ({error.strerror}); check the disk and its owner") from None
+            raise KeyUnavailable(f"{self._path} cannot be read ({error.strerror}); {remedy_of(error)}") from None
         except ValueError:
             raise KeyUnavailable(f"{self._path} is damaged; put the whole key directory back") from None
         return seen.record

@@ -61,15 +61,20 @@ class SqlStateStore(SqlCredentials):
 
     @classmethod
     def existing(cls, state_dir: Path) -> SqlStateStore:
-        """Opens the store in a state directory, as a service left it or uses it.
+        """Opens the store in a state directory, as a service left it or uses it; it is not brought to another schema.
 
         Raises:
-            ConfigError: there is none, or it cannot be used.
+            ConfigError: there is none, it cannot be used, or its schema has another version.
         """
         path = state_dir / STATE_NAME
         if not path.exists():
             raise ConfigError(f"{state_dir} holds no {STATE_NAME}; give the state_dir of a service")
-        return cls.open(url_of(path))
+        return cls(Database.open(url_of(path), as_it_is=True))
+
+    @property
+    def migrated_from(self) -> int | None:
+        """The version of its schema before it was opened, where that was an earlier one."""
+        return self._database.migrated_from
 
     def deployment(self) -> Deployment | None:
         """See `StateStore`."""
@@ -222,6 +227,11 @@ class SqlStateStore(SqlCredentials):
         with self._database.read() as connection:
             return windows.kept(connection, metric, resolution, period_start_ms)
 
+    def lacks_kept_windows(self, metric: str, resolution: str, period_start_ms: int, before_ms: int) -> bool:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return windows.lacks_kept(connection, metric, resolution, period_start_ms, before_ms)
+
     def forget_kept_windows(self, period_start_ms: int) -> None:
         """See `StateStore`."""
         with self._database.write() as connection:
@@ -251,6 +261,16 @@ class SqlStateStore(SqlCredentials):
         """See `StateStore`."""
         with self._database.read() as connection:
             return records.decision_mark(connection, sequence)
+
+    def decided_before(self, cutoff_ms: int) -> int:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.newest_before(connection, cutoff_ms)
+
+    def decisions_of(self, subject: bytes) -> tuple[Decision, ...]:
+        """See `StateStore`."""
+        with self._database.read() as connection:
+            return records.decisions_of(connection, subject)
 
     def count_decisions(self, subject: bytes) -> int:
         """See `StateStore`."""
@@ -284,29 +304,18 @@ class SqlStateStore(SqlCredentials):
     def releases(
         self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
     ) -> Iterator[tuple[int, Release]]:
-        """See `StateStore`; no transaction stays open between pages, however slowly they are read."""
-        after = (from_ms + 1, 0)
-        while True:
-            with self._database.read() as connection:
-                page = records.releases_page(
-                    connection, metric, view, resolution, after=after, to_ms=to_ms, limit=RELEASES_PER_PAGE
-                )
-            yield from page
-            if len(page) < RELEASES_PER_PAGE:
-                return
-            number, last = page[-1]
-            after = (last.window_end_ms, number)
+        """See `StateStore`; see `Database.paged`."""
+        size = RELEASES_PER_PAGE
+
+        def page(connection: sa.Connection, after: tuple[int, int]) -> list[tuple[int, Release]]:
+            return records.releases_page(connection, metric, view, resolution, after=after, to_ms=to_ms, limit=size)
+
+        return self._database.paged(page, (from_ms + 1, 0), lambda row: (row[1].window_end_ms, row[0]), size)
 
     def every_release(self) -> Iterator[tuple[int, Release | ReleaseAltered]]:
-        """See `StateStore`; no transaction stays open between pages, however slowly they are read."""
-        after = 0
-        while True:
-            with self._database.read() as connection:
-                page = records.releases_after(connection, after, RELEASES_PER_PAGE)
-            yield from page
-            if len(page) < RELEASES_PER_PAGE:
-                return
-            after = page[-1][0]
+        """See `StateStore`; see `Database.paged`."""
+        size = RELEASES_PER_PAGE
+        return self._database.paged(lambda c, after: records.releases_after(c, after, size), 0, lambda row: row[0], size)
 
     def charged(self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int) -> list[LedgerEntry]:
         """See `StateStore`."""
@@ -324,14 +333,11 @@ class SqlStateStore(SqlCredentials):
             return LedgerMark(deployment_id, *records.ledger_head(connection))
 
     def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
-        """See `StateStore`; no transaction stays open between pages, however slowly they are read."""
-        while True:
-            with self._database.read() as connection:
-                page = records.ledger_page(connection, from_sequence, LEDGER_ENTRIES_PER_PAGE)
-            yield from page
-            if len(page) < LEDGER_ENTRIES_PER_PAGE:
-                return
-            from_sequence = page[-1].sequence + 1
+        """See `StateStore`; see `Database.paged`."""
+        size = LEDGER_ENTRIES_PER_PAGE
+        return self._database.paged(
+            lambda c, first: records.ledger_page(c, first, size), from_sequence, lambda entry: entry.sequence + 1, size
+        )
 
     def key_fingerprint(self, name: str) -> bytes | None:
         """See `StateStore`."""

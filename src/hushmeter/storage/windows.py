@@ -204,6 +204,18 @@ def kept(connection: sa.Connection, metric: str, resolution: str, period_start_m
     return b"".join(payloads) if payloads else None
 
 
+def lacks_kept(connection: sa.Connection, metric: str, resolution: str, period_start_ms: int, before_ms: int) -> bool:
+    """Whether a set is missing that the publication of an earlier window of the period has left behind."""
+    if (
+        connection.scalar(sa.select(kept_windows.c.part).where(_set_of(metric, resolution, period_start_ms)).limit(1))
+        is not None
+    ):
+        return False
+    w = windows.c
+    earlier = sa.select(w.start_ms).where(w.resolution == resolution, w.start_ms >= period_start_ms, w.start_ms < before_ms)
+    return connection.scalar(earlier.where(w.state == WindowState.RELEASED.value).limit(1)) is not None
+
+
 def forget_kept(connection: sa.Connection, period_start_ms: int) -> None:
     """Removes a period's sets of kept windows."""
     connection.execute(sa.delete(kept_windows).where(kept_windows.c.period_start_ms == period_start_ms))

@@ -129,6 +129,12 @@ class MemoryIntakeLog:
         """See `IntakeLog.holding`."""
         return frozenset(name for (start, name), s in self._segments.items() if start == storage_start_ms and s.frames)
 
+    def receipt_in(self, storage_start_ms: int, segment_id: str) -> int | None:
+        """See `IntakeLog.receipt_in`."""
+        segment = self._segments.get((storage_start_ms, segment_id), _Segment())
+        rows = ReportBatch.concat([ReportBatch.empty(), *segment.frames] if segment.runs is None else [segment.runs])
+        return min(rows.received_at_ms.tolist(), default=None)
+
     def compact(self, storage_start_ms: int, segment_id: str, frames: int) -> None:
         """See `IntakeLog.compact`."""
         segment = self._segments.get((storage_start_ms, segment_id))
