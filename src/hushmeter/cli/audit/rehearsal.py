@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from hushmeter.access.credentials import Credential, bearer_of, hash_of
 from hushmeter.access.roles import Role
@@ -47,6 +48,8 @@ RULES: Final = AccessRules(credentials_required=True, unit_tokens=True)
 _WAIT_S = 120.0
 _POLL_S = 0.002
 _CALL_S = 60.0
+_NO_THREADS: Final = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
+"""Whoever calls waits for the answer itself: no call begins a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +181,8 @@ class Rehearsal:
         secret = self.foundation.bearers[bearer]
         metadata = [] if secret is None else [("authorization", f"Bearer {secret}")]
         channel: Any = self._doors[worker % len(self._doors)].channel
-        # Every method can be called as a stream of messages that is answered by a stream.
-        call = channel.stream_stream(method)(iter([message]), metadata=metadata, timeout=_CALL_S)
+        # Every method can be called with one message and answers a stream of them, whatever it is declared as.
+        call = channel.unary_stream(method)(message, metadata=metadata, timeout=_CALL_S)
         messages: list[bytes] = []
         try:
             for answer in call:
@@ -239,7 +242,7 @@ class Rehearsal:
         server = Server(self.context, worker, "127.0.0.1:0", Gate(self.context, meters, RULES))
         await worker.start()
         await server.start()
-        return _Door(worker, server, grpc.insecure_channel(f"127.0.0.1:{server.port}"))
+        return _Door(worker, server, grpc.insecure_channel(f"127.0.0.1:{server.port}", _NO_THREADS))
 
     def _close(self) -> None:
         for door in self._doors:

@@ -117,9 +117,7 @@ def rehearse(
 
 def _asked(service: Rehearsal, *, last: bool) -> Iterator[tuple[str, Reply]]:
     units = LOOKED_AT if last else LOOKED_AT[:2]
-    for asked, reply in everything(service, units, last=last):
-        if last or not asked.startswith("/hushmeter.api.query.v1.QueryService/QueryReleases"):
-            yield asked, reply
+    yield from everything(service, units, last=last)
 
 
 def _founded_ms(plan_text: str) -> int:
