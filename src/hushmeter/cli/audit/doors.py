@@ -89,7 +89,7 @@ def everything(service: Rehearsal, units: tuple[str, ...], *, last: bool) -> Ite
         for number, (role, message) in enumerate(requests(service, units)):
             yield f"{method}#{number} as {role}", service.call(method, role, message, first=probe.endless)
         if last:
-            for role in service.foundation.bearers:
+            for role in service.bearers:
                 yield f"{method} as {role}", service.call(method, role, first=probe.endless)
 
 
@@ -164,7 +164,7 @@ def _decisions(service: Rehearsal, units: tuple[str, ...]) -> Asked:
 def _questions(service: Rehearsal, _units: tuple[str, ...]) -> Asked:
     """Every metric by every view at every resolution, whole, filtered and rolled up, by every analyst."""
     plan = service.context.plan
-    analysts = [name for name in service.foundation.bearers if name.startswith("analyst")]
+    analysts = [name for name in service.bearers if name.startswith("analyst")]
     for metric in plan.measured:
         for view, resolution in itertools.product(metric.views, metric.at):
             for analyst in analysts:

@@ -118,22 +118,21 @@ class WatchedStore:
     Args:
         store: the store.
         mechanisms: whose memory is taken at each publication.
+        seen: where it goes, by window.
     """
 
     def __init__(self, store: Any, mechanisms: FrozenMechanisms, seen: dict[Window, dict[str, Hidden]]) -> None:
         self._store = store
         self._mechanisms = mechanisms
         self._seen = seen
+        self.on_publish: Callable[[], None] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def serving_ms(self, start_ms: int, end_ms: int) -> int:
-        """The whole window: how long processes serve is measured by the machine's clock, which is not replayed."""
-        return end_ms - start_ms
-
     def publish(self, window: Window, *args: Any, **kwargs: Any) -> Any:
         """Publishes, and remembers what noise hides in it."""
+        self.on_publish()
         published = self._store.publish(window, *args, **kwargs)
         self._seen[window], self._mechanisms.hidden = self._mechanisms.hidden, {}
         return published
