@@ -6,10 +6,10 @@ given is compared beside: one unit may move it by what is charged, and no furthe
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,10 @@ class FrozenMechanisms:
     """
 
     def __init__(self, real: Mechanisms) -> None:
-        self._real = real
+        # Functions of their arguments alone: what one rehearsal asked holds in the next one.
+        self.threshold = functools.cache(real.threshold)
+        self.zcdp_budget = functools.cache(real.zcdp_budget)
+        self.epsilon_of = functools.cache(real.epsilon_of)
         self.hidden: dict[str, Hidden] = {}
         self.on_draw: Callable[[], None] = lambda: None
 
@@ -85,18 +88,6 @@ class FrozenMechanisms:
     ) -> Selection:
         """Nobody's: whatever is selected passes `draw`."""
         raise NotImplementedError
-
-    def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
-        """The real one."""
-        return self._real.threshold(mechanism, scale=scale, l0=l0, delta=delta)
-
-    def zcdp_budget(self, epsilon: float, delta: float) -> Fraction:
-        """The real one."""
-        return self._real.zcdp_budget(epsilon, delta)
-
-    def epsilon_of(self, rho: Fraction, delta: float) -> float:
-        """The real one."""
-        return self._real.epsilon_of(rho, delta)
 
     def _frozen(self, shape: tuple[int, ...], charge: MeasurementCharge) -> NoisyVector:
         values = _numbers(charge.measurement.series(), shape)

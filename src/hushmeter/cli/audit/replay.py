@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import multiprocessing
 import tempfile
 from collections.abc import Collection, Generator, Iterator, Sequence
@@ -31,6 +32,7 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, Int64, Window
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.reading import parse_plan
+from hushmeter.runtime import collect_seldom
 from hushmeter.service.logs import silence_logs
 
 _SHOWN = 160
@@ -106,14 +108,19 @@ def _rehearsed(foundation: Foundation, place: Path, runs: Sequence[Run]) -> Gene
         yield runs[0], rehearse(foundation, place / runs[0].name, runs[0])
         return
     context = multiprocessing.get_context("spawn")
-    # Windows that a course loses on purpose are no news to whoever reads the logs.
-    with ProcessPoolExecutor(PROCESSES, context, initializer=silence_logs) as pool:
+    with ProcessPoolExecutor(PROCESSES, context, initializer=_begin) as pool:
         found = [pool.submit(rehearse, foundation, place / run.name, run) for run in runs]
         try:
             for run, transcript in zip(runs, found, strict=True):
                 yield run, transcript.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Of each process that rehearses; windows that a course loses on purpose are no news to whoever reads the logs."""
+    silence_logs()
+    collect_seldom()
 
 
 def _compared(plan: Plan, runs: Iterator[tuple[Run, Transcript]]) -> Iterator[Evidence]:
@@ -167,7 +174,9 @@ def rehearse(foundation: Foundation, directory: Path, run: Run) -> Transcript:
     """One run of the script, and everything that was told."""
     found = Transcript()
     rules = rules_of(run.neighbour.course)
-    with Rehearsal(foundation, directory, FrozenMechanisms(OpenDPMechanisms()), rules) as service:
+    mechanisms = _mechanisms()
+    mechanisms.hidden = {}
+    with Rehearsal(foundation, directory, mechanisms, rules) as service:
         for stage in Script(service, run.neighbour).stages():
             last = stage == LAST
             if stage != UNREAD:
@@ -179,6 +188,12 @@ def rehearse(foundation: Foundation, directory: Path, run: Run) -> Transcript:
             found.read = tuple(audit_reading(service, found.methods))
         found.hidden, found.ended = service.seen, service.ended()
     return found
+
+
+@functools.cache
+def _mechanisms() -> FrozenMechanisms:
+    """Of all rehearsals of this process, one after another: they ask the same prices."""
+    return FrozenMechanisms(OpenDPMechanisms())
 
 
 def _founded_ms(plan_text: str) -> int:
