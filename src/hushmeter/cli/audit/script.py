@@ -89,10 +89,10 @@ class Script:
         self._decide_all(OTHER_UNITS, given=True)
         service.clock.advance_to(self._start_ms + half)
         self._one(Stage.FIRST)
-        self._send([r for i in (*_AT_ONCE, *_ONCE) for r in self._modest(i, self._now(), "first", id_of=200 + i)])
+        self._send([r for i in _ONCE for r in self._modest(i, self._now(), "first", id_of=200 + i)])
+        self._at_both_workers(_AT_ONCE, self._now(), "first", 200)
         self._one(Stage.AMONG)
-        at_once = [r for i in _AT_ONCE for r in self._modest(i, self._now(), "first", high=False, id_of=200 + i)]
-        self._send(at_once, worker=1)
+        self._at_both_workers(_AT_ONCE, self._now(), "first", 200, again=True)
         yield "first reports"
 
         self._sealing(Stage.SEALING_FIRST, Stage.SETTLING_FIRST, self._deadline(self._first), LEAVING)
@@ -102,7 +102,7 @@ class Script:
         self._decide_all(LEAVING, given=True)
         self._one(Stage.LATE)
         late = self._start_ms + half + self._span_ms // 4 + self._span_ms // 16
-        self._send([r for i in _TWICE_LATE for r in self._modest(i, late, "late", high=i % 2 == 0, id_of=i)])
+        self._at_both_workers(_TWICE_LATE, late, "late", 0)
         self._one(Stage.BETWEEN)
         yield "late reports"
 
@@ -110,9 +110,7 @@ class Script:
         if self._course is Course.RESTORED:
             service.back_up()
         service.advance(self._deadline(self._first) + self._span_ms)
-        copies = [r for i in _TWICE_LATE for r in self._modest(i, late + 7, "late", high=i % 2 == 1, id_of=i)]
-        self._send(copies[::2])
-        self._send(copies[1::2], worker=1)
+        self._at_both_workers(_TWICE_LATE, late + 7, "late", 0, again=True)
         self._one(Stage.GOING)
         yield "late copies"
 
@@ -254,6 +252,14 @@ class Script:
         catalog, version = self._service.context.catalog, self._service.context.plan.version
         points = modest(catalog, i, high=high, purposes=self._plan.purpose_names)
         return reports_of(points, OTHER_UNITS[i], version, end_ms, self._span_ms // 16, f"{seed}/{end_ms}", _id(id_of))
+
+    def _at_both_workers(self, units: range, end_ms: int, seed: str, first_id: int, *, again: bool = False) -> None:
+        """Some of the others send a report, or again under its id at the other worker, with values of the other end."""
+        for parity in (0, 1):
+            high = (parity == 0) != again
+            mine = units[parity::2]
+            reports = [r for i in mine for r in self._modest(i, end_ms, seed, high=high, id_of=first_id + i)]
+            self._send(reports, worker=parity ^ again)
 
     def _send(self, reports: list[Report], worker: int | None = None) -> None:
         """Sends reports at the worker of their unit; the doors answer one by one what became of them."""
