@@ -397,7 +397,7 @@ FAULTS: tuple[Fault, ...] = (
         "a restore tells how many decisions there were",
         "service/restoring.py",
         "store.record_restore(Restore(now_ms, head.sequence, seen))",
-        "store.record_restore(Restore(now_ms + 60_000 * known.decision.sequence, head.sequence, seen))",
+        "store.record_restore(Restore(now_ms, head.sequence + known.decision.sequence, seen))",
         "replay:17",
         "replay 17",
     ),

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
-from hushmeter.model.measurement import Measurement, Mechanism, float_down
+from hushmeter.model.ledger import MeasurementCharge
+from hushmeter.model.measurement import Measurement, float_down
 from hushmeter.model.release import SALT_BYTES, NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64, Window
 from hushmeter.ports import Mechanisms
@@ -69,25 +69,6 @@ class FrozenMechanisms:
             self.on_draw()
         noisy = [self._frozen(values.shape, charge) for values, charge in vectors]
         return noisy, [self._chosen(counts, charge) for counts, charge in selections]
-
-    def add_noise(
-        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
-    ) -> NoisyVector:
-        """Nobody's: whatever is released passes `draw`."""
-        raise NotImplementedError
-
-    def select(
-        self,
-        counts: Mapping[PrivateKey, int],
-        *,
-        mechanism: Mechanism,
-        scale: float,
-        threshold: int,
-        l0: int,
-        loss: PrivacyLoss,
-    ) -> Selection:
-        """Nobody's: whatever is selected passes `draw`."""
-        raise NotImplementedError
 
     def _frozen(self, shape: tuple[int, ...], charge: MeasurementCharge) -> NoisyVector:
         values = _numbers(charge.measurement.series(), shape)
