@@ -34,7 +34,7 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, Int64, Window
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.reading import parse_plan
-from hushmeter.runtime import collect_seldom
+from hushmeter.runtime import collect_seldom, end_with_parent
 from hushmeter.service.logs import silence_logs
 
 _SHOWN = 160
@@ -129,6 +129,7 @@ def _rehearsed(foundation: Foundation, place: Path, runs: Sequence[Run]) -> Gene
 
 def _begin() -> None:
     """Of each process that rehearses; windows that a course loses on purpose are no news to whoever reads the logs."""
+    end_with_parent()
     silence_logs()
     collect_seldom()
 
