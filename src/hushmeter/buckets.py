@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import pickle
 import signal
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -35,7 +33,7 @@ from hushmeter.model.tally import Tally
 from hushmeter.model.time import Int64, Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import IntakeLog, StateStore
-from hushmeter.runtime import keep_freed, step_back
+from hushmeter.runtime import end_with_parent, keep_freed, step_back
 from hushmeter.sealing.seal import Participation, Sealing
 
 Segments = Sequence[SegmentRecord]
@@ -231,11 +229,4 @@ def _begin() -> None:
     step_back()
     # A terminal's Ctrl-C reaches the whole group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True, name="parent-watch").start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()

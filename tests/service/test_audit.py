@@ -20,6 +20,7 @@ from hushmeter.cli.app import run
 from hushmeter.cli.audit import doors
 from hushmeter.cli.audit.evidence import Claim, Evidence, epsilon_of_mu, rate_at_most, show
 from hushmeter.cli.audit.inputs import tokens_of
+from hushmeter.cli.audit.neighbours import NEIGHBOURS, Course
 from hushmeter.cli.audit.noise import Scale
 from hushmeter.cli.audit.period import audit_period
 from hushmeter.cli.audit.plans import AUDIT_PLANS
@@ -38,6 +39,7 @@ from hushmeter.sealing import seal as sealing
 from hushmeter.sealing import views
 from hushmeter.sealing.rows import UnitRows, places_of
 
+PLANS = Path(__file__).parents[1] / "data" / "plans"
 SLOTS = 600
 """Enough for faults that double what a canary moves."""
 
@@ -55,6 +57,22 @@ def test_the_parts_without_a_service_hold(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = json.loads(out.read_text())
     assert {r["part"] for r in rows} == {"prices", "noise", "sensitivity"}
     assert all(r["rules"] and r["trials"] and not r["note"] for r in rows)
+
+
+@pytest.mark.parametrize("name", ["open_dimensions", "max_windows", "one_currency zcdp", "one_currency pure"])
+def test_plans_of_other_shapes_hold(tmp_path: Path, name: str) -> None:
+    """Prices, noise and who may read what hold on private partitions, bounded participation and both currencies."""
+    file, _, currency = name.partition(" ")
+    plan = tmp_path / "plan.yaml"
+    plan.write_text((PLANS / f"{file}.yaml").read_text().replace("CURRENCY", currency))
+    only = [word for part in ("prices", "noise", "replay:0") for word in ("--only", part)]
+    assert run(["audit", "--plan", str(plan), "--quick", *only]) == 0
+
+
+def test_every_course_has_a_neighbour_of_its_own() -> None:
+    """Numbers are a row from 1, as docs/privacy/audit.md lists them, and no course is without a neighbour."""
+    assert [n.number for n in NEIGHBOURS] == list(range(1, len(NEIGHBOURS) + 1))
+    assert {n.course for n in NEIGHBOURS} == set(Course)
 
 
 def test_an_unknown_part_is_refused() -> None:

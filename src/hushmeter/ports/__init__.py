@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import Protocol
 
-from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
+from hushmeter.model.ledger import MeasurementCharge
 from hushmeter.model.measurement import Mechanism
 from hushmeter.model.publication import Publication
 from hushmeter.model.records import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
@@ -42,61 +42,20 @@ class Mechanisms(Protocol):
         vectors: Sequence[tuple[Int64, MeasurementCharge]],
         selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
     ) -> tuple[list[NoisyVector], list[Selection]]:
-        """Adds noise to several vectors, and selects several views' private partitions, as `add_noise` and `select` do.
+        """Adds discrete noise to every cell of vectors, and releases the partitions whose noisy count reaches a threshold.
 
         Args:
-            vectors: exact values, each with what may be spent on it.
-            selections: exact numbers of units by partition, likewise.
+            vectors: int64[partitions, columns] each, exact, with what may be spent on it: the charge names mechanism, scale
+                and sensitivity.
+            selections: exact numbers of units by partition, each with its charge, which names a threshold too.
 
         Returns:
-            The noisy vectors and the selections, in order.
+            The noisy vectors and the selections, in order, with what the mechanism's own privacy map says they cost: at
+            most what was charged.
 
         Raises:
-            InvariantError: as `add_noise` and `select`, before any value is touched.
-        """
-
-    def add_noise(
-        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
-    ) -> NoisyVector:
-        """Adds discrete noise to every cell.
-
-        Args:
-            values: int64[partitions, columns], exact.
-            mechanism: discrete Gaussian or discrete Laplace.
-            scale: of the noise, in the same steps.
-            sensitivity: L2 (Gaussian) or L1 (Laplace) norm of what one unit can move `values` by.
-            loss: what may be spent.
-
-        Returns:
-            The noisy values, with what the mechanism's own privacy map says they cost: at most `loss`.
-
-        Raises:
-            InvariantError: scale or sensitivity is not positive and finite, or the map exceeds `loss`; before any value is
-                touched.
-        """
-
-    def select(
-        self,
-        counts: Mapping[PrivateKey, int],
-        *,
-        mechanism: Mechanism,
-        scale: float,
-        threshold: int,
-        l0: int,
-        loss: PrivacyLoss,
-    ) -> Selection:
-        """Releases the partitions whose noisy count of units reaches a threshold, with that count.
-
-        Args:
-            counts: exact numbers of units by partition.
-            mechanism: Gaussian or Laplace threshold.
-            scale: of the noise.
-            threshold: smallest noisy count that is released.
-            l0: partitions that one unit can be in.
-            loss: what may be spent.
-
-        Raises:
-            InvariantError: as `add_noise`, and for a threshold that is not above what one unit adds.
+            InvariantError: scale or sensitivity is not positive and finite, a threshold is not above what one unit adds, or
+                the map exceeds the charge; before any value is touched.
         """
 
     def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:

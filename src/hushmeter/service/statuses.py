@@ -114,7 +114,7 @@ def unary(
         except Exception as error:
             await refuse(context, error)
 
-    return grpc.unary_unary_rpc_method_handler(answer, None, response and response.SerializeToString)
+    return grpc.unary_unary_rpc_method_handler(answer, None, response and _bytes_of)
 
 
 def streamed(
@@ -129,7 +129,7 @@ def streamed(
         except Exception as error:
             await refuse(context, error)
 
-    return grpc.unary_stream_rpc_method_handler(answer, None, response.SerializeToString)
+    return grpc.unary_stream_rpc_method_handler(answer, None, _bytes_of)
 
 
 def both_streamed(
@@ -144,7 +144,7 @@ def both_streamed(
         except Exception as error:
             await refuse(context, error)
 
-    return grpc.stream_stream_rpc_method_handler(answer, None, response and response.SerializeToString)
+    return grpc.stream_stream_rpc_method_handler(answer, None, response and _bytes_of)
 
 
 def _parsed(request: type[Message] | None, message: bytes) -> Message | bytes:
@@ -155,3 +155,8 @@ def _parsed(request: type[Message] | None, message: bytes) -> Message | bytes:
     except DecodeError:
         text = "the message is not a valid protobuf message of this method; nothing of it was taken"
         raise errors.MalformedMessage(text) from None
+
+
+def _bytes_of(answer: Message) -> bytes:
+    """An answer as bytes that its content alone decides: entries of maps are sorted, whichever process answers (R4)."""
+    return answer.SerializeToString(deterministic=True)

@@ -97,11 +97,12 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "replay",
-        "P1 P2 P8 P9 R1 R3 R4",
-        "the service itself was run with and without the whole record of one unit, with noise that cannot tell, and every "
-        "byte compared that anybody but the operator can read at any of its doors; every role and purpose asked every door "
-        "and every question",
-        "an answer, refusal, status, receipt, entry or count that depends on a stranger's reports, decisions or erasures; "
+        "P1 P2 P8 P9 C6 C7 R1 R3 R4",
+        "the service itself was run with and without the whole record of one unit, through a restart, a restore, kills and "
+        "limits, with noise that cannot tell, and every byte compared that anybody but the operator can read at any of its "
+        "doors; every role and purpose asked every door and every question",
+        "an answer, refusal, status, receipt, entry, count or completeness that depends on a stranger's reports, decisions "
+        "or erasures; "
         "another unit's copies that count otherwise; a number told for a purpose that nobody allowed; a hash to try "
         "guesses against",
         lambda text, _quick, numbers: audit_replay(text, numbers),

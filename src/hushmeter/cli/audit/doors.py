@@ -43,6 +43,7 @@ class Probe:
 
     Attributes:
         requests: role and message of each question, of a service and the units that are looked at.
+        meanwhile: the same for what is asked before the end, where that is less.
         lasting: whether asking changes something, so that it is asked at the very end.
         endless: whether the first answer is all there is.
     """
@@ -50,6 +51,7 @@ class Probe:
     requests: Callable[[Rehearsal, tuple[str, ...]], Asked]
     lasting: bool = False
     endless: bool = False
+    meanwhile: Callable[[Rehearsal, tuple[str, ...]], Asked] | None = None
 
 
 def methods_served(service: Rehearsal) -> tuple[str, ...]:
@@ -78,15 +80,16 @@ def everything(service: Rehearsal, units: tuple[str, ...], *, last: bool) -> Ite
     Args:
         service: who is asked.
         units: whose own data is asked for, with their tokens.
-        last: whether to ask what changes something, too.
+        last: whether to ask everything, also what changes something.
     """
     for method, probe in PROBES.items():
         if probe.lasting and not last:
             continue
-        for number, (role, message) in enumerate(probe.requests(service, units)):
+        requests = probe.requests if last or probe.meanwhile is None else probe.meanwhile
+        for number, (role, message) in enumerate(requests(service, units)):
             yield f"{method}#{number} as {role}", service.call(method, role, message, first=probe.endless)
         if last:
-            for role in service.foundation.bearers:
+            for role in service.bearers:
                 yield f"{method} as {role}", service.call(method, role, first=probe.endless)
 
 
@@ -161,7 +164,7 @@ def _decisions(service: Rehearsal, units: tuple[str, ...]) -> Asked:
 def _questions(service: Rehearsal, _units: tuple[str, ...]) -> Asked:
     """Every metric by every view at every resolution, whole, filtered and rolled up, by every analyst."""
     plan = service.context.plan
-    analysts = [name for name in service.foundation.bearers if name.startswith("analyst")]
+    analysts = [name for name in service.bearers if name.startswith("analyst")]
     for metric in plan.measured:
         for view, resolution in itertools.product(metric.views, metric.at):
             for analyst in analysts:
@@ -194,6 +197,14 @@ def _questions(service: Rehearsal, _units: tuple[str, ...]) -> Asked:
     yield "analyst", query_pb2.QueryReleasesRequest(metric="no_such_metric", resolution="1h").SerializeToString()
 
 
+def _plain_questions(service: Rehearsal, _units: tuple[str, ...]) -> Asked:
+    """Every metric by its first view at each resolution, whole."""
+    for metric in service.context.plan.measured:
+        for resolution in metric.at:
+            question = query_pb2.QueryReleasesRequest(metric=metric.name, view=metric.views[0], resolution=resolution)
+            yield "analyst", question.SerializeToString()
+
+
 def _formats(_service: Rehearsal, _units: tuple[str, ...]) -> Asked:
     for value in transparency_pb2.RecordFormat.DESCRIPTOR.values:
         yield "nobody", transparency_pb2.GetRecordRequest(format=value.name).SerializeToString()
@@ -212,7 +223,7 @@ PROBES: dict[str, Probe] = {
     CONSENT + "GetUnit": Probe(_of_units(consent_pb2.GetUnitRequest)),
     CONSENT + "IssueUnitToken": Probe(_tokens),
     QUERY + "ListMetrics": Probe(_nothing("analyst")),
-    QUERY + "QueryReleases": Probe(_questions),
+    QUERY + "QueryReleases": Probe(_questions, meanwhile=_plain_questions),
     QUERY + "GetLedger": Probe(_nothing("analyst")),
     RECORD + "GetRecord": Probe(_formats),
     HEALTH + "Check": Probe(_nothing("nobody")),

@@ -6,16 +6,16 @@ given is compared beside: one unit may move it by what is charged, and no furthe
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
-from hushmeter.model.measurement import Measurement, Mechanism, float_down
+from hushmeter.model.ledger import MeasurementCharge
+from hushmeter.model.measurement import Measurement, float_down
 from hushmeter.model.release import SALT_BYTES, NoisyVector, PrivateKey, Selection
 from hushmeter.model.time import Int64, Window
 from hushmeter.ports import Mechanisms
@@ -42,7 +42,10 @@ class FrozenMechanisms:
     """
 
     def __init__(self, real: Mechanisms) -> None:
-        self._real = real
+        # Functions of their arguments alone: what one rehearsal asked holds in the next one.
+        self.threshold = functools.cache(real.threshold)
+        self.zcdp_budget = functools.cache(real.zcdp_budget)
+        self.epsilon_of = functools.cache(real.epsilon_of)
         self.hidden: dict[str, Hidden] = {}
         self.on_draw: Callable[[], None] = lambda: None
 
@@ -67,37 +70,6 @@ class FrozenMechanisms:
         noisy = [self._frozen(values.shape, charge) for values, charge in vectors]
         return noisy, [self._chosen(counts, charge) for counts, charge in selections]
 
-    def add_noise(
-        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
-    ) -> NoisyVector:
-        """Nobody's: whatever is released passes `draw`."""
-        raise NotImplementedError
-
-    def select(
-        self,
-        counts: Mapping[PrivateKey, int],
-        *,
-        mechanism: Mechanism,
-        scale: float,
-        threshold: int,
-        l0: int,
-        loss: PrivacyLoss,
-    ) -> Selection:
-        """Nobody's: whatever is selected passes `draw`."""
-        raise NotImplementedError
-
-    def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
-        """The real one."""
-        return self._real.threshold(mechanism, scale=scale, l0=l0, delta=delta)
-
-    def zcdp_budget(self, epsilon: float, delta: float) -> Fraction:
-        """The real one."""
-        return self._real.zcdp_budget(epsilon, delta)
-
-    def epsilon_of(self, rho: Fraction, delta: float) -> float:
-        """The real one."""
-        return self._real.epsilon_of(rho, delta)
-
     def _frozen(self, shape: tuple[int, ...], charge: MeasurementCharge) -> NoisyVector:
         values = _numbers(charge.measurement.series(), shape)
         salt = _salt(charge.measurement.series())
@@ -118,22 +90,21 @@ class WatchedStore:
     Args:
         store: the store.
         mechanisms: whose memory is taken at each publication.
+        seen: where it goes, by window.
     """
 
     def __init__(self, store: Any, mechanisms: FrozenMechanisms, seen: dict[Window, dict[str, Hidden]]) -> None:
         self._store = store
         self._mechanisms = mechanisms
         self._seen = seen
+        self.on_publish: Callable[[], None] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def serving_ms(self, start_ms: int, end_ms: int) -> int:
-        """The whole window: how long processes serve is measured by the machine's clock, which is not replayed."""
-        return end_ms - start_ms
-
     def publish(self, window: Window, *args: Any, **kwargs: Any) -> Any:
         """Publishes, and remembers what noise hides in it."""
+        self.on_publish()
         published = self._store.publish(window, *args, **kwargs)
         self._seen[window], self._mechanisms.hidden = self._mechanisms.hidden, {}
         return published

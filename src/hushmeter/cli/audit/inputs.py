@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import re
@@ -25,6 +26,7 @@ _LETTERS = string.ascii_lowercase + string.digits + string.ascii_uppercase
 _REPEATS_MAX = 3
 
 
+@functools.cache
 def tokens_of(pattern: str, max_length: int, count: int) -> tuple[str, ...]:
     """Different tokens that an open dimension takes; fewer where its pattern matches no more.
 

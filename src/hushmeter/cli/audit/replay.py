@@ -7,9 +7,15 @@ differ by what one unit is charged for, in the charge's own norm, and no further
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import functools
+import multiprocessing
+import os
+import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,15 +24,18 @@ import numpy as np
 from hushmeter.cli.audit.doors import everything, methods_served, missing
 from hushmeter.cli.audit.evidence import Evidence, checked
 from hushmeter.cli.audit.frozen import FrozenMechanisms, Hidden
-from hushmeter.cli.audit.neighbours import FINE_WINDOWS, NEIGHBOURS, NOBODY, OTHER_UNITS, Neighbour, Script
+from hushmeter.cli.audit.neighbours import FINE_WINDOWS, NEIGHBOURS, OTHER_UNITS, Course, Neighbour, nobody
 from hushmeter.cli.audit.reading import audit_reading
 from hushmeter.cli.audit.rehearsal import Foundation, Rehearsal, Reply
+from hushmeter.cli.audit.script import LAST, UNREAD, Script, rules_of
 from hushmeter.errors import ConfigError
 from hushmeter.model.plan import Plan
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, Int64, Window
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.reading import parse_plan
+from hushmeter.runtime import collect_seldom, end_with_parent
+from hushmeter.service.logs import silence_logs
 
 _SHOWN = 160
 _SPARE_MS = 40 * DAY_MS
@@ -34,13 +43,43 @@ LOOKED_AT = (OTHER_UNITS[8], OTHER_UNITS[24], OTHER_UNITS[-1])
 """Other units whose own data is read: with late copies, with one id in two windows, and one that leaves and comes back."""
 
 
+PROCESSES = 2
+"""Rehearsals that run side by side."""
+_MEMORY, _ROOM_BYTES = "/dev/shm", 2**28  # noqa: S108
+
+
 @dataclass
 class Transcript:
-    """All that one rehearsal told, in order, and what its noise hides."""
+    """All that one rehearsal told, in order, and what its noise hides.
+
+    Attributes:
+        lines: what was asked, and all that came back.
+        hidden: exact vectors, by window.
+        ended: every window, and how it ended.
+        methods: that are served, where they were read.
+        read: checks of who may read what, where they were made.
+    """
 
     lines: list[tuple[str, Reply]] = field(default_factory=list)
     hidden: dict[Window, dict[str, Hidden]] = field(default_factory=dict)
     ended: list[tuple[Window, WindowState]] = field(default_factory=list)
+    methods: tuple[str, ...] = ()
+    read: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One rehearsal that is asked for.
+
+    Attributes:
+        neighbour: whose record is in it.
+        name: of its directory.
+        reads: whether roles, purposes and hashes are tried at its end.
+    """
+
+    neighbour: Neighbour
+    name: str
+    reads: bool = False
 
 
 def audit_replay(plan_text: str, only: Collection[int] = ()) -> Iterator[Evidence]:
@@ -50,40 +89,85 @@ def audit_replay(plan_text: str, only: Collection[int] = ()) -> Iterator[Evidenc
         plan_text: of the operator's own plan.
         only: numbers of neighbours; all where there are none. 0 is the reading of one run alone.
     """
-    with tempfile.TemporaryDirectory(prefix="hushmeter-audit-") as directory:
+    chosen = [n for n in NEIGHBOURS if not only or n.number in only]
+    runs = [Run(nobody(Course.PLAIN), "plain", reads=True)]
+    if chosen:
+        runs.append(Run(nobody(Course.PLAIN), "again"))
+    for course in Course:
+        mine = [n for n in chosen if n.course is course]
+        if mine and course is not Course.PLAIN:
+            runs.append(Run(nobody(course), course.name))
+        runs += [Run(n, f"n{n.number}") for n in mine]
+    with tempfile.TemporaryDirectory(prefix="hushmeter-audit-", dir=_in_memory()) as directory:
         place = Path(directory)
         foundation = Foundation.lay(place / "founded", plan_text, _founded_ms(plan_text), OpenDPMechanisms())
-        methods: list[str] = []
-        read: list[Evidence] = []
+        with contextlib.closing(_rehearsed(foundation, place, runs)) as found:
+            yield from _compared(foundation.plan, found)
 
-        def reading(service: Rehearsal) -> None:
-            methods.extend(methods_served(service))
-            read.extend(audit_reading(service, tuple(methods)))
 
-        base = rehearse(foundation, place / "base", NOBODY, reading)
-        forgotten = missing(tuple(methods))
+def _in_memory() -> str | None:
+    """A directory in memory, where there is one with room; None for the usual one. No rehearsal outlives its audit."""
+    if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _ROOM_BYTES:
+        return None
+    return _MEMORY
+
+
+def _rehearsed(foundation: Foundation, place: Path, runs: Sequence[Run]) -> Generator[tuple[Run, Transcript]]:
+    """Each run and its transcript, in their order, however many processes rehearse."""
+    if len(runs) == 1:
+        yield runs[0], rehearse(foundation, place / runs[0].name, runs[0])
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, context, initializer=_begin) as pool:
+        found = [pool.submit(rehearse, foundation, place / run.name, run) for run in runs]
+        try:
+            for run, transcript in zip(runs, found, strict=True):
+                yield run, transcript.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Of each process that rehearses; windows that a course loses on purpose are no news to whoever reads the logs."""
+    end_with_parent()
+    silence_logs()
+    collect_seldom()
+
+
+def _compared(plan: Plan, runs: Iterator[tuple[Run, Transcript]]) -> Iterator[Evidence]:
+    """Every check of every run, each beside the run of nobody in its course."""
+    bases: dict[Course, Transcript] = {}
+    found: dict[int, Transcript] = {}
+    finest, coarsest = plan.finest.span.name, plan.coarsest.span.name
+    for run, other in runs:
+        neighbour, course = run.neighbour, run.neighbour.course
+        if course not in bases:
+            bases[course] = other
+            yield from _shown_by_nobody(course, other)
+            continue
+        base, name = bases[course], f"{neighbour.number}: {neighbour.name}"
+        if not neighbour.acts:
+            yield checked("replay 0: the same twice", _difference(base, other))
+            continue
+        found[neighbour.number] = other
+        yield checked(f"replay {name}", _difference(base, other), trials=len(base.lines))
+        yield checked(f"sensitivity {name}", _excess(base, other), trials=sum(map(len, base.hidden.values())))
+        if neighbour.absent:
+            names = {"finest": finest, "coarsest": coarsest}
+            yield checked(f"absent {name}", _counted(base, other, {names[a] for a in neighbour.absent}))
+        if neighbour.like in found:
+            every = {r.span.name for r in plan.resolutions}
+            yield checked(f"once {name}", _counted(found[neighbour.like], other, every))
+
+
+def _shown_by_nobody(course: Course, base: Transcript) -> Iterator[Evidence]:
+    """What the run of nobody shows by itself: who may read what, and that the course went as it should."""
+    if course is Course.PLAIN:
+        forgotten = missing(base.methods)
         note = f"nothing is asked at {', '.join(forgotten)}" if forgotten else ""
-        yield checked("doors", note, trials=len(methods))
-        yield from read
-        yield _released(base)
-        if only == {0}:
-            return
-        yield checked("replay 0: the same twice", _difference(base, rehearse(foundation, place / "again", NOBODY)))
-        found: dict[int, Transcript] = {}
-        for neighbour in NEIGHBOURS:
-            if only and neighbour.number not in only:
-                continue
-            other = found[neighbour.number] = rehearse(foundation, place / f"n{neighbour.number}", neighbour)
-            name = f"{neighbour.number}: {neighbour.name}"
-            yield checked(f"replay {name}", _difference(base, other), trials=len(base.lines))
-            yield checked(f"sensitivity {name}", _excess(base, other), trials=sum(map(len, base.hidden.values())))
-            if neighbour.absent:
-                plan = foundation.plan
-                names = {"finest": plan.finest.span.name, "coarsest": plan.coarsest.span.name}
-                yield checked(f"absent {name}", _counted(base, other, {names[a] for a in neighbour.absent}))
-            if neighbour.like in found:
-                every = {r.span.name for r in foundation.plan.resolutions}
-                yield checked(f"once {name}", _counted(found[neighbour.like], other, every))
+        yield checked("doors", note, trials=len(base.methods))
+        yield from base.read
+    yield checked(f"replay: {course.value}", _went_otherwise(course, base))
 
 
 def _counted(one: Transcript, other: Transcript, resolutions: set[str]) -> str:
@@ -97,29 +181,30 @@ def _counted(one: Transcript, other: Transcript, resolutions: set[str]) -> str:
     return ""
 
 
-def rehearse(
-    foundation: Foundation, directory: Path, neighbour: Neighbour, then: Callable[[Rehearsal], None] = lambda _: None
-) -> Transcript:
-    """One run of the script, and everything that was told; `then` is called at its end."""
+def rehearse(foundation: Foundation, directory: Path, run: Run) -> Transcript:
+    """One run of the script, and everything that was told."""
     found = Transcript()
-    with Rehearsal(foundation, directory, FrozenMechanisms(OpenDPMechanisms())) as service:
-        script = Script(service, neighbour)
-        stages = ("first reports", "first window", "late reports", "late copies", "one id in two windows")
-        for stage in script.stages():
-            last = stage not in stages and stage != "before the last deadline"
-            if last or stage in stages:
-                found.lines += [(f"{stage}: {asked}", reply) for asked, reply in _asked(service, last=last)]
+    rules = rules_of(run.neighbour.course)
+    mechanisms = _mechanisms()
+    mechanisms.hidden = {}
+    with Rehearsal(foundation, directory, mechanisms, rules) as service:
+        for stage in Script(service, run.neighbour).stages():
+            last = stage == LAST
+            if stage != UNREAD:
+                units = LOOKED_AT if last else LOOKED_AT[:2]
+                found.lines += [(f"{stage}: {asked}", reply) for asked, reply in everything(service, units, last=last)]
         found.lines += service.told
-        then(service)
+        if run.reads:
+            found.methods = methods_served(service)
+            found.read = tuple(audit_reading(service, found.methods))
         found.hidden, found.ended = service.seen, service.ended()
     return found
 
 
-def _asked(service: Rehearsal, *, last: bool) -> Iterator[tuple[str, Reply]]:
-    units = LOOKED_AT if last else LOOKED_AT[:2]
-    for asked, reply in everything(service, units, last=last):
-        if last or not asked.startswith("/hushmeter.api.query.v1.QueryService/QueryReleases"):
-            yield asked, reply
+@functools.cache
+def _mechanisms() -> FrozenMechanisms:
+    """Of all rehearsals of this process, one after another: they ask the same prices."""
+    return FrozenMechanisms(OpenDPMechanisms())
 
 
 def _founded_ms(plan_text: str) -> int:
@@ -134,12 +219,21 @@ def _founded_ms(plan_text: str) -> int:
     return founded
 
 
-def _released(base: Transcript) -> Evidence:
-    """Every window of the rehearsal was released: a replay of LOST windows would show nothing."""
-    lost = [str(window) for window, state in base.ended if state is not WindowState.RELEASED]
-    note = f"windows ended without a release: {', '.join(lost[:3])}" if lost else ""
-    moved = any(h.values.any() for hidden in base.hidden.values() for h in hidden.values())
-    return checked("replay: windows are released", note or ("" if moved else "nobody's reports were counted"))
+def _went_otherwise(course: Course, base: Transcript) -> str:
+    """What is missing of a course, without which its replay would show nothing; empty where it went as it should."""
+    lost = [window for window, state in base.ended if state is not WindowState.RELEASED]
+    if not any(h.values.any() for hidden in base.hidden.values() for h in hidden.values()):
+        return "nobody's reports were counted"
+    match course:
+        case Course.PLAIN if lost:
+            return f"windows ended without a release: {', '.join(map(str, lost[:3]))}"
+        case Course.RESTORED if not lost:
+            return "no window was lost by the restore"
+        case Course.KILLED if len(lost) != 1:
+            return f"{len(lost)} windows were lost to kills; one is, and what was drawn is published"
+        case Course.LIMITED if all(reply.code != "RESOURCE_EXHAUSTED" for _, reply in base.lines):
+            return "nobody reached the limit of a credential"
+    return ""
 
 
 def _difference(one: Transcript, other: Transcript) -> str:
