@@ -14,6 +14,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.api.consent.v1 import consent_pb2_grpc
+from hushmeter.clock import ReplayClock
 from hushmeter.errors import Failure
 from hushmeter.ingest.raw import SentReports
 from hushmeter.model.consent import Decision
@@ -209,7 +210,9 @@ def test_a_purpose_that_the_plan_dropped_can_be_withdrawn(tmp_path: Path) -> Non
 
 def test_what_was_recorded_counts_though_its_answer_failed(tmp_path: Path) -> None:
     """Callers are told that a part may be recorded, and a unit's decisions count against its rate."""
-    with running(tmp_path / "state") as service, grpc.insecure_channel(service.target) as channel:
+    # No second passes, so that nothing flows back into the bucket.
+    standing = ReplayClock(H, elapsed_s=lambda: 0.0)
+    with running(tmp_path / "state", clock=standing) as service, grpc.insecure_channel(service.target) as channel:
         stub, purpose = consent_pb2_grpc.ConsentServiceStub(channel), service.context.plan.purposes[0]
         given = [pb.Decision(purpose=purpose.name, given=True, text_hash=purpose.text_hash)]
         asked, told = pb.SetConsentRequest(unit_id="u", decisions=given), list[grpc.RpcError]()
