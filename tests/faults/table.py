@@ -428,8 +428,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "units share one rate of reports",
         "service/worker.py",
-        "self._rates.judge(subjects,",
-        'self._rates.judge([b""] * len(subjects),',
+        "self._rates.judge(admission.subjects,",
+        'self._rates.judge([b""] * len(admission.subjects),',
         "replay:21",
         "replay 21",
     ),
@@ -660,5 +660,19 @@ FAULTS: tuple[Fault, ...] = (
         "if (plan.version, plan.plan_hash) != (version.version, version.plan_hash):",
         "if False:",
         test="tests/service/test_altered_releases.py::test_an_altered_plan_is_not_followed",
+    ),
+    Fault(
+        "a border of versions reorders copies",
+        "ingest/several.py",
+        "arrival = np.argsort(admitted)",
+        "arrival = np.arange(len(admitted))",
+        test="tests/service/test_load.py::test_a_border_of_versions_does_not_reorder",
+    ),
+    Fault(
+        "a version that is planned makes consent",
+        "service/worker.py",
+        "return self._registers.allowed(before, subject) | in_force",
+        "return in_force | self._registers.allowed(self._eras[-1:], subject)",
+        test="tests/service/test_load.py::test_what_a_later_version_will_ask_changes_no_answer",
     ),
 )

@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
+from hushmeter import limits
 from hushmeter.consent import subjects
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest.identity import pseudonyms_of
@@ -66,6 +67,25 @@ def test_the_fold_is_its_definition(sequence: Sequence[Decision], cuts: Sequence
             assert since[number, column] == expected[0]
             about = [d for d in sequence if (d.subject, d.purpose) == (unit, purpose.name)]
             assert state.undecided == (not about)
+
+
+@given(SEQUENCES, CUTS, st.integers(1, 5))
+def test_every_page_is_read(sequence: Sequence[Decision], cuts: Sequence[int], page: int) -> None:
+    """What a store tells in pages is followed to its end, or through the decision that was asked for, and no further."""
+
+    def decisions_after(after: int, through: int | None) -> tuple[int, Sequence[Decision]]:
+        found = sequence[after:through][:page]
+        end = len(sequence) if through is None else through
+        return (after + len(found) if found else end), found
+
+    register, at_once = ConsentRegister(PURPOSES), ConsentRegister(PURPOSES)
+    with mock.patch.object(limits, "DECISIONS_PER_PAGE", page):
+        for through in [*(min(cut, len(sequence)) for cut in cuts), None]:
+            until, before = len(sequence) if through is None else through, register.sequence
+            assert register.follow(decisions_after, through) == (until > before)
+            assert register.sequence == until
+    at_once.take(len(sequence), sequence)
+    assert (register.given_since(UNITS) == at_once.given_since(UNITS)).all()
 
 
 @given(SEQUENCES, CUTS)

@@ -454,7 +454,7 @@ def deciding_of(context: Context) -> Deciding:
         context,
         lambda unit_id: subject_of(key, unit_id),
         lambda: register.follow(context.store.decisions_after),
-        lambda: register,
+        register.states,
         context.clock.now_ms,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import grpc
+import numpy as np
 import pytest
 
 from hushmeter import limits
@@ -16,19 +17,22 @@ from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.api.consent.v1 import consent_pb2_grpc
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import Failure
+from hushmeter.ingest.copies import Copies
 from hushmeter.ingest.raw import SentReports
 from hushmeter.model.consent import Decision
+from hushmeter.model.report import ReportBatch
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.changing import apply_plan
 from hushmeter.service.context import Context
 from hushmeter.service.meters import Meters
+from hushmeter.service.rules import AccessRules
 from hushmeter.service.worker import IntakeWorker
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.keys import DirectoryKeyRing
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, opened, reports, sealer_of, sums
+from tests.service.by_hand import PLAN, H, opened, reports, sealer_of, sums
 from tests.service.harness import submitted
-from tests.service.running import running
+from tests.service.running import Running, running
 
 HALF_PAST = H + 30 * MINUTE_MS
 DUE = H + HOUR_MS + 10 * MINUTE_MS
@@ -54,6 +58,10 @@ metrics:
     <<: *common
     purposes: [research]
 """
+ONE_PURPOSE = (
+    TWO_PURPOSES.replace("version: 1", "version: 2").replace(", research: Do research.}", "}").split("  opens:")[0]
+)
+"""The version that drops the other one."""
 
 
 def grant(context: Context) -> Decision:
@@ -66,11 +74,20 @@ def withdrawal() -> Decision:
     return Decision(bytes(16), "tuning", given=False, received_at_ms=0)
 
 
-def copies(context: Context, ids: Sequence[bytes], value: int) -> SentReports:
+def copies(context: Context, ids: Sequence[bytes], value: int, end_ms: int = HALF_PAST) -> SentReports:
     """A copy of one report of each unit."""
-    sent = reports(context, UNITS, HALF_PAST, value)
+    sent = reports(context, UNITS, end_ms, value)
     sent.rows = [(report_id, *row[1:]) for report_id, row in zip(ids, sent.rows, strict=True)]
     return sent
+
+
+def row(number: int) -> ReportBatch:
+    """One report without points, whose id is a number."""
+    column, id_, nobody = np.zeros(1, np.int64), np.array([[number, 0]], np.uint64), np.zeros((1, 2), np.uint64)
+    none = np.zeros(0, np.int64)
+    return ReportBatch(
+        nobody, id_, column, column, column, np.zeros(1, np.uint32), np.zeros(2, np.int64), none.astype(np.uint32), none
+    )
 
 
 async def agreed(context: Context) -> IntakeWorker:
@@ -108,6 +125,84 @@ def test_load_of_others_does_not_choose_copies(tmp_path: Path, *, together: bool
     clock.set(DUE)
     sealer_of(context).run_due()
     assert sums(context, "1h") == {0: 2 * len(UNITS)}
+
+
+@pytest.mark.parametrize("limited", [False, True], ids=["copies", "rates"])
+def test_a_border_of_versions_does_not_reorder(tmp_path: Path, *, limited: bool) -> None:
+    """In a group of reports of two versions the first copy counts, and the report that came first is let through."""
+    clock, border = FakeClock(H), H + 20 * MINUTE_MS
+    plan = PLAN + PLAN.split("metrics:")[1].replace("starts", "ends").replace("Starts", "Ends")
+    head, tail = plan.replace("version: 1", "version: 2").split("  ends:")
+    context = opened(tmp_path / "state", clock, plan)
+    ids = [os.urandom(16) for _ in UNITS]
+
+    async def send() -> None:
+        worker = IntakeWorker(context, Meters(), AccessRules(unit_reports_per_minute=1) if limited else None)
+        await worker.start()
+        await asyncio.gather(*(worker.decide(unit.encode(), [grant(context)]) for unit in UNITS))
+        clock.set(border)
+        # A metric that ends sooner may begin to do so at any moment.
+        sooner = head + "  ends:" + tail.replace("2026-12-31", "2026-10-31")
+        apply_plan(context.store, context.mechanisms, sooner, "now", clock.now_ms())
+        assert context.timeline.follow()
+        assert context.timeline.eras[1].from_ms == border
+        clock.set(border + 5 * MINUTE_MS)
+        first = copies(context, ids, 2, border + 4 * MINUTE_MS)
+        second = copies(context, ids, 100, border - 2 * MINUTE_MS)
+        told = await asyncio.gather(worker.submit(first), worker.submit(second))
+        assert [outcome.accepted for outcome in told] == [len(UNITS), 0 if limited else len(UNITS)]
+        await worker.stop()
+
+    asyncio.run(send())
+    clock.set(DUE)
+    sealer_of(context).run_due()
+    assert sums(context, "1h") == {0: 2 * len(UNITS)}
+
+
+def test_a_copy_of_what_was_erased_is_no_second_one(tmp_path: Path) -> None:
+    """Whoever is erased, agrees again and sends the report again is counted, also while a worker's time stands."""
+    clock = FakeClock(H)
+    context = opened(tmp_path / "state", clock)
+    report_id = os.urandom(16)
+
+    async def send() -> None:
+        worker = await agreed(context)
+        clock.set(HALF_PAST)
+        await worker.submit(reports(context, ["stranger"], HALF_PAST, 0))
+        clock.set(HALF_PAST - 20 * MINUTE_MS)
+        for _ in range(2):
+            # The worker's time is half past until the clock is there again.
+            sent = reports(context, [UNITS[0]], HALF_PAST + MINUTE_MS, 7, report_id)
+            outcome = await worker.submit(sent)
+            assert (outcome.accepted, outcome.received_at_ms) == (1, HALF_PAST)
+            if clock.now_ms() == HALF_PAST - 20 * MINUTE_MS:
+                clock.advance(MINUTE_MS)
+                await worker.erase(UNITS[0].encode())
+                await worker.decide(UNITS[0].encode(), [grant(context)])
+        await worker.stop()
+
+    asyncio.run(send())
+    clock.set(DUE)
+    sealer_of(context).run_due()
+    assert sums(context, "1h") == {0: 7}
+
+
+def test_a_time_that_stands_is_remembered_in_bounds() -> None:
+    """Of copies in one millisecond so many are known as a group holds, and groups of nothing take no room."""
+    known, now = Copies(), 5
+    empty = ReportBatch.empty()
+    for _ in range(3):
+        known.rows(empty, np.zeros(0, np.int64), now)
+        known.settle()
+    assert len(known._taken) == 0
+    batch = ReportBatch.concat([row(number) for number in range(30)])
+    with mock.patch.object(limits, "GROUP_COMMIT_REPORTS_MAX", 20):
+        for first in range(0, 30, 10):
+            taken = known.rows(batch.take(np.arange(first, first + 10)), np.zeros(10, np.int64), now)
+            assert len(taken[0]) == 10
+            known.settle()
+        again = known.rows(batch, np.zeros(30, np.int64), now)
+    assert again[0].report_ids[:, 0].tolist() == list(range(10))
 
 
 def test_a_copy_that_did_not_become_durable_is_not_the_first(tmp_path: Path) -> None:
@@ -183,7 +278,6 @@ def test_load_of_others_does_not_order_decisions(tmp_path: Path, *, together: bo
 
 def test_a_purpose_that_the_plan_dropped_can_be_withdrawn(tmp_path: Path) -> None:
     """The day of the version before waits for its cut-off still: whoever withdraws in time is not in it (P8)."""
-    later = TWO_PURPOSES.replace("version: 1", "version: 2").replace(", research: Do research.}", "}").split("  opens:")[0]
     with running(tmp_path / "state", plan=TWO_PURPOSES) as service:
         for unit in ("a", "b"):
             service.client.set_consent(unit, {"model_tuning": True, "research": True})
@@ -193,7 +287,7 @@ def test_a_purpose_that_the_plan_dropped_can_be_withdrawn(tmp_path: Path) -> Non
             sent = service.starts(unit, service.clock.now_ms(), 7, series=[opens])
             assert submitted(service, [sent]).accepted == 1
         context = service.context
-        apply_plan(context.store, context.mechanisms, later, "next-period", service.clock.now_ms())
+        apply_plan(context.store, context.mechanisms, ONE_PURPOSE, "next-period", service.clock.now_ms())
         context.timeline.follow()
         service.advance_to(H + DAY_MS + 5 * HOUR_MS)
         # What a unit allows of it is told as long as that matters, and may be taken back, but not given.
@@ -206,6 +300,59 @@ def test_a_purpose_that_the_plan_dropped_can_be_withdrawn(tmp_path: Path) -> Non
         service.advance_to(H + 3 * DAY_MS + MINUTE_MS)
         assert service.sums("1d", metric="opens") == {0: 7}
         assert "research" not in service.client.consent("b")
+
+
+def told(service: Running, unit: str) -> dict[str, tuple[bool, bool]]:
+    """Whether a unit allows each purpose that it is told of, and is to be asked."""
+    with grpc.insecure_channel(service.target) as channel:
+        answer = consent_pb2_grpc.ConsentServiceStub(channel).GetConsent(pb.GetConsentRequest(unit_id=unit))
+    return {state.purpose: (state.given, state.ask_again) for state in answer.states}
+
+
+def followed(service: Running, plan: str, at: str) -> None:
+    """Has a version recorded, and waits until the worker knows it."""
+    context = service.context
+    apply_plan(context.store, context.mechanisms, plan, at, service.clock.now_ms())
+    context.timeline.follow()
+
+
+def test_what_a_later_version_will_ask_changes_no_answer(tmp_path: Path) -> None:
+    """A version that is planned neither makes a grant of before count, nor hides what windows of before still ask."""
+    other = TWO_PURPOSES.replace("version: 1", "version: 2").replace("Do research.", "Do other research.")
+    with running(tmp_path / "one", plan=TWO_PURPOSES) as service:
+        service.client.set_consent("a", {"model_tuning": True, "research": True})
+        service.clock.advance_to(H + HOUR_MS)
+        followed(service, other, "next-window")
+        service.advance_to(H + 4 * DAY_MS + 5 * HOUR_MS)
+        before = told(service, "a")
+        assert before == {"model_tuning": (True, False), "research": (False, True)}
+        followed(service, TWO_PURPOSES.replace("version: 1", "version: 3"), "next-window")
+        assert told(service, "a") == before
+    with running(tmp_path / "two", plan=TWO_PURPOSES) as service:
+        service.client.set_consent("a", {"model_tuning": True, "research": True})
+        service.clock.advance_to(H + DAY_MS - 30 * MINUTE_MS)
+        followed(service, ONE_PURPOSE, "next-period")
+        service.advance_to(H + DAY_MS + 5 * HOUR_MS)
+        before = told(service, "a")
+        assert before == {"model_tuning": (True, False), "research": (True, False)}
+        followed(service, other.replace("version: 2", "version: 3"), "next-period")
+        assert told(service, "a") == before
+
+
+def test_withdrawing_what_the_plan_dropped_is_limited_like_all_else(tmp_path: Path) -> None:
+    """A unit that decides too often has its first withdrawal recorded, and not what changes nothing."""
+    with running(tmp_path / "state", plan=TWO_PURPOSES, clock=ReplayClock(H, elapsed_s=lambda: 0.0)) as service:
+        service.client.set_consent("a", {"research": True})
+        service.clock.advance_to(H + DAY_MS - 30 * MINUTE_MS)
+        followed(service, ONE_PURPOSE, "next-period")
+        service.advance_to(H + DAY_MS + 5 * HOUR_MS)
+        for _ in range(limits.DECIDING_PER_UNIT_AND_MINUTE - 1):
+            service.client.set_consent("a", {"model_tuning": False})
+        for _ in range(5):
+            service.client.set_consent("a", {"research": False})
+        recorded = [d.purpose for d in service.context.store.decisions_after(0)[1]]
+        assert recorded.count("research") == 2
+        assert "research" not in told(service, "a")
 
 
 def test_what_was_recorded_counts_though_its_answer_failed(tmp_path: Path) -> None:

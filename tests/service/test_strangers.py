@@ -113,12 +113,10 @@ def test_rates_of_two_versions_are_settled_together(tmp_path: Path, *, stranger:
 def test_what_was_judged_and_not_settled_is_forgotten() -> None:
     """Units judged for one group count in its room and its rates, and nothing of it counts in the next group."""
     rates = UnitRates(1, tracked=2)
-    rates.begin()
-    assert not rates.judge([b"a"], 0.0).over
-    assert rates.judge([b"a"], 0.0, further=True).over == [0]
-    assert rates.judge([b"b", b"c"], 0.0, further=True).crowded == [1]
-    rates.begin()
-    assert rates.judge([b"b", b"c", b"a"], 0.0, further=True).crowded == [2]
+    judged = rates.judge([b"a", b"a", b"b", b"c"], 0.0)
+    assert (judged.over, judged.crowded) == ([1], [3])
+    judged = rates.judge([b"b", b"c", b"a"], 0.0)
+    assert (judged.over, judged.crowded) == ([], [2])
 
 
 @pytest.mark.parametrize("stranger", [False, True])

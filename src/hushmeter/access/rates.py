@@ -73,16 +73,15 @@ class UnitRates:
     def __len__(self) -> int:
         return len(self._full_at_s)
 
-    def judge(self, units: Sequence[bytes], now_s: float, *, further: bool = False) -> Judged:
+    def judge(self, units: Sequence[bytes], now_s: float) -> Judged:
         """Judges requests; nothing counts before `settle`.
 
         Args:
             units: of each request, in order of arrival; any key that tells units apart.
             now_s: of a monotonic clock.
-            further: these come beside those that were judged last, and are settled together with them.
         """
-        allowed = self._allowed if further else dict[bytes, float]()
-        room = self._room(len(units), now_s) - sum(unit not in self._full_at_s for unit in allowed)
+        allowed = dict[bytes, float]()
+        room = self._room(len(units), now_s)
         known, step, most = self._full_at_s.get, self._step_s, now_s + MINUTE_S + self._step_s / 2
         over, crowded = [], []
         for index, unit in enumerate(units):
@@ -103,10 +102,6 @@ class UnitRates:
                 allowed[unit] = full_at
         self._allowed = allowed
         return Judged(over, crowded)
-
-    def begin(self) -> None:
-        """Forgets what was judged and never settled: what is judged `further` comes beside nothing."""
-        self._allowed = {}
 
     def settle(self) -> None:
         """Counts what `judge` allowed last: it was taken in."""

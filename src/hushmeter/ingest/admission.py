@@ -71,10 +71,6 @@ RATE_RETRY_MS = 60_000
 """After a minute of silence a unit may send its whole allowance again."""
 
 
-def _none_over(_subjects: Sequence[bytes]) -> Sequence[int]:
-    return ()
-
-
 @dataclass(frozen=True, slots=True)
 class Door:
     """What admission knows besides the reports.
@@ -89,8 +85,6 @@ class Door:
             own or does not hold; None where no token is asked for.
         versions: of the plan that a report may have been made with; None for that of `columns` alone. Series numbers mean
             the same in all of them.
-        over_limit: from the subjects of reports that would be admitted, in order of arrival, to the indices of those that
-            are more than their own unit may send now (P1).
     """
 
     columns: PlanColumns
@@ -99,7 +93,6 @@ class Door:
     given_since: Callable[[Sequence[bytes]], Int64]
     pseudonyms: Callable[[int, Sequence[bytes]], list[bytes]]
     bad_unit_tokens: Callable[[Sequence[bytes], Mapping[int, bytes], int], Sequence[int]] | None = None
-    over_limit: Callable[[Sequence[bytes]], Sequence[int]] = _none_over
     versions: tuple[int, ...] | None = None
 
 
@@ -108,7 +101,8 @@ class Admission:
     """What became of some reports.
 
     Attributes:
-        batch: the admitted reports.
+        batch: the admitted reports, in order of arrival.
+        subjects: of their units.
         storage_starts: int64[a], start of the storage window of each admitted report.
         admitted: int64[a], its index among all.
         reasons: int64[n], 0 where admitted, else a `RejectionReason`.
@@ -117,11 +111,33 @@ class Admission:
     """
 
     batch: ReportBatch
+    subjects: Sequence[bytes]
     storage_starts: Int64
     admitted: Int64
     reasons: Int64
     missed: Bool
     malformed: dict[int, str]
+
+    def without(self, over: Sequence[int]) -> Admission:
+        """The same, without some of the admitted reports, which are more than their own unit may send now (P1).
+
+        Args:
+            over: rising indices among the admitted.
+        """
+        if not over:
+            return self
+        reasons, missed, refused = self.reasons.copy(), self.missed.copy(), self.admitted[list(over)]
+        reasons[refused], missed[refused] = RejectionReason.RATE_LIMITED, False
+        left = np.delete(np.arange(len(self.admitted)), over)
+        return Admission(
+            self.batch.take(left),
+            _those(self.subjects, left),
+            self.storage_starts[left],
+            self.admitted[left],
+            reasons,
+            missed,
+            self.malformed,
+        )
 
 
 def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
@@ -170,7 +186,7 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     admitted, subjects = _consenting(raw, door, reasons, used @ door.columns.needs, np.minimum(start, now_ms))
     batch = _batch(raw, admitted, _pseudonyms(door, subjects, plan.privacy.period.starts(end[admitted])), now_ms)
     missed = late_at & (used @ door.columns.released) & (reasons == 0)[:, None]
-    return Admission(batch, plan.finest.span.starts(end[admitted]), admitted, reasons, missed, malformed)
+    return Admission(batch, subjects, plan.finest.span.starts(end[admitted]), admitted, reasons, missed, malformed)
 
 
 def rejections_of(admission: Admission, first: int, last: int, plan: Plan) -> Sequence[Rejection]:
@@ -262,19 +278,14 @@ def _windows(door: Door, start: Int64, end: Int64, now_ms: int) -> tuple[Bool, B
 
 
 def _consenting(raw: RawReports, door: Door, reasons: Int64, needs: Bool, by_ms: Int64) -> tuple[Int64, list[bytes]]:
-    """Rejects reports whose unit had not agreed in time (P8), or is over its limit; the others' indices and subjects."""
+    """Rejects reports whose unit had not agreed in time (P8); the others' indices and subjects."""
     left = np.flatnonzero(reasons == 0)
     subjects = door.subjects(_those(raw.unit_ids, left))
     since = door.given_since(subjects)
     refused = (needs[left] & (since > by_ms[left][:, None])).any(axis=1)
     reasons[left[refused]] = RejectionReason.NO_CONSENT
     agreed = np.flatnonzero(~refused)
-    kept = list(_those(subjects, agreed))
-    if over := door.over_limit(kept):
-        reasons[left[agreed[list(over)]]] = RejectionReason.RATE_LIMITED
-        within = np.delete(np.arange(len(kept)), over)
-        agreed, kept = agreed[within], list(_those(kept, within))
-    return left[agreed], kept
+    return left[agreed], list(_those(subjects, agreed))
 
 
 def _those(items: Sequence[bytes], indices: Int64) -> Sequence[bytes]:

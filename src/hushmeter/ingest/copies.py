@@ -14,19 +14,19 @@ from hushmeter.model.report import ReportBatch, UInt64
 from hushmeter.model.time import Int64
 
 _KEY_COLUMNS = 5
+_NONE: UInt64 = np.zeros((0, _KEY_COLUMNS), np.uint64)
 
 
 class Copies:
     """The reports of one worker's newest millisecond.
 
-    Where the clock stands, because it was set back, a millisecond lasts: then the newest `QUEUED_REPORTS_MAX` reports are
-    known, and copies of others with the same receipt are told apart by their hash.
+    Where the clock stands, because it was set back, a millisecond lasts: then the newest `GROUP_COMMIT_REPORTS_MAX` reports
+    are known, and copies of others with the same receipt are told apart by their hash.
     """
 
     def __init__(self) -> None:
         self._at_ms = -1
-        self._taken: list[UInt64] = []
-        self._coming: UInt64 | None = None
+        self._taken = self._coming = _NONE
 
     def rows(self, batch: ReportBatch, storage_starts: Int64, now_ms: int) -> dict[int, ReportBatch]:
         """The first copies among some admitted reports, by storage window; nothing is known of them before `settle`.
@@ -47,11 +47,11 @@ class Copies:
     def _first(self, batch: ReportBatch, storage_starts: Int64, now_ms: int) -> Int64 | None:
         """The rising indices of first copies, int64[k]; None where all are."""
         if now_ms != self._at_ms:
-            self._at_ms, self._taken = now_ms, []
+            self._at_ms, self._taken = now_ms, _NONE
         # Reports are the same only where their ids are; nearly always no two are, which one sort tells.
         self._coming = np.empty((len(batch), _KEY_COLUMNS), np.uint64)
         self._coming[:, 0:2], self._coming[:, 2:4], self._coming[:, 4] = batch.report_ids, batch.pseudonyms, storage_starts
-        keys = np.concatenate((*self._taken, self._coming)) if self._taken else self._coming
+        keys = np.concatenate((self._taken, self._coming)) if len(self._taken) else self._coming
         ordered = np.sort(keys[:, 0])
         if not (ordered[1:] == ordered[:-1]).any():
             return None
@@ -61,9 +61,5 @@ class Copies:
 
     def settle(self) -> None:
         """Notes what `rows` was asked for last: it is durable now."""
-        if self._coming is None:
-            return
-        self._taken.append(self._coming)
-        self._coming = None
-        while len(self._taken) > 1 and sum(map(len, self._taken)) > limits.QUEUED_REPORTS_MAX:
-            del self._taken[0]
+        taken = np.concatenate((self._taken, self._coming)) if len(self._taken) else self._coming
+        self._taken, self._coming = taken[-limits.GROUP_COMMIT_REPORTS_MAX :], _NONE

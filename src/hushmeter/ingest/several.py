@@ -32,10 +32,15 @@ def admit_by(raw: RawReports, doors: Mapping[int, Door], of_report: Int64, now_m
     for mine, part in zip(rows, parts, strict=True):
         reasons[mine], missed[mine] = part.reasons, part.missed
         malformed |= {int(mine[i]): text for i, text in part.malformed.items()}
+    admitted = np.concatenate([mine[part.admitted] for mine, part in zip(rows, parts, strict=True)])
+    # Which of two copies came first, and which report a unit's limit refuses, is a matter of arrival, not of doors.
+    arrival = np.argsort(admitted)
+    subjects = [subject for part in parts for subject in part.subjects]
     return Admission(
-        ReportBatch.concat([part.batch for part in parts]),
-        np.concatenate([part.storage_starts for part in parts]),
-        np.concatenate([mine[part.admitted] for mine, part in zip(rows, parts, strict=True)]),
+        ReportBatch.concat([part.batch for part in parts]).take(arrival),
+        [subjects[i] for i in arrival.tolist()],
+        np.concatenate([part.storage_starts for part in parts])[arrival],
+        admitted[arrival],
         reasons,
         missed,
         malformed,

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from hushmeter import limits
 from hushmeter.access.rates import UnitRates
-from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import Overloaded, RateLimited
 from hushmeter.ingest.admission import RATE_RETRY_MS
 from hushmeter.model.consent import ERASURE, Decision, PurposeState
@@ -49,7 +48,7 @@ class Deciding:
         context: the deployment.
         subject: from a unit's id to its subject.
         follow: takes in what was recorded.
-        register: who allows what the plan in force asks.
+        states: where a subject stands on each purpose that it can decide about.
         now_ms: the worker's time, which does not go back when the machine's clock does: else a stranger's decision of
             before would decide what receipt others get (P9).
     """
@@ -59,11 +58,11 @@ class Deciding:
         context: Context,
         subject: Callable[[bytes], bytes],
         follow: Callable[[], object],
-        register: Callable[[], ConsentRegister],
+        states: Callable[[bytes], dict[str, PurposeState]],
         now_ms: Callable[[], int],
     ) -> None:
         self._context = context
-        self._subject, self._follow, self._register, self._now_ms = subject, follow, register, now_ms
+        self._subject, self._follow, self._states, self._now_ms = subject, follow, states, now_ms
         self._waiting: deque[_Waiting] = deque()
         self._rates = UnitRates(limits.DECIDING_PER_UNIT_AND_MINUTE)
         self._erasures = UnitRates(limits.ERASING_PER_UNIT_AND_MINUTE)
@@ -108,17 +107,17 @@ class Deciding:
             self._erasures.settle()
             self._context.answered()
             self._follow()
-            register = self._register()
+            states = [self._states(subject) for subject in subjects]
         except Exception as error:
             # Whatever it is, every caller must hear of it: each waits for its own answer.
             for w in waiting:
                 w.answer.set_exception(error)
             return
-        for i, (subject, w) in enumerate(zip(subjects, waiting, strict=True)):
+        for i, (state, w) in enumerate(zip(states, waiting, strict=True)):
             if w.limited and (refusal := refusals.get(i)):
                 w.answer.set_exception(refusal)
             else:
-                w.answer.set_result((register.states(subject), received_at_ms))
+                w.answer.set_result((state, received_at_ms))
 
     def _refusals(self, waiting: Sequence[_Waiting], subjects: Sequence[bytes]) -> dict[int, RateLimited | Overloaded]:
         """Why requests, by index, are refused as far as they may be: of what a unit withdraws only what changes nothing.
@@ -142,5 +141,5 @@ class Deciding:
         """Whether a unit that decides too often decides this: it withdraws what it had not withdrawn before this moment."""
         if decision.given:
             return False
-        state = self._register().states(subject).get(decision.purpose, PurposeState())
-        return subject in granted or state.given or state.outdated or state.undecided
+        state = self._states(subject).get(decision.purpose)
+        return state is not None and (subject in granted or state.given or state.outdated or state.undecided)

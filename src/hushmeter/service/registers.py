@@ -50,13 +50,8 @@ class Registers:
         return register
 
     def allowed(self, eras: Iterable[Era], subject: bytes) -> dict[str, PurposeState]:
-        """What a unit allows that only windows of other eras than the newest of these ask: it can take that back (P8)."""
-        found = dict[str, PurposeState]()
-        for era in eras:
-            states = self.of(era).states(subject)
-            found = {name: state for name, state in found.items() if name not in states}
-            found |= {name: state for name, state in states.items() if state.given}
-        return found
+        """What a unit allows of what some eras ask."""
+        return {name: s for era in eras for name, s in self.of(era).states(subject).items() if s.given}
 
     def need(self, eras: Iterable[Era]) -> None:
         """Makes the registers of these eras, and forgets the others'."""

@@ -75,7 +75,7 @@ class IntakeWorker:
         self._deployment_key = context.keys.get_or_create("deployment")
         self._period_keys: dict[int, bytes] = {}
         self._rates = UnitRates(per_minute) if (per_minute := self.rules.unit_reports_per_minute) else None
-        self._deciding = Deciding(context, self.subject, self._follow, self._register, self._segments.now_ms)
+        self._deciding = Deciding(context, self.subject, self._follow, self._states, self._segments.now_ms)
         self._copies = Copies()
         self._followed = _NOTHING
         self._doors: dict[int, Door] = {}
@@ -158,8 +158,8 @@ class IntakeWorker:
         """What a unit's decisions are now, and what it still allows that only windows of earlier versions ask."""
 
         def read() -> dict[str, PurposeState]:
-            waiting, subject = self._waiting_eras(), self.subject(unit_id)
-            return self._register().states(subject) | self._registers.allowed(waiting, subject)
+            self._follow()
+            return self._states(self.subject(unit_id))
 
         return await self._in_order(read)
 
@@ -167,7 +167,10 @@ class IntakeWorker:
         """Since when a unit has allowed each purpose, by version of the plan whose windows wait; and the door's time."""
 
         def read() -> tuple[dict[int, Int64], int]:
-            waiting, mine = self._waiting_eras(), [self.subject(unit_id)]
+            self._follow_plan()
+            self._follow()
+            waiting = [era for era in self._eras if era.version.version in self._doors]
+            mine = [self.subject(unit_id)]
             since = {era.version.version: self._registers.of(era).given_since(mine)[0] for era in waiting}
             return since, self._segments.now_ms()
 
@@ -190,11 +193,12 @@ class IntakeWorker:
         self._follow()
         self._doors = {era.version.version: self._door(era, opened) for era in opened}
 
-    def _waiting_eras(self) -> list[Era]:
-        """The eras whose windows wait, once all that was decided is known."""
-        self._follow_plan()
-        self._follow()
-        return [era for era in self._eras if era.version.version in self._doors]
+    def _states(self, subject: bytes) -> dict[str, PurposeState]:
+        """Where a unit stands on what the plan asks, and what it allows of what waiting windows of versions before ask."""
+        in_force = self._register().states(subject)
+        now = era_at(self._eras, self._segments.now_ms())
+        before = [e for e in self._eras if e.version.version in self._doors and e.from_ms < now.from_ms]
+        return self._registers.allowed(before, subject) | in_force
 
     def _register(self) -> ConsentRegister:
         """Who allows what the plan in force asks."""
@@ -210,7 +214,6 @@ class IntakeWorker:
             self._registers.of(era).given_since,
             lambda period, subjects: pseudonyms_of(self._period_key(period), subjects),
             partial(invalid_among, context.keys.get_or_create(KEY_NAME)) if self.rules.unit_tokens else None,
-            self._over_limit,
             tuple(e.version.version for e in opened),
         )
 
@@ -317,17 +320,13 @@ class IntakeWorker:
         self._follow_plan()
         # What ended in an era whose windows are all over is too late at the oldest door that is open as well.
         of_report = np.maximum(versions_at(self._eras, raw.interval_end_ms), min(self._doors))
-        if self._rates is not None:
-            self._rates.begin()
-        return admit_by(raw, self._doors, of_report, now_ms)
-
-    def _over_limit(self, subjects: Sequence[bytes]) -> Sequence[int]:
+        admission = admit_by(raw, self._doors, of_report, now_ms)
         if self._rates is None:
-            return ()
-        judged = self._rates.judge(subjects, self._context.clock.monotonic_s(), further=True)
+            return admission
+        judged = self._rates.judge(admission.subjects, self._context.clock.monotonic_s())
         if judged.crowded:
             raise Overloaded
-        return judged.over
+        return admission.without(judged.over)
 
     def _outcome(self, admission: Admission, first: int, last: int, now_ms: int) -> Outcome:
         rejections = rejections_of(admission, first, last, self._context.plan)
@@ -371,7 +370,9 @@ class IntakeWorker:
         decided = self._context.store.decided()
         if decided.newest != self._followed:
             self._registers.follow(self._context.store.decisions_after, decided.newest)
-            self._segments.end_through(decided.erasing_through)
+            if self._segments.end_through(decided.erasing_through):
+                # A copy of what is erased is no second one.
+                self._copies = Copies()
             self._followed = decided.newest
 
     def _tick(self) -> None:

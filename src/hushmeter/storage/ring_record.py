@@ -101,6 +101,8 @@ class RecordFile:
             StorageFull, Failure: the disk refused.
         """
         with self._locked():
+            # Anew, whatever the name says: a disk of another machine may tell what it knew some seconds ago.
+            self._seen = None
             if self.read() != before:
                 raise StateConflict("the key ring's record has changed meanwhile")
             self._write(after)
