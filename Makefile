@@ -7,6 +7,8 @@ PEERS := $(VENV)/.peers
 OUT ?= demo-out
 RESULTS ?= benchmarks/out
 ARGS ?=
+# All tests go to two processes; those that ARGS picks run in one, which need not be started first.
+WORKERS ?= $(if $(ARGS),0,2)
 
 .PHONY: demo test faults torture bench check lint types architecture protos-fresh protos lock clean
 
@@ -14,7 +16,7 @@ demo: $(READY)
 	$(BIN)/hushmeter demo --out $(OUT) $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 # Kills, damages, full disks and wrong clocks; ARGS="--seed 7 --kills 24", or ARGS="--episode kill:7" for one again.
 torture: $(READY)
