@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import os
 
 from hypothesis import HealthCheck, settings
@@ -11,3 +12,9 @@ settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 configure_logs("console", quiet=True)
+
+# Tables are as wide as in a pipe: a process that another one starts inherits a width that readline has set there.
+os.environ.pop("COLUMNS", None)
+
+# Processes that share the tests are started by one that comes by here first: they have one day, also at midnight.
+os.environ.setdefault("HUSHMETER_FAULTS_OF_DAY", str(dt.datetime.now(dt.UTC).toordinal()))

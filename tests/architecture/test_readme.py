@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import grpc
 
 from hushmeter.sdk import IngestClient
 from tests.patience import PATIENCE_S, comes_true
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,12 +20,6 @@ HUSHMETER = str(Path(sys.executable).parent / "hushmeter")
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([HUSHMETER, *arguments], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_make_commands_are_shown() -> None:

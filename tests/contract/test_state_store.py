@@ -59,6 +59,7 @@ from tests.contract.state_values import (
     state_of,
     url_of,
 )
+from tests.patience import PATIENCE_S
 
 LEASE_MS = int(limits.LEASE_S * 1_000)
 UNSEEN_MS = int(2 * limits.SERVING_MARK_S * 1_000)
@@ -640,7 +641,7 @@ class TestPublishing:
         start = threading.Barrier(4)
 
         def attempt(_: int) -> bool:
-            start.wait()
+            start.wait(PATIENCE_S)
             try:
                 publish(store, hour(0))
             except StateConflict:
@@ -779,7 +780,7 @@ class TestConsent:
 
         def slow() -> int:
             inside.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE_S)
             asked.append("first")
             return 10
 
@@ -789,7 +790,7 @@ class TestConsent:
 
         with ThreadPoolExecutor(2) as pool:
             first = pool.submit(store.record_decisions, [Decision(bytes(16), "tuning", False, 0)], slow)
-            assert inside.wait(30)
+            assert inside.wait(PATIENCE_S)
             second = pool.submit(store.record_decisions, [Decision(bytes([1]) * 16, "tuning", False, 0)], quick)
             go_on.set()
             assert (first.result(), second.result()) == (10, 20)

@@ -265,7 +265,7 @@ class TestFailures:
 
 def _publish_when_all_are_ready(url: str, ready: Barrier, outcomes: Queue[str]) -> None:
     store = SqlStateStore.open(url)
-    ready.wait()
+    ready.wait(PATIENCE_S)
     try:
         publish(store, hour(0))
         outcomes.put("published")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from tests.faults.planting import ROOT, caught_by
 from tests.faults.table import FAULTS, Fault
 
 AT_ONCE = 5
-_DAY = dt.datetime.now(dt.UTC).toordinal()
+_DAY = int(os.environ["HUSHMETER_FAULTS_OF_DAY"])
 TODAY = [FAULTS[(_DAY * AT_ONCE + i) % len(FAULTS)] for i in range(AT_ONCE)]
 
 

@@ -33,6 +33,7 @@ from hushmeter.storage.publications import PublicationFiles, decoded, encoded
 from hushmeter.storage.ring_record import RecordFile
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.clock import FakeClock
+from tests.patience import PATIENCE_S
 from tests.service.by_hand import PLAN, H, Hand, sealer_of, windows
 
 CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 100}}")
@@ -392,7 +393,7 @@ def four(machine: Machine, together: bool) -> tuple[list[Context], list[Exceptio
         try:
             contexts.append(context := machine.open(f"copy-{copy}"))
             if together:
-                barrier.wait(60)
+                barrier.wait(PATIENCE_S)
             sealer_of(context).run_due()
         except (NotServing, StateConflict) as error:
             stopped.append(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +27,7 @@ from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.patience import PATIENCE_S, comes_true
+from tests.ports import free_port
 from tests.service.fast_child import FastClock
 
 SLOTS = 6_000
@@ -35,6 +35,8 @@ CLIENTS = 3
 KILLS = 7
 BETWEEN_KILLS = 40
 """Reports that are acknowledged between two kills at least, however long that takes."""
+MINUTES_OLD = (0, 0, 0, 20, 40)
+"""How long before it is sent a report's interval ended."""
 UNITS = [f"unit-{i}" for i in range(40)]
 
 PLAN = f"""
@@ -132,7 +134,7 @@ class Sender(threading.Thread):
         reports = []
         for slot in slots:
             # Some arrive too late for their quarter of an hour, and some of those in the last moment of the hour.
-            end = now - self._random.choice([0, 0, 0, 20, 40]) * 60_000
+            end = now - self._random.choice(MINUTES_OLD) * 60_000
             self.ends[slot] = end
             reports.append(
                 Report(
@@ -163,10 +165,7 @@ class Sender(threading.Thread):
 
 @pytest.fixture
 def founded(tmp_path: Path) -> tuple[Config, FastClock, int]:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     origin_ms = time.time_ns() // 1_000_000
     config = Config(state_dir=tmp_path / "state", listen=f"127.0.0.1:{port}", metrics="")
     clock = FastClock(origin_ms)
@@ -185,7 +184,7 @@ def test_acknowledged_reports_survive_kills(
     seed = int(os.environ.get("HUSHMETER_KILL_SEED", "20261123"))
     chance = random.Random(seed)
     fleet = Fleet(config, clock._origin_ms)
-    _consent(port)
+    _consent(port, clock)
     per_client = SLOTS // CLIENTS
     senders = [Sender(port, clock, range(i * per_client, (i + 1) * per_client), seed + i) for i in range(CLIENTS)]
     for sender in senders:
@@ -220,12 +219,13 @@ def _pause(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def _consent(port: int) -> None:
+def _consent(port: int, clock: FastClock) -> None:
     with IngestClient(f"127.0.0.1:{port}") as client, ThreadPoolExecutor(8) as pool:
         assert comes_true(lambda: _answers(client))
         list(pool.map(lambda unit: client.set_consent(unit, {"test": True}), UNITS))
-    # Intervals that begin before the decision are refused: let an hour and a half of the fast clock pass.
-    _pause(9.0)
+    # Intervals that begin before the decision are refused.
+    decided_ms = clock.now_ms()
+    assert comes_true(lambda: clock.now_ms() > decided_ms + (max(MINUTES_OLD) + 1) * 60_000)
 
 
 def _answers(client: IngestClient) -> bool:

@@ -79,7 +79,7 @@ def test_nothing_is_left_anywhere(tmp_path: Path) -> None:
         held_now = [data for name, data in found.items() if "/log/" in name or "/data/" in name or "/period/" in name]
         secrets += [data[-16:] for data in held_now if len(data) >= 16]
     assert len(secrets) >= 2 * len(UNITS) + 4
-    clock.set(H + 2 * WEEK_MS)
+    clock.set(H + WEEK_MS + DAY_MS)
     sealer_of(context).run_due()
     for name, data in everything(tmp_path).items():
         assert not any(secret in data for secret in secrets), f"{name} still holds what should be gone"

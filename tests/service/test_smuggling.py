@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import pytest
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 from tests.service import smuggling
 from tests.service.running import FOUNDED_MS, Running, await_true, running
 from tests.service.smuggling import ATTEMPTS, CHORUS, CROWD, PLAN, Smuggler, mark, needles
@@ -182,8 +182,7 @@ class TestServed:
     def served(self, tmp_path: Path) -> Iterator[tuple[str, str, Path]]:
         expires = (dt.datetime.now(dt.UTC) + dt.timedelta(days=90)).date()
         (tmp_path / "plan.yaml").write_text(PLAN.replace("EXPIRES", str(expires)))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            metrics = f"127.0.0.1:{free.getsockname()[1]}"
+        metrics = f"127.0.0.1:{free_port()}"
         command = ["serve", "--plan", "plan.yaml", "--listen", "127.0.0.1:0", "--metrics", metrics, "--workers", "2"]
         with (tmp_path / "log").open("w") as log:
             process = subprocess.Popen(

@@ -18,7 +18,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.ports import IntakeLog
 from hushmeter.service.context import Context
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
+from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
 
 DEADLINE = H + HOUR_MS + 10 * MINUTE_MS
 DAY_DUE = H + DAY_MS + HOUR_MS
@@ -220,10 +220,10 @@ def test_the_schedule_of_sealing_changes_nothing(
 
 
 def released(decided: Sequence[tuple[int, int, bool]], attempts: Sequence[tuple[int, bool]]) -> list[dict[int, int]]:
-    """What three hours and their day release, of four units that decide at some minutes, sealed at others."""
+    """What three hours and the four around them release, of four units that decide at some minutes, sealed at others."""
     with tempfile.TemporaryDirectory() as directory:
         clock = FakeClock(H)
-        context = opened(Path(directory), clock)
+        context = opened(Path(directory), clock, PLAN.replace("1d:", "4h:"))
         hand = Hand(context)
         units = [f"u{n}" for n in range(4)]
         hand.decide(*units)
@@ -243,9 +243,10 @@ def released(decided: Sequence[tuple[int, int, bool]], attempts: Sequence[tuple[
             hand.segments.tick()
             for happens in events[minute]:
                 happens()
-        clock.set(DAY_DUE)
+        clock.set(H + 5 * HOUR_MS)
         hand.segments.tick()
         sealer_of(context).run_due()
-        found = [sums(context, "1h"), sums(context, "1d")]
+        found = [sums(context, "1h"), sums(context, "4h")]
+        assert ("4h", 0) in windows(context, WindowState.RELEASED)
         context.store.close()
     return found

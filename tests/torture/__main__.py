@@ -60,6 +60,7 @@ def episode(kind: str, seed: int, count: int, directory: Path) -> str:
             done = {"kill": ops.kills, "full": ops.fills, "clock": ops.clocks}[kind](rng, count)
             ops.run(world, done)
             said = ", ".join(map(str, done))
+        world.get_enough_through()
         world.end_stream()
         world.settle()
         lost = f", lost between claim and noise: {', '.join(world.interrupted)}" if world.interrupted else ""

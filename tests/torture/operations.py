@@ -8,12 +8,12 @@ import random
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hushmeter.service.supervisor import EXIT_REFUSED
+from tests.torture.process import REFUSED, SERVES
 from tests.torture.world import Broken, World, pause
 
 ROLES = ("worker", "worker", "worker", "sealer", "sealer", "serve")
@@ -260,18 +260,16 @@ def _refusal(world: World) -> str | None:
     process = world.supervisor
     if process is None:
         raise Broken("nothing was started")
-    began = time.monotonic()
-    while time.monotonic() - began < 30:
-        status = process.poll()
-        if status is not None:
-            said = [line for line in world.log.read_text().splitlines() if line.startswith("refused: ")]
-            if status != EXIT_REFUSED or not said:
-                raise Broken(f"a start ended with {status} and does not say why")
-            return said[-1].removeprefix("refused: ")
-        if len(world.children()) == 3 and time.monotonic() - began > 3:
-            return None
-        pause(0.1)
-    raise Broken("a start neither serves nor is refused")
+    world.wait_for(
+        lambda: process.poll() is not None or bool(world.told_since_start(SERVES)), "a start neither serves nor is refused"
+    )
+    status = process.poll()
+    if status is None:
+        return None
+    said = world.told_since_start(REFUSED)
+    if status != EXIT_REFUSED or not said:
+        raise Broken(f"a start ended with {status} and does not say why")
+    return said[-1]
 
 
 def mount(directory: Path) -> bool:

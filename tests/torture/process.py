@@ -24,6 +24,8 @@ from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.torture.clockwork import Machine
 
 LEASE_S = 2.0
+REFUSED, SERVES = "refused: ", "serves: "
+"""How lines begin that say that a start was refused, and that everything serves."""
 
 
 class FastSupervisor(Supervisor):
@@ -50,12 +52,17 @@ def serve(machine: Machine, config: Config) -> int:
         context = open_context(config, clock, ExactMechanisms())
         ensure_clock(context, confirmed=False)
         context.store.close()
-        supervisor = FastSupervisor(config, clock, lambda address: None)
+        supervisor = FastSupervisor(config, clock, lambda address: tell(f"{SERVES}{address}"))
         supervisor.machine = machine
         return supervisor.run()
     except HushmeterError as error:
-        sys.stderr.write(f"refused: {error}\n")
+        tell(f"{REFUSED}{error}")
         return EXIT_REFUSED
+
+
+def tell(line: str) -> None:
+    """Writes a line at once."""
+    sys.stderr.write(f"{line}\n")
 
 
 def main(role: str, machine_json: str, *rest: str) -> int:

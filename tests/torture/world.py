@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,10 +29,14 @@ from hushmeter.service.context import Context
 from hushmeter.service.founding import open_context
 from hushmeter.service.supervisor import EXIT_REFUSED, STARTS_MAX
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.test_kill import PLAN, SLOTS, UNITS, Sender
+from tests.patience import PATIENCE_S, comes_true
+from tests.ports import free_port
+from tests.service.test_kill import MINUTES_OLD, PLAN, SLOTS, UNITS, Sender
 from tests.torture.clockwork import Machine
 
 CLIENTS = 3
+ENOUGH = 20
+"""Reports of an episode that must have been acknowledged, for it to mean anything."""
 ROOT = Path(__file__).parents[2]
 EXPIRES_DAYS = 200
 
@@ -80,10 +83,8 @@ class World:
     def __post_init__(self) -> None:
         self.state = self.directory / "state"
         self.machine = Machine.new(self.directory / "clock")
-        self.log = self.directory / "log.txt"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.log, self.told_before = self.directory / "log.txt", 0
+        self.port = free_port()
         self.config = Config(
             state_dir=self.state, listen=f"127.0.0.1:{self.port}", metrics="", workers=2, log_format="json"
         )
@@ -99,18 +100,31 @@ class World:
         open_context(self.config, self.machine.clock(), ExactMechanisms(), plan).store.close()
         self.start()
         with IngestClient(f"127.0.0.1:{self.port}") as client, ThreadPoolExecutor(8) as pool:
-            self.wait_for(lambda: _answers(client), 30, "the service did not come up")
+            self.wait_for(lambda: _answers(client), "the service did not come up")
             list(pool.map(lambda unit: client.set_consent(unit, {"test": True}), UNITS))
-        # Intervals that begin before the decision are refused: some of them are forty minutes old.
-        pause(5.0)
+        # Intervals that begin before the decision are refused.
+        decided_ms, old_ms = self.machine.now_ms(), (max(MINUTES_OLD) + 1) * 60_000
+        self.wait_for(lambda: self.machine.now_ms() > decided_ms + old_ms, "the machine's time stands still")
 
     def start(self) -> None:
         """Starts `hushmeter serve`."""
         command = [sys.executable, "-m", "tests.torture.process", "serve", json.dumps(asdict(self.machine))]
         with self.log.open("ab") as log:
+            # Whoever was killed may have left half a line.
+            log.write(b"\n")
+            log.flush()
+            self.told_before = len(self.told())
             self.supervisor = subprocess.Popen(
                 [*command, self.config.model_dump_json()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT
             )
+
+    def told(self) -> list[str]:
+        """The lines that the processes have written so far."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def told_since_start(self, word: str) -> list[str]:
+        """What followed a word at the beginning of lines that were written since the last start."""
+        return [line.removeprefix(word) for line in self.told()[self.told_before :] if line.startswith(word)]
 
     def children(self) -> dict[int, str]:
         """The supervisor's processes, by number, with their roles."""
@@ -144,7 +158,7 @@ class World:
             return
         self.supervisor.wait()
         for pid in children:
-            self.wait_for(lambda pid=pid: not _alive(pid), 40, "a process outlives its supervisor")  # type: ignore[misc]
+            self.wait_for(lambda pid=pid: not _alive(pid), "a process outlives its supervisor")  # type: ignore[misc]
         self.start()
 
     def keep_serving(self) -> None:
@@ -174,13 +188,13 @@ class World:
         self.supervisor.wait()
         self.supervisor = None
         for pid in pids:
-            self.wait_for(lambda pid=pid: not _alive(pid), 10, "a killed process stays")  # type: ignore[misc]
+            self.wait_for(lambda pid=pid: not _alive(pid), "a killed process stays")  # type: ignore[misc]
 
     def stop(self) -> None:
         """Stops it in good order."""
         if self.supervisor is not None:
             self.supervisor.terminate()
-            self.supervisor.wait(60)
+            self.supervisor.wait(PATIENCE_S)
             self.supervisor = None
 
     # Clients.
@@ -198,6 +212,10 @@ class World:
         """How many reports were acknowledged so far."""
         return sum(len(sender.missed) for sender in self.senders)
 
+    def get_enough_through(self) -> None:
+        """Waits until so many reports were acknowledged that what became of them means something."""
+        self.wait_for(lambda: self.acknowledged() > ENOUGH, "the clients get too little through")
+
     def end_stream(self) -> None:
         """Lets clients stop."""
         for sender in self.senders:
@@ -207,13 +225,10 @@ class World:
 
     # Afterwards.
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    def wait_for(self, condition: Callable[[], bool], otherwise: str) -> None:
         """Waits until something is so."""
-        for _ in range(int(seconds * 20)):
-            if condition():
-                return
-            pause(0.05)
-        raise Broken(otherwise)
+        if not comes_true(condition):
+            raise Broken(otherwise)
 
     def settle(self) -> None:
         """Waits until every window of the stream has ended, and judges."""
@@ -228,7 +243,7 @@ class World:
                 begun = all(start is not None and start >= until_ms for start in newest)
                 return begun and not [r for r in waiting if r.window.start_ms <= until_ms]
 
-            self.wait_for(ended, 300, "windows did not end")
+            self.wait_for(ended, "windows did not end")
             self._judge(context)
         finally:
             context.store.close()
@@ -237,7 +252,7 @@ class World:
         missed = {slot: m for sender in self.senders for slot, m in sender.missed.items()}
         ends = {slot: end for sender in self.senders for slot, end in sender.ends.items()}
         resent = set[int]().union(*(sender.resent for sender in self.senders))
-        _ensure(len(missed) > 20, "the clients got too little through to mean anything")
+        _ensure(len(missed) > ENOUGH, "the clients got too little through to mean anything")
         lost = {record.window for record in context.store.windows([WindowState.LOST])}
         causes = self._causes()
         self.interrupted = sorted(str(window) for window in lost if LEFT_CLAIMED in causes.get(str(window), ""))
@@ -273,7 +288,7 @@ class World:
 
     def _said(self) -> list[dict[str, Any]]:
         """What the service has logged."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in self.told() if line.startswith("{")]
 
 
 def _ensure(condition: object, message: str) -> None:
