@@ -183,8 +183,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 HARMLESS = ("one copy of the claim", "the other copy of the claim")
 
 
-def target(world: World, kind: str) -> Path | None:
-    """A file of a kind that is worth damaging; of frames and runs one that holds something."""
+def targets(world: World, kind: str) -> list[Path]:
+    """The files of a kind that are worth damaging; of frames and runs those that hold something."""
     keys = world.config.keys
     places = {
         "frames": lambda: [p for p in (world.state / "log").rglob("*.frames") if _holds(p)],
@@ -199,12 +199,15 @@ def target(world: World, kind: str) -> Path | None:
         "wal": lambda: [world.state / "state.db-wal"],
         "clock": lambda: [Path(world.machine.path)],
     }
-    found = sorted(p for p in places[kind]() if p.exists())
-    return world.rng.choice(found) if found else None
+    return sorted(p for p in places[kind]() if p.exists())
 
 
 def _holds(path: Path) -> bool:
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        # The service has removed it meanwhile.
+        return False
     frames = _frames(content)
     # Of a frame that the kill has torn nothing was promised.
     return bool(frames) and frames[-1] + 4 + int.from_bytes(content[frames[-1] : frames[-1] + 4], "little") == len(content)
@@ -218,12 +221,12 @@ def damage(world: World, name: str) -> str:
     kind, hit = DAMAGES[name]
     for _ in range(10):
         # Runs and open segments with something in them come and go.
+        world.wait_for(lambda: bool(targets(world, kind)), f"there is nothing to damage: {name}")
         world.kill_all()
-        path = target(world, kind)
-        if path is not None:
+        if found := targets(world, kind):
+            path = world.rng.choice(found)
             break
         world.start()
-        pause(world.rng.uniform(3.0, 5.0))
     else:
         raise Broken(f"there was nothing to damage: {name}")
     before = {p: p.read_bytes() for p in _beside(path)}
