@@ -79,7 +79,13 @@ def moved(keys: KeyRing, change: Callable[[RingRecord], RingRecord]) -> RingReco
     """
     while True:
         before = record_of(keys)
-        after = change(before)
+        try:
+            after = change(before)
+        except StateConflict:
+            # What was read of the state may be newer than the record by a publication of another process.
+            if record_of(keys) == before:
+                raise
+            continue
         if after == before:
             return before
         try:

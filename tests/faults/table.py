@@ -675,4 +675,25 @@ FAULTS: tuple[Fault, ...] = (
         "return in_force | self._registers.allowed(self._eras[-1:], subject)",
         test="tests/service/test_load.py::test_what_a_later_version_will_ask_changes_no_answer",
     ),
+    Fault(
+        "an erasure leaves copies of what goes known",
+        "ingest/copies.py",
+        "[d.subject for d in decisions if d.source == ERASURE] if len(self._taken) else []",
+        "[]",
+        test="tests/service/test_races.py::test_an_erasure_forgets_its_own_copies_alone",
+    ),
+    Fault(
+        "an erasure makes everybody's copies unknown",
+        "ingest/copies.py",
+        "self._taken = self._taken[~same]",
+        "self._taken = _NONE",
+        test="tests/service/test_races.py::test_an_erasure_forgets_its_own_copies_alone",
+    ),
+    Fault(
+        "when rows are removed moves kept windows",
+        "service/holdings.py",
+        "reports = _reports_of(context, storage.start_ms, name, erased_through)",
+        "reports = _reports_of(context, storage.start_ms, name)",
+        test="tests/service/test_races.py::test_when_rows_are_removed_moves_no_kept_window",
+    ),
 )

@@ -14,13 +14,11 @@ import numpy as np
 from hushmeter import limits
 from hushmeter.consent.subjects import SubjectRows
 from hushmeter.errors import ensure
-from hushmeter.model.consent import NEVER, ConsentTable, Decision, PurposeState
+from hushmeter.model.consent import NEVER, ConsentTable, Decision, DecisionsAfter, PurposeState
 from hushmeter.model.plan import Purpose
 from hushmeter.model.report import UInt64, bytes_of, pairs_of
 from hushmeter.model.time import Int64
 
-DecisionsAfter = Callable[[int, int | None], tuple[int, Sequence[Decision]]]
-"""See `StateStore.decisions_after`."""
 FIRST_ROWS = 1_024
 PERIODS_MAX = 4
 """Periods whose pseudonyms are kept, so that they are not hashed again for every window."""

@@ -7,10 +7,14 @@ only the first is let through, so that load decides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from hushmeter import limits
-from hushmeter.model.report import ReportBatch, UInt64
+from hushmeter.ingest.identity import pseudonyms_of
+from hushmeter.model.consent import ERASURE, Decision, DecisionsAfter
+from hushmeter.model.report import ReportBatch, UInt64, pairs_of
 from hushmeter.model.time import Int64
 
 _KEY_COLUMNS = 5
@@ -58,6 +62,25 @@ class Copies:
         _, firsts = np.unique(keys, axis=0, return_index=True)
         before = len(keys) - len(batch)
         return np.sort(firsts[firsts >= before]) - before
+
+    def following(self, decisions_after: DecisionsAfter, period_keys: Mapping[int, bytes]) -> DecisionsAfter:
+        """The same decisions, of which the erasures make their units' reports unknown: a copy of what goes is the first.
+
+        Args:
+            decisions_after: see `StateStore`.
+            period_keys: of the periods whose reports were taken, by start.
+        """
+
+        def followed(sequence: int, through: int | None) -> tuple[int, Sequence[Decision]]:
+            newest, decisions = decisions_after(sequence, through)
+            erased = [d.subject for d in decisions if d.source == ERASURE] if len(self._taken) else []
+            for key in period_keys.values() if erased else ():
+                gone = pairs_of(pseudonyms_of(key, erased))
+                same = (self._taken[:, None, 2:4] == gone[None]).all(axis=2).any(axis=1)
+                self._taken = self._taken[~same]
+            return newest, decisions
+
+        return followed
 
     def settle(self) -> None:
         """Notes what `rows` was asked for last: it is durable now."""

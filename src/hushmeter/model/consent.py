@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,10 @@ class Decision:
 
     def __post_init__(self) -> None:
         ensure(len(self.subject) == 16, "a subject is 16 bytes")
+
+
+DecisionsAfter = Callable[[int, int | None], tuple[int, Sequence[Decision]]]
+"""See `StateStore.decisions_after`."""
 
 
 @dataclass(frozen=True, slots=True)

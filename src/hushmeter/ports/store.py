@@ -289,9 +289,6 @@ class StateStore(Protocol):
     def record_keys(self, fingerprints: Mapping[str, bytes]) -> None:
         """Records the fingerprints of several keys that are there, by name; all of them, or none."""
 
-    def knows_keys(self) -> bool:
-        """Whether any key has been recorded."""
-
     # Backups (C6).
     def back_up(self, path: Path) -> None:
         """Writes a new file that is a store like this one, without what leads to raw data; whole or not at all.

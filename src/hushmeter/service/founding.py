@@ -130,7 +130,7 @@ def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str
         _refuse_another_plan(store, plan_text)
     ring = _existing_keys(config)
     try:
-        ensure_newest(_met(config, ring.record(), store, deployment.deployment_id), store)
+        _ensure_newest(config, ring, store, deployment.deployment_id)
     except StateConflict:
         if store.epoch():
             # Whoever belongs to an epoch that has ended hears that first.
@@ -139,6 +139,17 @@ def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str
     keys = KnownKeys(ring, store)
     keys.ensure_lasting()
     return _context(config, clock, mechanisms, store, keys, deployment)
+
+
+def _ensure_newest(config: Config, ring: KeyRing, store: StateStore, deployment_id: str) -> None:
+    """Compares a state with its keys as of one moment: whoever serves it moves both, one after the other."""
+    while True:
+        record = ring.record()
+        try:
+            return ensure_newest(_met(config, record, store, deployment_id), store)
+        except StateConflict:
+            if ring.record() == record:
+                raise
 
 
 def _context(

@@ -248,9 +248,12 @@ def _metrics_in(context: Context, subject: bytes, name: _Name, window: Window) -
     register = ConsentRegister(era.plan.purposes)
     register.take(0, [d for d in context.store.decisions_of(subject) if d.received_at_ms < deadline_ms])
     since = register.given_since([subject])
+    # An erasure of before the cut-off is carried out before the window is sealed, whenever that is.
+    erased = (e for e in context.store.erasures() if e.subject == subject and e.at_ms < deadline_ms)
+    erased_through = max((e.last_segment for e in erased), default=0)
     found = set[int]()
     for storage in era.plan.finest.span.tiles(window):
-        reports = _reports_of(context, storage.start_ms, name)
+        reports = _reports_of(context, storage.start_ms, name, erased_through)
         allowed = np.tile(since, (len(reports), 1))
         used = still_used(reports, [(window, deadline_ms)], era.catalog, allowed)
         found |= set(np.unique(reports.series[used]).tolist())

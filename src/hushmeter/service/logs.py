@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from hushmeter.errors import HushmeterError
-from hushmeter.storage.files import remedy_of
+from hushmeter.storage.files import has_remedy, remedy_of
 
 
 def configure_logs(log_format: str, *, quiet: bool = False) -> None:
@@ -40,7 +40,7 @@ def told(error: BaseException) -> dict[str, str]:
     if isinstance(error, HushmeterError):
         return {"kind": type(error).__name__, "error": str(error)}
     place = _place_of(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and has_remedy(error):
         # What the system said names no file.
         return {"kind": type(error).__name__, "error": f"{error.strerror}; {remedy_of(error)}", "at": place}
     return {"kind": type(error).__name__, "at": place}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from hushmeter.consent.register import ConsentRegister, DecisionsAfter
-from hushmeter.model.consent import PurposeState
+from hushmeter.consent.register import ConsentRegister
+from hushmeter.model.consent import DecisionsAfter, PurposeState
 from hushmeter.model.plan import Purpose
 from hushmeter.service.eras import Era
 

@@ -134,12 +134,11 @@ class OpenSegments:
         for start in batches:
             self._context.log.acknowledge(start, self._open[start].segment_id)
 
-    def end_through(self, last_segment: int) -> bool:
-        """Lets segments registered up to a number take no more rows, and says whether any are open; a tick closes them."""
-        ending = [segment for segment in self._open.values() if segment.sequence <= last_segment]
-        for segment in ending:
-            segment.until_ms = 0
-        return bool(ending)
+    def end_through(self, last_segment: int) -> None:
+        """Lets segments registered up to a number take no more rows; the next tick closes them."""
+        for segment in self._open.values():
+            if segment.sequence <= last_segment:
+                segment.until_ms = 0
 
     def tick(self) -> None:
         """Closes segments whose deadline has passed, and beats when it is time."""

@@ -369,10 +369,9 @@ class IntakeWorker:
         """
         decided = self._context.store.decided()
         if decided.newest != self._followed:
-            self._registers.follow(self._context.store.decisions_after, decided.newest)
-            if self._segments.end_through(decided.erasing_through):
-                # A copy of what is erased is no second one.
-                self._copies = Copies()
+            decisions_after = self._copies.following(self._context.store.decisions_after, self._period_keys)
+            self._registers.follow(decisions_after, decided.newest)
+            self._segments.end_through(decided.erasing_through)
             self._followed = decided.newest
 
     def _tick(self) -> None:

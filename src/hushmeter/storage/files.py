@@ -180,6 +180,11 @@ def failure_of(error: OSError, doing: str) -> Failure:
     return Failure(f"{doing}: {error.strerror or error}; nothing was acknowledged; {remedy_of(error)}")
 
 
+def has_remedy(error: OSError) -> bool:
+    """Whether an `OSError` is the disk's or a file's, and no network's or process's."""
+    return error.errno in {*_NO_ROOM, *_REMEDIES}
+
+
 def remedy_of(error: OSError) -> str:
     """What an operator can do about an `OSError`."""
     return _REMEDIES.get(error.errno or 0, "check the disk and the directory's owner")

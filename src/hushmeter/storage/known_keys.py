@@ -53,7 +53,8 @@ class KnownKeys:
         Raises:
             KeyGone: that key is missing.
         """
-        if self._store.knows_keys():
+        # Whoever reads only, such as a command that shows the public key, records what it used alone.
+        if self._fingerprint(LASTING[0]) is not None:
             return
         found = [*(f"period/{start}" for start in self._ring.periods())]
         found += (f"data/{start}" for start in self._ring.storage_windows())
@@ -61,7 +62,7 @@ class KnownKeys:
         # What was destroyed but for its file, or cannot be read, is told when it is asked for.
         there = (*names, *(name for name in found if self._has(name)))
         # All or none: a crash in between would make the others look as if they had never been.
-        self._store.record_keys({name: fingerprint(name, self._ring.get(name)) for name in there})
+        self._store.record_keys({n: fingerprint(n, self._ring.get(n)) for n in there if not self._fingerprint(n)})
 
     def ensure_lasting(self, *, makes: bool = False) -> None:
         """Makes sure that no key which lives as long as its deployment is missing.

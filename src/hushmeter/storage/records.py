@@ -284,8 +284,3 @@ def record_key(connection: sa.Connection, name: str, fingerprint: bytes) -> byte
     if known is None:
         connection.execute(sa.insert(known_keys).values(name=name, fingerprint=fingerprint))
     return known or fingerprint
-
-
-def knows_keys(connection: sa.Connection) -> bool:
-    """Whether any key has been recorded."""
-    return connection.scalar(sa.select(known_keys.c.name).limit(1)) is not None

@@ -355,11 +355,6 @@ class SqlStateStore(SqlCredentials):
             for name, fingerprint in fingerprints.items():
                 records.record_key(connection, name, fingerprint)
 
-    def knows_keys(self) -> bool:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return records.knows_keys(connection)
-
     def back_up(self, path: Path) -> None:
         """See `StateStore`."""
         backup.back_up(self._database, path)
