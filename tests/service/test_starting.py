@@ -10,7 +10,7 @@ import pytest
 from hushmeter.clock import JUMP_MS
 from hushmeter.errors import StateConflict
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import DAY_MS, HOUR_MS, iso
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, iso
 from hushmeter.service.starting import GAP_MAX_MS, ensure_clock, newest_moment_ms
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, opened, sealer_of, windows
@@ -53,10 +53,10 @@ def test_a_clock_that_is_far_away_is_refused(tmp_path: Path, away_ms: int) -> No
 
 
 def test_the_newest_moment_is_that_of_a_window_where_no_worker_was(tmp_path: Path) -> None:
-    """A sealer alone closes windows; what it closed has ended."""
+    """A sealer alone closes windows; the deadline of what it closed has passed."""
     clock = FakeClock(H)
     context = opened(tmp_path, clock)
     assert newest_moment_ms(context) == H
     clock.set(H + 30 * HOUR_MS)
     sealer_of(context).run_due()
-    assert newest_moment_ms(context) == H + 29 * HOUR_MS
+    assert newest_moment_ms(context) == H + 29 * HOUR_MS + 10 * MINUTE_MS
