@@ -261,7 +261,7 @@ class TestClocks:
             assert reasons(service.submit(None, service.report("u"))) == {0: "RATE_LIMITED"}
 
     def test_consent(self, service: Guarded) -> None:
-        """While the clock is behind what was seen, receipts stand still; a withdrawal then wins over every grant."""
+        """While the clock is behind what was seen, receipts stand still; of decisions then the later number binds."""
         service.clock.advance_to(FOUNDED_MS + HOUR_MS)
         service.call(SET, None, decide(service))
         since = given_since(service)
@@ -269,8 +269,11 @@ class TestClocks:
         early = service.report("u", interval_start_ms=FOUNDED_MS, interval_end_ms=FOUNDED_MS + MINUTE_MS)
         assert reasons(service.submit(None, early)) == {0: "NO_CONSENT"}
         service.call(SET, None, decide(service, given=False))
-        service.call(SET, None, decide(service))
         assert given_since(service) == 0
+        service.call(SET, None, decide(service))
+        assert given_since(service) == since
+        assert reasons(service.submit(None, early)) == {0: "NO_CONSENT"}
+        service.call(SET, None, decide(service, given=False))
         assert {d.received_at_ms for d in decisions(service)} == {since}
         service.clock.advance_to(since + 1)
         service.call(SET, None, decide(service))

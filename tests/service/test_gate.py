@@ -366,7 +366,7 @@ def test_files_of_the_service_are_its_operators(
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.ABORTED,
     }
-    assert "try again later" in text
+    assert "send the same again later" in text
     assert "secret" not in text
     assert "/srv/secret/state.db" in str(log.lines)
 
