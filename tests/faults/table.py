@@ -476,7 +476,7 @@ FAULTS: tuple[Fault, ...] = (
         "service/compaction.py",
         "through = min([max(fixed[w] for w in ended), *(fixed[w] for w in waiting if w in fixed)])",
         "through = context.store.decided().newest",
-        test="tests/service/test_withdrawal.py::test_totals_are_made_with_the_consent_of_the_window_that_ended",
+        test="tests/service/test_withdrawal.py::test_rows_become_totals_with_the_consent_of_before",
     ),
     Fault(
         "consent that is given anew reaches reports of before",
