@@ -12,7 +12,7 @@ from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest.admission import Admission, Door, admit
 from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
-from hushmeter.model.consent import Decision
+from hushmeter.model.consent import ERASURE, Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.ports import StateStore
@@ -124,6 +124,13 @@ class Hand:
                 self.segments.open(start)
             self.segments.append({start: admission.batch})
         return admission
+
+
+def erase(context: Context, hand: Hand, *units: str) -> None:
+    """What the worker does that takes an erasure."""
+    gone = [Decision(hand.subject(u), "tuning", given=False, received_at_ms=0, source=ERASURE) for u in units]
+    context.store.record_decisions(gone, hand.segments.now_ms, {d.subject for d in gone})
+    hand.segments.end_through(context.store.decided().erasing_through)
 
 
 class WatchedStore:

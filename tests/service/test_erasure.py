@@ -27,7 +27,7 @@ from hushmeter.service.retention import Kind, held
 from hushmeter.service.worker import IntakeWorker
 from hushmeter.storage.segment_files import SegmentFiles
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, reports, sealer_of, sums, windows
+from tests.service.by_hand import PLAN, H, Hand, erase, opened, reports, sealer_of, sums, windows
 from tests.service.test_withdrawal import failing, interrupted
 from tests.service.test_worker import YES, working
 
@@ -45,13 +45,6 @@ def count(context: Context, hand: Hand, unit: str) -> dict[int, int]:
                 rows = context.log.rows_of(start, segment.segment_id, pseudonym_of(key, hand.subject(unit)))
                 found[(start - H) // HOUR_MS] += len(rows)
     return {hour: rows for hour, rows in found.items() if rows}
-
-
-def erase(context: Context, hand: Hand, *units: str) -> None:
-    """What the worker does that takes an erasure."""
-    gone = [Decision(hand.subject(u), "tuning", False, 0, source="erasure") for u in units]
-    context.store.record_decisions(gone, hand.segments.now_ms, {d.subject for d in gone})
-    hand.segments.end_through(context.store.decided().erasing_through)
 
 
 def reported(state_dir: Path, hours: int = 3, plan: str = PLAN) -> tuple[Context, FakeClock, Hand]:

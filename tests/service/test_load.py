@@ -90,6 +90,13 @@ def row(number: int) -> ReportBatch:
     )
 
 
+def counted(context: Context, clock: FakeClock) -> dict[int, int]:
+    """What is released of the first hour, at its deadline."""
+    clock.set(DUE)
+    sealer_of(context).run_due()
+    return sums(context, "1h")
+
+
 async def agreed(context: Context) -> IntakeWorker:
     """A worker at which all units have agreed."""
     worker = IntakeWorker(context, Meters())
@@ -122,9 +129,7 @@ def test_load_of_others_does_not_choose_copies(tmp_path: Path, *, together: bool
         await worker.stop()
 
     asyncio.run(send())
-    clock.set(DUE)
-    sealer_of(context).run_due()
-    assert sums(context, "1h") == {0: 2 * len(UNITS)}
+    assert counted(context, clock) == {0: 2 * len(UNITS)}
 
 
 @pytest.mark.parametrize("limited", [False, True], ids=["copies", "rates"])
@@ -154,9 +159,7 @@ def test_a_border_of_versions_does_not_reorder(tmp_path: Path, *, limited: bool)
         await worker.stop()
 
     asyncio.run(send())
-    clock.set(DUE)
-    sealer_of(context).run_due()
-    assert sums(context, "1h") == {0: 2 * len(UNITS)}
+    assert counted(context, clock) == {0: 2 * len(UNITS)}
 
 
 def test_a_copy_of_what_was_erased_is_no_second_one(tmp_path: Path) -> None:
@@ -182,9 +185,7 @@ def test_a_copy_of_what_was_erased_is_no_second_one(tmp_path: Path) -> None:
         await worker.stop()
 
     asyncio.run(send())
-    clock.set(DUE)
-    sealer_of(context).run_due()
-    assert sums(context, "1h") == {0: 7}
+    assert counted(context, clock) == {0: 7}
 
 
 def test_a_time_that_stands_is_remembered_in_bounds() -> None:
@@ -220,9 +221,7 @@ def test_a_copy_that_did_not_become_durable_is_not_the_first(tmp_path: Path) -> 
         await worker.stop()
 
     asyncio.run(send())
-    clock.set(DUE)
-    sealer_of(context).run_due()
-    assert sums(context, "1h") == {0: 3 * len(UNITS)}
+    assert counted(context, clock) == {0: 3 * len(UNITS)}
 
 
 def test_one_id_of_two_units_or_hours_is_as_many_reports(tmp_path: Path) -> None:

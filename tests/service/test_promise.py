@@ -9,7 +9,7 @@ import pytest
 
 from hushmeter.access.roles import Role
 from hushmeter.errors import Failure, KeyUnavailable
-from hushmeter.model.consent import ERASURE, Decision
+from hushmeter.model.consent import ERASURE
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.service import erasing
@@ -18,7 +18,7 @@ from hushmeter.service.rules import AccessRules
 from hushmeter.storage.intake_log import FileIntakeLog
 from hushmeter.storage.ring_record import RecordFile
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
+from tests.service.by_hand import PLAN, H, Hand, erase, opened, sealer_of, sums, windows
 from tests.service.guarded import guarded, standing
 
 CAPPED = PLAN.replace("range: [0, 100]}", "range: [0, 100], max_windows: {1h: 3}}")
@@ -37,13 +37,6 @@ def reported(state_dir: Path, *units: str, plan: str = PLAN) -> tuple[Context, F
     for unit in units:
         assert len(hand.send(unit, HALF_PAST, 7).admitted) == 1
     return context, clock, hand
-
-
-def erase(context: Context, hand: Hand, unit: str) -> None:
-    """What the worker does that takes an erasure."""
-    gone = Decision(hand.subject(unit), "tuning", given=False, received_at_ms=0, source=ERASURE)
-    context.store.record_decisions([gone], hand.segments.now_ms, {gone.subject})
-    hand.segments.end_through(context.store.decided().erasing_through)
 
 
 @pytest.mark.parametrize("erased", [False, True])

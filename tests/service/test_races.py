@@ -11,17 +11,16 @@ import pytest
 
 from hushmeter.errors import StateConflict
 from hushmeter.ingest.raw import SentReports
-from hushmeter.model.consent import ERASURE, Decision
+from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
-from hushmeter.service.context import Context
 from hushmeter.service.logs import told
 from hushmeter.service.meters import Meters
 from hushmeter.service.starting import ensure_clock
 from hushmeter.service.worker import IntakeWorker
 from hushmeter.storage.state import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, reports, sealer_of, sums, windows
+from tests.service.by_hand import PLAN, H, Hand, erase, opened, reports, sealer_of, sums, windows
 
 HALF_PAST = H + 30 * MINUTE_MS
 DUE = H + HOUR_MS + 10 * MINUTE_MS
@@ -48,13 +47,6 @@ def test_a_state_is_opened_while_it_is_published(tmp_path: Path) -> None:
         beside = opened(tmp_path / "state", clock, serves=False)
     assert published
     assert windows(beside, WindowState.RELEASED) == [("1h", 0)]
-
-
-def erase(context: Context, hand: Hand, unit: str) -> None:
-    """What the worker does that takes an erasure."""
-    gone = Decision(hand.subject(unit), "tuning", given=False, received_at_ms=0, source=ERASURE)
-    context.store.record_decisions([gone], hand.segments.now_ms, {gone.subject})
-    hand.segments.end_through(context.store.decided().erasing_through)
 
 
 @pytest.mark.parametrize("stranger", [False, True])

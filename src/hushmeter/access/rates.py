@@ -80,8 +80,7 @@ class UnitRates:
             units: of each request, in order of arrival; any key that tells units apart.
             now_s: of a monotonic clock.
         """
-        allowed = dict[bytes, float]()
-        room = self._room(len(units), now_s)
+        room, allowed = self._room(len(units), now_s), dict[bytes, float]()
         known, step, most = self._full_at_s.get, self._step_s, now_s + MINUTE_S + self._step_s / 2
         over, crowded = [], []
         for index, unit in enumerate(units):
@@ -89,7 +88,7 @@ class UnitRates:
             if full_at is None:
                 full_at = known(unit)
                 if full_at is None:
-                    if room <= 0:
+                    if not room:
                         crowded.append(index)
                         continue
                     room -= 1
