@@ -5,11 +5,14 @@ Faults of one place are in tests/faults.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ import pytest
 from hushmeter.carried import CarriedWindows
 from hushmeter.cli.app import run
 from hushmeter.cli.audit import doors
-from hushmeter.cli.audit.evidence import Claim, Evidence, epsilon_of_mu, rate_at_most, show
+from hushmeter.cli.audit.evidence import Claim, Evidence, epsilon_of_mu, laplace_curve, lattice_factor, rate_at_most, show
 from hushmeter.cli.audit.inputs import tokens_of
 from hushmeter.cli.audit.neighbours import NEIGHBOURS, Course
 from hushmeter.cli.audit.noise import Scale
@@ -163,7 +166,7 @@ def test_a_pseudonym_by_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ConsentRegister, "table", both_periods)
     monkeypatch.setattr("hushmeter.ingest.several.admit", by_arrival)
-    assert "units" in caught(audit_statistics("zcdp", SLOTS, 7))
+    assert {"sum of a counter", "mean, by units", "histogram of a choice"} <= caught(audit_statistics("zcdp", SLOTS, 7))
 
 
 def test_a_cap_that_a_withdrawal_resets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +185,7 @@ def test_a_cap_that_a_withdrawal_resets(monkeypatch: pytest.MonkeyPatch) -> None
         return carried
 
     monkeypatch.setattr(CarriedWindows, "before", forgetful)
-    assert "units of a unit in four windows that may be in one" in caught(audit_period(SLOTS, 11))
+    assert "sums of a unit in four windows that may be in one" in caught(audit_period(SLOTS, 11))
 
 
 def test_a_shared_limit_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +227,66 @@ def test_an_audit_of_gaussian_scores_shows_no_more_than_there_is() -> None:
     assert shown.shown_epsilon == pytest.approx(epsilon_of_mu(shown.shown_mu, 1e-4))
     loud = show(Claim("discrete_gaussian", "test", 14.0, 1e-4, 2.0), scores, present, 40)
     assert not loud.holds
+
+
+def tails(weights: np.ndarray) -> np.ndarray:
+    """P(Z >= t) for t from 0, float64[n], of noise with such weights at 0, 1, 2 and so on, and at their negatives."""
+    return np.cumsum(weights[::-1])[::-1] / (2 * weights.sum() - weights[0])
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.4448, 0.7, 1.0, 2.5, 17.0])
+@pytest.mark.parametrize("moved", [1, 2, 7])
+def test_no_threshold_tells_the_discrete_gaussian_better_than_its_factor_says(scale: float, moved: int) -> None:
+    """Every threshold of the exact law keeps to m-GDP of the factor; where a step is moved, the middle one reaches it."""
+    normal = NormalDist()
+    above = tails(np.exp(-((np.arange(int(40 * scale) + 20) / scale) ** 2) / 2))
+
+    def quantile(t: int) -> float:
+        """Of P(Z >= t), which is 1 - P(Z >= 1 - t)."""
+        return normal.inv_cdf(above[t]) if t > 0 else -normal.inv_cdf(above[1 - t])
+
+    # Of a threshold t, which others pass with P(Z >= t), the unit passes with P(Z >= t - moved).
+    seen = int(np.count_nonzero(above > 1e-290))
+    told = [quantile(t - moved) - quantile(t) for t in range(max(1, moved + 2 - seen), seen)]
+    most = moved / scale * lattice_factor(scale)
+    assert max(told) <= most * (1 + 1e-9)
+    if moved == 1:
+        assert max(told) == pytest.approx(most)
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 2.0, 3.07])
+@pytest.mark.parametrize("moved", [1, 2, 3, 50])
+def test_the_laplace_curve_runs_through_every_threshold_of_the_exact_law(epsilon: float, moved: int) -> None:
+    """Rates of the discrete Laplace lie on the curve; nothing that tells its values, mixed or not, lies below it."""
+    above = tails(np.exp(-epsilon / moved * np.arange(int(50 * moved / epsilon))))
+    points = [
+        (above[t], 1 - above[t - moved] if t > moved else above[moved - t + 1])
+        for t in range(1, 9 * moved + 1)
+        if above[t] > 0
+    ]
+    for alarms, misses in points:
+        assert misses == pytest.approx(laplace_curve(alarms, epsilon, moved), rel=1e-6)
+    for (a, b), (c, d) in itertools.pairwise(points):
+        assert (b + d) / 2 >= laplace_curve((a + c) / 2, epsilon, moved) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("mechanism", [Mechanism.DISCRETE_GAUSSIAN, Mechanism.DISCRETE_LAPLACE])
+@pytest.mark.parametrize("scale", [0.35, 0.5, 1.0])
+def test_noise_of_few_whole_numbers_is_judged_by_its_own_law(mechanism: Mechanism, scale: float) -> None:
+    """An honest engine whose noise is small beside a step holds; one that has 0.75 of the noise is caught."""
+    steps = np.arange(-40, 41)
+    rng = np.random.default_rng(5)
+    present = rng.random(20_000) < 0.5
+
+    def holds(true_scale: float) -> bool:
+        power = -np.abs(steps) / true_scale if mechanism.laplace else -((steps / true_scale) ** 2) / 2
+        law = np.exp(power) / np.exp(power).sum()
+        scores = present + rng.choice(steps, len(present), p=law).astype(np.float64)
+        if mechanism.laplace:
+            claim = Claim("discrete_laplace", "test", 1 / scale, 0.0, None, sensitivity=1)
+        else:
+            claim = Claim("discrete_gaussian", "test", math.inf, 1e-4, 1 / scale, lattice_factor(scale))
+        return show(claim, scores, present, 40).holds
+
+    assert holds(scale)
+    assert not holds(0.75 * scale)

@@ -146,6 +146,23 @@ def test_a_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, data:
             verify(changed, key)
 
 
+@pytest.mark.parametrize("field", ["public_key", "signature"])
+def test_key_and_signature_are_written_in_one_way(tmp_path_factory: pytest.TempPathFactory, field: str) -> None:
+    """The same bytes in capital letters, or with spaces between them, are not what was signed and published."""
+    fields = json.loads(_kept(tmp_path_factory))
+    key = bytes.fromhex(fields["public_key"])
+    for other in (fields[field].upper(), " ".join(fields[field][i : i + 2] for i in range(0, len(fields[field]), 2))):
+        with pytest.raises(LedgerBroken, match="its key and its signature"):
+            verify(json.dumps({**fields, field: other}), key)
+
+
+def test_nothing_stands_beside_what_is_signed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A field that no signature covers is not taken for a part of the record."""
+    fields = json.loads(_kept(tmp_path_factory))
+    with pytest.raises(LedgerBroken, match="more than a record"):
+        verify(json.dumps({**fields, "remark": "no epsilon was spent"}), bytes.fromhex(fields["public_key"]))
+
+
 _texts: list[str] = []
 
 

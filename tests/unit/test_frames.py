@@ -169,6 +169,13 @@ def test_pieces_put_together_are_the_batch(batch, room):
     assert_same(ReportBatch.concat(list(pieces(batch, room))), batch)
 
 
+def test_a_batch_without_reports_is_one_piece():
+    """Whatever tokens it has, and however little room there is."""
+    batch = with_token(b"x" * 256).take(np.zeros(0, np.int64))
+    (piece,) = pieces(batch, SEAL_BYTES + 4_096)
+    assert_same(piece, batch)
+
+
 def test_a_piece_fits_a_frame_on_both_sides_of_the_limit():
     """A batch is one piece up to the limit; one report more makes two, and each of them, sealed, is within it."""
     reports, points = 40, 25

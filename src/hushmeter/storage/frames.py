@@ -332,13 +332,14 @@ def _frames_in(data: memoryview) -> Iterator[memoryview]:
 def pieces(batch: ReportBatch, sealed_bytes_max: int) -> Iterator[ReportBatch]:
     """Cuts reports into the fewest consecutive pieces of which each, sealed, has at most so many bytes.
 
-    A piece holds at least one report, and there is at least one piece. Nearly every batch is one piece: itself. Where one
-    is cut, a token counts once for each report that has it, as if no two of them shared it.
+    There is at least one piece, and a piece of a batch that holds any report holds one at least. Nearly every batch is one
+    piece: itself. Where one is cut, a token counts once for each report that has it, as if no two of them shared it.
     """
     room = sealed_bytes_max - SEAL_BYTES - _ARROW_OVERHEAD_BYTES
     point_bytes = _POINT_BYTES + (_NUMBER_BYTES if batch.tokens else 0)
     points = int(batch.offsets[-1]) * point_bytes
-    if len(batch) * _ROW_BYTES + points + sum(map(len, batch.tokens)) + len(batch.tokens) * _ENTRY_BYTES <= room:
+    whole = len(batch) * _ROW_BYTES + points + sum(map(len, batch.tokens)) + len(batch.tokens) * _ENTRY_BYTES
+    if not len(batch) or whole <= room:
         yield batch
         return
     ends = np.arange(1, len(batch) + 1) * _ROW_BYTES + batch.offsets[1:] * point_bytes

@@ -66,6 +66,8 @@ class Statement:
             canonical, format_ = canonical_json(content).encode(), content["format"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise LedgerBroken(self.damaged) from None
+        if found != {self.name: content, "public_key": named.hex(), "signature": signature.hex()}:
+            raise LedgerBroken(f"the text has more than a {self.name}, its key and its signature, or writes them otherwise")
         if format_ not in (self.format, *self.earlier):
             raise LedgerBroken(f"the {self.name} is of another format; verify it with the hushmeter that made it")
         if key is not None and key != named:

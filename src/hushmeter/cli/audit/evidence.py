@@ -7,7 +7,8 @@ and Pearson's intervals, at levels that add up to `FAMILYWISE_ALPHA` over all th
 
 References:
     T. Steinke, M. Nasr, M. Jagielski: Privacy Auditing with One (1) Training Run (2023), for canaries in one run.
-    J. Dong, A. Roth, W. Su: Gaussian Differential Privacy (2019), Definition 2.6 and Proposition 2.5 (trade-off functions).
+    J. Dong, A. Roth, W. Su: Gaussian Differential Privacy (2019), Definition 2.6 and Proposition 2.5 (trade-off functions),
+        Theorem 2.14 (groups) and Corollary 3.3 (composition).
     C. Clopper, E. Pearson: The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial (1934).
 """
 
@@ -29,7 +30,7 @@ Bool = npt.NDArray[np.bool_]
 
 FAMILYWISE_ALPHA = 1e-6
 """How likely an honest engine is to be accused at all."""
-THRESHOLDS = (0.25, 0.5, 0.75, 1.0, 1.5)
+THRESHOLDS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Where scores are cut: 0 is a canary that is absent, 1 one that is present, at the claimed sensitivity."""
 _BISECTIONS = 60
 
@@ -42,6 +43,8 @@ class Claim:
         mechanism, statistic: which.
         epsilon, delta: claimed.
         mu: claimed sensitivity over noise; None for noise that is not Gaussian.
+        lattice: `lattice_factor` of the claimed scale; 1 for noise of all real numbers, and for noise that is not Gaussian.
+        sensitivity: of Laplace noise, in steps of its lattice; infinite for noise of all real numbers.
     """
 
     mechanism: str
@@ -49,6 +52,8 @@ class Claim:
     epsilon: float
     delta: float
     mu: float | None
+    lattice: float = 1.0
+    sensitivity: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Evidence:
 
     Attributes:
         shown_epsilon: lower bound through the trade-off curve of the noise's family.
-        shown_mu: lower bound of sensitivity over noise, for Gaussian noise.
+        shown_mu: lower bound of sensitivity over noise, for Gaussian noise of the claimed lattice.
         shown_epsilon_by_counts: lower bound that assumes no family.
         trials: how many canaries.
         note: what a deterministic check found; empty for statistics.
@@ -144,7 +149,8 @@ def show(claim: Claim, scores: Float, present: Bool, tests: int) -> Evidence:
         for yes, no in ((hit_rate, alarm_rate), (1 - alarm_rate, 1 - hit_rate)):
             if yes > claim.delta and no > 0:
                 by_counts = max(by_counts, math.log((yes - claim.delta) / no))
-        by_curve = max(by_curve, _laplace_epsilon(hit_rate, alarm_rate))
+        by_curve = max(by_curve, _laplace_epsilon(hit_rate, alarm_rate, claim.sensitivity))
+    mu /= claim.lattice
     gaussian = claim.mu is not None
     return Evidence(
         mechanism=claim.mechanism,
@@ -191,21 +197,46 @@ def _normal(rate: float) -> float:
     return NormalDist().inv_cdf(rate) if 0 < rate < 1 else -math.inf if rate <= 0 else math.inf
 
 
-def _laplace_epsilon(hit_rate: float, alarm_rate: float) -> float:
-    """The smallest epsilon whose Laplace trade-off curve allows these rates (Dong et al. 2019, section 2.3, equation 6)."""
+def lattice_factor(scale: float) -> float:
+    """How much better a threshold tells the discrete Gaussian from itself moved by a step than it tells the Gaussian: >= 1.
+
+    A threshold between two whole numbers lets `Phi(m / 2)` of the one through, and `1 - Phi(m / 2)` of the other; what is
+    returned is m times the scale. The mechanism is m-GDP for a sensitivity of 1, and k m-GDP for one of k.
+
+    Args:
+        scale: sigma, in steps of the lattice.
+    """
+    steps = np.arange(1, math.ceil(40 * scale) + 1)
+    at_zero = 1 / (1 + 2 * np.exp(-((steps / scale) ** 2) / 2).sum())
+    return float(-2 * scale * _normal((1 - at_zero) / 2))
+
+
+def _laplace_epsilon(hit_rate: float, alarm_rate: float, sensitivity: float) -> float:
+    """The smallest epsilon whose Laplace trade-off curve allows these rates."""
     miss_rate = 1 - hit_rate
     low, high = 0.0, 100.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        low, high = (middle, high) if miss_rate < _laplace_curve(alarm_rate, middle) else (low, middle)
+        low, high = (middle, high) if miss_rate < laplace_curve(alarm_rate, middle, sensitivity) else (low, middle)
     return low
 
 
-def _laplace_curve(alarm_rate: float, epsilon: float) -> float:
-    """The smallest miss rate that Laplace noise leaves at a false alarm rate."""
-    shrink = math.exp(-epsilon)
-    if alarm_rate < shrink / 2:
+def laplace_curve(alarm_rate: float, epsilon: float, sensitivity: float = math.inf) -> float:
+    """The smallest miss rate that Laplace noise leaves at a false alarm rate.
+
+    Of noise of whole numbers, and of the same moved by k, a threshold t from 1 to k lets `r^t / (1 + r)` of the one through
+    and keeps `r^(k + 1 - t) / (1 + r)` of the other back, where r = exp(-epsilon / k). Through these points runs the curve,
+    never above their chords; outside of them the rates differ by exp(epsilon). Without end of k it is equation 6 of Dong et
+    al. 2019, section 2.3.
+
+    Args:
+        alarm_rate: 0 to 1.
+        epsilon: sensitivity over scale.
+        sensitivity: k; infinite for noise of all real numbers.
+    """
+    shrink, ratio = math.exp(-epsilon), math.exp(-epsilon / sensitivity)
+    if alarm_rate < shrink / (1 + ratio):
         return 1 - alarm_rate / shrink
-    if alarm_rate <= 0.5:
-        return shrink / 4 / alarm_rate
+    if alarm_rate <= ratio / (1 + ratio):
+        return shrink * ratio / (1 + ratio) ** 2 / alarm_rate
     return shrink * (1 - alarm_rate)

@@ -6,14 +6,12 @@ of its presence has mu = sqrt(2 rho) of the whole period, and no more.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from fractions import Fraction
 
 import numpy as np
 
 from hushmeter.api.report.v1.report_pb2 import Report
-from hushmeter.cli.audit.evidence import Claim, Evidence, Float, show
+from hushmeter.cli.audit.evidence import Evidence, Float, show
 from hushmeter.cli.audit.scenario import BACKGROUND, PURPOSE, START_MS, Audited, audited, finished, flip, resent, slots_of
 from hushmeter.cli.audit.statistics import tests_in_all
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
@@ -53,8 +51,8 @@ metrics:
     <<: *common
     at: [6h]
     per_unit: {{range: [0, 10], max_windows: {{6h: 1}}}}
-    statistics: [units]
-    weight: 20
+    statistics: [sum]
+    weight: 5
 """
 
 
@@ -70,14 +68,15 @@ def audit_period(count: int, seed: int) -> Iterator[Evidence]:
         present = flip(count, seed)
         canaries = [slot for slot, there in zip(slots, present.tolist(), strict=True) if there]
         _live(service, slots, canaries)
-        kept = [_window(service, slots, "once", "6h", START_MS + i * _QUARTER_MS)["units", ""] for i in range(_WINDOWS)]
-        claim = service.claim("once", ("slot",), "units", "6h", "units of a unit in four windows that may be in one")
+        kept = [_window(service, slots, "once", "6h", START_MS + i * _QUARTER_MS)["sum", ""] / 10 for i in range(_WINDOWS)]
+        claim = service.claim("once", ("slot",), "sum", "6h", "sums of a unit in four windows that may be in one")
         # A cap that every withdrawal resets shows most in the sum of all windows, one that is off by one in that of two.
-        yield show(claim, kept[0] + kept[1] + kept[2] + kept[3] - _B, present, tests_in_all())
-        claim = service.claim("once", ("slot",), "units", "6h", "the same, in the first two windows")
+        yield show(claim, kept[0] + kept[1] + kept[2] + kept[3] - _B / 10, present, tests_in_all())
+        claim = service.claim("once", ("slot",), "sum", "6h", "the same, in the first two windows")
         # The background spends its one window on the first.
-        yield show(claim, kept[0] + kept[1] - _B, present, tests_in_all())
-        yield show(_whole(service), _matched(service, slots, kept[0]), present, tests_in_all())
+        yield show(claim, kept[0] + kept[1] - _B / 10, present, tests_in_all())
+        claim = service.composition("whole period: matched filter")
+        yield show(claim, _matched(service, slots, kept[0]), present, tests_in_all())
 
 
 def _live(service: Audited, slots: list[str], canaries: list[str]) -> None:
@@ -116,7 +115,7 @@ def _canary(recorder: Recorder, slot: str, end_ms: int) -> Report:
     recorder.count("counted", 10, slot=slot)
     for _ in range(5):
         recorder.observe("timed", 100, slot=slot)
-    recorder.count("once", 1, slot=slot)
+    recorder.count("once", 10, slot=slot)
     return finished(recorder.report(end_ms - 30 * MINUTE_MS, end_ms))
 
 
@@ -148,12 +147,5 @@ def _matched(service: Audited, slots: list[str], once: Float) -> Float:
             add(timed["events", ""] / 3, min(reports, 3) * _B / 3, "events", "timed", resolution)
             centered = 2 * (timed["sum", ""] - 50 * timed["events", ""]) / 300
             add(centered, 0.0, "event_sum", "timed", resolution)
-    add(once, _B, "units", "once", "6h")
+    add(once, _B / 10, "sum", "once", "6h")
     return scores / weights
-
-
-def _whole(service: Audited) -> Claim:
-    budget = service.analyst.metrics().budget
-    return Claim(
-        "composition", "whole period: matched filter", budget.epsilon, budget.delta, math.sqrt(2 * Fraction(budget.amount))
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 import time
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from hushmeter.analyst import AnalystClient
 from hushmeter.api.report.v1.report_pb2 import Report
-from hushmeter.cli.audit.evidence import Bool, Claim, Float
+from hushmeter.cli.audit.evidence import Bool, Claim, Float, lattice_factor
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import ConfigError
 from hushmeter.model.ledger import LedgerEntry
@@ -68,6 +69,7 @@ class Audited:
     analyst: AnalystClient
     rejected: Counter[int] = field(default_factory=Counter)
     _claims: dict[tuple[str, tuple[str, ...], str, str], Claim] = field(default_factory=dict)
+    _charges: list[tuple[float, float]] = field(default_factory=list)
 
     def decide(self, units: Sequence[str], *, given: bool = True) -> None:
         """Tells the units' consent."""
@@ -116,25 +118,44 @@ class Audited:
 
     def claim(self, metric: str, view: Sequence[str], measurement: str, resolution: str, statistic: str) -> Claim:
         """What the ledger says that one measurement gives away, read through the query door."""
-        if not self._claims:
-            budget = self.analyst.metrics().budget
-            for e in self.analyst.ledger():
-                entry = LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
-                self._take(entry, budget.delta - float(Fraction(budget.selection_delta)))
+        self._read_ledger()
         found = self._claims[metric, tuple(view), resolution, measurement]
-        return Claim(found.mechanism, statistic, found.epsilon, found.delta, found.mu)
+        return replace(found, statistic=statistic)
+
+    def composition(self, statistic: str) -> Claim:
+        """What the budget says that all Gaussians of the ledger, which are of one period, give away together."""
+        self._read_ledger()
+        budget = self.analyst.metrics().budget
+        losses, lattices = np.array(self._charges).T
+        # By losses, as the squares of mu are.
+        lattice = math.sqrt(np.average(lattices**2, weights=losses))
+        return Claim(
+            "composition", statistic, budget.epsilon, budget.delta, math.sqrt(2 * Fraction(budget.amount)), lattice
+        )
+
+    def _read_ledger(self) -> None:
+        if self._claims:
+            return
+        budget = self.analyst.metrics().budget
+        for e in self.analyst.ledger():
+            entry = LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
+            self._take(entry, budget.delta - float(Fraction(budget.selection_delta)))
 
     def _take(self, entry: LedgerEntry, conversion_delta: float) -> None:
         f = entry.fields
         view = f["view"]
         key = str(f["metric"]), tuple(view) if isinstance(view, list) else (), str(f["resolution"]), str(f["measurement"])
         amount, spent = Fraction(str(f["loss"])), float(Fraction(str(f["delta"])))
+        sensitivity, scale = float(str(f["sensitivity"])), float(str(f["scale"]))
         if Mechanism(str(f["mechanism"])).laplace:
-            self._claims[key] = Claim(str(f["mechanism"]), "", float(amount), spent, None)
+            self._claims[key] = Claim(str(f["mechanism"]), "", float(amount), spent, None, sensitivity=sensitivity)
             return
         epsilon = self.context.mechanisms.epsilon_of(amount, conversion_delta)
-        mu = float(str(f["sensitivity"])) / float(str(f["scale"]))
-        self._claims[key] = Claim(str(f["mechanism"]), "", epsilon, conversion_delta + spent, mu)
+        claim = Claim(
+            str(f["mechanism"]), "", epsilon, conversion_delta + spent, sensitivity / scale, lattice_factor(scale)
+        )
+        self._claims[key] = claim
+        self._charges.append((float(amount), claim.lattice))
 
 
 @contextmanager
