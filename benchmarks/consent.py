@@ -36,7 +36,7 @@ from hushmeter.model.consent import Decision
 from hushmeter.model.plan import Purpose
 from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.reading import parse_plan
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.storage.state.store import SqlStateStore
 
 GOALS = (Goal(("door_time_with_many",), 1.2, at_most=True),)
 PURPOSES = (Purpose("tuning", "Tune models."), Purpose("research", "Do research."))

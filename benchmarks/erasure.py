@@ -27,13 +27,13 @@ from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.time import HOUR_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.erasing import Erasing
-from hushmeter.service.founding import open_context
-from hushmeter.service.holdings import Holdings, holdings
-from hushmeter.service.meters import Meters
-from hushmeter.service.segments import OpenSegments
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.disclosure.unit_holdings import Holdings, holdings
+from hushmeter.service.intake.open_segments import OpenSegments
+from hushmeter.service.sealer.erasures import Erasing
 from hushmeter.testing.clock import FakeClock
 
 GOALS = (Goal(("one_unit_over_copying",), 1.5, at_most=True), Goal(("a_thousand_over_copying",), 3.0, at_most=True))

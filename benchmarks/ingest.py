@@ -32,9 +32,9 @@ from hushmeter.clock import SystemClock
 from hushmeter.model.report import ReportBatch
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.sdk.client import IngestClient
-from hushmeter.service.config import Config
-from hushmeter.service.founding import open_context
-from hushmeter.storage.frames import FramesFile, SegmentName
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.storage.log.frames import FramesFile, SegmentName
 
 GOALS = (
     Goal(("unary_cpu_vs_bare",), 1.3, at_most=True),

@@ -29,7 +29,7 @@ from benchmarks.sealing.pipelinedp_engine import PipelineDPEngine
 from benchmarks.sealing.plain import Plain
 from benchmarks.sealing.polars_engine import Polars
 from benchmarks.sealing.workload import L0, Answer, Workload, workloads
-from hushmeter.buckets import Processes
+from hushmeter.pipeline.bucket_jobs import Processes
 from hushmeter.runtime import cores
 
 OURS, POLARS, DUCKDB, PIPELINEDP, NUMPY = "hushmeter", "polars", "duckdb", "pipelinedp", "numpy_plain"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from hushmeter.cli.demo.flights import load_year
+from hushmeter.rehearsal.demo.flights import load_year
 
 Int = npt.NDArray[np.int64]
 

@@ -5,7 +5,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-from hushmeter.service.logs import configure_logs
+from hushmeter.service.deployment.logs import configure_logs
 
 settings.register_profile("dev", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True)

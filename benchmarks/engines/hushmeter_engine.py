@@ -24,7 +24,7 @@ from hushmeter.query.estimates import estimate
 from hushmeter.query.sums import Sums
 from hushmeter.release.measuring import measure
 from hushmeter.sealing.seal import seal
-from hushmeter.service.founding import budget_of
+from hushmeter.service.deployment.budget import budget_of
 
 _START_MS = 1_772_409_600_000
 _PLAN = """

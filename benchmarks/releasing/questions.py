@@ -19,8 +19,8 @@ from benchmarks.releasing.stages import publish
 from benchmarks.releasing.workload import START_MS, Workload, founded, tally_of, windows_of
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.query.v1 import query_pb2_grpc
-from hushmeter.claims import moved
 from hushmeter.model.time import HOUR_MS, Window
+from hushmeter.pipeline.claims import moved
 
 METRIC, VIEW, STATISTIC = "calls", "city", "sum"
 ROWS = 1_000

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from hushmeter.clock import ReplayClock
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.service.config import Config
-from hushmeter.service.embedded import serving
-from hushmeter.service.founding import open_context
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.processes.embedded import serving
 
 
 def main(state: str, now_ms: str) -> None:

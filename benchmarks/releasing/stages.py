@@ -21,7 +21,7 @@ from hushmeter.model.release import Release
 from hushmeter.model.tally import Tally
 from hushmeter.release.measuring import measure
 from hushmeter.runtime import cores
-from hushmeter.service.context import Context
+from hushmeter.service.deployment.context import Context
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.measurements import measurements_of
 from hushmeter.ports import Mechanisms
 from hushmeter.sealing.seal import empty_tally
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.founding import open_context
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.opening import open_context
 
 START_MS = 1_772_409_600_000
 """Monday, 2 March 2026, midnight UTC."""

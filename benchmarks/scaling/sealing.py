@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from benchmarks.scaling.window import StoredWindow
-from hushmeter.buckets import tally_of
 from hushmeter.model.measurement import MeasurementName
+from hushmeter.pipeline.bucket_jobs import tally_of
 from hushmeter.runtime import step_back
 
 

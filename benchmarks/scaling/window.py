@@ -13,12 +13,12 @@ import numpy as np
 from benchmarks.sealing.hushmeter import WINDOW, catalog_of, rows_of
 from benchmarks.sealing.workload import L0, SALT, typical
 from hushmeter import limits
-from hushmeter.buckets import SealingJob
 from hushmeter.model.consent import ConsentTable
-from hushmeter.model.records import SegmentRecord
 from hushmeter.model.report import ReportBatch, UInt64
-from hushmeter.storage.intake_log import FileIntakeLog
-from hushmeter.storage.keys import DirectoryKeyRing
+from hushmeter.model.stored import SegmentRecord
+from hushmeter.pipeline.bucket_jobs import SealingJob
+from hushmeter.storage.keys.files import DirectoryKeyRing
+from hushmeter.storage.log.intake_log import FileIntakeLog
 
 _DEPLOYMENT = "5ca1e" + "0" * 27
 _FLEET_VALUES = 2_000_000

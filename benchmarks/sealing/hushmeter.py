@@ -16,17 +16,17 @@ import numpy.typing as npt
 import hushmeter
 from benchmarks.sealing.workload import HIGH, LOW, SALT, Answer, Workload
 from hushmeter import limits
-from hushmeter.buckets import Processes, SealingJob
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import MeasurementName
-from hushmeter.model.records import grain
 from hushmeter.model.report import ReportBatch
+from hushmeter.model.stored import grain
 from hushmeter.model.tally import Tally, VectorKey
 from hushmeter.model.time import DAY_MS, Window
+from hushmeter.pipeline.bucket_jobs import Processes, SealingJob
 from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.reading import parse_plan
 from hushmeter.ports import IntakeLog
-from hushmeter.storage.frames import bucket_numbers
+from hushmeter.storage.log.frames import bucket_numbers
 
 _START_MS = 1_772_409_600_000
 WINDOW = Window("1d", _START_MS, _START_MS + DAY_MS)

@@ -13,13 +13,13 @@ from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.api.release.v1 import release_pb2
 from hushmeter.api.report.v1 import report_pb2, view_pb2
-from hushmeter.claims import record_of
 from hushmeter.ledger.checkpoint import is_checkpoint
 from hushmeter.ledger.entries import checkpoint_after
 from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.ring import encoded
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
-from hushmeter.storage.schema import METADATA
+from hushmeter.pipeline.claims import record_of
+from hushmeter.storage.state.schema import METADATA
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, opened, sealer_of
 

@@ -14,8 +14,8 @@ import pytest
 from hushmeter import limits
 from hushmeter.errors import Failure, InvariantError, KeyGone, KeyUnavailable, SegmentLost, StorageFull
 from hushmeter.model.report import ReportBatch, bytes_of, pairs_of
-from hushmeter.storage.frames import Claim, FramesFile, SegmentName, chained, empty_frames
-from hushmeter.storage.intake_log import FileIntakeLog
+from hushmeter.storage.log.frames import Claim, FramesFile, SegmentName, chained, empty_frames
+from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.disk import FaultyDisk, PowerCut
 from hushmeter.testing.memory import MemoryIntakeLog, MemoryKeyRing
 from tests.batches import said

@@ -23,10 +23,10 @@ from hushmeter.model.ring import (
     encoded,
 )
 from hushmeter.model.time import Window
-from hushmeter.storage import keys as keys_module
-from hushmeter.storage import ring_record as record_module
-from hushmeter.storage.keys import DirectoryKeyRing
-from hushmeter.storage.master_key import MASTER_KEY_VARIABLE, create_master_key, load_master_key
+from hushmeter.storage.keys import files as keys_module
+from hushmeter.storage.keys import ring_record as record_module
+from hushmeter.storage.keys.files import DirectoryKeyRing
+from hushmeter.storage.keys.master_key import MASTER_KEY_VARIABLE, create_master_key, load_master_key
 from hushmeter.testing.memory import MemoryKeyRing
 from tests.patience import PATIENCE_S
 

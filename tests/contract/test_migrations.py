@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from hushmeter.claims import record_of
 from hushmeter.cli import serve
 from hushmeter.cli.app import run
 from hushmeter.errors import KeyGone, LedgerBroken, StateConflict
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.founding import open_context
-from hushmeter.service.released import discrepancies
-from hushmeter.service.restoring import restore
-from hushmeter.storage import schema
-from hushmeter.storage.database import Database, url_of
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.pipeline.claims import record_of
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.deployment.restoring import restore
+from hushmeter.service.disclosure.verified_releases import discrepancies
+from hushmeter.storage.state import schema
+from hushmeter.storage.state.database import Database, url_of
+from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.by_hand import PLAN, H, sealer_of, sums, windows

@@ -30,13 +30,15 @@ from hushmeter.model.consent import ERASURE, NEVER, Decision
 from hushmeter.model.ledger import GENESIS, DraftEntry, PrivacyBudget, PrivacyLoss, Spending, chain_hash
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Purpose
-from hushmeter.model.records import Approval, Decided
 from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.states import WindowState
+from hushmeter.model.stored import Approval, Decided
 from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS, Window
 from hushmeter.ports import Deployment, StateStore
-from hushmeter.storage import credentials, records, schema, state, windows
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.storage.state import credentials, schema, windows
+from hushmeter.storage.state import decisions as records
+from hushmeter.storage.state import store as state
+from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.state import memory_state_store
 from tests.contract.state_values import (
     ALL_BEGUN,

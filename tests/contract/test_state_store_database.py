@@ -28,10 +28,10 @@ from hushmeter.errors import (
     StorageFull,
 )
 from hushmeter.model.consent import Decision
-from hushmeter.storage import migrations, schema
-from hushmeter.storage.database import error_of
-from hushmeter.storage.files import Disk
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.storage.disk import Disk
+from hushmeter.storage.state import migrations, schema
+from hushmeter.storage.state.database import error_of
+from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.state import memory_state_store
 from tests.contract.state_values import (
     ALL_BEGUN,

@@ -112,7 +112,7 @@ FAULTS: tuple[Fault, ...] = (
     # Prices.
     Fault(
         "rho of twice the epsilon",
-        "service/founding.py",
+        "service/deployment/opening.py",
         "mechanisms.zcdp_budget(epsilon, conversion)",
         "mechanisms.zcdp_budget(2 * epsilon, conversion)",
         "prices",
@@ -120,7 +120,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "all of delta for the conversion, and half of it again",
-        "service/founding.py",
+        "service/deployment/opening.py",
         "conversion = delta / 2 if selecting else delta",
         "conversion = delta",
         "prices",
@@ -290,7 +290,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a roll-up of another purpose's metric",
-        "service/querying.py",
+        "service/door/query_service.py",
         _CALLER,
         _CALLER.replace("None:", "None or question.roll_up_time:"),
         "replay:0",
@@ -298,7 +298,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "statistics by name of another purpose's metric",
-        "service/querying.py",
+        "service/door/query_service.py",
         _CALLER,
         _CALLER.replace("None:", "None or question.statistics:"),
         "replay:0",
@@ -306,7 +306,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a filtered question about another purpose's metric",
-        "service/querying.py",
+        "service/door/query_service.py",
         _CALLER,
         _CALLER.replace("None:", "None or question.filters:"),
         "replay:0",
@@ -314,7 +314,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "participants of other purposes are told",
-        "service/querying.py",
+        "service/door/query_service.py",
         "if all(serves.values()) or any(value in serves for value in named):",
         "if True:",
         "replay:0",
@@ -322,7 +322,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a named participant of another purpose is told",
-        "service/querying.py",
+        "service/door/query_service.py",
         "parts += [purposes[value] for value in named if value in purposes]",
         "parts += []",
         "replay:0",
@@ -330,7 +330,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "whoever has any purpose has all",
-        "service/gate.py",
+        "service/door/gate.py",
         "any(p in mine.purposes for p in purposes)",
         "bool(mine.purposes)",
         "replay:0",
@@ -347,7 +347,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a stranger's waiting erasure is told",
-        "service/holdings.py",
+        "service/disclosure/unit_holdings.py",
         "for e in context.store.erasures() if e.subject == subject)",
         "for e in context.store.erasures())",
         "replay:8",
@@ -355,7 +355,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "everybody's decisions are counted",
-        "service/holdings.py",
+        "service/disclosure/unit_holdings.py",
         "context.store.count_decisions(subject)",
         "context.store.decisions_after(0)[0]",
         "replay:14,1",
@@ -379,7 +379,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "completeness tells in how many segments reports came",
-        "storage/state.py",
+        "storage/state/store.py",
         "return servings.serving_ms(connection, start_ms, end_ms)",
         'return servings.serving_ms(connection, start_ms, end_ms) - 40_000 * connection.scalar(sa.text("select count(*) from segments"))',
         "replay:4",
@@ -395,7 +395,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a restore tells how many decisions there were",
-        "service/restoring.py",
+        "service/deployment/restoring.py",
         "store.record_restore(Restore(now_ms, head.sequence, seen))",
         "store.record_restore(Restore(now_ms, head.sequence + known.decision.sequence, seen))",
         "replay:17",
@@ -403,7 +403,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a restore loses the whole period where somebody has decided since",
-        "service/restoring.py",
+        "service/deployment/restoring.py",
         "whole_period=missing is not None)",
         "whole_period=known.decision != store.decision_mark())",
         "replay:18",
@@ -411,7 +411,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "what was drawn is lost where somebody has erased since",
-        "settlement.py",
+        "pipeline/settlement.py",
         "if claim.state is ClaimState.DRAWN else None",
         "if claim.state is ClaimState.DRAWN and not ports.store.erasures() else None",
         "replay:19",
@@ -419,7 +419,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a lost window is charged less where reports came late",
-        "settlement.py",
+        "pipeline/settlement.py",
         "entries, loss, period = charge_of_lost(window, ports)",
         "entries, loss, period = charge_of_lost(window, ports)\n    entries = entries[len(ports.store.segments([window.start_ms])) - 2 :]",
         "replay:20",
@@ -427,7 +427,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "units share one rate of reports",
-        "service/worker.py",
+        "service/intake/intake.py",
         "self._rates.judge(admission.subjects,",
         'self._rates.judge([b""] * len(admission.subjects),',
         "replay:21",
@@ -435,7 +435,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "units share one rate of decisions",
-        "service/deciding.py",
+        "service/intake/decisions.py",
         "rates.judge([subjects[i] for i in mine], now_s)",
         'rates.judge([b"" for _ in mine], now_s)',
         "replay:22",
@@ -443,7 +443,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a refusal says when a shared credential may send again",
-        "service/gate.py",
+        "service/door/gate.py",
         'at once); send fewer, larger messages, or try again in a moment",\n                RETRY_AFTER_S,',
         'at once); send fewer, larger messages, or try again in a moment",\n                (1 - bucket._level) / self._rules.messages_per_s,',
         "replay:23",
@@ -466,14 +466,14 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "late decisions reach a window that is due",
-        "storage/records.py",
+        "storage/state/decisions.py",
         ".where(d.received_at_ms < cutoff_ms)",
         "",
         test="tests/service/test_withdrawal.py::test_at_the_cut_off_is_too_late",
     ),
     Fault(
         "consent of now makes totals",
-        "service/compaction.py",
+        "service/sealer/totals_rewriting.py",
         "through = min([max(fixed[w] for w in ended), *(fixed[w] for w in waiting if w in fixed)])",
         "through = context.store.decided().newest",
         test="tests/service/test_withdrawal.py::test_rows_become_totals_with_the_consent_of_before",
@@ -487,7 +487,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "rows of a window that waits are erased",
-        "service/erasing.py",
+        "service/sealer/erasures.py",
         "default=END_MS)",
         "default=END_MS) * 0 + END_MS",
         test="tests/service/test_erasure.py::test_rows_of_a_window_that_waits_stay",
@@ -501,14 +501,14 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a restore goes on under an older plan",
-        "service/restoring.py",
+        "service/deployment/restoring.py",
         "missing = known.plan if lacks(timeline, known.plan) else None",
         "missing = None",
         test="tests/service/test_backup.py::test_a_restore_without_the_newest_plan_loses_the_period",
     ),
     Fault(
         "a state that its keys have outrun goes on",
-        "claims.py",
+        "pipeline/claims.py",
         "if head not in (record.head, claimed):",
         "if False:",
         test="tests/service/test_restored_state.py::test_an_older_state_is_refused",
@@ -522,14 +522,14 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a withdrawal that was answered is forgotten",
-        "claims.py",
+        "pipeline/claims.py",
         "if known.sequence and store.decision_mark(known.sequence) != known:",
         "if False:",
         test="tests/service/test_claims.py::test_a_state_that_forgot_a_withdrawal_is_refused",
     ),
     Fault(
         "noise is drawn again after an error",
-        "pipeline.py",
+        "pipeline/window_release.py",
         "        # Noise may have been drawn, and is not drawn again.\n        return lose_window(window, ports, claims, cause)",
         "        raise cause",
         test="tests/service/test_claims.py::test_what_cannot_be_drawn_is_lost",
@@ -543,14 +543,14 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "what was acknowledged is noted nowhere",
-        "service/segments.py",
+        "service/intake/open_segments.py",
         "self._context.log.acknowledge(start, self._open[start].segment_id)",
         "pass",
         test="tests/service/test_damage.py::test_a_damaged_segment_is_lost_by_name",
     ),
     Fault(
         "a key that is missing is made anew",
-        "storage/known_keys.py",
+        "storage/keys/known_keys.py",
         "        if self._fingerprint(name) is not None:\n            return self.get(name)\n        key",
         "        key",
         test="tests/service/test_lost_keys.py::test_an_open_hour_without_its_key_is_lost_after_a_restart",
@@ -564,35 +564,35 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "an altered release is served",
-        "service/released.py",
+        "service/disclosure/verified_releases.py",
         "            if wrong := _wrong(number, release, charges):\n                raise ReleaseAltered(wrong)",
         "            _wrong(number, release, charges)",
         test="tests/service/test_altered_releases.py::test_what_was_changed_is_found_and_not_served",
     ),
     Fault(
         "a start that is refused moves the record",
-        "service/founding.py",
+        "service/deployment/opening.py",
         "    if record is None:\n        ring.swap(None, known)",
         "    if record != known:\n        ring.swap(record, known)",
         test="tests/contract/test_migrations.py::test_a_start_that_is_refused_moves_no_record",
     ),
     Fault(
         "who only reads brings a state to today",
-        "service/founding.py",
+        "service/deployment/opening.py",
         "store = SqlStateStore.existing(config.state_dir)",
         "store = SqlStateStore.open(config.database_url)",
         test="tests/contract/test_migrations.py::test_who_only_reads_brings_nothing_to_today",
     ),
     Fault(
         "another text than the missing version is recorded",
-        "service/changing.py",
+        "service/deployment/plan_change.py",
         "    if followed is None or not lacks(timeline, followed):",
         "    if True:",
         test="tests/service/test_backup.py::test_only_the_very_version_that_is_missing_is_recorded",
     ),
     Fault(
         "a unit is told when its window was published",
-        "service/holdings.py",
+        "service/disclosure/unit_holdings.py",
         "waiting = _waiting(context, resolution, period, now_ms) if capped else []",
         "waiting = list[Window]()",
         test="tests/service/test_others_decide_nothing.py::"
@@ -600,28 +600,28 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a segment is left out because the database says so",
-        "buckets.py",
+        "pipeline/bucket_jobs.py",
         "if received_ms is not None and received_ms < deadline_ms:",
         "if False:",
         test="tests/service/test_damage.py::test_in_which_windows_a_segment_is_its_rows_know",
     ),
     Fault(
         "decisions are left out because the database says so",
-        "pipeline.py",
+        "pipeline/window_release.py",
         "    if newest > record.decisions_through:",
         "    if False:",
         test="tests/service/test_damage.py::test_decisions_that_a_window_forgets_lose_it",
     ),
     Fault(
         "a set of kept windows that is missing is begun anew",
-        "carried.py",
+        "pipeline/participation.py",
         "if self._store.lacks_kept_windows(metric, *place))",
         "if False)",
         test="tests/service/test_damage.py::test_kept_windows_that_are_missing_close_their_metric",
     ),
     Fault(
         "a release that is missing is not told",
-        "service/released.py",
+        "service/disclosure/verified_releases.py",
         "for name in charged if name not in there)",
         "for name in charged if False)",
         test="tests/service/test_altered_releases.py::test_a_service_says_what_is_missing",
@@ -635,7 +635,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a copy that did not become durable is the first",
-        "service/worker.py",
+        "service/intake/intake.py",
         "        self._segments.append(self._copies.rows(admission.batch, admission.storage_starts, now))\n        self._copies.settle()",
         "        rows = self._copies.rows(admission.batch, admission.storage_starts, now)\n        self._copies.settle()\n        self._segments.append(rows)",
         test="tests/service/test_load.py::test_a_copy_that_did_not_become_durable_is_not_the_first",
@@ -649,28 +649,28 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a purpose that the plan dropped cannot be withdrawn",
-        "service/consenting.py",
+        "service/door/consent_service.py",
         "(d.given or d.purpose not in withdrawn_too)",
         "True",
         test="tests/service/test_load.py::test_a_purpose_that_the_plan_dropped_can_be_withdrawn",
     ),
     Fault(
         "an altered plan is believed once its windows are over",
-        "service/eras.py",
+        "service/deployment/plan_timeline.py",
         "if (plan.version, plan.plan_hash) != (version.version, version.plan_hash):",
         "if False:",
         test="tests/service/test_altered_releases.py::test_an_altered_plan_is_not_followed",
     ),
     Fault(
         "a border of versions reorders copies",
-        "ingest/several.py",
+        "ingest/by_version.py",
         "arrival = np.argsort(admitted)",
         "arrival = np.arange(len(admitted))",
         test="tests/service/test_load.py::test_a_border_of_versions_does_not_reorder",
     ),
     Fault(
         "a version that is planned makes consent",
-        "service/worker.py",
+        "service/intake/intake.py",
         "return self._registers.allowed(before, subject) | in_force",
         "return in_force | self._registers.allowed(self._eras[-1:], subject)",
         test="tests/service/test_load.py::test_what_a_later_version_will_ask_changes_no_answer",
@@ -691,7 +691,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "when rows are removed moves kept windows",
-        "service/holdings.py",
+        "service/disclosure/unit_holdings.py",
         "reports = _reports_of(context, storage.start_ms, name, erased_through)",
         "reports = _reports_of(context, storage.start_ms, name)",
         test="tests/service/test_races.py::test_when_rows_are_removed_moves_no_kept_window",

@@ -22,7 +22,7 @@ from hushmeter.model.time import DAY_MS, Span, Window, iso
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
-from hushmeter.service.founding import budget_of
+from hushmeter.service.deployment.budget import budget_of
 
 TODAY = dt.date(2026, 3, 2)
 PLAN = parse_plan(plan_template(TODAY), TODAY)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hushmeter.model.consent import NEVER
 from hushmeter.model.report import bytes_of
-from hushmeter.storage.runs import without_units
+from hushmeter.storage.log.runs import without_units
 from tests.sealing import sealed
 from tests.strategies import DAY, HOUR, Case, cases
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as npst
 from hushmeter.errors import Failure, InvariantError
 from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.release import NoisyVector, PrivateKey
-from hushmeter.storage.release_payload import decode_vectors, encode_vectors
+from hushmeter.storage.state.release_payload import decode_vectors, encode_vectors
 
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
 TOKENS = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(["", "1.0", "\x00", "\U0001f600" * 64])

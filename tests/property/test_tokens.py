@@ -13,7 +13,7 @@ from hushmeter.errors import InvariantError
 from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.model.report import ReportBatch, bytes_of, pruned_tokens
 from hushmeter.sealing.copies import content_digests, copy_key
-from hushmeter.storage.frames import decode, encode
+from hushmeter.storage.log.frames import decode, encode
 from tests.batches import any_batch, said
 from tests.oracle.rows import content_digest, rows_of
 

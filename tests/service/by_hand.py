@@ -16,13 +16,13 @@ from hushmeter.model.consent import ERASURE, Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.ports import StateStore
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.founding import open_context
-from hushmeter.service.holdings import Holdings, holdings
-from hushmeter.service.meters import Meters
-from hushmeter.service.sealer import Sealer
-from hushmeter.service.segments import OpenSegments
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.disclosure.unit_holdings import Holdings, holdings
+from hushmeter.service.intake.open_segments import OpenSegments
+from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.running import FOUNDED_MS

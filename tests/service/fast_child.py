@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from hushmeter import limits
-from hushmeter.service.child import run
-from hushmeter.service.config import Config
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.processes.child import run
 from hushmeter.testing.mechanisms import ExactMechanisms
 
 SPEED = 600

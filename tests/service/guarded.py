@@ -25,12 +25,12 @@ from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.api.transparency.v1 import transparency_pb2
 from hushmeter.channels import CREDENTIAL_VARIABLE
 from hushmeter.clock import ReplayClock
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.embedded import serving
-from hushmeter.service.founding import open_context
-from hushmeter.service.rules import AccessRules
-from hushmeter.service.tls import Tls
+from hushmeter.service.deployment.access_rules import AccessRules
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.door.tls import Tls
+from hushmeter.service.processes.embedded import serving
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.patience import PATIENCE_S
 from tests.service.running import FOUNDED_MS, PLAN

@@ -18,10 +18,10 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS
 from hushmeter.ports import Mechanisms
 from hushmeter.sdk import IngestClient
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.embedded import serving
-from hushmeter.service.founding import open_context
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.processes.embedded import serving
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.patience import comes_true
 

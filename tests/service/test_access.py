@@ -23,7 +23,7 @@ from hushmeter.channels import CREDENTIAL_VARIABLE
 from hushmeter.channels import Access as ClientAccess
 from hushmeter.errors import ConfigError, Failure
 from hushmeter.sdk import IngestClient
-from hushmeter.service.rules import AccessRules
+from hushmeter.service.deployment.access_rules import AccessRules
 from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS, Guarded, guarded, standing
 from tests.service.running import await_true
@@ -201,7 +201,7 @@ class TestCredentials:
                 raise Failure("the disk is gone")
 
             with monkeypatch.context() as broken:
-                broken.setattr("hushmeter.storage.state.SqlStateStore.credentials", fail)
+                broken.setattr("hushmeter.storage.state.store.SqlStateStore.credentials", fail)
                 passed[0] += limits.CREDENTIALS_STALE_S
                 assert running.code(PLAN, bearer)[0] is OK
                 passed[0] += 0.001
@@ -248,7 +248,7 @@ class TestPurposes:
         def fail(*_: object) -> None:
             raise Failure("the disk is gone")
 
-        monkeypatch.setattr("hushmeter.storage.state.SqlStateStore.record_access", fail)
+        monkeypatch.setattr("hushmeter.storage.state.store.SqlStateStore.record_access", fail)
         assert service.code(METRICS, service.credential())[0] is grpc.StatusCode.UNAVAILABLE
 
     def test_no_address_anywhere(self, service: Guarded, capfd: pytest.CaptureFixture[str]) -> None:

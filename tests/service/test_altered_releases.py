@@ -21,14 +21,14 @@ from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.release import NoisyVector
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.service.changing import apply_plan
-from hushmeter.service.publishing import signed_record
-from hushmeter.service.released import discrepancies, released
-from hushmeter.service.statuses import _ALTERED
-from hushmeter.storage.database import Database, url_of
-from hushmeter.storage.release_payload import decode_vectors, encode_vectors
-from hushmeter.storage.schema import ledger, plans, releases
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.service.deployment.plan_change import apply_plan
+from hushmeter.service.disclosure.public_record import signed_record
+from hushmeter.service.disclosure.verified_releases import discrepancies, released
+from hushmeter.service.door.statuses import _ALTERED
+from hushmeter.storage.state.database import Database, url_of
+from hushmeter.storage.state.release_payload import decode_vectors, encode_vectors
+from hushmeter.storage.state.schema import ledger, plans, releases
+from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of
 from tests.service.guarded import guarded
@@ -278,13 +278,13 @@ def test_each_page_is_compared(state_dir: Path, monkeypatch: pytest.MonkeyPatch)
     """What is missing between two pages, and behind the last one, is noticed as well."""
     store = SqlStateStore.existing(state_dir)
     for size in (1, 2, 3):
-        monkeypatch.setattr("hushmeter.service.released._AT_ONCE", size)
+        monkeypatch.setattr("hushmeter.service.disclosure.verified_releases._AT_ONCE", size)
         assert [n for n, _ in released(store, "starts", (), "1h", 0, 2**61)] == [1, FIRST, 7]
     for start in (H, H + HOUR_MS, H + 2 * HOUR_MS):
         removed = sa.delete(releases).where(releases.c.window_start_ms == start)
         change(state_dir, lambda c, removed=removed: c.execute(removed))
         for size in (1, 2, 3):
-            monkeypatch.setattr("hushmeter.service.released._AT_ONCE", size)
+            monkeypatch.setattr("hushmeter.service.disclosure.verified_releases._AT_ONCE", size)
             with pytest.raises(ReleaseAltered, match="its release is missing"):
                 list(released(store, "starts", (), "1h", 0, 2**61))
     store.close()

@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 from hushmeter.cli.app import app, run
 from hushmeter.clock import ReplayClock, SystemClock
 from hushmeter.errors import ConfigError, KeyUnavailable, PlanError
-from hushmeter.model.records import Approval
+from hushmeter.model.stored import Approval
 from hushmeter.plan.approving import approve, ensure_approved
 from hushmeter.plan.reading import parse_plan
-from hushmeter.service.approvals import approval_text, approved_also, read_approval, read_private_key
-from hushmeter.service.changing import apply_plan
-from hushmeter.service.config import Config
-from hushmeter.service.founding import open_context
-from hushmeter.service.meters import Meters
-from hushmeter.service.sealer import Sealer
+from hushmeter.service.deployment.approvals import approval_text, approved_also, read_approval, read_private_key
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.deployment.plan_change import apply_plan
+from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.by_hand import of_today
 from tests.service.running import FOUNDED_MS

@@ -18,18 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hushmeter.carried import CarriedWindows
 from hushmeter.cli.app import run
-from hushmeter.cli.audit import doors
-from hushmeter.cli.audit.evidence import Claim, Evidence, epsilon_of_mu, laplace_curve, lattice_factor, rate_at_most, show
-from hushmeter.cli.audit.inputs import tokens_of
-from hushmeter.cli.audit.neighbours import NEIGHBOURS, Course
-from hushmeter.cli.audit.noise import Scale
-from hushmeter.cli.audit.period import audit_period
-from hushmeter.cli.audit.plans import AUDIT_PLANS
-from hushmeter.cli.audit.replay import audit_replay
-from hushmeter.cli.audit.sensitivity import audit_sensitivity
-from hushmeter.cli.audit.statistics import audit_statistics
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest import admission
 from hushmeter.ingest.identity import pseudonym_of
@@ -38,6 +27,25 @@ from hushmeter.model.measurement import Mechanism
 from hushmeter.model.participation import KeptWindows
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.time import DAY_MS, Int64
+from hushmeter.pipeline.participation import CarriedWindows
+from hushmeter.rehearsal.audit import doors
+from hushmeter.rehearsal.audit.evidence import (
+    Claim,
+    Evidence,
+    epsilon_of_mu,
+    laplace_curve,
+    lattice_factor,
+    rate_at_most,
+    show,
+)
+from hushmeter.rehearsal.audit.inputs import tokens_of
+from hushmeter.rehearsal.audit.neighbours import NEIGHBOURS, Course
+from hushmeter.rehearsal.audit.noise import Scale
+from hushmeter.rehearsal.audit.period import audit_period
+from hushmeter.rehearsal.audit.plans import AUDIT_PLANS
+from hushmeter.rehearsal.audit.replay import audit_replay
+from hushmeter.rehearsal.audit.sensitivity import audit_sensitivity
+from hushmeter.rehearsal.audit.statistics import audit_statistics
 from hushmeter.sealing import seal as sealing
 from hushmeter.sealing import views
 from hushmeter.sealing.rows import UnitRows, places_of
@@ -165,7 +173,7 @@ def test_a_pseudonym_by_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
         return honest(raw, mistaken, now_ms)
 
     monkeypatch.setattr(ConsentRegister, "table", both_periods)
-    monkeypatch.setattr("hushmeter.ingest.several.admit", by_arrival)
+    monkeypatch.setattr("hushmeter.ingest.by_version.admit", by_arrival)
     assert {"sum of a counter", "mean, by units", "histogram of a choice"} <= caught(audit_statistics("zcdp", SLOTS, 7))
 
 

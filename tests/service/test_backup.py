@@ -26,12 +26,12 @@ from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.service import restoring
-from hushmeter.service.changing import apply_plan
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.founding import open_context
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.service.deployment import restoring
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.deployment.plan_change import apply_plan
+from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.by_hand import PLAN, H, Hand, of_today, sealer_of, sums, windows

@@ -17,10 +17,10 @@ from hushmeter.errors import ConfigError, RateLimited
 from hushmeter.model.consent import Decision
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.sdk import IngestClient
-from hushmeter.service.meters import Meters
-from hushmeter.service.rules import AccessRules
-from hushmeter.service.tls import read_tls
-from hushmeter.service.worker import IntakeWorker
+from hushmeter.service.deployment.access_rules import AccessRules
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.door.tls import read_tls
+from hushmeter.service.intake.intake import IntakeWorker
 from hushmeter.testing.clock import FakeClock
 from tests.patience import PATIENCE_S
 from tests.service.by_hand import opened

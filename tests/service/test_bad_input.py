@@ -295,8 +295,8 @@ def test_an_unreadable_state_is_told(tmp_path: Path) -> None:
     """A state directory that is a file, and a database that is none, are told by name."""
     from hushmeter.clock import ReplayClock
     from hushmeter.errors import ConfigError
-    from hushmeter.service.config import Config, read_config
-    from hushmeter.service.founding import open_context
+    from hushmeter.service.deployment.config import Config, read_config
+    from hushmeter.service.deployment.opening import open_context
     from hushmeter.testing.mechanisms import ExactMechanisms
 
     (tmp_path / "file").write_text("no directory")
@@ -318,7 +318,7 @@ def test_a_defect_in_one_message_does_not_harm_others(service: Running, monkeypa
     """Where a message makes the commit fail through a defect, it alone is refused, as INTERNAL and without details."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from hushmeter.ingest import several
+    from hushmeter.ingest import by_version as several
 
     admit = several.admit
 

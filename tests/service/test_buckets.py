@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from hushmeter import limits
-from hushmeter.buckets import SealingJob, tally_of
 from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.model.consent import ConsentTable
-from hushmeter.model.records import SegmentRecord
 from hushmeter.model.report import ReportBatch
+from hushmeter.model.stored import SegmentRecord
+from hushmeter.pipeline.bucket_jobs import SealingJob, tally_of
 from hushmeter.sealing.seal import empty_tally, seal
-from hushmeter.storage.intake_log import FileIntakeLog
-from hushmeter.storage.keys import DirectoryKeyRing
+from hushmeter.storage.keys.files import DirectoryKeyRing
+from hushmeter.storage.log.intake_log import FileIntakeLog
 from tests.oracle.seal import Sealed
 from tests.patience import PATIENCE_S
 from tests.sealing import said
@@ -151,7 +151,7 @@ def test_processes_end_with_their_parent(tmp_path: Path) -> None:
     program = tmp_path / "parent.py"
     program.write_text(
         "import multiprocessing, os, signal, time\n"
-        "from hushmeter.buckets import Processes\n"
+        "from hushmeter.pipeline.bucket_jobs import Processes\n"
         "if __name__ == '__main__':\n"
         "    pool = Processes(2)\n"
         "    for task in [pool._pool.submit(time.sleep, 0.1) for _ in range(2)]:\n"

@@ -15,7 +15,6 @@ from unittest import mock
 
 import pytest
 
-from hushmeter.claims import Claims
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import Failure, NotServing, StateConflict, StorageFull
 from hushmeter.ingest.identity import subject_of
@@ -25,13 +24,14 @@ from hushmeter.model.publication import Publication
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.deciding import Deciding
-from hushmeter.service.founding import open_context
+from hushmeter.pipeline.claims import Claims
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.intake.decisions import Deciding
+from hushmeter.storage.keys.ring_record import RecordFile
 from hushmeter.storage.publications import PublicationFiles, decoded, encoded
-from hushmeter.storage.ring_record import RecordFile
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from tests.patience import PATIENCE_S
 from tests.service.by_hand import PLAN, H, Hand, sealer_of, windows

@@ -10,11 +10,11 @@ from hushmeter.errors import Failure
 from hushmeter.model.report import TOTALS, ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from hushmeter.service.compaction import Compaction
-from hushmeter.service.context import Context
-from hushmeter.service.retention import Kind, held
-from hushmeter.service.sealer import Sealer
-from hushmeter.storage.segment_files import SegmentFiles
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.disclosure.retention import Kind, held
+from hushmeter.service.sealer.sealer import Sealer
+from hushmeter.service.sealer.totals_rewriting import Compaction
+from hushmeter.storage.log.segments import SegmentFiles
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
 

@@ -14,10 +14,10 @@ from hushmeter import limits
 from hushmeter.errors import LeaseLost, StorageFull
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.ports import StateStore
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.presence import Presence
-from hushmeter.service.supervisor import Supervisor, _Child
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.serving_times import Presence
+from hushmeter.service.processes.supervisor import Supervisor, _Child
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
 

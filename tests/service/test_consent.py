@@ -16,12 +16,12 @@ from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.api.consent.v1 import consent_pb2_grpc
 from hushmeter.ingest.identity import subject_of
 from hushmeter.model.consent import Decision
-from hushmeter.model.records import PlanVersion
+from hushmeter.model.stored import PlanVersion
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.reading import parse_plan
-from hushmeter.service.context import Context
-from hushmeter.service.eras import Timeline
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.plan_timeline import Timeline
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN as STEPS
 from tests.service.by_hand import H, Hand, opened, sealer_of, sums

@@ -18,10 +18,10 @@ from hushmeter import limits
 from hushmeter.errors import StorageFull
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from hushmeter.service.context import Context
-from hushmeter.service.logs import told
-from hushmeter.storage.files import failure_of
-from hushmeter.storage.frames import SegmentName, empty_frames
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.logs import told
+from hushmeter.storage.disk import failure_of
+from hushmeter.storage.log.frames import SegmentName, empty_frames
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
 

@@ -13,7 +13,7 @@ import pytest
 from hushmeter.errors import Failure
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS, Window
-from hushmeter.service.context import Context
+from hushmeter.service.deployment.context import Context
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of, sums, windows
 from tests.service.running import await_true

@@ -15,17 +15,17 @@ from hushmeter import limits
 from hushmeter.errors import Failure, KeyGone, RateLimited, SegmentLost
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.consent import Decision
-from hushmeter.model.records import Decided
 from hushmeter.model.states import WindowState
+from hushmeter.model.stored import Decided
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, Span
 from hushmeter.ports import StateStore
-from hushmeter.service import erasing
-from hushmeter.service.context import Context
-from hushmeter.service.erasing import Erasing
-from hushmeter.service.meters import Meters
-from hushmeter.service.retention import Kind, held
-from hushmeter.service.worker import IntakeWorker
-from hushmeter.storage.segment_files import SegmentFiles
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.disclosure.retention import Kind, held
+from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.sealer import erasures as erasing
+from hushmeter.service.sealer.erasures import Erasing
+from hushmeter.storage.log.segments import SegmentFiles
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, erase, opened, reports, sealer_of, sums, windows
 from tests.service.test_withdrawal import failing, interrupted

@@ -17,7 +17,7 @@ from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.ingest.v1 import ingest_pb2_grpc
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from hushmeter.storage.intake_log import FileIntakeLog
+from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.disk import FaultyDisk
 from tests.patience import PATIENCE_S
 from tests.service.harness import QUICK_PLAN, H, agree, missed, read, refused, serving, states, submitted

@@ -33,14 +33,14 @@ from hushmeter.clock import ReplayClock
 from hushmeter.errors import LedgerBroken
 from hushmeter.ledger.checkpoint import is_checkpoint
 from hushmeter.model.ledger import LedgerEntry, LedgerMark, canonical_json, chain_hash
-from hushmeter.model.records import Restore
 from hushmeter.model.release import Release
+from hushmeter.model.stored import Restore
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.service.config import Config
-from hushmeter.service.embedded import serving
-from hushmeter.service.founding import open_context
-from hushmeter.service.publishing import signed_record
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.disclosure.public_record import signed_record
+from hushmeter.service.processes.embedded import serving
 from hushmeter.signatures import KEY_NAME
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms

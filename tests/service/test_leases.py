@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hushmeter import limits
-from hushmeter.service.context import Context
+from hushmeter.service.deployment.context import Context
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, WatchedStore, opened, sealer_of
 

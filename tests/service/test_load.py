@@ -22,13 +22,13 @@ from hushmeter.ingest.raw import SentReports
 from hushmeter.model.consent import Decision
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from hushmeter.service.changing import apply_plan
-from hushmeter.service.context import Context
-from hushmeter.service.meters import Meters
-from hushmeter.service.rules import AccessRules
-from hushmeter.service.worker import IntakeWorker
-from hushmeter.storage.intake_log import FileIntakeLog
-from hushmeter.storage.keys import DirectoryKeyRing
+from hushmeter.service.deployment.access_rules import AccessRules
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.deployment.plan_change import apply_plan
+from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.storage.keys.files import DirectoryKeyRing
+from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, opened, reports, sealer_of, sums
 from tests.service.harness import submitted

@@ -15,11 +15,12 @@ from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.sdk import Recorder
-from hushmeter.service.config import Config
-from hushmeter.service.founding import open_context
-from hushmeter.service.meters import Meters
-from hushmeter.service.sealer import Sealer
-from hushmeter.service.supervisor import hold_lock, hold_port
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.deployment.state_lock import hold_lock
+from hushmeter.service.processes.supervisor import hold_port
+from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.patience import PATIENCE_S
 from tests.service.running import FOUNDED_MS, PLAN, await_true, running
@@ -269,7 +270,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None
     from grpc_status import rpc_status
 
     from hushmeter.api.ingest.v1 import ingest_pb2, ingest_pb2_grpc
-    from hushmeter.storage.intake_log import FileIntakeLog
+    from hushmeter.storage.log.intake_log import FileIntakeLog
     from hushmeter.testing.disk import FaultyDisk
 
     state = tmp_path / "state"

@@ -15,9 +15,9 @@ import pytest
 from hushmeter.model.consent import ERASURE, Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import MINUTE_MS
-from hushmeter.service.compaction import Compaction
-from hushmeter.service.context import Context
-from hushmeter.service.holdings import HeldErasure, Holdings
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.disclosure.unit_holdings import HeldErasure, Holdings
+from hushmeter.service.sealer.totals_rewriting import Compaction
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
 

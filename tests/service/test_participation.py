@@ -21,8 +21,8 @@ from hushmeter.ledger.entries import spending_of, verify_budget, verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS
 from hushmeter.sealing.participation import decrypted
-from hushmeter.service.meters import Meters
-from hushmeter.service.sealer import Sealer
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.sealer.sealer import Sealer
 from tests.service.harness import H, finish, read, states, submitted
 from tests.service.running import Running, await_true, running
 

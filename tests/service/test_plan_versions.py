@@ -14,8 +14,8 @@ from hushmeter.errors import ConfigError, PlanError, StateConflict
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.service.changing import Applied, apply_plan
-from hushmeter.service.eras import BEGINNING_MS, END_MS
+from hushmeter.service.deployment.plan_change import Applied, apply_plan
+from hushmeter.service.deployment.plan_timeline import BEGINNING_MS, END_MS
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.running import FOUNDED_MS, PLAN, Running, await_true, running
 

@@ -12,11 +12,11 @@ from hushmeter.errors import Failure, KeyUnavailable
 from hushmeter.model.consent import ERASURE
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
-from hushmeter.service import erasing
-from hushmeter.service.context import Context
-from hushmeter.service.rules import AccessRules
-from hushmeter.storage.intake_log import FileIntakeLog
-from hushmeter.storage.ring_record import RecordFile
+from hushmeter.service.deployment.access_rules import AccessRules
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.sealer import erasures as erasing
+from hushmeter.storage.keys.ring_record import RecordFile
+from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, erase, opened, sealer_of, sums, windows
 from tests.service.guarded import guarded, standing

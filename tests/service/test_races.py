@@ -14,11 +14,11 @@ from hushmeter.ingest.raw import SentReports
 from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
-from hushmeter.service.logs import told
-from hushmeter.service.meters import Meters
-from hushmeter.service.starting import ensure_clock
-from hushmeter.service.worker import IntakeWorker
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.service.deployment.clock_check import ensure_clock
+from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, erase, opened, reports, sealer_of, sums, windows
 

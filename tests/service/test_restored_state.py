@@ -9,9 +9,9 @@ import pytest
 
 from hushmeter.errors import ConfigError, KeyUnavailable, NotServing, StateConflict
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.founding import open_context
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.by_hand import PLAN, H, sealer_of

@@ -11,10 +11,10 @@ from hushmeter.cli.app import run
 from hushmeter.errors import KeyUnavailable
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.retention import Kind, held
-from hushmeter.service.supervisor import hold_lock
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.state_lock import hold_lock
+from hushmeter.service.disclosure.retention import Kind, held
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums
 

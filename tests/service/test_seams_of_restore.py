@@ -13,11 +13,11 @@ from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.ring import ClaimState
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
-from hushmeter.service import restoring
-from hushmeter.service.changing import apply_plan
-from hushmeter.service.config import Config
-from hushmeter.service.giving_up import give_up
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.service.deployment import restoring
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.plan_change import apply_plan
+from hushmeter.service.sealer.giving_up import give_up
+from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service import test_claims

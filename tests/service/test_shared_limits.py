@@ -19,8 +19,8 @@ from hushmeter.errors import Overloaded, RateLimited
 from hushmeter.ingest.identity import subject_of
 from hushmeter.model.consent import Decision
 from hushmeter.model.time import MINUTE_MS
-from hushmeter.service.queue import Outcome
-from hushmeter.service.rules import AccessRules
+from hushmeter.service.deployment.access_rules import AccessRules
+from hushmeter.service.intake.queue import Outcome
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, opened, reports
 from tests.service.guarded import Guarded, guarded, standing

@@ -11,7 +11,7 @@ from hushmeter.clock import JUMP_MS
 from hushmeter.errors import StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, iso
-from hushmeter.service.starting import GAP_MAX_MS, ensure_clock, newest_moment_ms
+from hushmeter.service.deployment.clock_check import GAP_MAX_MS, ensure_clock, newest_moment_ms
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, opened, sealer_of, windows
 

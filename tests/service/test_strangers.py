@@ -10,11 +10,11 @@ import pytest
 from hushmeter.access.rates import UnitRates
 from hushmeter.model.consent import Decision
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
-from hushmeter.service import restoring
-from hushmeter.service.changing import apply_plan
-from hushmeter.service.config import Config
-from hushmeter.service.rules import AccessRules
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.service.deployment import restoring
+from hushmeter.service.deployment.access_rules import AccessRules
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.plan_change import apply_plan
+from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service import test_backup

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hushmeter.clock import SystemClock
-from hushmeter.service.config import Config
-from hushmeter.service.supervisor import STARTS_MAX, Supervisor, _Child
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.processes.supervisor import STARTS_MAX, Supervisor, _Child
 
 READY, KILLED, REFUSED = "echo ready; cat", "kill -9 $$", "exit 2"
 

@@ -17,8 +17,8 @@ from hushmeter.analyst import AnalystClient
 from hushmeter.channels import Access
 from hushmeter.errors import ConfigError
 from hushmeter.sdk import IngestClient
-from hushmeter.service.config import Config, read_config
-from hushmeter.service.tls import read_tls
+from hushmeter.service.deployment.config import Config, read_config
+from hushmeter.service.door.tls import read_tls
 from tests.patience import PATIENCE_S
 from tests.service.certificates import Authority, Pair
 from tests.service.guarded import guarded

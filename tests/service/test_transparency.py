@@ -20,8 +20,8 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.approving import approve
 from hushmeter.plan.reading import parse_plan
-from hushmeter.service.context import Context
-from hushmeter.service.publishing import signed_record
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.disclosure.public_record import signed_record
 from hushmeter.signatures import KEY_NAME, public_key
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms

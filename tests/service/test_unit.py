@@ -17,8 +17,8 @@ from hushmeter.channels import Access
 from hushmeter.cli.app import run
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.sdk import IngestClient
-from hushmeter.service import erasing
-from hushmeter.service.rules import AccessRules
+from hushmeter.service.deployment.access_rules import AccessRules
+from hushmeter.service.sealer import erasures as erasing
 from hushmeter.signatures import public_key, sign
 from hushmeter.transparency.receipt import RECEIPT, verify_receipt
 from hushmeter.transparency.signing import RECORD

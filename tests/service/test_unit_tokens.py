@@ -13,7 +13,7 @@ from hushmeter.access.roles import Role
 from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.channels import Access
 from hushmeter.sdk import IngestClient
-from hushmeter.service.rules import AccessRules
+from hushmeter.service.deployment.access_rules import AccessRules
 from tests.service.guarded import Guarded, guarded, standing
 from tests.service.harness import reasons
 

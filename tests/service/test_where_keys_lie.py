@@ -13,9 +13,10 @@ import pytest
 
 from hushmeter.cli.app import run
 from hushmeter.errors import ConfigError
-from hushmeter.service.config import Config
-from hushmeter.service.context import Context
-from hushmeter.service.founding import open_context, warning_of_keys
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.key_opening import warning_of_keys
+from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.by_hand import PLAN, H, of_today, opened

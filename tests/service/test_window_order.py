@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from hushmeter.service.context import Context
+from hushmeter.service.deployment.context import Context
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
 

@@ -16,9 +16,9 @@ from hushmeter.errors import KeyGone, StateConflict
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
-from hushmeter.service.meters import Meters
-from hushmeter.service.sealer import Sealer
-from hushmeter.service.supervisor import hold_lock
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.deployment.state_lock import hold_lock
+from hushmeter.service.sealer.sealer import Sealer
 from tests.patience import PATIENCE_S
 from tests.service.harness import (
     QUICK_PLAN,

@@ -16,7 +16,7 @@ from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.ports import IntakeLog
-from hushmeter.service.context import Context
+from hushmeter.service.deployment.context import Context
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
 

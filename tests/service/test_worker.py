@@ -17,11 +17,11 @@ from hushmeter.model.consent import Decision
 from hushmeter.model.plan import Purpose
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.ports import KeyRing, StateStore
-from hushmeter.service.context import Context
-from hushmeter.service.meters import Meters
-from hushmeter.service.queue import Outcome
-from hushmeter.service.rules import AccessRules
-from hushmeter.service.worker import IntakeWorker
+from hushmeter.service.deployment.access_rules import AccessRules
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.queue import Outcome
 from hushmeter.testing.clock import FakeClock
 from tests.patience import PATIENCE_S
 from tests.service.by_hand import H, opened, reports

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hushmeter.service.supervisor import EXIT_REFUSED
+from hushmeter.service.processes.supervisor import EXIT_REFUSED
 from tests.torture.process import REFUSED, SERVES
 from tests.torture.world import Broken, World, pause
 

@@ -14,12 +14,12 @@ from dataclasses import asdict
 from hushmeter import limits
 from hushmeter.clock import Anchor
 from hushmeter.errors import HushmeterError
-from hushmeter.service.child import run
-from hushmeter.service.config import Config
-from hushmeter.service.founding import open_context
-from hushmeter.service.logs import configure_logs
-from hushmeter.service.starting import ensure_clock
-from hushmeter.service.supervisor import EXIT_REFUSED, Supervisor
+from hushmeter.service.deployment.clock_check import ensure_clock
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.logs import configure_logs
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.processes.child import run
+from hushmeter.service.processes.supervisor import EXIT_REFUSED, Supervisor
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.torture.clockwork import Machine
 

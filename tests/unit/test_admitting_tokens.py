@@ -21,7 +21,7 @@ from hushmeter.model.plan import OpenValues
 from hushmeter.model.report import RejectionReason
 from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.reading import parse_plan
-from hushmeter.service.decoding import decode_reports
+from hushmeter.service.door.decoding import decode_reports
 from tests.service.running import FOUNDED_MS
 from tests.service.test_tokens import PLAN
 

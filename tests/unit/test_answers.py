@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hushmeter.api.consent.v1.consent_pb2 import GetUnitResponse, HeldRows
-from hushmeter.service.statuses import unary
+from hushmeter.service.door.methods import unary
 
 
 async def nothing(_request: bytes) -> GetUnitResponse:

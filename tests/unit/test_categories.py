@@ -16,8 +16,8 @@ from hushmeter.errors import InvariantError, PlanError
 from hushmeter.model.plan import Category
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.schema import plan_json_schema
-from hushmeter.service.config import Config
-from hushmeter.service.founding import open_context
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.running import FOUNDED_MS

@@ -10,8 +10,8 @@ import structlog
 from hushmeter.clock import BELIEVED_S, JUMP_MS, Anchor, ReplayClock, SystemClock
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from hushmeter.service.config import Config
-from hushmeter.service.founding import open_context
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.by_hand import PLAN, H, Hand, sealer_of, sums, windows
 

@@ -12,15 +12,15 @@ import pytest
 import yaml
 
 from hushmeter.cli.app import run
-from hushmeter.cli.explain import price
+from hushmeter.cli.plan.predictions import price
 from hushmeter.clock import SystemClock
 from hushmeter.model.plan import Plan, Statistic
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.plan.budget_division import shares
 from hushmeter.plan.measurements import derivation, measurements_of
 from hushmeter.plan.reading import parse_plan
-from hushmeter.plan.shares import shares
-from hushmeter.service.config import Config
-from hushmeter.service.founding import open_context
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.opening import open_context
 
 
 @pytest.fixture

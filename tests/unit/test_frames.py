@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hushmeter.errors import SegmentLost
-from hushmeter.model.records import grain
 from hushmeter.model.report import ReportBatch, pruned_tokens
-from hushmeter.storage.frames import (
+from hushmeter.model.stored import grain
+from hushmeter.storage.log.frames import (
     FOOTER,
     FRAME,
     RUN,

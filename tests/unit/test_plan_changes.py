@@ -20,7 +20,7 @@ from hushmeter.model.changes import Concern, When
 from hushmeter.model.plan import Plan
 from hushmeter.plan.changes import changes_of, earliest, stopped, without_stopped
 from hushmeter.plan.reading import parse_plan
-from hushmeter.service.founding import budget_of
+from hushmeter.service.deployment.budget import budget_of
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.unit.any_plans import any_plans
 from tests.unit.plan_files import CODEC, TEMPLATE, TODAY, M, edited

@@ -18,11 +18,11 @@ from hushmeter.model.measurement import Currency, Measurement
 from hushmeter.model.plan import ContributionBounds, Dimension, Metric, Plan, Statistic, Weighting
 from hushmeter.model.time import DAY_MS, Span
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.plan.budget_division import shares
 from hushmeter.plan.cautions import cautions
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.measurements import measurements_of
 from hushmeter.plan.reading import parse_plan
-from hushmeter.plan.shares import shares
 from hushmeter.plan.template import plan_template
 from tests.unit.any_plans import any_budgets, any_plans
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hushmeter.cli.explain import price
+from hushmeter.cli.plan.predictions import price
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import Metric, Statistic, Weighting
 from hushmeter.model.time import Int64

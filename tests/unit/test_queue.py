@@ -7,7 +7,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.errors import Overloaded
 from hushmeter.ingest.raw import SentReports
-from hushmeter.service.queue import IntakeQueue
+from hushmeter.service.intake.queue import IntakeQueue
 
 
 def message(reports: int, points: int, tokens: int = 0) -> SentReports:

@@ -18,12 +18,12 @@ from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import Currency, Measurement, MeasurementName
 from hushmeter.model.plan import ContributionBounds, Dimension, Plan, Statistic
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.plan.budget_division import choose_currency, expected_error, noise_std, shares
+from hushmeter.plan.expected_error import USEFUL_ERROR, goals
 from hushmeter.plan.measurements import measurements_of
-from hushmeter.plan.objective import USEFUL_ERROR, goals
 from hushmeter.plan.reading import parse_plan
-from hushmeter.plan.shares import choose_currency, expected_error, noise_std, shares
 from hushmeter.plan.template import plan_template
-from hushmeter.service.founding import budget_of
+from hushmeter.service.deployment.budget import budget_of
 from tests.unit.any_plans import any_plans
 
 PLAN = parse_plan(plan_template(dt.date(2026, 3, 2)), dt.date(2026, 3, 2))

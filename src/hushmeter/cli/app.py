@@ -8,7 +8,8 @@ import typer
 
 import hushmeter
 from hushmeter.__main__ import missing
-from hushmeter.cli import backup, credential, keys, ledger, plan, query, retention, serve, transparency, unit, window
+from hushmeter.cli import backup, credential, keys, ledger, query, retention, serve, transparency, unit, window
+from hushmeter.cli.plan import commands as plan
 from hushmeter.errors import HushmeterError
 
 app = typer.Typer(
@@ -40,7 +41,7 @@ def demo(
     """Run the main job on a year of real flights: collect, seal, release, query, and compare with the truth."""
     from pathlib import Path
 
-    from hushmeter.cli.demo.command import run_demo
+    from hushmeter.cli.demo import run_demo
 
     raise typer.Exit(run_demo(Path(out), Path(keep) if keep else None))
 
@@ -56,7 +57,7 @@ def audit(
     """Try to find out who is in a release, by every door that is not the operator's. Status 1 if that succeeds."""
     from pathlib import Path
 
-    from hushmeter.cli.audit.command import run_audit
+    from hushmeter.cli.audit import run_audit
 
     path, plan = (Path(text) if text else None for text in (json_output, plan_file))
     raise typer.Exit(run_audit(path, quick=quick, plan=plan, only=only or (), stop_at_first=stop_at_first))

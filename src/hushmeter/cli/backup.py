@@ -14,8 +14,8 @@ def backup(
     state_dir: Annotated[Path | None, typer.Option(help="Where the database lives.")] = None,
 ) -> None:
     """Write a backup of a deployment, beside a running service or without one; it holds no raw rows and no keys."""
-    from hushmeter.service.config import read_config
-    from hushmeter.storage.state import SqlStateStore
+    from hushmeter.service.deployment.config import read_config
+    from hushmeter.storage.state.store import SqlStateStore
 
     chosen = read_config(config, {"state_dir": state_dir})
     store = SqlStateStore.existing(chosen.state_dir)
@@ -38,8 +38,8 @@ def restore(
     from hushmeter.clock import SystemClock
     from hushmeter.model.time import iso
     from hushmeter.noise.opendp import OpenDPMechanisms
-    from hushmeter.service import restoring
-    from hushmeter.service.config import read_config
+    from hushmeter.service.deployment import restoring
+    from hushmeter.service.deployment.config import read_config
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     done = restoring.restore(file, chosen, SystemClock(), OpenDPMechanisms())

@@ -132,7 +132,7 @@ def _day(at_ms: int) -> str:
 def _store(state_dir: Path) -> Iterator[tuple[StateStore, Plan]]:
     """The store of a founded deployment, and the newest version of its plan: its purposes can be given out beforehand."""
     from hushmeter.plan.reading import parse_plan
-    from hushmeter.storage.state import SqlStateStore
+    from hushmeter.storage.state.store import SqlStateStore
 
     store = SqlStateStore.existing(state_dir)
     try:

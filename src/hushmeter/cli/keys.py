@@ -28,12 +28,12 @@ def rotate(
 ) -> None:
     """Wrap all keys with a new master key, while the service is stopped; where it was interrupted, run it again."""
     from hushmeter.errors import ConfigError
-    from hushmeter.service.config import read_config
-    from hushmeter.service.founding import MASTER_KEY_NAME
-    from hushmeter.service.supervisor import hold_lock
-    from hushmeter.storage.keys import DirectoryKeyRing, put_in_place
-    from hushmeter.storage.master_key import create_master_key, load_master_key
-    from hushmeter.storage.state import SqlStateStore
+    from hushmeter.service.deployment.config import read_config
+    from hushmeter.service.deployment.key_opening import MASTER_KEY_NAME
+    from hushmeter.service.deployment.state_lock import hold_lock
+    from hushmeter.storage.keys.files import DirectoryKeyRing, put_in_place
+    from hushmeter.storage.keys.master_key import create_master_key, load_master_key
+    from hushmeter.storage.state.store import SqlStateStore
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     SqlStateStore.existing(chosen.state_dir).close()

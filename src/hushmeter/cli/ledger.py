@@ -116,7 +116,7 @@ def verify(
 
 
 def _verify_releases(state_dir: Path) -> None:
-    from hushmeter.service.released import discrepancies
+    from hushmeter.service.disclosure.verified_releases import discrepancies
 
     store = _store(state_dir)
     try:
@@ -141,7 +141,7 @@ def _salts(state_dir: Path | None) -> dict[int, bytes]:
 
 
 def _store(state_dir: Path) -> StateStore:
-    from hushmeter.storage.state import SqlStateStore
+    from hushmeter.storage.state.store import SqlStateStore
 
     return SqlStateStore.existing(state_dir)
 

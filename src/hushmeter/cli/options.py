@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hushmeter.errors import ConfigError, QueryRefused
+from hushmeter.errors import ConfigError, PlanError, QueryRefused
+from hushmeter.service.deployment.context import Context
 
 if TYPE_CHECKING:
-    from hushmeter.service.context import Context
+    from hushmeter.service.deployment.context import Context
 
 CaFile = Annotated[Path | None, typer.Option(help="PEM file of authorities: use TLS, and trust these.")]
 ClientCertificate = Annotated[Path | None, typer.Option(help="PEM file, where the service asks for one.")]
@@ -30,8 +31,8 @@ def existing_context(config: Path | None, state_dir: Path | None, keys_dir: Path
     """
     from hushmeter.clock import SystemClock
     from hushmeter.noise.opendp import OpenDPMechanisms
-    from hushmeter.service.config import read_config
-    from hushmeter.service.founding import open_context
+    from hushmeter.service.deployment.config import read_config
+    from hushmeter.service.deployment.opening import open_context
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     return open_context(chosen, SystemClock(), OpenDPMechanisms(), serves=False)
@@ -77,3 +78,11 @@ def moment_of(text: str) -> dt.datetime:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a time; write one such as 2026-03-01 or 2026-03-01T12:00") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def read_plan_file(path: Path) -> str:
+    """The text of a plan file; raises `PlanError` where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"cannot read the plan {path}: {error}") from None

@@ -23,7 +23,7 @@ def retention(
     from rich.table import Table
 
     from hushmeter.model.time import iso
-    from hushmeter.service.retention import held
+    from hushmeter.service.disclosure.retention import held
 
     context = existing_context(config, state_dir, keys_dir)
     try:

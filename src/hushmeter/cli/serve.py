@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from hushmeter.service.config import Config
+    from hushmeter.service.deployment.config import Config
 
 
 def serve(
@@ -39,9 +39,9 @@ def serve(
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
     """Serve: take reports in, seal windows at their deadlines, answer queries. Loopback only by default."""
-    from hushmeter.service.config import read_config
-    from hushmeter.service.founding import read_plan_file
-    from hushmeter.service.logs import configure_logs
+    from hushmeter.cli.options import read_plan_file
+    from hushmeter.service.deployment.config import read_config
+    from hushmeter.service.deployment.logs import configure_logs
 
     chosen = read_config(
         config,
@@ -70,11 +70,13 @@ def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_
     """Founds or opens the deployment, and serves it until it is told to stop; exits with the status."""
     from hushmeter.clock import SystemClock
     from hushmeter.noise.opendp import OpenDPMechanisms
-    from hushmeter.service.approvals import read_approval
-    from hushmeter.service.founding import begin_to_serve, make_directory, prepared
-    from hushmeter.service.starting import ensure_clock
-    from hushmeter.service.supervisor import Supervisor, hold_lock
-    from hushmeter.service.tls import read_tls
+    from hushmeter.service.deployment.approvals import read_approval
+    from hushmeter.service.deployment.clock_check import ensure_clock
+    from hushmeter.service.deployment.opening import begin_to_serve, prepared
+    from hushmeter.service.deployment.state_lock import hold_lock
+    from hushmeter.service.door.tls import read_tls
+    from hushmeter.service.processes.supervisor import Supervisor
+    from hushmeter.storage.disk import make_directory
 
     clock = SystemClock()
     # Before anything is founded or started; each worker reads them again.
@@ -102,7 +104,7 @@ def _warn_of_keys(config: Config) -> None:
     """Says at each start, in the output and in the log, that keys lie inside the state directory."""
     import structlog
 
-    from hushmeter.service.founding import warning_of_keys
+    from hushmeter.service.deployment.key_opening import warning_of_keys
 
     if warning := warning_of_keys(config):
         structlog.get_logger("hushmeter.serve").warning("keys lie inside the state directory", keys=str(config.keys))

@@ -32,7 +32,7 @@ def show(
 ) -> None:
     """Write what is collected, for what, and what it has cost: from plan, ledger and releases alone."""
     from hushmeter.errors import ConfigError
-    from hushmeter.service.publishing import signed_record, written
+    from hushmeter.service.disclosure.public_record import signed_record, written
 
     context = existing_context(config, state_dir, keys_dir)
     try:

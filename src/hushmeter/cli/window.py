@@ -26,7 +26,7 @@ def lose(
     keys_dir: Annotated[Path | None, typer.Option(help="Where keys live.")] = None,
 ) -> None:
     """Give up a window that waits: it is charged in full and never released, and whoever withdrew since is in nothing."""
-    from hushmeter.service.giving_up import give_up
+    from hushmeter.service.sealer.giving_up import give_up
 
     start_ms = round(moment_of(start).timestamp() * 1000)
     context = existing_context(config, state_dir, keys_dir)

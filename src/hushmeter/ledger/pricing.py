@@ -14,7 +14,7 @@ from hushmeter.model.ledger import Charge, MeasurementCharge, PrivacyBudget, Pri
 from hushmeter.model.measurement import Currency, Measurement, Mechanism
 from hushmeter.model.plan import Plan
 from hushmeter.model.time import Window, iso
-from hushmeter.plan.shares import shares
+from hushmeter.plan.budget_division import shares
 
 _SLACK = 1 - Fraction(1, 2**40)
 """Room for the privacy map, which rounds up in floating point: less than 1e-12 of the noise."""

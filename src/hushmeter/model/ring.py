@@ -1,6 +1,6 @@
 """The key ring's record of a deployment (C7): a value, its encoding, and every way in which it may change.
 
-`hushmeter.claims` says who changes it when, and what is left after a crash.
+`hushmeter.pipeline.claims` says who changes it when, and what is left after a crash.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from hushmeter import signatures
 from hushmeter.errors import PlanError
 from hushmeter.model.ledger import canonical_json
-from hushmeter.model.records import Approval
+from hushmeter.model.stored import Approval
 
 KIND = "plan approval"
 """Of the signed statement; see `hushmeter.signatures`."""

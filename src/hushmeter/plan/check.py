@@ -11,8 +11,8 @@ from hushmeter.errors import ensure
 from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.measurement import Measurement
 from hushmeter.model.plan import Kind, Plan, Statistic
+from hushmeter.plan.budget_division import shares
 from hushmeter.plan.problems import Problems
-from hushmeter.plan.shares import shares
 
 INTEGER_BOUND = 2**62
 

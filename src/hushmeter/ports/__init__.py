@@ -10,10 +10,10 @@ from typing import Protocol
 from hushmeter.model.ledger import MeasurementCharge
 from hushmeter.model.measurement import Mechanism
 from hushmeter.model.publication import Publication
-from hushmeter.model.records import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
 from hushmeter.model.release import NoisyVector, PrivateKey, Selection
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.ring import RingRecord
+from hushmeter.model.stored import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
 from hushmeter.model.time import Int64
 from hushmeter.ports.store import StateStore
 

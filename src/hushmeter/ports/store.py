@@ -16,7 +16,10 @@ from hushmeter.model.ledger import (
     PrivacyBudget,
     Spending,
 )
-from hushmeter.model.records import (
+from hushmeter.model.release import Release
+from hushmeter.model.ring import DecisionMark
+from hushmeter.model.states import WindowState
+from hushmeter.model.stored import (
     Approval,
     Decided,
     Deployment,
@@ -27,9 +30,6 @@ from hushmeter.model.records import (
     SegmentRecord,
     WindowRecord,
 )
-from hushmeter.model.release import Release
-from hushmeter.model.ring import DecisionMark
-from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
 
@@ -258,7 +258,7 @@ class StateStore(Protocol):
     ) -> Iterator[tuple[int, Release]]:
         """(number, release) of windows that end in `(from_ms, to_ms]`, in time order, as they are stored.
 
-        Whether they are what the ledger says is for `hushmeter.service.released` to find out.
+        Whether they are what the ledger says is for `hushmeter.service.disclosure.verified_releases` to find out.
 
         Raises:
             ReleaseAltered: one of them cannot be a release.

@@ -12,7 +12,7 @@ from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Kind, Metric, Plan, Statistic, Weighting
 from hushmeter.model.release import Release
 from hushmeter.plan.measurements import derivation
-from hushmeter.query.agreeing import agreeing_sums, agreeing_views, beside
+from hushmeter.query.consistent_views import agreeing_sums, agreeing_views, beside
 from hushmeter.query.estimates import StatisticEstimates, estimate
 from hushmeter.query.sums import Sums
 

@@ -17,9 +17,9 @@ from hushmeter.model.ledger import MeasurementCharge, PrivacyBudget
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import Kind, Metric, Plan, Statistic, Weighting
 from hushmeter.model.release import NoisyVector
-from hushmeter.plan.expectation import hidden_share
+from hushmeter.plan.expected_error import USEFUL_ERROR, expected_units
+from hushmeter.plan.hidden_partitions import hidden_share
 from hushmeter.plan.measurements import derivation
-from hushmeter.plan.objective import USEFUL_ERROR, expected_units
 from hushmeter.query.estimates import estimate
 from hushmeter.query.sums import Sums
 

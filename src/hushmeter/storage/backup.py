@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from hushmeter.errors import ConfigError
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.ledger import LedgerEntry
-from hushmeter.storage import plans, records, schema
-from hushmeter.storage.database import Database, url_of
-from hushmeter.storage.files import failure_of, sync_directory
+from hushmeter.storage.disk import failure_of, sync_directory
+from hushmeter.storage.state import decisions as records
+from hushmeter.storage.state import plans, schema
+from hushmeter.storage.state.database import Database, url_of
 
 ROWS_PER_PAGE = 64
 _LEFT_OUT = {

@@ -20,9 +20,9 @@ from hushmeter.errors import Failure, ReleaseAltered, StateConflict, ensure
 from hushmeter.model.ledger import DraftEntry, LedgerMark, PrivacyLoss, Spending, canonical_json
 from hushmeter.model.publication import Publication
 from hushmeter.model.time import Window
-from hushmeter.storage.files import failure_of, remedy_of, sync_directory, write_durably
-from hushmeter.storage.records import release_of
-from hushmeter.storage.windows import rows_of
+from hushmeter.storage.disk import failure_of, remedy_of, sync_directory, write_durably
+from hushmeter.storage.state.decisions import release_of
+from hushmeter.storage.state.windows import rows_of
 
 _BLOB, _LOCK_NAME = "blob", "lock"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from hushmeter.storage.files import AppendFile, Disk
+from hushmeter.storage.disk import AppendFile, Disk
 
 
 class PowerCut(Exception):

@@ -13,8 +13,8 @@ from hushmeter.errors import InvariantError, KeyGone, SegmentLost, StateConflict
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.ring import RingRecord
 from hushmeter.ports import Change, KeyRing
-from hushmeter.storage.frames import bucket_numbers
-from hushmeter.storage.runs import changed, run_bits, without_units
+from hushmeter.storage.log.frames import bucket_numbers
+from hushmeter.storage.log.runs import changed, run_bits, without_units
 
 
 class MemoryKeyRing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hushmeter.storage.state import SqlStateStore
+from hushmeter.storage.state.store import SqlStateStore
 
 
 def memory_state_store() -> SqlStateStore:

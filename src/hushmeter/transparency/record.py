@@ -18,7 +18,7 @@ from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.changes import FOR_PEOPLE
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget
 from hushmeter.model.plan import Metric, Plan
-from hushmeter.model.records import PlanVersion, Restore
+from hushmeter.model.stored import PlanVersion, Restore
 from hushmeter.model.time import duration_text, iso
 from hushmeter.plan.changes import changes_of, raw_rows_ms
 from hushmeter.transparency.registry import registry_entry

@@ -1,0 +1,1 @@
+"""`hushmeter plan`: checks, compares, explains and applies telemetry plans."""

@@ -1,0 +1,1 @@
+"""One window from rows to a published release: the spine that joins the stages."""

@@ -1,0 +1,327 @@
+"""The real service on a clock that the audit moves: workers, servers and sealer, their doors on loopback ports.
+
+Sealing happens on the auditor's own thread, so that a script can say what comes before, during and after it. Two rehearsals
+from one `Foundation` have the same deployment, keys, credentials and clock: whatever differs between them was told by data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from grpc.experimental import ChannelOptions
+
+from hushmeter.access.credentials import Credential, bearer_of, hash_of
+from hushmeter.access.roles import Role
+from hushmeter.access.unit_tokens import KEY_NAME as TOKEN_KEY
+from hushmeter.clock import ReplayClock
+from hushmeter.errors import ConfigError
+from hushmeter.model.plan import Plan
+from hushmeter.model.states import WindowState
+from hushmeter.model.time import Window
+from hushmeter.ports import Mechanisms, StateStore
+from hushmeter.rehearsal.audit.frozen import FrozenMechanisms, Hidden, WatchedStore
+from hushmeter.service.deployment.access_rules import AccessRules
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.deployment.restoring import restore
+from hushmeter.service.deployment.serving_times import Presence
+from hushmeter.service.door.gate import Gate
+from hushmeter.service.door.server import Server
+from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.sealer.sealer import Sealer
+from hushmeter.signatures import KEY_NAME as SIGNING_KEY
+from hushmeter.storage.state.store import SqlStateStore
+
+ELSEWHERE: Final = "purpose_of_others"
+"""A purpose that no plan of the audit has."""
+SERVICE: Final = "the service"
+RULES: Final = AccessRules(credentials_required=True, unit_tokens=True)
+_WAIT_S = 120.0
+_POLL_S = 0.002
+_CALL_S = 60.0
+_NO_THREADS: Final = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
+"""Whoever calls waits for the answer itself: no call begins a thread."""
+
+
+class Killed(BaseException):
+    """The sealer's process is killed: nothing catches it but the rehearsal, which starts another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """A founded deployment that nobody has used: every rehearsal begins from a copy.
+
+    Attributes:
+        directory: of its state and keys.
+        plan: its plan.
+        founded_ms: when it was founded.
+        bearers: credentials, by what they may: a role, and of analysts the purposes.
+    """
+
+    directory: Path
+    plan: Plan
+    founded_ms: int
+    bearers: Mapping[str, str | None]
+
+    @classmethod
+    def lay(cls, directory: Path, plan_text: str, founded_ms: int, mechanisms: Mechanisms) -> Foundation:
+        """Founds a deployment, and makes the keys that decide what is counted: they are the same in every copy."""
+        context = open_context(_config(directory), ReplayClock(founded_ms), mechanisms, plan_text)
+        period = context.plan.privacy.period
+        start = period.window_of(founded_ms + 1).start_ms
+        for name in ("deployment", SIGNING_KEY, TOKEN_KEY, f"period/{start}", f"period/{period.end_of(start)}"):
+            context.keys.get_or_create(name)
+        bearers = _with_credentials(context.store, context.plan, founded_ms)
+        context.store.close()
+        return cls(directory, context.plan, founded_ms, bearers)
+
+
+def _with_credentials(store: StateStore, plan: Plan, now_ms: int) -> dict[str, str | None]:
+    """Makes a credential of each kind at a moment, and returns them by what they may."""
+    bearers: dict[str, str | None] = {"nobody": None}
+    named = {
+        "ingest": (Role.INGEST, ()),
+        "consent": (Role.CONSENT, ()),
+        "analyst": (Role.ANALYST, plan.purpose_names),
+    }
+    for purpose in (*plan.purpose_names, ELSEWHERE):
+        named[f"analyst of {purpose}"] = (Role.ANALYST, (purpose,))
+    for name, (role, purposes) in named.items():
+        digest = hashlib.sha256(f"{name} at {now_ms}".encode()).digest()
+        made = Credential(digest[:8].hex(), name, role, purposes, hash_of(digest), now_ms)
+        store.add_credential(made)
+        bearers[name] = bearer_of(made.credential_id, digest)
+    return bearers
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """All that one call tells: messages, status, text, and both kinds of metadata."""
+
+    messages: tuple[bytes, ...]
+    code: str
+    details: str
+    metadata: tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """One worker's process, as far as it is a process."""
+
+    worker: IntakeWorker
+    server: Server
+    channel: grpc.Channel
+
+
+class Rehearsal:
+    """One run of a service from a foundation; a context manager.
+
+    Args:
+        foundation: what it begins from.
+        directory: where its own copy goes; must not exist.
+        mechanisms: noise that does not depend on data.
+        rules: what is asked of those who come in.
+        workers: how many.
+
+    Attributes:
+        bearers: credentials that hold, as the foundation's.
+        store: the state, as its processes see it.
+        told: what others were answered by the way, in order.
+        seen: what noise hides in each published window.
+    """
+
+    def __init__(
+        self,
+        foundation: Foundation,
+        directory: Path,
+        mechanisms: FrozenMechanisms,
+        rules: AccessRules = RULES,
+        workers: int = 2,
+    ) -> None:
+        shutil.copytree(foundation.directory, directory)
+        self.foundation = foundation
+        self.plan = foundation.plan
+        self.clock = ReplayClock(foundation.founded_ms)
+        self.bearers = foundation.bearers
+        self._directory = directory
+        self._config = _config(directory)
+        self._rules = rules
+        self.mechanisms = mechanisms
+        self.told: list[tuple[str, Reply]] = []
+        self.seen: dict[Window, dict[str, Hidden]] = {}
+        self._workers = workers
+        self._doors: list[_Door] = []
+        self.sealer: Sealer
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="doors", daemon=True)
+
+    def __enter__(self) -> Rehearsal:
+        self._thread.start()
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def restart(self, away_ms: int) -> None:
+        """Ends every process, and starts them again from what is on disk, so much later."""
+        self._close()
+        self.clock.advance_to(self.clock.now_ms() + away_ms)
+        self._open()
+
+    def back_up(self) -> None:
+        """Writes the backup that a restore begins from, beside the service."""
+        self.context.store.back_up(self._directory / "backup")
+
+    def restore(self, away_ms: int) -> None:
+        """Ends every process, and goes on so much later from the backup: a new state directory, the same keys."""
+        self._close()
+        self.clock.advance_to(self.clock.now_ms() + away_ms)
+        self._config = self._config.model_copy(update={"state_dir": self._directory / "restored"})
+        restore(self._directory / "backup", self._config, self.clock, self.mechanisms)
+        store = SqlStateStore.existing(self._config.state_dir)
+        self.bearers = _with_credentials(store, self.plan, self.clock.now_ms())
+        store.close()
+        self._open()
+
+    def call(self, method: str, bearer: str, message: bytes = b"", *, worker: int = 0, first: bool = False) -> Reply:
+        """Calls a method with bytes, as whoever holds a credential, and returns all that is told.
+
+        Args:
+            method: full name.
+            bearer: which of the foundation's credentials.
+            message: the request.
+            worker: who is asked.
+            first: end after the first answer, where the method has no end.
+        """
+        metadata, channel = self._credential(bearer), self._channel(worker)
+        # Every method can be called with one message and answers a stream of them, whatever it is declared as.
+        call = channel.unary_stream(method)(message, metadata=metadata, timeout=_CALL_S)
+        messages: list[bytes] = []
+        try:
+            for answer in call:
+                messages.append(answer)
+                if first:
+                    call.cancel()
+                    return Reply(tuple(messages), "OK", "", ())
+        except grpc.RpcError:
+            pass  # The status tells.
+        return Reply(tuple(messages), call.code().name, call.details() or "", _metadata(call))
+
+    def flood(self, method: str, bearer: str, count: int, *, worker: int = 0) -> Reply:
+        """Sends so many empty messages in one stream; returns how that ended, without how many were answered."""
+        call = self._channel(worker).stream_stream(method)(
+            iter([b""] * count), metadata=self._credential(bearer), timeout=_CALL_S
+        )
+        with contextlib.suppress(grpc.RpcError):
+            for _ in call:
+                pass
+        return Reply((), call.code().name, call.details() or "", _metadata(call))
+
+    def _channel(self, worker: int) -> Any:
+        return self._doors[worker % len(self._doors)].channel
+
+    def _credential(self, bearer: str) -> list[tuple[str, str]]:
+        secret = self.bearers[bearer]
+        return [] if secret is None else [("authorization", f"Bearer {secret}")]
+
+    def advance(self, now_ms: int, between: Callable[[], None] = lambda: None) -> None:
+        """Moves the clock, and seals until nothing is due; a sealer that is killed has a successor.
+
+        Args:
+            now_ms: where to.
+            between: called after each turn of the sealer.
+        """
+        self.clock.advance_to(now_ms)
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                self.sealer.run_due()
+            except Killed:
+                # What it had in its memory is gone; the store and the keys' record say where the next one goes on.
+                self.sealer = Sealer(self.context, Meters())
+            between()
+            if self._idle():
+                break
+            if time.monotonic() > deadline:
+                waiting = self.context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+                raise ConfigError(f"the audited service does not end its windows: {[str(w.window) for w in waiting]}")
+            time.sleep(_POLL_S)
+        # Once more, so that whatever waits for windows to have ended is done.
+        self.sealer.run_due()
+
+    def ended(self) -> list[tuple[Window, WindowState]]:
+        """Every window that has ended, and how, in time order."""
+        records = self.context.store.windows([WindowState.RELEASED, WindowState.LOST])
+        return sorted((r.window, r.state) for r in records)
+
+    def _idle(self) -> bool:
+        store, now = self.context.store, self.clock.now_ms()
+        begun = all(
+            self.context.deadline_ms(next(iter(self.context.upcoming(column)))) > now
+            for column in range(len(self.plan.resolutions))
+        )
+        return begun and not store.windows([WindowState.CLOSING, WindowState.SEALED])
+
+    def _open(self) -> None:
+        context = open_context(self._config, self.clock, self.mechanisms)
+        self.store = WatchedStore(context.store, self.mechanisms, self.seen)
+        self.context: Context = dataclasses.replace(context, store=self.store)
+        self.sealer = Sealer(self.context, Meters())
+        self._doors = [self._await(self._door()) for _ in range(self._workers)]
+        self._presence = Presence(self.context.store, self.clock)
+        self._presence.up(SERVICE)
+
+    async def _door(self) -> _Door:
+        meters = Meters()
+        worker = IntakeWorker(self.context, meters, self._rules)
+        server = Server(self.context, worker, "127.0.0.1:0", Gate(self.context, meters, self._rules))
+        await worker.start()
+        await server.start()
+        return _Door(worker, server, grpc.insecure_channel(f"127.0.0.1:{server.port}", _NO_THREADS))
+
+    def _close(self) -> None:
+        for door in self._doors:
+            door.channel.close()
+            self._await(door.server.stop())
+            self._await(door.worker.stop())
+        self._doors = []
+        self._presence.down(SERVICE)
+        self.sealer.stop()
+        self.context.store.close()
+
+    def _await(self, coroutine: Any) -> Any:
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result(_WAIT_S)
+
+
+def _config(directory: Path) -> Config:
+    return Config(state_dir=directory / "state", keys_dir=directory / "keys", listen="127.0.0.1:0")
+
+
+def _metadata(call: Any) -> tuple[tuple[str, str | bytes], ...]:
+    """Both kinds, in order."""
+    return tuple((k, v) for k, v in (*(call.initial_metadata() or ()), *(call.trailing_metadata() or ())))
+
+
+def in_parts(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    """Items, so many at a time."""
+    return (items[i : i + size] for i in range(0, len(items), size))

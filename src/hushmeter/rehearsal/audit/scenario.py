@@ -1,0 +1,186 @@
+"""The audited deployment: a plan, a fleet of canaries, and the real service between its two doors."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from hushmeter.analyst import AnalystClient
+from hushmeter.api.report.v1.report_pb2 import Report
+from hushmeter.clock import ReplayClock
+from hushmeter.errors import ConfigError
+from hushmeter.model.ledger import LedgerEntry
+from hushmeter.model.measurement import Mechanism
+from hushmeter.model.states import WindowState
+from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.rehearsal.audit.evidence import Bool, Claim, Float, lattice_factor
+from hushmeter.sdk import IngestClient
+from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.opening import open_context
+from hushmeter.service.processes.embedded import serving
+
+START_MS = 1_772_409_600_000
+"""Monday, 2 March 2026, midnight UTC."""
+PURPOSE = "audit"
+BACKGROUND = 6
+"""Units in each slot that are always there."""
+_AT_ONCE = 64
+_REPORTS_PER_MESSAGE = 250
+_POLL_S = 0.005
+_WAIT_S = 300.0
+
+
+def slots_of(count: int) -> list[str]:
+    """Names of the slots; a canary lives in each."""
+    return [f"s{i}" for i in range(count)]
+
+
+def flip(count: int, seed: int) -> Bool:
+    """Which canaries are present: fair coins that repeat with their seed."""
+    drawn = hashlib.shake_256(str(seed).encode()).digest(count // 8 + 1)
+    bits = np.unpackbits(np.frombuffer(drawn, np.uint8))
+    return bits[:count].astype(np.bool_)
+
+
+@dataclass
+class Audited:
+    """A running service, and what an auditor does with it.
+
+    Attributes:
+        rejected: how many reports the door refused, by reason.
+    """
+
+    context: Context
+    clock: ReplayClock
+    client: IngestClient
+    analyst: AnalystClient
+    rejected: Counter[int] = field(default_factory=Counter)
+    _claims: dict[tuple[str, tuple[str, ...], str, str], Claim] = field(default_factory=dict)
+    _charges: list[tuple[float, float]] = field(default_factory=list)
+
+    def decide(self, units: Sequence[str], *, given: bool = True) -> None:
+        """Tells the units' consent."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda unit: self.client.set_consent(unit, {PURPOSE: given}), units))
+
+    def send(self, reports: Sequence[Report]) -> None:
+        """Sends reports over one stream."""
+        messages = (reports[i : i + _REPORTS_PER_MESSAGE] for i in range(0, len(reports), _REPORTS_PER_MESSAGE))
+        for acknowledgement in self.client.stream(messages):
+            for rejection in acknowledgement.rejections:
+                self.rejected[rejection.reason] += 1
+
+    def advance(self, now_ms: int) -> None:
+        """Moves the clock, and waits until every window whose deadline has passed is released."""
+        self.clock.advance_to(now_ms)
+        deadline = time.monotonic() + _WAIT_S
+        while not self._idle(now_ms):
+            if time.monotonic() > deadline:
+                raise ConfigError("the audited service did not release its windows; its log says why")
+            time.sleep(_POLL_S)
+
+    def _idle(self, now_ms: int) -> bool:
+        store = self.context.store
+        begun = all(
+            (newest := store.last_window_start(r.name)) is not None
+            and r.deadline_ms(r.span.window_from(r.span.end_of(newest))) > now_ms
+            for r in self.context.plan.resolutions
+            if r.deadline_ms(r.span.window_of(START_MS + 1)) <= now_ms
+        )
+        return begun and not store.windows([WindowState.CLOSING, WindowState.SEALED])
+
+    def values(
+        self, metric: str, view: Sequence[str], slots: Sequence[str], *, resolution: str, start_ms: int = START_MS
+    ) -> Mapping[tuple[str, ...], Float]:
+        """Every statistic of one window by (statistic, other dimensions..., component), float64[slots]; 0 where hidden."""
+        end = self.context.plan.resolution(resolution).span.end_of(start_ms)
+        table = self.analyst.releases(metric, view, resolution=resolution, start=end - 1, end=end)
+        place = {slot: i for i, slot in enumerate(slots)}
+        others = [name for name in view if name != "slot"]
+        found: dict[tuple[str, ...], Float] = {}
+        columns = [table[name].to_pylist() for name in ("slot", "statistic", *others, "component", "value")]
+        for slot, *key, value in zip(*columns, strict=True):
+            found.setdefault(tuple(key), np.zeros(len(slots)))[place[slot]] = value
+        return found
+
+    def claim(self, metric: str, view: Sequence[str], measurement: str, resolution: str, statistic: str) -> Claim:
+        """What the ledger says that one measurement gives away, read through the query door."""
+        self._read_ledger()
+        found = self._claims[metric, tuple(view), resolution, measurement]
+        return replace(found, statistic=statistic)
+
+    def composition(self, statistic: str) -> Claim:
+        """What the budget says that all Gaussians of the ledger, which are of one period, give away together."""
+        self._read_ledger()
+        budget = self.analyst.metrics().budget
+        losses, lattices = np.array(self._charges).T
+        # By losses, as the squares of mu are.
+        lattice = math.sqrt(np.average(lattices**2, weights=losses))
+        return Claim(
+            "composition", statistic, budget.epsilon, budget.delta, math.sqrt(2 * Fraction(budget.amount)), lattice
+        )
+
+    def _read_ledger(self) -> None:
+        if self._claims:
+            return
+        budget = self.analyst.metrics().budget
+        for e in self.analyst.ledger():
+            entry = LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
+            self._take(entry, budget.delta - float(Fraction(budget.selection_delta)))
+
+    def _take(self, entry: LedgerEntry, conversion_delta: float) -> None:
+        f = entry.fields
+        view = f["view"]
+        key = str(f["metric"]), tuple(view) if isinstance(view, list) else (), str(f["resolution"]), str(f["measurement"])
+        amount, spent = Fraction(str(f["loss"])), float(Fraction(str(f["delta"])))
+        sensitivity, scale = float(str(f["sensitivity"])), float(str(f["scale"]))
+        if Mechanism(str(f["mechanism"])).laplace:
+            self._claims[key] = Claim(str(f["mechanism"]), "", float(amount), spent, None, sensitivity=sensitivity)
+            return
+        epsilon = self.context.mechanisms.epsilon_of(amount, conversion_delta)
+        claim = Claim(
+            str(f["mechanism"]), "", epsilon, conversion_delta + spent, sensitivity / scale, lattice_factor(scale)
+        )
+        self._claims[key] = claim
+        self._charges.append((float(amount), claim.lattice))
+
+
+@contextmanager
+def audited(plan_text: str) -> Iterator[Audited]:
+    """Serves a plan on a loopback port, from an empty state in a temporary directory, with a clock that the audit moves."""
+    with tempfile.TemporaryDirectory(prefix="hushmeter-audit-") as directory:
+        clock = ReplayClock(START_MS)
+        config = Config(state_dir=Path(directory) / "state", listen="127.0.0.1:0")
+        context = open_context(config, clock, OpenDPMechanisms(), plan_text)
+        with serving(context) as port:
+            target = f"127.0.0.1:{port}"
+            with IngestClient(target) as client, AnalystClient(target) as analyst:
+                yield Audited(context, clock, client, analyst)
+
+
+def finished(recorder_report: Report | None) -> Report:
+    """A report that must hold something."""
+    if recorder_report is None:
+        raise ConfigError("an audit's report holds nothing: the unit's consent is missing")
+    return recorder_report
+
+
+def resent(report: Report) -> Report:
+    """The same content under another report id."""
+    again = Report()
+    again.CopyFrom(report)
+    again.report_id = os.urandom(16)
+    return again

@@ -1,0 +1,1 @@
+"""What a deployment is: configuration, state, keys, plans, budget, clocks."""

@@ -1,0 +1,52 @@
+"""Structured logs to standard error; they hold no unit id, token, value, client address, or number from a Tally (R2)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+
+import structlog
+
+from hushmeter.errors import HushmeterError
+from hushmeter.storage.disk import has_remedy, remedy_of
+
+
+def configure_logs(log_format: str, *, quiet: bool = False) -> None:
+    """Sets up logging of a process: `json` for machines, `console` for people; quiet leaves out what is in order."""
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    if log_format == "json":
+        renderer = structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def silence_logs() -> None:
+    """Leaves everything out: for a process whose service is a rehearsal."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def told(error: BaseException) -> dict[str, str]:
+    """What a log may say of an error: our own errors' text, which names nobody; of others the place alone (R2)."""
+    if isinstance(error, HushmeterError):
+        return {"kind": type(error).__name__, "error": str(error)}
+    place = _place_of(error)
+    if isinstance(error, OSError) and has_remedy(error):
+        # What the system said names no file.
+        return {"kind": type(error).__name__, "error": f"{error.strerror}; {remedy_of(error)}", "at": place}
+    return {"kind": type(error).__name__, "at": place}
+
+
+def _place_of(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-3:]]
+    return " > ".join(places)

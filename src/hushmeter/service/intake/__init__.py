@@ -1,0 +1,1 @@
+"""From an admitted report or decision to durable rows in open segments."""

@@ -1,0 +1,1 @@
+"""The processes of a service: supervisor, children, or all in one."""

@@ -1,0 +1,1 @@
+"""The process that ends windows, and removes what must go."""

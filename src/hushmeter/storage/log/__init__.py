@@ -1,0 +1,1 @@
+"""The intake log: frames, runs and segments in files."""
