@@ -8,10 +8,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from hushmeter.model.arrays import Bool, UInt64
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import Currency, Measurement
 from hushmeter.model.plan import Plan
-from hushmeter.model.report import Bool, ReportBatch, UInt64, pruned_tokens
+from hushmeter.model.report import ReportBatch, pruned_tokens
 from hushmeter.model.tally import Tally, VectorKey
 from hushmeter.model.time import HOUR_MS, Window
 from hushmeter.plan.measurements import measurements_of

@@ -20,7 +20,7 @@ from benchmarks.releasing.workload import START_MS, Workload, founded, tally_of,
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.query.v1 import query_pb2_grpc
 from hushmeter.model.time import HOUR_MS, Window
-from hushmeter.pipeline.claims import moved
+from hushmeter.pipeline.claims import move_record
 
 METRIC, VIEW, STATISTIC = "calls", "city", "sum"
 ROWS = 1_000
@@ -85,7 +85,7 @@ def _stored(state: Path, partitions: int, first: int, count: int) -> Window:
             publish(context, tally_of(context, window, partitions, seed))
         # What was published without a claim is known to the keys as if it had been claimed: the state is their newest.
         head = context.store.ledger_head(context.deployment.deployment_id)
-        moved(context.keys, lambda record: dataclasses.replace(record, head=head))
+        move_record(context.keys, lambda record: dataclasses.replace(record, head=head))
         return windows[-1]
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from hushmeter.clock import ReplayClock
+from hushmeter.model.arrays import Int64
 from hushmeter.model.tally import Tally, VectorKey
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.time import Window
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.measurements import measurements_of
 from hushmeter.ports import Mechanisms

@@ -13,8 +13,9 @@ import numpy as np
 from benchmarks.sealing.hushmeter import WINDOW, catalog_of, rows_of
 from benchmarks.sealing.workload import L0, SALT, typical
 from hushmeter import limits
+from hushmeter.model.arrays import UInt64
 from hushmeter.model.consent import ConsentTable
-from hushmeter.model.report import ReportBatch, UInt64
+from hushmeter.model.report import ReportBatch
 from hushmeter.model.stored import SegmentRecord
 from hushmeter.pipeline.bucket_jobs import SealingJob
 from hushmeter.storage.keys.files import DirectoryKeyRing

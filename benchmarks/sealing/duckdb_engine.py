@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.sealing.workload import HIGH, LOW, SALT, Answer, Workload, spread_out
-from hushmeter.model.report import UInt64
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Int64, UInt64
 
 # Products and sums of 64 bits do not wrap here, so that they are taken of 128.
 _WRAPPED = "({} & 18446744073709551615::UHUGEINT)::UBIGINT"

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.sealing.workload import HIGH, LOW, SALT, Answer, Workload
-from hushmeter.model.report import UInt64
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Int64, UInt64
 from hushmeter.sealing.mixing import mix
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.sealing.workload import HIGH, LOW, SALT, Answer, Workload, spread_out
-from hushmeter.model.report import UInt64
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Int64, UInt64
 
 _ENGINE: Literal["streaming"] = "streaming"
 _SEED = int.from_bytes(SALT[:8], "big")

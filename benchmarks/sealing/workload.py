@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hushmeter.model.report import Bool, UInt32, UInt64, gathered
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Bool, Int64, UInt64
+from hushmeter.model.report import UInt32, gathered
 
 L0 = 20
 """Partitions of one unit that are kept."""

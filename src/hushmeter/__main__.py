@@ -18,11 +18,11 @@ def main() -> int:
     try:
         from hushmeter.cli.app import run
     except ModuleNotFoundError as error:
-        return missing(error)
+        return missing_extra(error)
     return run(sys.argv[1:])
 
 
-def missing(error: ModuleNotFoundError) -> int:
+def missing_extra(error: ModuleNotFoundError) -> int:
     """Says which extra brings a missing module."""
     module = (error.name or "").partition(".")[0]
     extra = _EXTRAS.get(module, "server")

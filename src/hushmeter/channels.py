@@ -18,7 +18,7 @@ _FILE_MAX_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ClientIdentity:
     """What a client proves itself with, and how it knows the service; secrets come from files or the environment alone.
 
     Attributes:
@@ -72,7 +72,7 @@ class Access:
 
 def open_channel(
     target: str,
-    access: Access | None = None,
+    access: ClientIdentity | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     options: Sequence[tuple[str, Any]] = (),
 ) -> grpc.Channel:
@@ -87,7 +87,7 @@ def open_channel(
     Raises:
         ConfigError: a file cannot be used, or a credential would be sent in plain text to another machine.
     """
-    access = access or Access()
+    access = access or ClientIdentity()
     credentials = credentials or access.channel_credentials()
     bearer = access.credential()
     if credentials is not None:

@@ -10,7 +10,7 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-KEY_NAME: Final = "signing"
+SIGNING_KEY_NAME: Final = "signing"
 """Where a key ring keeps the deployment's own key."""
 
 

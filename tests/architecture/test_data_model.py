@@ -16,9 +16,9 @@ from hushmeter.api.report.v1 import report_pb2, view_pb2
 from hushmeter.ledger.checkpoint import is_checkpoint
 from hushmeter.ledger.entries import checkpoint_after
 from hushmeter.model.measurement import MeasurementName, Mechanism
-from hushmeter.model.ring import encoded
+from hushmeter.model.ring import encode_record
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
-from hushmeter.pipeline.claims import record_of
+from hushmeter.pipeline.claims import ring_record
 from hushmeter.storage.state.schema import METADATA
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, opened, sealer_of
@@ -108,7 +108,7 @@ def test_entries_and_the_record_hold_what_the_page_says(tmp_path: Path) -> None:
     assert added is not None
     assert is_checkpoint(added)
     assert {*json.loads(added.content)["checkpoint"]} == {"deployment", "through", *checkpoint}
-    record = json.loads(encoded(record_of(context.keys)))
+    record = json.loads(encode_record(ring_record(context.keys)))
     assert {*record} == {name for row in rows_of("### The record") for name in names_in(row[0])}
 
 

@@ -14,7 +14,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.errors import Failure, InvariantError, KeyGone, KeyUnavailable, SegmentLost, StorageFull
 from hushmeter.model.report import ReportBatch, bytes_of, pairs_of
-from hushmeter.storage.log.frames import Claim, FramesFile, SegmentName, chained, empty_frames
+from hushmeter.storage.log.frames import FramesFile, SegmentName, WriterClaim, chained, empty_frames
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.disk import FaultyDisk, PowerCut
 from hushmeter.testing.memory import MemoryIntakeLog, MemoryKeyRing
@@ -584,7 +584,9 @@ def test_a_frame_that_is_cut_off_and_written_anew_is_not_the_one_acknowledged(fi
     first = path.read_bytes()[size:]
     writer = files._writing[START, segment]
     writer._size, writer._torn = size, True
-    writer._written = Claim(1, chained(bytes(16), FramesFile.of(writer._segment, memoryview(path.read_bytes())).frames[:1]))
+    writer._written = WriterClaim(
+        1, chained(bytes(16), FramesFile.of(writer._segment, memoryview(path.read_bytes())).frames[:1])
+    )
     files.append(START, segment, rows_of(2, 2))
     files.acknowledge(START, segment)
     assert reopened.count_frames(START, segment) == 2

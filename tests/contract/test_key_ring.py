@@ -19,8 +19,8 @@ from hushmeter.model.ring import (
     PlanMark,
     RingRecord,
     Serving,
-    decoded,
-    encoded,
+    decode_record,
+    encode_record,
 )
 from hushmeter.model.time import Window
 from hushmeter.storage.keys import files as keys_module
@@ -569,11 +569,11 @@ def test_a_mark_of_before_is_a_record(directory):
 def test_a_record_is_its_bytes():
     """What is encoded comes back whole; equal records have equal bytes; anything else is no record."""
     for record in (FIRST, SECOND, replace(SECOND, claim=replace(SECOND.claim, state=ClaimState.LOST, publication=""))):
-        assert decoded(encoded(record)) == record
-        assert encoded(decoded(encoded(record))) == encoded(record)
-    for content in (b"", b"[]", b"{}", b"\xff", encoded(SECOND)[:-1]):
+        assert decode_record(encode_record(record)) == record
+        assert encode_record(decode_record(encode_record(record))) == encode_record(record)
+    for content in (b"", b"[]", b"{}", b"\xff", encode_record(SECOND)[:-1]):
         with pytest.raises(ValueError, match=r"."):
-            decoded(content)
+            decode_record(content)
 
 
 def test_what_was_claimed_and_charged_never_falls():

@@ -17,7 +17,7 @@ from hushmeter.errors import KeyGone, LedgerBroken, StateConflict
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
-from hushmeter.pipeline.claims import record_of
+from hushmeter.pipeline.claims import ring_record
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
@@ -134,7 +134,7 @@ def test_a_backup_of_before_is_restored_beside_keys_that_went_on(state_dir: Path
     backup = tmp_path / "backup.db"
     shutil.copyfile(state_dir / "state.db", backup)
     context = reopened(state_dir, clock := FakeClock(H))
-    mark = record_of(context.keys).head
+    mark = ring_record(context.keys).head
     assert mark == context.store.ledger_head(context.deployment.deployment_id)
     context.store.close()
     config = Config(state_dir=tmp_path / "restored", keys_dir=state_dir / "keys")

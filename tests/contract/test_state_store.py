@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from hushmeter import limits
-from hushmeter.access.credentials import Access, Credential
+from hushmeter.access.credentials import AccessLine, Credential
 from hushmeter.access.roles import Role
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import (
@@ -985,13 +985,13 @@ class TestAccess:
         """Lines are numbered from 1 in their order, and are read on from any of them, page by page."""
         monkeypatch.setattr(credentials, "ACCESSES_PER_PAGE", 2)
         store.add_credential(Credential("a" * 16, "one", Role.INGEST, (), bytes(32), 7))
-        lines = [Access("a" * 16, f"m{i}", i, ("p",) * (i % 2), "no" * (i % 3)) for i in range(5)]
+        lines = [AccessLine("a" * 16, f"m{i}", i, ("p",) * (i % 2), "no" * (i % 3)) for i in range(5)]
         for line in lines:
             store.record_access(line)
         assert list(store.access_log()) == list(enumerate(lines, 1))
         assert list(store.access_log(after=3)) == list(enumerate(lines, 1))[3:]
         with pytest.raises(InvariantError):
-            store.record_access(Access("b" * 16, "m", 0))
+            store.record_access(AccessLine("b" * 16, "m", 0))
 
     def test_the_access_log_is_bounded(self, store: SqlStateStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of one credential the newest lines stay, as many as may; one that asks much pushes nobody else's lines out."""
@@ -999,8 +999,8 @@ class TestAccess:
         for name in "ab":
             store.add_credential(Credential(name * 16, name, Role.INGEST, (), bytes(32), 7))
         for i in range(7):
-            store.record_access(Access("a" * 16, "m", i))
+            store.record_access(AccessLine("a" * 16, "m", i))
             if i < 3:
-                store.record_access(Access("b" * 16, "m", i))
+                store.record_access(AccessLine("b" * 16, "m", i))
         kept = [(line.credential_id[0], line.at_ms, number) for number, line in store.access_log()]
         assert kept == [("b", 0, 2), ("b", 1, 4), ("b", 2, 6), ("a", 4, 8), ("a", 5, 9), ("a", 6, 10)]

@@ -112,7 +112,7 @@ FAULTS: tuple[Fault, ...] = (
     # Prices.
     Fault(
         "rho of twice the epsilon",
-        "service/deployment/opening.py",
+        "service/deployment/budget.py",
         "mechanisms.zcdp_budget(epsilon, conversion)",
         "mechanisms.zcdp_budget(2 * epsilon, conversion)",
         "prices",
@@ -120,7 +120,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "all of delta for the conversion, and half of it again",
-        "service/deployment/opening.py",
+        "service/deployment/budget.py",
         "conversion = delta / 2 if selecting else delta",
         "conversion = delta",
         "prices",
@@ -283,8 +283,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "nobody needs a credential to query",
         "access/roles.py",
-        '"/grpc.health.v1.Health/Watch", RECORD}',
-        '"/grpc.health.v1.Health/Watch", RECORD, _PACKAGE + "query.v1.QueryService/QueryReleases"}',
+        '"/grpc.health.v1.Health/Watch", GET_RECORD}',
+        '"/grpc.health.v1.Health/Watch", GET_RECORD, _PACKAGE + "query.v1.QueryService/QueryReleases"}',
         "replay:0",
         _WHO,
     ),

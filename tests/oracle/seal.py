@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Metric, Plan, Weighting
-from hushmeter.model.release import PrivateKey
+from hushmeter.model.release import PartitionKey
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.tally import VectorKey, ViewKey
 from hushmeter.model.time import Window
@@ -24,7 +24,7 @@ Digit = int | bytes
 """A value's number in a closed dimension, or the token of an open one."""
 Place = tuple[Digit, ...]
 """A partition of a view: one digit a dimension."""
-Partition = int | PrivateKey
+Partition = int | PartitionKey
 Cells = dict[Partition, list[int]]
 
 
@@ -33,7 +33,7 @@ class Sealed:
     """What a tally says, by partition: of a closed view every one, of an open view those that some unit keeps."""
 
     vectors: dict[VectorKey, Cells] = field(default_factory=dict)
-    keys: dict[ViewKey, tuple[PrivateKey, ...]] = field(default_factory=dict)
+    keys: dict[ViewKey, tuple[PartitionKey, ...]] = field(default_factory=dict)
     kept: dict[str, list[Unit]] = field(default_factory=dict)
 
 

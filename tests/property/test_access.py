@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter.access.credentials import Credential, Proof, bearer_in, bearer_of, hash_of, parts_of, proves
-from hushmeter.access.rates import MINUTE_S, Bucket, Judged, UnitRates
+from hushmeter.access.rates import MINUTE_S, Judged, TokenBucket, UnitRates
 from hushmeter.access.roles import Role
 from hushmeter.access.unit_tokens import TOKEN_BYTES, invalid_among, is_valid, issue
 from hushmeter.errors import ConfigError
@@ -131,7 +131,7 @@ class TestBucket:
     @given(st.floats(0.1, 1e6), st.integers(1, 1_000), st.floats(0, 1e6))
     def test_the_burst_and_then_the_flow(self, per_s: float, burst: int, start: float) -> None:
         """A full bucket gives just its burst at once; the next token is there once it has flowed in."""
-        bucket = Bucket(per_s, burst)
+        bucket = TokenBucket(per_s, burst)
         assert all(bucket.take(start) for _ in range(burst))
         assert not bucket.take(start)
         assert not bucket.take(start + 0.9 / per_s - 1e-6)
@@ -139,7 +139,7 @@ class TestBucket:
 
     def test_refusals_cost_nothing(self) -> None:
         """Asking in vain does not put the next token off."""
-        bucket = Bucket(1, 1)
+        bucket = TokenBucket(1, 1)
         assert bucket.take(0)
         assert not any(bucket.take(0.5) for _ in range(100))
         assert bucket.take(1.0)

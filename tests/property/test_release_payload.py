@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from hushmeter.errors import Failure, InvariantError
 from hushmeter.model.measurement import MeasurementName, Mechanism
-from hushmeter.model.release import NoisyVector, PrivateKey
+from hushmeter.model.release import NoisyVector, PartitionKey
 from hushmeter.storage.state.release_payload import decode_vectors, encode_vectors
 
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
@@ -36,7 +36,7 @@ def noisy(draw: st.DrawFn, partitions: int) -> NoisyVector:
 
 
 @st.composite
-def payloads(draw: st.DrawFn) -> tuple[dict[MeasurementName, NoisyVector], tuple[PrivateKey, ...] | None]:
+def payloads(draw: st.DrawFn) -> tuple[dict[MeasurementName, NoisyVector], tuple[PartitionKey, ...] | None]:
     """Vectors over 0 to 9 partitions, public ones or private ones with their keys."""
     keys = draw(st.none() | KEYS)
     partitions = draw(st.integers(0, 9)) if keys is None else len(keys)
@@ -45,7 +45,7 @@ def payloads(draw: st.DrawFn) -> tuple[dict[MeasurementName, NoisyVector], tuple
 
 
 @given(payloads())
-def test_round_trip(made: tuple[dict[MeasurementName, NoisyVector], tuple[PrivateKey, ...] | None]) -> None:
+def test_round_trip(made: tuple[dict[MeasurementName, NoisyVector], tuple[PartitionKey, ...] | None]) -> None:
     """Values, noise, salts and keys come back exactly, read-only, in the table's order; equal vectors give equal bytes."""
     vectors, keys = made
     payload = encode_vectors(vectors, keys)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from hushmeter import limits
 from hushmeter.errors import TooManyPartitions
+from hushmeter.model.arrays import Int64
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.tally import Tally, VectorKey
-from hushmeter.model.time import Int64, Span
+from hushmeter.model.time import Span
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 WINDOW = Span.parse("1d").window_of(1_770_000_000_000)

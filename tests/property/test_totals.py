@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hushmeter.model.arrays import Int64
 from hushmeter.model.consent import NEVER, ConsentTable
 from hushmeter.model.report import TOTALS, ReportBatch
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.time import Window
 from hushmeter.sealing.totals import totals
 from tests.oracle.rows import rows_of
 from tests.oracle.seal import Sealed

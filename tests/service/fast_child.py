@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hushmeter import limits
 from hushmeter.service.deployment.config import Config
-from hushmeter.service.processes.child import run
+from hushmeter.service.processes.child import run_child
 from hushmeter.testing.mechanisms import ExactMechanisms
 
 SPEED = 600
@@ -37,4 +37,4 @@ if __name__ == "__main__":
     limits.LEASE_S = LEASE_S
     limits.BEAT_S = LEASE_S / 5
     role, origin_ms, config_json = sys.argv[1:]
-    sys.exit(run(role, Config.model_validate_json(config_json), FastClock(int(origin_ms)), ExactMechanisms()))
+    sys.exit(run_child(role, Config.model_validate_json(config_json), FastClock(int(origin_ms)), ExactMechanisms()))

@@ -13,14 +13,14 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2
 
 from hushmeter import limits
-from hushmeter.access.credentials import Access
+from hushmeter.access.credentials import AccessLine
 from hushmeter.access.roles import METHODS as TABLE
 from hushmeter.access.roles import Role, roles_of
 from hushmeter.analyst import AnalystClient
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.channels import CREDENTIAL_VARIABLE
-from hushmeter.channels import Access as ClientAccess
+from hushmeter.channels import ClientIdentity as ClientAccess
 from hushmeter.errors import ConfigError, Failure
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
@@ -78,7 +78,7 @@ class TestRoles:
         assert code is DENIED
         assert f"role {role} may not call {method.rpartition('/')[2]}; use one of role" in text
         *_, (_, line) = service.context.store.access_log()
-        assert line == Access(bearer.split("_")[1], method.rpartition("/")[2], service.clock.now_ms(), (), text)
+        assert line == AccessLine(bearer.split("_")[1], method.rpartition("/")[2], service.clock.now_ms(), (), text)
 
     @pytest.mark.parametrize(("method", "role"), MAY, ids=short)
     def test_let_in(self, service: Guarded, method: str, role: Role) -> None:
@@ -224,9 +224,9 @@ class TestPurposes:
         lines = [line for _, line in service.context.store.access_log(before)]
         name, now = bearer.split("_")[1], service.clock.now_ms()
         assert lines == [
-            Access(name, "QueryReleases crashed", now, ("research",)),
-            Access(name, "QueryReleases starts", now, (), text),
-            Access(name, "ListMetrics", now),
+            AccessLine(name, "QueryReleases crashed", now, ("research",)),
+            AccessLine(name, "QueryReleases starts", now, (), text),
+            AccessLine(name, "ListMetrics", now),
         ]
 
     def test_refused_before_anything_is_told(self, service: Guarded) -> None:

@@ -22,21 +22,22 @@ from hushmeter.cli.app import run
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest import admission
 from hushmeter.ingest.identity import pseudonym_of
+from hushmeter.model.arrays import Int64
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import Mechanism
 from hushmeter.model.participation import KeptWindows
 from hushmeter.model.report import ReportBatch, pairs_of
-from hushmeter.model.time import DAY_MS, Int64
+from hushmeter.model.time import DAY_MS
 from hushmeter.pipeline.participation import CarriedWindows
 from hushmeter.rehearsal.audit import doors
 from hushmeter.rehearsal.audit.evidence import (
-    Claim,
     Evidence,
+    PrivacyClaim,
     epsilon_of_mu,
     laplace_curve,
     lattice_factor,
     rate_at_most,
-    show,
+    shown_by,
 )
 from hushmeter.rehearsal.audit.inputs import tokens_of
 from hushmeter.rehearsal.audit.neighbours import NEIGHBOURS, Course
@@ -103,9 +104,9 @@ def test_a_replay_sees_nothing_of_a_unit_that_reports_once_or_again_and_again() 
 def test_a_method_without_a_probe_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A method that somebody may call and nobody asks fails the audit."""
     methods = tuple(doors.PROBES)
-    assert doors.missing(methods) == []
+    assert doors.unasked_methods(methods) == []
     monkeypatch.delitem(doors.PROBES, doors.CONSENT + "GetUnit")
-    assert doors.missing(methods) == [doors.CONSENT + "GetUnit"]
+    assert doors.unasked_methods(methods) == [doors.CONSENT + "GetUnit"]
 
 
 @pytest.mark.parametrize("pattern", ["[0-9]+([.][0-9]+)*", "[a-z]{3}-(x|y)", r"v\d+", "[^a]b?", "a|b"])
@@ -228,12 +229,12 @@ def test_an_audit_of_gaussian_scores_shows_no_more_than_there_is() -> None:
     rng = np.random.default_rng(1)
     present = rng.random(20_000) < 0.5
     scores = present + rng.normal(0, 1 / 2.5, len(present))
-    shown = show(Claim("discrete_gaussian", "test", 14.0, 1e-4, 2.5), scores, present, 40)
+    shown = shown_by(PrivacyClaim("discrete_gaussian", "test", 14.0, 1e-4, 2.5), scores, present, 40)
     assert shown.holds
     assert shown.shown_mu is not None
     assert 2.2 < shown.shown_mu < 2.5
     assert shown.shown_epsilon == pytest.approx(epsilon_of_mu(shown.shown_mu, 1e-4))
-    loud = show(Claim("discrete_gaussian", "test", 14.0, 1e-4, 2.0), scores, present, 40)
+    loud = shown_by(PrivacyClaim("discrete_gaussian", "test", 14.0, 1e-4, 2.0), scores, present, 40)
     assert not loud.holds
 
 
@@ -291,10 +292,10 @@ def test_noise_of_few_whole_numbers_is_judged_by_its_own_law(mechanism: Mechanis
         law = np.exp(power) / np.exp(power).sum()
         scores = present + rng.choice(steps, len(present), p=law).astype(np.float64)
         if mechanism.laplace:
-            claim = Claim("discrete_laplace", "test", 1 / scale, 0.0, None, sensitivity=1)
+            claim = PrivacyClaim("discrete_laplace", "test", 1 / scale, 0.0, None, sensitivity=1)
         else:
-            claim = Claim("discrete_gaussian", "test", math.inf, 1e-4, 1 / scale, lattice_factor(scale))
-        return show(claim, scores, present, 40).holds
+            claim = PrivacyClaim("discrete_gaussian", "test", math.inf, 1e-4, 1 / scale, lattice_factor(scale))
+        return shown_by(claim, scores, present, 40).holds
 
     assert holds(scale)
     assert not holds(0.75 * scale)

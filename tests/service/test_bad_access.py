@@ -12,7 +12,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.access.roles import Role
 from hushmeter.api.consent.v1 import consent_pb2 as pb
-from hushmeter.channels import Access
+from hushmeter.channels import ClientIdentity
 from hushmeter.errors import ConfigError, RateLimited
 from hushmeter.model.consent import Decision
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
@@ -306,13 +306,19 @@ class TestFiles:
         pair, nonsense = authority.issue("client"), tmp_path / "nonsense"
         nonsense.write_bytes(b"sesame\0\xff")
         for access, words in (
-            (Access(ca_file=tmp_path), "authority file .* cannot be read .Is a directory"),
-            (Access(ca_file=nonsense), "authority file .* holds nothing in PEM form"),
-            (Access(client_certificate=nonsense, client_key=pair.key), "certificate file .* holds nothing in PEM form"),
-            (Access(client_certificate=pair.certificate, client_key=nonsense), "key file .* holds nothing in PEM form"),
-            (Access(credential_file=tmp_path), "credential file .* cannot be read"),
-            (Access(credential_file=nonsense), "holds no credential"),
-            (Access(credential_file=pair.key), "holds no credential"),
+            (ClientIdentity(ca_file=tmp_path), "authority file .* cannot be read .Is a directory"),
+            (ClientIdentity(ca_file=nonsense), "authority file .* holds nothing in PEM form"),
+            (
+                ClientIdentity(client_certificate=nonsense, client_key=pair.key),
+                "certificate file .* holds nothing in PEM form",
+            ),
+            (
+                ClientIdentity(client_certificate=pair.certificate, client_key=nonsense),
+                "key file .* holds nothing in PEM form",
+            ),
+            (ClientIdentity(credential_file=tmp_path), "credential file .* cannot be read"),
+            (ClientIdentity(credential_file=nonsense), "holds no credential"),
+            (ClientIdentity(credential_file=pair.key), "holds no credential"),
         ):
             with pytest.raises(ConfigError, match=words) as refused:
                 IngestClient("127.0.0.1:1", access=access)

@@ -30,7 +30,7 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.intake.decisions import Deciding
 from hushmeter.storage.keys.ring_record import RecordFile
-from hushmeter.storage.publications import PublicationFiles, decoded, encoded
+from hushmeter.storage.publications import PublicationFiles, decode_publication, encode_publication
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from tests.patience import PATIENCE_S
@@ -421,16 +421,16 @@ def test_a_publication_is_its_bytes(tmp_path: Path) -> None:
     with mock.patch.object(Claims, "hold", hold):
         sealer_of(machine.context).run_due()
     (made,) = seen
-    content = encoded(made)
-    back = decoded(content)
-    assert encoded(back) == content
+    content = encode_publication(made)
+    back = decode_publication(content)
+    assert encode_publication(back) == content
     assert (back.window, back.before, back.head, list(back.entries), back.kept) == (
         made.window, made.before, made.head, list(made.entries), made.kept,
     )  # fmt: skip
     assert made.kept
     for damaged in (content[:-1], content[1:], b"", content + b"x"):
         with pytest.raises(Failure, match="publication are damaged"):
-            decoded(damaged)
+            decode_publication(damaged)
 
 
 def test_bytes_that_were_changed_are_not_published(tmp_path: Path) -> None:

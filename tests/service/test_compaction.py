@@ -11,7 +11,7 @@ from hushmeter.model.report import TOTALS, ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.disclosure.retention import Kind, held
+from hushmeter.service.disclosure.retention import RowKind, held
 from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.service.sealer.totals_rewriting import Compaction
 from hushmeter.storage.log.segments import SegmentFiles
@@ -47,14 +47,14 @@ def test_rows_become_totals(tmp_path: Path) -> None:
     context, clock, _ = reported(tmp_path)
     clock.set(HOUR_DUE - 1)
     sealer_of(context).run_due()
-    assert next(iter(held(context))).kind is Kind.ROWS
+    assert next(iter(held(context))).kind is RowKind.ROWS
     clock.set(HOUR_DUE)
     sealer_of(context).run_due()
     rows = rows_of(context)
     assert len(rows) == 4
     assert set(rows.plan_versions.tolist()) == {TOTALS}
     assert sorted(rows.values.tolist()) == [7, 12]
-    assert next(iter(held(context))).kind is Kind.TOTALS
+    assert next(iter(held(context))).kind is RowKind.TOTALS
     clock.set(DAY_DUE)
     sealer_of(context).run_due()
     assert sums(context, "1h") == {1: 19}

@@ -19,7 +19,7 @@ from hushmeter.errors import StorageFull
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.logs import fields_of
 from hushmeter.storage.disk import failure_of
 from hushmeter.storage.log.frames import SegmentName, empty_frames
 from hushmeter.testing.clock import FakeClock
@@ -315,7 +315,7 @@ def test_what_the_system_refuses_is_told_as_what_it_is(tmp_path: Path, number: i
     assert said in str(failure)
     assert not isinstance(failure, StorageFull)
     # Also where nobody expected it.
-    assert said in told(OSError(number, os.strerror(number), "a file that nobody may name"))["error"]
+    assert said in fields_of(OSError(number, os.strerror(number), "a file that nobody may name"))["error"]
     sealer = sealer_of(there.context)
     there.clock.set(H + HOUR_MS + 15 * MINUTE_MS)
     there.hand.segments.tick()

@@ -21,7 +21,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, Span
 from hushmeter.ports import StateStore
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.meters import Meters
-from hushmeter.service.disclosure.retention import Kind, held
+from hushmeter.service.disclosure.retention import RowKind, held
 from hushmeter.service.intake.intake import IntakeWorker
 from hushmeter.service.sealer import erasures as erasing
 from hushmeter.service.sealer.erasures import Erasing
@@ -67,17 +67,17 @@ def test_rows_are_removed_from_every_window(tmp_path: Path) -> None:
     hand.segments.tick()
     sealer.run_due()
     assert windows(context, WindowState.RELEASED) == [("1h", 0), ("1h", 1)]
-    assert [h.kind for h in held(context)][:3] == [Kind.TOTALS, Kind.TOTALS, Kind.ROWS]
+    assert [h.kind for h in held(context)][:3] == [RowKind.TOTALS, RowKind.TOTALS, RowKind.ROWS]
     assert count(context, hand, "a") == count(context, hand, "b") == {0: 1, 1: 1, 2: 1}
     clock.advance(1)
     erase(context, hand, "a")
-    assert [h.count for h in held(context) if h.kind is Kind.ERASURES] == [1]
+    assert [h.count for h in held(context) if h.kind is RowKind.ERASURES] == [1]
     hand.segments.tick()
     sealer.run_due()
     assert count(context, hand, "a") == {}
     assert count(context, hand, "b") == {0: 1, 1: 1, 2: 1}
     assert context.store.erasures() == ()
-    assert [h for h in held(context) if h.kind is Kind.ERASURES] == []
+    assert [h for h in held(context) if h.kind is RowKind.ERASURES] == []
     clock.set(DAY_DUE)
     hand.segments.tick()
     sealer.run_due()
@@ -170,14 +170,14 @@ def test_rows_of_a_window_that_waits_stay(tmp_path: Path, units: int) -> None:
     stuck = sealer_of(interrupted(context, failing(True, True)))
     for unit in others[units // 2 :]:
         erase(context, hand, unit)
-        clock.advance(0, erasing.PAUSE_S)
+        clock.advance(0, erasing.ERASURES_PAUSE_S)
         stuck.run_due()
     stuck.run_due()
     stuck.run_due()
     assert windows(context, WindowState.SEALED) == []
     assert before == units // 2
     assert sums(context, "1h") == {0: 10, 1: 10 + units - units // 2}
-    clock.advance(0, erasing.PAUSE_S)
+    clock.advance(0, erasing.ERASURES_PAUSE_S)
     stuck.run_due()
     assert context.store.erasures() == ()
     assert count(context, hand, others[-1]) == {}
@@ -194,7 +194,7 @@ def test_an_erasure_of_before_the_cut_off_waits_for_nothing(tmp_path: Path) -> N
     stuck.run_due()
     assert (count(context, hand, "a"), count(context, hand, "b")) == ({}, {0: 1})
     assert [e.subject for e in context.store.erasures()] == [hand.subject("b")]
-    clock.advance(0, erasing.PAUSE_S)
+    clock.advance(0, erasing.ERASURES_PAUSE_S)
     sealer_of(context).run_due()
     assert sums(context, "1h") == {0: 7}
     assert (count(context, hand, "b"), context.store.erasures()) == ({}, ())
@@ -319,7 +319,7 @@ def test_lost_segments_end_with_their_window(tmp_path: Path) -> None:
     assert len(context.store.erasures()) == 1
     clock.set(DAY_DUE)
     sealer.run_due()
-    clock.advance(0, erasing.PAUSE_S)
+    clock.advance(0, erasing.ERASURES_PAUSE_S)
     sealer.run_due()
     assert context.log.storage_windows() == ()
     assert context.store.erasures() == ()
@@ -333,7 +333,7 @@ def test_late_erasures_are_told(tmp_path: Path) -> None:
     clock.advance(1)
     erase(context, hand, "a")
     for late in (0, 1):
-        clock.advance(late, erasing.PAUSE_S)
+        clock.advance(late, erasing.ERASURES_PAUSE_S)
         work.run()
         assert meters.failures.labels("erase")._value.get() == late
         clock.advance(HOUR_MS if not late else 0, 0)
@@ -362,7 +362,7 @@ def test_windows_have_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert done == [0, 1, 2, 3]
     work.run()
     assert (count(context, hand, "a"), count(context, hand, "b")) == ({}, {0: 1, 1: 1, 2: 1, 3: 1})
-    clock.advance(0, erasing.PAUSE_S)
+    clock.advance(0, erasing.ERASURES_PAUSE_S)
     for _ in range(3):
         work.run()
     assert (count(context, hand, "b"), context.store.erasures()) == ({}, ())

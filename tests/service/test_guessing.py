@@ -21,13 +21,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from hushmeter.access.roles import RECORD, Role
+from hushmeter.access.roles import GET_RECORD, Role
 from hushmeter.analyst import AnalystClient
 from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.api.transparency.v1 import transparency_pb2
-from hushmeter.channels import CREDENTIAL_VARIABLE, Access
+from hushmeter.channels import CREDENTIAL_VARIABLE, ClientIdentity
 from hushmeter.cli.app import run
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import LedgerBroken
@@ -41,11 +41,11 @@ from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.disclosure.public_record import signed_record
 from hushmeter.service.processes.embedded import serving
-from hushmeter.signatures import KEY_NAME
+from hushmeter.signatures import SIGNING_KEY_NAME
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from hushmeter.transparency import signing
-from hushmeter.transparency.signing import entries_in, verify
+from hushmeter.transparency.signing import entries_in, verify_record
 from tests.service.guarded import REQUIRED, Guarded, guarded
 from tests.service.running import FOUNDED_MS, PLAN, await_true
 
@@ -56,12 +56,12 @@ SHORT_SALTS = [b"", bytes(16), b"\xff" * 16, b"salt", *(n.to_bytes(16, "little")
 COUNTED = PLAN.replace("expected_units: 100}", "expected_units: 100, participants: true}")
 
 
-def credential_file(tmp_path: Path, bearer: str) -> Access:
+def credential_file(tmp_path: Path, bearer: str) -> ClientIdentity:
     """A client's access with one credential."""
     path = tmp_path / f"{hashlib.sha256(bearer.encode()).hexdigest()[:8]}.credential"
     path.write_text(bearer)
     path.chmod(0o600)
-    return Access(credential_file=path)
+    return ClientIdentity(credential_file=path)
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def served(tmp_path: Path, plan: str = PLAN) -> Iterator[Guarded]:
 def record_of(service: Guarded) -> str:
     """The public record, as anybody gets it."""
     request = transparency_pb2.GetRecordRequest().SerializeToString()
-    parts = service.call(RECORD, None, request)
+    parts = service.call(GET_RECORD, None, request)
     return b"".join(transparency_pb2.GetRecordResponse.FromString(part).part for part in parts).decode()
 
 
@@ -210,7 +210,7 @@ def test_whoever_may_read_can_verify(tmp_path: Path, capsys: pytest.CaptureFixtu
                 found = client.verify("starts", view, resolution="1h")
                 assert (found.verified, found.withheld) == (1, 0)
                 assert client.verify("starts", view, resolution="1h", record=record.read_text()) == found
-            assert found.head.hex() == verify(record.read_text()).head
+            assert found.head.hex() == verify_record(record.read_text()).head
             with pytest.raises(LedgerBroken, match="signed with the key"):
                 client.verify("starts", resolution="1h", record=record.read_text(), public_key=bytes(32))
         asked = ["query", "starts", "--resolution", "1h", "--verify", "--target", service.target]
@@ -314,7 +314,7 @@ def test_entries_of_before_salts_are_withheld(tmp_path: Path, capsys: pytest.Cap
             made += [hashlib.sha256(label + salt + told + digest).digest() for label in labels for told in (b"", b"4\0")]
         assert not [d for d in made if d.hex() in text]
     assert not any(entry.content in text.replace('\\"', '"') for entry in old)
-    found = verify(text)
+    found = verify_record(text)
     assert (found.first, found.entries) == (5, 1)
     assert json.loads(text)["record"]["privacy"]["spent"][0]["epsilon"] > 0
     file = tmp_path / "record.json"
@@ -351,22 +351,22 @@ def test_a_record_of_before_the_checkpoint(tmp_path: Path, capsys: pytest.Captur
     clock = FakeClock(H + HOUR_MS + 12 * MINUTE_MS)
     context = open_context(Config(state_dir=tmp_path / "state"), clock, ExactMechanisms())
     context = dataclasses.replace(context, mechanisms=OpenDPMechanisms())
-    text, key, old = signed_record(context), context.keys.get(KEY_NAME), list(context.store.ledger())[:4]
+    text, key, old = signed_record(context), context.keys.get(SIGNING_KEY_NAME), list(context.store.ledger())[:4]
     context.store.close()
     content = json.loads(text)["record"]
 
     def of_before(contents: list[str]) -> str:
         chain = entries_in({"ledger": {"entries": contents}})
         ledger = {"head": chain[-1].entry_hash.hex(), "entries": contents}
-        return signing.RECORD.signed(content | {"format": "hushmeter transparency record 1", "ledger": ledger}, key)
+        return signing.SIGNED_RECORD.signed(content | {"format": "hushmeter transparency record 1", "ledger": ledger}, key)
 
     before = of_before([entry.content for entry in old])
-    assert verify(before).entries == 4
-    assert verify(text, earlier=before).compared == 0
-    assert verify(text, earlier=text).compared == 1
+    assert verify_record(before).entries == 4
+    assert verify_record(text, earlier=before).compared == 0
+    assert verify_record(text, earlier=text).compared == 1
     dearer = json.dumps(dict(old[0].fields) | {"loss": "1/8"}, sort_keys=True, separators=(",", ":"))
     with pytest.raises(LedgerBroken, match="costs less than in the earlier record"):
-        verify(text, earlier=of_before([dearer]))
+        verify_record(text, earlier=of_before([dearer]))
     for name, written in (("before", before), ("after", text)):
         (tmp_path / name).write_text(written)
     assert run(["transparency", "verify", str(tmp_path / "after"), "--earlier", str(tmp_path / "before")]) == 0

@@ -15,7 +15,7 @@ from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.clock_check import ensure_clock
-from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.logs import fields_of
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.intake.intake import IntakeWorker
 from hushmeter.storage.state.store import SqlStateStore
@@ -164,6 +164,6 @@ def test_a_start_before_a_deadline_that_has_passed_is_refused(tmp_path: Path) ->
 
 def test_a_network_is_no_disk() -> None:
     """The log names the disk where the disk refused, and no remedy where something else did."""
-    assert "check the disk" not in str(told(TimeoutError()))
-    assert "check the disk" not in str(told(ConnectionResetError(104, "Connection reset by peer")))
-    assert "see the system's log" in told(OSError(5, "Input/output error"))["error"]
+    assert "check the disk" not in str(fields_of(TimeoutError()))
+    assert "check the disk" not in str(fields_of(ConnectionResetError(104, "Connection reset by peer")))
+    assert "see the system's log" in fields_of(OSError(5, "Input/output error"))["error"]

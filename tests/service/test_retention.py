@@ -14,7 +14,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.state_lock import hold_lock
-from hushmeter.service.disclosure.retention import Kind, held
+from hushmeter.service.disclosure.retention import RowKind, held
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums
 
@@ -47,20 +47,25 @@ def test_what_is_held_and_when_it_dies(tmp_path: Path) -> None:
     context, clock, hand = reported(tmp_path)
     day_ends, week_ends = H + DAY_MS + HOUR_MS, context.plan.privacy.period.end_of(H) + HOUR_MS
     rows, key, decisions = held(context)
-    assert (rows.kind, rows.count, rows.dies_ms) == (Kind.ROWS, 1, day_ends)
+    assert (rows.kind, rows.count, rows.dies_ms) == (RowKind.ROWS, 1, day_ends)
     assert rows.size_bytes > 0
-    assert (key.kind, key.dies_ms) == (Kind.PSEUDONYM_KEY, week_ends)
-    assert (decisions.kind, decisions.count, decisions.dies_ms) == (Kind.DECISIONS, len(UNITS), None)
+    assert (key.kind, key.dies_ms) == (RowKind.PSEUDONYM_KEY, week_ends)
+    assert (decisions.kind, decisions.count, decisions.dies_ms) == (RowKind.DECISIONS, len(UNITS), None)
     hand.segments.retire()
     clock.set(H + 2 * HOUR_MS + 10 * MINUTE_MS)
     sealer_of(context).run_due()
-    assert [h.kind for h in held(context)] == [Kind.TOTALS, Kind.KEPT_WINDOWS, Kind.PSEUDONYM_KEY, Kind.DECISIONS]
+    assert [h.kind for h in held(context)] == [
+        RowKind.TOTALS,
+        RowKind.KEPT_WINDOWS,
+        RowKind.PSEUDONYM_KEY,
+        RowKind.DECISIONS,
+    ]
     clock.set(day_ends)
     sealer_of(context).run_due()
-    assert [h.kind for h in held(context)] == [Kind.KEPT_WINDOWS, Kind.PSEUDONYM_KEY, Kind.DECISIONS]
+    assert [h.kind for h in held(context)] == [RowKind.KEPT_WINDOWS, RowKind.PSEUDONYM_KEY, RowKind.DECISIONS]
     clock.set(week_ends)
     sealer_of(context).run_due()
-    assert [h.kind for h in held(context)] == [Kind.DECISIONS]
+    assert [h.kind for h in held(context)] == [RowKind.DECISIONS]
 
 
 def test_nothing_is_left_anywhere(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from hushmeter.access.roles import Role
 from hushmeter.analyst import AnalystClient
-from hushmeter.channels import Access
+from hushmeter.channels import ClientIdentity
 from hushmeter.errors import ConfigError
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.config import Config, read_config
@@ -87,7 +87,7 @@ class TestSockets:
         own, client = config(authority.issue("server"), tls_client_ca=authority.file), authority.issue("client")
         with guarded(tmp_path / "state", tls=read_tls(own, FOUNDED_MS), channel=trusting(authority, client)) as service:
             (tmp_path / "credential").write_text(service.credential(Role.OPERATOR))
-            access = Access(authority.file, client.certificate, client.key, tmp_path / "credential")
+            access = ClientIdentity(authority.file, client.certificate, client.key, tmp_path / "credential")
             with IngestClient(service.target, access=access) as ingest:
                 assert ingest.plan().name == "test"
             with AnalystClient(service.target, access=access) as analyst:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hushmeter.access.roles import RECORD
+from hushmeter.access.roles import GET_RECORD
 from hushmeter.api.transparency.v1 import transparency_pb2 as pb
 from hushmeter.cli.app import run
 from hushmeter.errors import LedgerBroken
@@ -22,12 +22,12 @@ from hushmeter.plan.approving import approve
 from hushmeter.plan.reading import parse_plan
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.disclosure.public_record import signed_record
-from hushmeter.signatures import KEY_NAME, public_key
+from hushmeter.signatures import SIGNING_KEY_NAME, public_key
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from hushmeter.transparency import html, markdown, signing
-from hushmeter.transparency.record import Published, meaning, record_of
-from hushmeter.transparency.signing import verify
+from hushmeter.transparency.record import Published, meaning, public_record
+from hushmeter.transparency.signing import verify_record
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
 from tests.service.guarded import guarded
 
@@ -68,9 +68,9 @@ def test_an_empty_deployment_has_a_record(tmp_path: Path) -> None:
     record = of(context)
     assert [m["name"] for m in record["collected"]] == ["starts"]  # type: ignore[attr-defined]
     assert record["privacy"]["spent"] == []  # type: ignore[index]
-    assert verify(text).entries == 0
-    assert "Nothing has been released yet." in markdown.page(record)
-    assert "Nothing has been released yet." in html.page(text)
+    assert verify_record(text).entries == 0
+    assert "Nothing has been released yet." in markdown.markdown_page(record)
+    assert "Nothing has been released yet." in html.html_page(text)
 
 
 def test_it_tells_what_the_ledger_says(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_what_another_deployment_costs_is_told(tmp_path: Path) -> None:
     context, _ = released(tmp_path, 0)
     record, said = of(context), "costs of both add up"
     assert said in " ".join(record["limits"])  # type: ignore[arg-type]
-    assert said in markdown.page(record)
-    assert said in html.page(signed_record(context))
+    assert said in markdown.markdown_page(record)
+    assert said in html.html_page(signed_record(context))
 
 
 def test_raw_data_has_no_part_in_it(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_participation_is_a_released_estimate(tmp_path: Path) -> None:
     (estimate,) = of(context)["participation"]  # type: ignore[misc]
     assert (estimate["of"], estimate["resolution"], estimate["value"]) == ("tuning", "1d", 1.0)
     assert estimate["interval_95"][0] <= 1 <= estimate["interval_95"][1]
-    assert "<figure>" in html.page(signed_record(context))
+    assert "<figure>" in html.html_page(signed_record(context))
 
 
 @settings(deadline=None, max_examples=60)
@@ -143,7 +143,7 @@ def test_a_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, data:
         same = False
     if not same:
         with pytest.raises(LedgerBroken):
-            verify(changed, key)
+            verify_record(changed, key)
 
 
 @pytest.mark.parametrize("field", ["public_key", "signature"])
@@ -153,14 +153,14 @@ def test_key_and_signature_are_written_in_one_way(tmp_path_factory: pytest.TempP
     key = bytes.fromhex(fields["public_key"])
     for other in (fields[field].upper(), " ".join(fields[field][i : i + 2] for i in range(0, len(fields[field]), 2))):
         with pytest.raises(LedgerBroken, match="its key and its signature"):
-            verify(json.dumps({**fields, field: other}), key)
+            verify_record(json.dumps({**fields, field: other}), key)
 
 
 def test_nothing_stands_beside_what_is_signed(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A field that no signature covers is not taken for a part of the record."""
     fields = json.loads(_kept(tmp_path_factory))
     with pytest.raises(LedgerBroken, match="more than a record"):
-        verify(json.dumps({**fields, "remark": "no epsilon was spent"}), bytes.fromhex(fields["public_key"]))
+        verify_record(json.dumps({**fields, "remark": "no epsilon was spent"}), bytes.fromhex(fields["public_key"]))
 
 
 _texts: list[str] = []
@@ -179,28 +179,28 @@ def test_history_cannot_be_rewritten(tmp_path: Path) -> None:
     clock.set(H + 3 * HOUR_MS + 10 * MINUTE_MS)
     sealer_of(context).run_due()
     after = signed_record(context)
-    assert verify(after, earlier=before).entries > verify(before).entries
+    assert verify_record(after, earlier=before).entries > verify_record(before).entries
     with pytest.raises(LedgerBroken, match="history was changed: ledger entry"):
-        verify(before, earlier=after)
+        verify_record(before, earlier=after)
     other = signed_record(released(tmp_path / "b", 1)[0])
     with pytest.raises(LedgerBroken, match="signed with the key"):
-        verify(after, earlier=other)
-    key = context.keys.get(KEY_NAME)
+        verify_record(after, earlier=other)
+    key = context.keys.get(SIGNING_KEY_NAME)
     record = json.loads(after)["record"]
     entries = record["ledger"]["entries"]
     record["ledger"]["entries"] = [entries[0].replace("starts", "halts"), *entries[1:]]
     with pytest.raises(LedgerBroken, match="does not end with the hash"):
-        verify(signing.RECORD.signed(record, key))
+        verify_record(signing.SIGNED_RECORD.signed(record, key))
     with pytest.raises(LedgerBroken, match="is signed with the key"):
-        verify(after, bytes(32))
-    assert verify(after, public_key(key)).key == public_key(key)
+        verify_record(after, bytes(32))
+    assert verify_record(after, public_key(key)).key == public_key(key)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"record": 1}', "<html></html>", "\ud800", '{"a":' * 9_000])
 def test_what_is_no_record(text: str) -> None:
     """Anything else is refused in words."""
     with pytest.raises(LedgerBroken, match="no transparency record"):
-        verify(text)
+        verify_record(text)
 
 
 class Tags(HTMLParser):
@@ -228,16 +228,16 @@ def test_a_plan_cannot_put_code_into_a_page(tmp_path: Path) -> None:
     metric = dataclasses.replace(plan.metrics[0], description=HOSTILE, owner=HOSTILE, unit=HOSTILE)
     purpose = dataclasses.replace(plan.purposes[0], text=HOSTILE)
     plan = dataclasses.replace(plan, name=HOSTILE, metrics=(metric,), purposes=(purpose,))
-    record = record_of(Published("d" * 32, [(version, plan)], ()), OpenDPMechanisms())
-    text = signing.RECORD.signed(record, bytes(range(32)))
-    page = html.page(text)
+    record = public_record(Published("d" * 32, [(version, plan)], ()), OpenDPMechanisms())
+    text = signing.SIGNED_RECORD.signed(record, bytes(range(32)))
+    page = html.html_page(text)
     tags = Tags()
     tags.feed(page)
     assert tags.scripts == ["application/json"]
     assert "img" not in tags.names
     assert not any(name.startswith("on") or name in {"src", "href"} for name in tags.attributes)
-    assert verify(html.record_in(page)).deployment_id == "d" * 32
-    written = markdown.page(record)
+    assert verify_record(html.record_in(page)).deployment_id == "d" * 32
+    written = markdown.markdown_page(record)
     assert "<script" not in written.replace("\\<", "")
     assert "](" not in written.replace("\\]", "")
 
@@ -256,9 +256,9 @@ def test_anybody_may_ask(tmp_path: Path) -> None:
         texts = []
         for written_as in (pb.RECORD_FORMAT_UNSPECIFIED, pb.RECORD_FORMAT_MARKDOWN, pb.RECORD_FORMAT_HTML):
             request = pb.GetRecordRequest(format=written_as).SerializeToString()
-            parts = [pb.GetRecordResponse.FromString(part).part for part in service.call(RECORD, None, request)]
+            parts = [pb.GetRecordResponse.FromString(part).part for part in service.call(GET_RECORD, None, request)]
             texts.append(b"".join(parts).decode())
-        assert verify(texts[0]).deployment_id == service.context.deployment.deployment_id
+        assert verify_record(texts[0]).deployment_id == service.context.deployment.deployment_id
         assert texts[1].startswith("# What ")
         assert html.record_in(texts[2]) == html.record_in(texts[0]).strip()
 
@@ -268,7 +268,7 @@ def test_approvals_that_come_later_are_told(tmp_path: Path) -> None:
     with guarded(tmp_path / "state") as service:
 
         def told() -> tuple[str, list[str]]:
-            parts = service.call(RECORD, None, pb.GetRecordRequest().SerializeToString())
+            parts = service.call(GET_RECORD, None, pb.GetRecordRequest().SerializeToString())
             text = b"".join(pb.GetRecordResponse.FromString(part).part for part in parts).decode()
             (version,) = json.loads(text)["record"]["plan_versions"]
             return text, [a["name"] for a in version["approvals"]]
@@ -280,7 +280,7 @@ def test_approvals_that_come_later_are_told(tmp_path: Path) -> None:
         service.context.store.approve_plan(plan.version, [approval])
         second = told()
         assert second[1] == ["ada"]
-        assert verify(second[0]).deployment_id == service.context.deployment.deployment_id
+        assert verify_record(second[0]).deployment_id == service.context.deployment.deployment_id
         assert told() == second
 
 

@@ -13,7 +13,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.access.roles import Role
 from hushmeter.api.consent.v1 import consent_pb2 as pb
-from hushmeter.channels import Access
+from hushmeter.channels import ClientIdentity
 from hushmeter.cli.app import run
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.sdk import IngestClient
@@ -21,7 +21,7 @@ from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.sealer import erasures as erasing
 from hushmeter.signatures import public_key, sign
 from hushmeter.transparency.receipt import RECEIPT, verify_receipt
-from hushmeter.transparency.signing import RECORD
+from hushmeter.transparency.signing import SIGNED_RECORD
 from tests.service.guarded import Guarded, guarded, standing
 from tests.service.running import FOUNDED_MS, await_true, running
 
@@ -33,7 +33,7 @@ UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Erasures that follow each other are not gathered for long."""
-    monkeypatch.setattr(erasing, "PAUSE_S", 0.05)
+    monkeypatch.setattr(erasing, "ERASURES_PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -285,12 +285,12 @@ class TestCommands:
             "costs_at_most": [{"meaning": "little", "delta": 1e-8}],
         }
         good = RECEIPT.signed(content, key)
-        signature = sign(key, RECORD.kind, RECEIPT.format.encode()).hex()
+        signature = sign(key, SIGNED_RECORD.kind, RECEIPT.format.encode()).hex()
         for number, (text, said) in enumerate(
             (
                 (good.replace("All.", "Nothing."), "something in it was changed"),
                 (RECEIPT.signed(content, other), "not with"),
-                (RECORD.signed({"format": RECORD.format}, key), "no erasure receipt"),
+                (SIGNED_RECORD.signed({"format": SIGNED_RECORD.format}, key), "no erasure receipt"),
                 (RECEIPT.signed({**content, "format": "other"}, key), "another format"),
                 (RECEIPT.signed({**content, "costs_at_most": [1]}, key), "no erasure receipt"),
                 (RECEIPT.signed({"format": RECEIPT.format}, key), "no erasure receipt"),
@@ -310,7 +310,7 @@ class TestCommands:
 def test_the_client_sends_its_token(service: Guarded, tmp_path: Path) -> None:
     """A client that knows its unit's token erases and sees that unit, and no other."""
     (tmp_path / "credential").write_text(service.credential(Role.CONSENT))
-    access = Access(credential_file=tmp_path / "credential")
+    access = ClientIdentity(credential_file=tmp_path / "credential")
     with IngestClient(service.target, access=access) as backend:
         tokens = {"mine": backend.issue_unit_token("mine").unit_token}
     with IngestClient(service.target, access=access, unit_tokens=lambda unit: tokens.get(unit, b"")) as client:

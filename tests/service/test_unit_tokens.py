@@ -11,7 +11,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.access.roles import Role
 from hushmeter.api.consent.v1 import consent_pb2
-from hushmeter.channels import Access
+from hushmeter.channels import ClientIdentity
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
 from tests.service.guarded import Guarded, guarded, standing
@@ -115,7 +115,7 @@ class TestTokens:
         access = {}
         for role in (Role.CONSENT, Role.INGEST):
             (tmp_path / role).write_text(service.credential(role))
-            access[role] = Access(credential_file=tmp_path / role)
+            access[role] = ClientIdentity(credential_file=tmp_path / role)
         with IngestClient(service.target, access=access[Role.CONSENT]) as backend:
             tokens = {unit: backend.issue_unit_token(unit).unit_token for unit in ("a", "b")}
         both = {"access": access[Role.INGEST], "consent_access": access[Role.CONSENT]}

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hushmeter.model.arrays import Bool, Float64
 from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.plan import Kind, Metric, Plan, Statistic
 from hushmeter.model.release import NoisyVector
-from hushmeter.model.report import Bool
 from hushmeter.plan.measurements import bound_of, derivation
 from hushmeter.plan.reading import parse_plan
 from hushmeter.query.estimates import StatisticEstimates, estimate
-from hushmeter.query.intervals import Float
 from hushmeter.query.sums import Sums
 from hushmeter.sealing.statistics import contribution
 from tests.statistical.harness import Int64, discrete_gaussian
@@ -151,7 +150,7 @@ class Told:
         runs: float64[runs, components] each.
     """
 
-    truth: Float
+    truth: Float64
     runs: StatisticEstimates
 
     def held(self) -> Bool:
@@ -159,7 +158,7 @@ class Told:
         rounding = 1e-9 * (1 + np.abs(self.truth))
         return (self.runs.low <= self.truth + rounding) & (self.truth - rounding <= self.runs.high)
 
-    def covered(self) -> Float:
+    def covered(self) -> Float64:
         """The share of runs whose interval holds the truth, float64[components]."""
         return self.held().mean(axis=0)
 
@@ -176,7 +175,7 @@ def exact_sums(metric: Metric, statistic: Statistic, totals: Int64) -> dict[Meas
     return {name: contribution(name, metric, bounds, totals, dropped).sum(axis=0) for name in derivation(metric, statistic)}
 
 
-def without_noise(metric: Metric, statistic: Statistic, vectors: dict[MeasurementName, Int64]) -> Float:
+def without_noise(metric: Metric, statistic: Statistic, vectors: dict[MeasurementName, Int64]) -> Float64:
     """The statistic of exact vectors; float64[1, components]."""
     sums = {name: Sums(vector[None, :].astype(np.float64), 1e-12, 0.0, 2.0, 1e-12) for name, vector in vectors.items()}
     return estimate(metric, AT, sums, statistic).values

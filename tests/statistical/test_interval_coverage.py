@@ -10,14 +10,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from hushmeter.model.arrays import Float64
 from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.plan import Metric, Statistic
 from hushmeter.model.release import NoisyVector
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.query.answering import is_additive
+from hushmeter.query.answering import adds_over_windows
 from hushmeter.query.estimates import estimate
-from hushmeter.query.intervals import Float, z_of
+from hushmeter.query.intervals import z_of
 from hushmeter.query.quantiles import quantiles
 from hushmeter.query.ratios import share_of_total
 from hushmeter.query.sums import Sums
@@ -33,11 +34,11 @@ NOISES = {"tiny": 0.4, "small": 1.0, "strong": 8.0, "fair": 40.0, "faint": 120.0
 """Scales of the noise of a number of units, of which there are 400; of other vectors times what one unit can add."""
 PLAN = fleet.read()
 CASES = [(metric.name, statistic) for metric in PLAN.measured for statistic in metric.statistics]
-ADDITIVE = [(name, statistic) for name, statistic in CASES if is_additive(PLAN.metric(name), statistic)]
+ADDITIVE = [(name, statistic) for name, statistic in CASES if adds_over_windows(PLAN.metric(name), statistic)]
 families = pytest.mark.parametrize("mechanism", FAMILIES)
 
 
-def check_coverage(covered: Float, *, strong: bool) -> None:
+def check_coverage(covered: Float64, *, strong: bool) -> None:
     """Fails unless every share is at least 95 %, and at most 97 % where the signal is strong, but for chance."""
     assert covered.min() >= 0.95 - LUCK
     if strong:

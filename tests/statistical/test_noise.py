@@ -5,9 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import Mechanism
-from hushmeter.model.time import Int64
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.testing.mechanisms import SeededMechanisms
 from tests.statistical.harness import ALPHA, DRAWS, noise_of, p_value, p_value_of_independence

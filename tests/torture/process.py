@@ -18,7 +18,7 @@ from hushmeter.service.deployment.clock_check import ensure_clock
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.logs import configure_logs
 from hushmeter.service.deployment.opening import open_context
-from hushmeter.service.processes.child import run
+from hushmeter.service.processes.child import run_child
 from hushmeter.service.processes.supervisor import EXIT_REFUSED, Supervisor
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.torture.clockwork import Machine
@@ -72,7 +72,7 @@ def main(role: str, machine_json: str, *rest: str) -> int:
     config = Config.model_validate_json(rest[-1])
     if role == "serve":
         return serve(machine, config)
-    return run(role, config, machine.clock(Anchor(**json.loads(rest[0]))), ExactMechanisms())
+    return run_child(role, config, machine.clock(Anchor(**json.loads(rest[0]))), ExactMechanisms())
 
 
 if __name__ == "__main__":

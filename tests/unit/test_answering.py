@@ -11,12 +11,13 @@ import pytest
 
 from hushmeter.errors import QueryRefused
 from hushmeter.ledger.pricing import PriceList
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, MeasurementName
 from hushmeter.model.plan import Metric, Statistic
 from hushmeter.model.release import Release
 from hushmeter.model.tally import Tally
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.time import Window
 from hushmeter.plan.reading import parse_plan
 from hushmeter.query.answering import CheckedQuestion, Question, ReleaseAnswer, answer, check_question
 from hushmeter.query.estimates import component_labels

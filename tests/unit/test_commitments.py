@@ -22,11 +22,11 @@ from hushmeter.ledger.checkpoint import checkpoint_of, head_commitment, is_check
 from hushmeter.ledger.commitments import charged_releases, differences, name_of, values_commitment
 from hushmeter.ledger.entries import checkpoint_after, entries_of, verify_chain
 from hushmeter.ledger.pricing import PriceList
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import GENESIS, LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, MeasurementName, Mechanism
 from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.tally import Tally
-from hushmeter.model.time import Int64
 from hushmeter.noise import opendp
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.reading import parse_plan

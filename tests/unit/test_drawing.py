@@ -12,9 +12,9 @@ import opendp.mod
 import pytest
 
 from hushmeter.errors import InvariantError
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Measurement, MeasurementName, Mechanism
-from hushmeter.model.time import Int64
 from hushmeter.noise.opendp import OpenDPMechanisms
 
 MECHANISMS = OpenDPMechanisms()

@@ -15,17 +15,17 @@ from hushmeter.errors import SegmentLost
 from hushmeter.model.report import ReportBatch, pruned_tokens
 from hushmeter.model.stored import grain
 from hushmeter.storage.log.frames import (
+    ENCRYPTION_BYTES,
     FOOTER,
     FRAME,
     RUN,
-    SEAL_BYTES,
     SegmentName,
     bucket_numbers,
     decode,
+    decrypt,
     encode,
+    encrypt,
     pieces,
-    seal,
-    unseal,
 )
 from tests.batches import any_batch, said
 
@@ -112,27 +112,27 @@ def test_identifiers_are_stored_as_their_bytes():
 
 def test_the_same_rows_never_seal_to_the_same_bytes():
     """A nonce is drawn for each chunk, so equal rows cannot be recognised."""
-    first, second = (seal(CIPHER, SEGMENT, FRAME, 0, b"rows") for _ in range(2))
+    first, second = (encrypt(CIPHER, SEGMENT, FRAME, 0, b"rows") for _ in range(2))
     assert first[:12] != second[:12]
     assert first[12:] != second[12:]
 
 
 def test_any_flipped_bit_is_refused():
     """Not one bit of a sealed chunk can change unseen."""
-    sealed = seal(CIPHER, SEGMENT, FRAME, 0, b"a few rows")
+    sealed = encrypt(CIPHER, SEGMENT, FRAME, 0, b"a few rows")
     for bit in range(8 * len(sealed)):
         damaged = bytearray(sealed)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(SegmentLost, match="damaged or does not belong"):
-            unseal(CIPHER, SEGMENT, FRAME, 0, bytes(damaged))
+            decrypt(CIPHER, SEGMENT, FRAME, 0, bytes(damaged))
 
 
-@pytest.mark.parametrize("length", range(SEAL_BYTES + 4))
+@pytest.mark.parametrize("length", range(ENCRYPTION_BYTES + 4))
 def test_any_shortened_chunk_is_refused(length):
     """A chunk that lost its end is refused, also when nothing of it is left."""
-    sealed = seal(CIPHER, SEGMENT, FRAME, 0, b"rows")
+    sealed = encrypt(CIPHER, SEGMENT, FRAME, 0, b"rows")
     with pytest.raises(SegmentLost):
-        unseal(CIPHER, SEGMENT, FRAME, 0, sealed[: min(length, len(sealed) - 1)])
+        decrypt(CIPHER, SEGMENT, FRAME, 0, sealed[: min(length, len(sealed) - 1)])
 
 
 @pytest.mark.parametrize(
@@ -150,16 +150,16 @@ def test_any_shortened_chunk_is_refused(length):
 )
 def test_a_chunk_opens_only_at_its_own_place(segment, kind, number, bits):
     """A chunk moved to another deployment, window, segment, kind, number or grain is refused."""
-    sealed = seal(CIPHER, SEGMENT, RUN, 1, b"rows", bits=2)
-    assert unseal(CIPHER, SEGMENT, RUN, 1, sealed, bits=2) == b"rows"
+    sealed = encrypt(CIPHER, SEGMENT, RUN, 1, b"rows", bits=2)
+    assert decrypt(CIPHER, SEGMENT, RUN, 1, sealed, bits=2) == b"rows"
     with pytest.raises(SegmentLost):
-        unseal(CIPHER, segment, kind, number, sealed, bits=bits)
+        decrypt(CIPHER, segment, kind, number, sealed, bits=bits)
 
 
 def test_another_key_opens_nothing():
     """A chunk is refused under any key but its own."""
     with pytest.raises(SegmentLost):
-        unseal(AESGCM(os.urandom(32)), SEGMENT, FRAME, 0, seal(CIPHER, SEGMENT, FRAME, 0, b"rows"))
+        decrypt(AESGCM(os.urandom(32)), SEGMENT, FRAME, 0, encrypt(CIPHER, SEGMENT, FRAME, 0, b"rows"))
 
 
 @settings(max_examples=100, deadline=None)
@@ -172,7 +172,7 @@ def test_pieces_put_together_are_the_batch(batch, room):
 def test_a_batch_without_reports_is_one_piece():
     """Whatever tokens it has, and however little room there is."""
     batch = with_token(b"x" * 256).take(np.zeros(0, np.int64))
-    (piece,) = pieces(batch, SEAL_BYTES + 4_096)
+    (piece,) = pieces(batch, ENCRYPTION_BYTES + 4_096)
     assert_same(piece, batch)
 
 
@@ -180,27 +180,27 @@ def test_a_piece_fits_a_frame_on_both_sides_of_the_limit():
     """A batch is one piece up to the limit; one report more makes two, and each of them, sealed, is within it."""
     reports, points = 40, 25
     batch = ReportBatch.concat([one_report(points)] * reports)
-    room = SEAL_BYTES + 4_096 + reports * (68 + 12 * points)
+    room = ENCRYPTION_BYTES + 4_096 + reports * (68 + 12 * points)
     assert [len(p) for p in pieces(batch, room)] == [reports]
     cut = list(pieces(ReportBatch.concat([batch, one_report(points)]), room))
     assert [len(p) for p in cut] == [reports, 1]
-    assert all(len(encode(p)) + SEAL_BYTES <= room for p in cut)
+    assert all(len(encode(p)) + ENCRYPTION_BYTES <= room for p in cut)
 
 
 def test_a_piece_with_tokens_fits_a_frame_on_both_sides_of_the_limit():
     """Tokens count by their bytes and each point by its number; a batch that shares them is one piece where it fits."""
     own = ReportBatch.concat([with_token(b"%03d" % i * 64, 2) for i in range(40)])
-    room = SEAL_BYTES + 4_096 + 40 * (68 + 2 * 16 + 3 * 64 + 4)
+    room = ENCRYPTION_BYTES + 4_096 + 40 * (68 + 2 * 16 + 3 * 64 + 4)
     assert [len(p) for p in pieces(own, room)] == [40]
     assert [len(p) for p in pieces(own, room - 1)] == [39, 1]
     assert [len(p) for p in pieces(ReportBatch.concat([own, with_token(b"x", 1)]), room)] == [40, 1]
     shared = ReportBatch.concat([with_token(b"t" * 250, 2)] * 40)
-    assert [len(p) for p in pieces(shared, SEAL_BYTES + 4_096 + 40 * (68 + 2 * 16) + 254)] == [40]
+    assert [len(p) for p in pieces(shared, ENCRYPTION_BYTES + 4_096 + 40 * (68 + 2 * 16) + 254)] == [40]
     for batch in (own, shared):
         for small in (5_000, 7_000, 8_000):
             cut = list(pieces(batch, small))
             assert len(cut) > 1
-            assert all(len(encode(p)) + SEAL_BYTES <= small for p in cut)
+            assert all(len(encode(p)) + ENCRYPTION_BYTES <= small for p in cut)
 
 
 @pytest.mark.parametrize("count", [1, 2, 1_000])

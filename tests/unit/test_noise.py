@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import hushmeter
 from hushmeter.errors import InvariantError
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import Mechanism, sqrt_up
-from hushmeter.model.time import Int64
 from hushmeter.noise.opendp import OpenDPMechanisms
 
 MECHANISMS = OpenDPMechanisms()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from hushmeter.cli.plan.predictions import price
+from hushmeter.model.arrays import Int64
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import Metric, Statistic, Weighting
-from hushmeter.model.time import Int64
 from hushmeter.plan.measurements import derivation
 from hushmeter.plan.reading import parse_plan
 from hushmeter.query.estimates import estimate

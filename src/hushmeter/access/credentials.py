@@ -63,7 +63,7 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class AccessLine:
     """One line of the access log; it holds no address and no unit.
 
     Attributes:

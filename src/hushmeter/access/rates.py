@@ -11,7 +11,7 @@ from hushmeter import limits
 MINUTE_S = 60.0
 
 
-class Bucket:
+class TokenBucket:
     """One token bucket.
 
     Args:

@@ -37,10 +37,12 @@ METHODS: Final = {_PACKAGE + name: roles | {Role.OPERATOR} for name, roles in _T
 }
 """Roles by full method name; a method that is not here is the operator's alone."""
 
-RESERVED: Final = frozenset({_PACKAGE + f"consent.v1.ConsentService/{name}" for name in ("SetConsent", "EraseUnit")})
+RESERVED_METHODS: Final = frozenset(
+    {_PACKAGE + f"consent.v1.ConsentService/{name}" for name in ("SetConsent", "EraseUnit")}
+)
 """Methods with a rate of their own, which no other message of their credential uses up."""
-RECORD: Final = _PACKAGE + "transparency.v1.TransparencyService/GetRecord"
-OPEN: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", RECORD})
+GET_RECORD: Final = _PACKAGE + "transparency.v1.TransparencyService/GetRecord"
+OPEN: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", GET_RECORD})
 """Methods that need no credential: load balancers ask them, and anybody may read the public record."""
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from hushmeter.errors import ensure
 
 TOKEN_BYTES: Final = 25
-KEY_NAME: Final = "unit-tokens"
+ISSUER_KEY_NAME: Final = "unit-tokens"
 _VERSION = b"\x01"
 _TAG_BYTES = 16
 _TAG_AT = TOKEN_BYTES - _TAG_BYTES

@@ -2,6 +2,6 @@
 
 from hushmeter.analyst.client import AnalystClient, table_of
 from hushmeter.analyst.verifying import VerifiedReleases
-from hushmeter.channels import Access
+from hushmeter.channels import ClientIdentity
 
-__all__ = ["Access", "AnalystClient", "VerifiedReleases", "table_of"]
+__all__ = ["AnalystClient", "ClientIdentity", "VerifiedReleases", "table_of"]

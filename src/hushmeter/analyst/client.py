@@ -14,14 +14,13 @@ from hushmeter.analyst.verifying import VerifiedReleases, verified
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.query.v1 import query_pb2_grpc
 from hushmeter.api.release.v1.release_pb2 import Estimate, Release
-from hushmeter.channels import Access, open_channel
+from hushmeter.channels import ClientIdentity, open_channel
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.transparency.html import record_in
-from hushmeter.transparency.signing import RECORD, entries_in
-from hushmeter.transparency.signing import verify as verify_record
+from hushmeter.transparency.signing import SIGNED_RECORD, entries_in, verify_record
 
 Moment = dt.datetime | int | None
-MESSAGE_MAX_BYTES = 64 * 2**20
+ANSWER_MAX_BYTES = 64 * 2**20
 
 _IN_UNITS = frozenset({"sum", "mean", "quantiles", "ratio", "numerator"})
 """The statistics that are in the metric's unit; a variance is in its square, the others are counts and shares."""
@@ -71,9 +70,9 @@ class AnalystClient:
     """
 
     def __init__(
-        self, target: str, credentials: grpc.ChannelCredentials | None = None, *, access: Access | None = None
+        self, target: str, credentials: grpc.ChannelCredentials | None = None, *, access: ClientIdentity | None = None
     ) -> None:
-        options = [("grpc.max_receive_message_length", MESSAGE_MAX_BYTES)]
+        options = [("grpc.max_receive_message_length", ANSWER_MAX_BYTES)]
         self._channel = open_channel(target, access, credentials, options)
         self._stub = query_pb2_grpc.QueryServiceStub(self._channel)
 
@@ -172,7 +171,7 @@ class AnalystClient:
         else:
             text = record_in(record)
             verify_record(text, public_key)
-            entries = entries_in(json.loads(text)[RECORD.name])
+            entries = entries_in(json.loads(text)[SIGNED_RECORD.name])
         request = pb.QueryReleasesRequest(
             metric=metric, view=view, resolution=resolution, from_ms=_ms(start), to_ms=_ms(end), openings=True
         )

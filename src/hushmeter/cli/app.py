@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hushmeter
-from hushmeter.__main__ import missing
+from hushmeter.__main__ import missing_extra
 from hushmeter.cli import backup, credential, keys, ledger, query, retention, serve, transparency, unit, window
 from hushmeter.cli.plan import commands as plan
 from hushmeter.errors import HushmeterError
@@ -18,19 +18,19 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(plan.app, name="plan")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(keys.app, name="keys")
-app.add_typer(credential.app, name="credential")
-app.add_typer(transparency.app, name="transparency")
-app.add_typer(unit.app, name="unit")
-app.add_typer(window.app, name="window")
+app.add_typer(plan.plan_app, name="plan")
+app.add_typer(ledger.ledger_app, name="ledger")
+app.add_typer(keys.keys_app, name="keys")
+app.add_typer(credential.credential_app, name="credential")
+app.add_typer(transparency.transparency_app, name="transparency")
+app.add_typer(unit.unit_app, name="unit")
+app.add_typer(window.window_app, name="window")
 app.command("serve")(serve.serve)
 app.command("query")(query.query)
 app.command("retention")(retention.retention)
 app.command("erase")(unit.erase)
-app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
+app.command("backup")(backup.backup_command)
+app.command("restore")(backup.restore_command)
 
 
 @app.command()
@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except ModuleNotFoundError as error:
-        return missing(error)
+        return missing_extra(error)
     except HushmeterError as error:
         typer.echo(f"hushmeter: {error}", err=True)
         return 2

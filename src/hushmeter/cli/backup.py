@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def backup(
+def backup_command(
     file: Annotated[Path, typer.Argument(help="The backup, a new file.")],
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where the database lives.")] = None,
@@ -26,7 +26,7 @@ def backup(
     typer.echo(f"{file} holds plan, ledger, releases, decisions and credentials' hashes; no raw rows, and no keys.")
 
 
-def restore(
+def restore_command(
     file: Annotated[Path, typer.Argument(help="A file that hushmeter backup wrote.")],
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="A new directory for the state.")] = None,

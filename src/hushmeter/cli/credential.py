@@ -19,22 +19,22 @@ from hushmeter.cli import printing
 from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError
 from hushmeter.model.plan import Plan
+from hushmeter.model.time import DAY_MS
 from hushmeter.ports import StateStore
 
-app = typer.Typer(help="Make, list and revoke credentials, and read the access log.", no_args_is_help=True)
+credential_app = typer.Typer(help="Make, list and revoke credentials, and read the access log.", no_args_is_help=True)
 
-StateDir = Annotated[Path, typer.Option(help="The state directory of the service.")]
+OwnStateDir = Annotated[Path, typer.Option(help="The state directory of the service.")]
 STATE_DIR = Path("hushmeter-state")
-DAY_MS = 86_400_000
 
 
-@app.command()
+@credential_app.command()
 def create(
     role: Annotated[Role, typer.Option(help="What it is for.")],
     purpose: Annotated[list[str] | None, typer.Option(help="An analyst may ask for this; may be repeated.")] = None,
     name: Annotated[str, typer.Option(help="Whose it is, for people.")] = "",
     expires: Annotated[str, typer.Option(help="After so many days, such as 90d; never by default.")] = "",
-    state_dir: StateDir = STATE_DIR,
+    state_dir: OwnStateDir = STATE_DIR,
 ) -> None:
     """Make a credential and print it, once: only a hash of it is kept."""
     lifetime_ms = _lifetime_ms(expires)
@@ -56,8 +56,8 @@ def create(
     )
 
 
-@app.command("list")
-def list_all(state_dir: StateDir = STATE_DIR) -> None:
+@credential_app.command("list")
+def list_all(state_dir: OwnStateDir = STATE_DIR) -> None:
     """Print every credential that was ever made; none of their secrets is known here."""
     from rich import box
     from rich.table import Table
@@ -74,9 +74,9 @@ def list_all(state_dir: StateDir = STATE_DIR) -> None:
     printing.console().print(table)
 
 
-@app.command()
+@credential_app.command()
 def revoke(
-    credential_id: Annotated[str, typer.Argument(help="The id, as `list` prints it.")], state_dir: StateDir = STATE_DIR
+    credential_id: Annotated[str, typer.Argument(help="The id, as `list` prints it.")], state_dir: OwnStateDir = STATE_DIR
 ) -> None:
     """Refuse a credential from now on, for good."""
     with _store(state_dir) as (store, _):
@@ -87,8 +87,10 @@ def revoke(
     typer.echo(f"{credential_id} is revoked")
 
 
-@app.command()
-def log(after: Annotated[int, typer.Option(help="Lines after this number.")] = 0, state_dir: StateDir = STATE_DIR) -> None:
+@credential_app.command()
+def log(
+    after: Annotated[int, typer.Option(help="Lines after this number.")] = 0, state_dir: OwnStateDir = STATE_DIR
+) -> None:
     """Print the access log, a line of JSON each: who asked what, when, for which purposes, and why not."""
     import json
 

@@ -27,13 +27,13 @@ from hushmeter.model.time import DAY_MS, MINUTE_MS, Window
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.rehearsal.demo.flights import (
     DAYS,
-    PURPOSE,
-    START_MS,
+    DEMO_PURPOSE,
+    DEMO_START_MS,
     Flight,
     Year,
+    flight_reports,
     load_year,
     refuses,
-    reports_of,
     withdraws,
 )
 from hushmeter.rehearsal.demo.results import Results, write_results
@@ -79,7 +79,7 @@ def run_demo(out: Path, keep: Path | None) -> int:
     if keep is not None and ((keep / "state.db").exists() or Config(state_dir=keep).keys.exists()):
         raise ConfigError(f"{keep} holds a state already, or keys of one lie beside it; choose a new directory for --keep")
     with tempfile.TemporaryDirectory(prefix="hushmeter-demo-") as temporary:
-        clock = ReplayClock(START_MS)
+        clock = ReplayClock(DEMO_START_MS)
         config = Config(state_dir=keep or Path(temporary) / "state", listen="127.0.0.1:0")
         plan_text = files("hushmeter.cli.demo").joinpath("plan.yaml").read_text(encoding="utf-8")
         context = open_context(config, clock, OpenDPMechanisms(), plan_text)
@@ -119,17 +119,17 @@ def _stream_year(year: Year, context: Context, clock: ReplayClock, port: int, tr
         task = bar.add_task("2013", total=DAYS)
         consenting = [a for a in year.aircraft if not refuses(a)]
         _decide(client, consenting, given=True)
-        allowed = dict.fromkeys(consenting, START_MS)
+        allowed = dict.fromkeys(consenting, DEMO_START_MS)
         plan = client.plan()
         for day, flights in enumerate(year.days):
-            now = START_MS + (day + 1) * DAY_MS
+            now = DEMO_START_MS + (day + 1) * DAY_MS
             if day == WITHDRAWAL_DAY:
                 _await_released(context, clock)
                 leaving = [a for a in consenting if withdraws(a)]
                 _decide(client, leaving, given=False)
                 allowed = {a: since for a, since in allowed.items() if a not in set(leaving)}
             clock.advance_to(now + 10 * MINUTE_MS)
-            reports = reports_of(plan, flights, day)
+            reports = flight_reports(plan, flights, day)
             sent.append(reports)
             for acknowledgement in client.stream(_messages(reports)):
                 tallying.take(acknowledgement)
@@ -138,7 +138,7 @@ def _stream_year(year: Year, context: Context, clock: ReplayClock, port: int, tr
             _tell_truth(context, truth, year.days, sent, allowed, now)
             bar.update(task, advance=1, description=f"2013, day {day + 1:3}")
         # Past the last deadlines: the week that holds the last day ends with the first days of the next year.
-        clock.advance_to(START_MS + (DAYS + 7) * DAY_MS)
+        clock.advance_to(DEMO_START_MS + (DAYS + 7) * DAY_MS)
         _tell_last_week(context, truth, year.days, sent, allowed)
         _await_released(context, clock)
     return tallying
@@ -151,7 +151,7 @@ def _messages(reports: list[Report]) -> Iterator[list[Report]]:
 
 def _decide(client: IngestClient, aircraft: list[str], *, given: bool) -> None:
     with ThreadPoolExecutor(_CONSENTING_AT_ONCE) as pool:
-        list(pool.map(lambda a: client.set_consent(a, {PURPOSE: given}, source="demo"), aircraft))
+        list(pool.map(lambda a: client.set_consent(a, {DEMO_PURPOSE: given}, source="demo"), aircraft))
 
 
 def _await_released(context: Context, clock: ReplayClock) -> None:
@@ -184,16 +184,16 @@ def _tell_truth(
 def _tell_last_week(
     context: Context, truth: Truth, days: list[list[Flight]], sent: list[list[Report]], allowed: dict[str, int]
 ) -> None:
-    week = context.plan.resolution("1w").span.window_of(START_MS + DAYS * DAY_MS)
-    if week.end_ms > START_MS + DAYS * DAY_MS:
+    week = context.plan.resolution("1w").span.window_of(DEMO_START_MS + DAYS * DAY_MS)
+    if week.end_ms > DEMO_START_MS + DAYS * DAY_MS:
         _tell_week(truth, week, days, sent, allowed, context.keys.get(f"period/{week.start_ms}"))
 
 
 def _tell_week(
     truth: Truth, week: Window, days: list[list[Flight]], sent: list[list[Report]], allowed: dict[str, int], key: bytes
 ) -> None:
-    first = max(0, (week.start_ms - START_MS) // DAY_MS)
-    last = min(DAYS, (week.end_ms - START_MS) // DAY_MS)
+    first = max(0, (week.start_ms - DEMO_START_MS) // DAY_MS)
+    last = min(DAYS, (week.end_ms - DEMO_START_MS) // DAY_MS)
     reports = list(itertools.chain.from_iterable(sent[first:last]))
     truth.add(week, reports, itertools.chain.from_iterable(days[first:last]), allowed, key)
 

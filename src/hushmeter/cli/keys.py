@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Look after the keys of a deployment.", no_args_is_help=True)
+keys_app = typer.Typer(help="Look after the keys of a deployment.", no_args_is_help=True)
 
 
-@app.callback()
+@keys_app.callback()
 def keys() -> None:
     """Look after the keys of a deployment."""
 
 
-@app.command()
+@keys_app.command()
 def rotate(
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,

@@ -11,23 +11,23 @@ from typing import Annotated
 import typer
 
 from hushmeter.api.query.v1.query_pb2 import BudgetStatement
-from hushmeter.channels import Access
+from hushmeter.channels import ClientIdentity
 from hushmeter.cli import printing
 from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
 from hushmeter.ports import StateStore
 
-app = typer.Typer(help="Read and verify the privacy ledger.", no_args_is_help=True)
+ledger_app = typer.Typer(help="Read and verify the privacy ledger.", no_args_is_help=True)
 
 StateDir = Annotated[Path | None, typer.Option(help="Read this state directory.")]
-Target = Annotated[str, typer.Option(help="host:port of a running service, where no state directory is given.")]
+TargetOption = Annotated[str, typer.Option(help="host:port of a running service, where no state directory is given.")]
 
 
-@app.command()
-def show(
+@ledger_app.command("show")
+def show_ledger(
     state_dir: StateDir = None,
-    target: Target = "127.0.0.1:50551",
+    target: TargetOption = "127.0.0.1:50551",
     limit: int = 20,
     as_json: bool = False,
     ca_file: CaFile = None,
@@ -43,7 +43,7 @@ def show(
 
     from hushmeter.ledger.checkpoint import is_checkpoint
 
-    access = Access(ca_file, client_certificate, client_key, credential_file)
+    access = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
     entries = _entries(state_dir, target, access)
     if as_json:
         for entry in entries:
@@ -74,10 +74,10 @@ def show(
     printing.console().print(table)
 
 
-@app.command()
-def verify(
+@ledger_app.command("verify")
+def verify_ledger(
     state_dir: StateDir = None,
-    target: Target = "127.0.0.1:50551",
+    target: TargetOption = "127.0.0.1:50551",
     ca_file: CaFile = None,
     client_certificate: ClientCertificate = None,
     client_key: ClientKey = None,
@@ -90,7 +90,7 @@ def verify(
     from hushmeter.model.time import Span, iso
     from hushmeter.noise.opendp import OpenDPMechanisms
 
-    access = Access(ca_file, client_certificate, client_key, credential_file)
+    access = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
     try:
         summary = verify_chain(_entries(state_dir, target, access), _salts(state_dir))
         budgets, period = _budgets(state_dir, target, access)
@@ -146,7 +146,7 @@ def _store(state_dir: Path) -> StateStore:
     return SqlStateStore.existing(state_dir)
 
 
-def _budgets(state_dir: Path | None, target: str, access: Access) -> tuple[dict[int, PrivacyBudget], str]:
+def _budgets(state_dir: Path | None, target: str, access: ClientIdentity) -> tuple[dict[int, PrivacyBudget], str]:
     """The budget of a period, by the moment from which periods have it; and the period."""
     from hushmeter.errors import ConfigError
 
@@ -180,7 +180,7 @@ def _stated(said: BudgetStatement) -> PrivacyBudget:
     return PrivacyBudget(said.epsilon, said.delta, Currency(said.currency), loss)
 
 
-def _entries(state_dir: Path | None, target: str, access: Access) -> Iterator[LedgerEntry]:
+def _entries(state_dir: Path | None, target: str, access: ClientIdentity) -> Iterator[LedgerEntry]:
     if state_dir is not None:
         store = _store(state_dir)
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hushmeter.channels import Access
+from hushmeter.channels import ClientIdentity
 from hushmeter.cli import printing
 from hushmeter.cli.options import (
     CaFile,
@@ -40,7 +40,7 @@ _ALWAYS = frozenset({"window_start", "statistic", "value", "noise_std", "interva
 _HEADINGS = {"window_start": "window", "noise_std": "std", "interval_low": "low", "interval_high": "high"}
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """How an answer is written."""
 
     TABLE = "table"
@@ -61,7 +61,7 @@ def query(
     verify: Annotated[bool, typer.Option("--verify", help="Check the releases against the ledger instead.")] = False,
     record: Annotated[Path | None, typer.Option(help="With --verify: the public record whose ledger counts.")] = None,
     public_key: Annotated[str | None, typer.Option(help="With --record: that it must be signed with.")] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
+    output: Annotated[OutputFormat, typer.Option("--format", help="How to write the answer.")] = OutputFormat.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
     target: Annotated[str, typer.Option(help="host:port of the service.")] = "127.0.0.1:50551",
     ca_file: CaFile = None,
@@ -72,7 +72,7 @@ def query(
     """Ask a running service for private statistics."""
     from hushmeter.analyst import AnalystClient
 
-    access = Access(ca_file, client_certificate, client_key, credential_file)
+    access = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
     with AnalystClient(target, access=access) as client, answered_by(target):
         if not metric:
             _list_metrics(client)
@@ -128,18 +128,18 @@ def _verify(
         typer.echo(f"{found.withheld} are from before the public ledger begins, and cannot be verified with it")
 
 
-def _write(table: pa.Table, output: Format, out: Path | None) -> None:
+def _write(table: pa.Table, output: OutputFormat, out: Path | None) -> None:
     import json
 
     from pyarrow import csv, parquet
 
-    if output is Format.PARQUET:
+    if output is OutputFormat.PARQUET:
         if out is None:
             raise typer.BadParameter("parquet needs a file: add --out FILE")
         parquet.write_table(table, out)
-    elif output is Format.CSV:
+    elif output is OutputFormat.CSV:
         csv.write_csv(table.cast(_plain(table)), out or sys.stdout.buffer)
-    elif output is Format.JSON:
+    elif output is OutputFormat.JSON:
         text = json.dumps(table.to_pylist(), default=lambda value: value.isoformat(), indent=1)
         if out is None:
             typer.echo(text)

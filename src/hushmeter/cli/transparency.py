@@ -8,26 +8,28 @@ from typing import Annotated
 import typer
 
 from hushmeter.cli.options import existing_context, public_key_of, read_text
-from hushmeter.transparency.words import Format
+from hushmeter.transparency.words import RecordFormat
 
-app = typer.Typer(help="Show and verify the public record of a deployment.", no_args_is_help=True)
+transparency_app = typer.Typer(help="Show and verify the public record of a deployment.", no_args_is_help=True)
 
-Config = Annotated[Path | None, typer.Option("--config", help="Configuration file (YAML) of the service.")]
-StateDir = Annotated[Path | None, typer.Option("--state-dir", help="Where the database lives.")]
-KeysDir = Annotated[Path | None, typer.Option("--keys-dir", help="Where keys live.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configuration file (YAML) of the service.")]
+StateDirOption = Annotated[Path | None, typer.Option("--state-dir", help="Where the database lives.")]
+KeysDirOption = Annotated[Path | None, typer.Option("--keys-dir", help="Where keys live.")]
 
 
-@app.callback()
+@transparency_app.callback()
 def transparency() -> None:
     """Show and verify the public record of a deployment."""
 
 
-@app.command()
-def show(
-    config: Config = None,
-    state_dir: StateDir = None,
-    keys_dir: KeysDir = None,
-    written_as: Annotated[Format, typer.Option("--format", help="json is the whole record, signed.")] = Format.MARKDOWN,
+@transparency_app.command("show")
+def show_record(
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    keys_dir: KeysDirOption = None,
+    written_as: Annotated[
+        RecordFormat, typer.Option("--format", help="json is the whole record, signed.")
+    ] = RecordFormat.MARKDOWN,
     out: Annotated[Path | None, typer.Option(help="A file; standard output by default.")] = None,
 ) -> None:
     """Write what is collected, for what, and what it has cost: from plan, ledger and releases alone."""
@@ -48,8 +50,8 @@ def show(
         raise ConfigError(f"cannot write {out}: {error.strerror}") from None
 
 
-@app.command()
-def verify(
+@transparency_app.command("verify")
+def verify_record_file(
     file: Annotated[Path, typer.Argument(help="A record as JSON or HTML.")],
     public_key: Annotated[str | None, typer.Option(help="64 hexadecimal digits, or a file that holds them.")] = None,
     earlier: Annotated[Path | None, typer.Option(help="A record from before: this one must go on from it.")] = None,
@@ -57,7 +59,7 @@ def verify(
     """Check signature and hash chain of a record; exit status 1 where something does not hold."""
     from hushmeter.errors import LedgerBroken
     from hushmeter.transparency.record import WITHHELD
-    from hushmeter.transparency.signing import verify as verified
+    from hushmeter.transparency.signing import verify_record as verified
 
     key = None if public_key is None else public_key_of(public_key)
     try:
@@ -83,14 +85,14 @@ def verify(
         )
 
 
-@app.command()
-def key(config: Config = None, state_dir: StateDir = None, keys_dir: KeysDir = None) -> None:
+@transparency_app.command()
+def key(config: ConfigOption = None, state_dir: StateDirOption = None, keys_dir: KeysDirOption = None) -> None:
     """Print the public key that the deployment signs with; publish it where it cannot be replaced unseen."""
-    from hushmeter.signatures import KEY_NAME, public_key
+    from hushmeter.signatures import SIGNING_KEY_NAME, public_key
 
     context = existing_context(config, state_dir, keys_dir)
     try:
-        typer.echo(public_key(context.keys.get_or_create(KEY_NAME)).hex())
+        typer.echo(public_key(context.keys.get_or_create(SIGNING_KEY_NAME)).hex())
     finally:
         context.store.close()
 

@@ -28,14 +28,14 @@ from hushmeter.errors import ConfigError
 
 if TYPE_CHECKING:
     from hushmeter.api.consent.v1.consent_pb2 import GetUnitResponse
-    from hushmeter.channels import Access
+    from hushmeter.channels import ClientIdentity
     from hushmeter.sdk import IngestClient
 
 TOKEN_LIFETIME_S = 60
 
-app = typer.Typer(help="What raw data is held on one unit, and the receipt of its erasure.", no_args_is_help=True)
+unit_app = typer.Typer(help="What raw data is held on one unit, and the receipt of its erasure.", no_args_is_help=True)
 
-Target = Annotated[str, typer.Option(help="host:port of the service.")]
+ServiceOption = Annotated[str, typer.Option(help="host:port of the service.")]
 UnitIdFile = Annotated[Path, typer.Option(help="Holds the unit's id; - reads standard input.")]
 TokenFile = Annotated[
     Path | None,
@@ -48,19 +48,19 @@ def erase(
     unit_id_file: UnitIdFile,
     unit_token_file: TokenFile = None,
     out: Annotated[Path | None, typer.Option(help="Write the receipt here; standard output by default.")] = None,
-    target: Target = LOOPBACK,
+    target: ServiceOption = LOOPBACK,
     ca_file: CaFile = None,
     client_certificate: ClientCertificate = None,
     client_key: ClientKey = None,
     credential_file: CredentialFile = None,
 ) -> None:
     """Withdraw all consent of a unit, have its rows removed, and keep the signed receipt."""
-    from hushmeter.channels import Access
+    from hushmeter.channels import ClientIdentity
     from hushmeter.model.time import iso
 
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists; name another file, a receipt is never overwritten")
-    unit_id, access = _unit_id(unit_id_file), Access(ca_file, client_certificate, client_key, credential_file)
+    unit_id, access = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
     with _client(target, access, unit_id, unit_token_file) as client:
         answer = client.erase(unit_id)
     if out is None:
@@ -76,26 +76,26 @@ def erase(
     )
 
 
-@app.callback()
+@unit_app.callback()
 def unit() -> None:
     """What raw data is held on one unit, and the receipt of its erasure."""
 
 
-@app.command()
-def show(
+@unit_app.command("show")
+def show_unit(
     unit_id_file: UnitIdFile,
     unit_token_file: TokenFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    target: Target = LOOPBACK,
+    target: ServiceOption = LOOPBACK,
     ca_file: CaFile = None,
     client_certificate: ClientCertificate = None,
     client_key: ClientKey = None,
     credential_file: CredentialFile = None,
 ) -> None:
     """Print what raw data is held on a unit now, and when it dies."""
-    from hushmeter.channels import Access
+    from hushmeter.channels import ClientIdentity
 
-    unit_id, access = _unit_id(unit_id_file), Access(ca_file, client_certificate, client_key, credential_file)
+    unit_id, access = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
     with _client(target, access, unit_id, unit_token_file) as client:
         found = client.held(unit_id)
     if as_json:
@@ -104,8 +104,8 @@ def show(
         _print(found)
 
 
-@app.command()
-def verify(
+@unit_app.command("verify")
+def verify_receipt_file(
     receipt: Annotated[Path, typer.Argument(help="A receipt, as `hushmeter erase` wrote it.")],
     public_key: Annotated[str | None, typer.Option(help="64 hexadecimal digits, or a file that holds them.")] = None,
 ) -> None:
@@ -137,7 +137,7 @@ def _unit_id(path: Path) -> str:
 
 
 @contextmanager
-def _client(target: str, access: Access, unit_id: str, token_file: Path | None) -> Iterator[IngestClient]:
+def _client(target: str, access: ClientIdentity, unit_id: str, token_file: Path | None) -> Iterator[IngestClient]:
     """A client that has the unit's token: from a file, or asked for; none where the service issues none."""
     import grpc
 

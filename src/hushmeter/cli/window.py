@@ -9,15 +9,15 @@ import typer
 
 from hushmeter.cli.options import existing_context, moment_of
 
-app = typer.Typer(help="Windows that wait to be released.", no_args_is_help=True)
+window_app = typer.Typer(help="Windows that wait to be released.", no_args_is_help=True)
 
 
-@app.callback()
+@window_app.callback()
 def window() -> None:
     """Windows that wait to be released."""
 
 
-@app.command()
+@window_app.command()
 def lose(
     resolution: Annotated[str, typer.Argument(help="Of the window, as in the plan: 1h.")],
     start: Annotated[str, typer.Argument(help="Where it begins: 2026-03-02T10:00:00Z.")],

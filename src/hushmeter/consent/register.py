@@ -14,10 +14,10 @@ import numpy as np
 from hushmeter import limits
 from hushmeter.consent.subjects import SubjectRows
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Int64, UInt64
 from hushmeter.model.consent import NEVER, ConsentTable, Decision, DecisionsAfter, PurposeState
 from hushmeter.model.plan import Purpose
-from hushmeter.model.report import UInt64, bytes_of, pairs_of
-from hushmeter.model.time import Int64
+from hushmeter.model.report import bytes_of, pairs_of
 
 FIRST_ROWS = 1_024
 PERIODS_MAX = 4

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hushmeter.model.report import UInt64
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Int64, UInt64
 
 FIRST_SLOTS = 2_048
 _NOBODY = -1

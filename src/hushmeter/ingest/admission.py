@@ -14,9 +14,9 @@ import numpy as np
 from hushmeter import limits
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ingest.raw import RawReports
+from hushmeter.model.arrays import Bool, Int64
 from hushmeter.model.plan import Plan
-from hushmeter.model.report import Bool, Rejection, RejectionReason, ReportBatch, gathered, pairs_of, pruned_tokens
-from hushmeter.model.time import Int64
+from hushmeter.model.report import Rejection, RejectionReason, ReportBatch, gathered, pairs_of, pruned_tokens
 
 _TEXTS = {
     RejectionReason.BAD_UNIT_ID: (

@@ -8,8 +8,8 @@ import numpy as np
 
 from hushmeter.ingest.admission import Admission, Door, admit
 from hushmeter.ingest.raw import RawReports
+from hushmeter.model.arrays import Int64
 from hushmeter.model.report import ReportBatch
-from hushmeter.model.time import Int64
 
 
 def admit_by(raw: RawReports, doors: Mapping[int, Door], of_report: Int64, now_ms: int) -> Admission:

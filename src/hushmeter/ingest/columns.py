@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hushmeter import limits
 from hushmeter.ingest.tokens import lawful
+from hushmeter.model.arrays import Bool, Float64, Int64
 from hushmeter.model.plan import Kind, Metric, OpenValues
-from hushmeter.model.report import Bool, UInt32
-from hushmeter.model.time import Int64
+from hushmeter.model.report import UInt32
 from hushmeter.plan.catalog import Catalog
-
-Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +124,7 @@ class PlanColumns:
             cell_of = cell_of.ravel()
             counted = is_count & self.summed[metric] & ~bad
             weights = values[counted].astype(np.float64)
-            each: Float = np.bincount(cell_of[counted], weights, minlength=int(cell_of.max()) + 1)[cell_of].astype(
+            each: Float64 = np.bincount(cell_of[counted], weights, minlength=int(cell_of.max()) + 1)[cell_of].astype(
                 np.float64
             )
             largest = np.maximum(np.abs(low), np.abs(high)).astype(np.float64) ** 2
@@ -140,7 +137,7 @@ def _count_most(metric: Metric) -> int:
     return limits.RANGE_MAX if metric.kind is Kind.RATIO else limits.COUNT_PER_POINT_MAX
 
 
-def _outside(cell_of: Int64, values: Int64, chosen: Bool, low: Float, high: Float) -> Bool:
+def _outside(cell_of: Int64, values: Int64, chosen: Bool, low: Float64, high: Float64) -> Bool:
     """Which chosen points' cells add up to more or less than may be, in double precision with a step to spare.
 
     Exactness is not needed at the door: sealing clamps with integers.

@@ -13,9 +13,9 @@ import numpy as np
 
 from hushmeter import limits
 from hushmeter.ingest.identity import pseudonyms_of
+from hushmeter.model.arrays import Int64, UInt64
 from hushmeter.model.consent import ERASURE, Decision, DecisionsAfter
-from hushmeter.model.report import ReportBatch, UInt64, pairs_of
-from hushmeter.model.time import Int64
+from hushmeter.model.report import ReportBatch, pairs_of
 
 _KEY_COLUMNS = 5
 _NONE: UInt64 = np.zeros((0, _KEY_COLUMNS), np.uint64)

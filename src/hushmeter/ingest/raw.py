@@ -11,8 +11,8 @@ import numpy as np
 
 from hushmeter import limits
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Int64
 from hushmeter.model.report import UInt32, gathered, no_token_numbers, pruned_tokens, token_column
-from hushmeter.model.time import Int64
 
 NO_TEXT = b"\xff"
 """Stands for tokens that no plan can allow and that are not kept: it is not UTF-8, so the door refuses it."""

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hushmeter.model.arrays import Bool
 from hushmeter.model.plan import OpenValues
-from hushmeter.model.report import Bool
 
 _CONTROL = r"\p{Cc}"
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hushmeter.errors import LedgerBroken, ensure
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import LedgerEntry, canonical_json, chain_hash
-from hushmeter.model.release import NoisyVector, PrivateKey, Release
-from hushmeter.model.time import Int64
+from hushmeter.model.release import NoisyVector, PartitionKey, Release
 
 COMMITMENT: Final = "values_commitment"
 PLAIN: Final = "values_sha256"
@@ -27,7 +27,7 @@ _LABEL: Final = b"hushmeter released values 1\0"
 
 
 def values_commitment(
-    salt: bytes, values: Int64, *, keys: Sequence[PrivateKey] | None, completeness: float, published_at_ms: int
+    salt: bytes, values: Int64, *, keys: Sequence[PartitionKey] | None, completeness: float, published_at_ms: int
 ) -> str:
     """SHA-256 over a label, the salt, what is told beside the values as canonical JSON, a zero byte, and the values.
 
@@ -62,7 +62,7 @@ def commitment_to(release: Release, vector: NoisyVector) -> str:
     )
 
 
-def _plain_digest(values: Int64, keys: Sequence[PrivateKey] | None) -> str:
+def _plain_digest(values: Int64, keys: Sequence[PartitionKey] | None) -> str:
     """What entries of before salts hold: SHA-256 over the partitions, a zero byte, and the values."""
     partitions = json.dumps(keys, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(partitions.encode() + b"\0" + _cells(values)).hexdigest()

@@ -39,7 +39,7 @@ FOR_PEOPLE = frozenset({Concern.DATA, Concern.PURPOSE, Concern.RETENTION, Concer
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PlanChange:
     """One thing that a plan says otherwise than another.
 
     Attributes:

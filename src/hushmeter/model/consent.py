@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.report import UInt64
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Int64, UInt64
 
 NEVER = np.iinfo(np.int64).max
 """The `given_since` of consent that is not given: no interval starts that late."""

@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.report import UInt64, pairs_of
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Int64, UInt64
+from hushmeter.model.report import pairs_of
 
 _WORD = 64
 

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Int64
 from hushmeter.model.measurement import MeasurementName, Mechanism
-from hushmeter.model.time import Int64
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,7 +67,7 @@ class NoisyVector:
         return self.mechanism.variance(self.scale)
 
 
-PrivateKey = tuple[int, str]
+PartitionKey = tuple[int, str]
 """A private partition of an open view: number of its public partition, and token."""
 
 
@@ -80,7 +80,7 @@ class Selection:
         units: their noisy counts, int64[keys, 1].
     """
 
-    keys: tuple[PrivateKey, ...]
+    keys: tuple[PartitionKey, ...]
     units: NoisyVector
 
 
@@ -102,7 +102,7 @@ class Release:
     published_at_ms: int
     completeness: float
     vectors: Mapping[MeasurementName, NoisyVector]
-    keys: tuple[PrivateKey, ...] | None = None
+    keys: tuple[PartitionKey, ...] | None = None
 
     def __post_init__(self) -> None:
         ensure(0.0 <= self.completeness <= 1.0, f"completeness is 0 to 1, got {self.completeness}")

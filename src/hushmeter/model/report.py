@@ -11,13 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hushmeter.errors import ensure
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Int64, UInt64
 
 UInt16 = npt.NDArray[np.uint16]
 UInt32 = npt.NDArray[np.uint32]
-UInt64 = npt.NDArray[np.uint64]
-Float64 = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
 
 _ROW_BYTES = 2 * 16 + 4 * 8 + 4
 _POINT_BYTES = 4 + 8

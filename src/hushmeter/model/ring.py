@@ -251,7 +251,7 @@ class RingRecord:
         return self.claim
 
 
-def encoded(record: RingRecord) -> bytes:
+def encode_record(record: RingRecord) -> bytes:
     """A record as canonical JSON: equal records have equal bytes."""
     serving, claim = record.serving, record.claim
     fields = {
@@ -279,7 +279,7 @@ def encoded(record: RingRecord) -> bytes:
     return canonical_json(fields).encode()
 
 
-def decoded(content: bytes) -> RingRecord:
+def decode_record(content: bytes) -> RingRecord:
     """The inverse of `encoded`; also of the mark that rings of before held, which said how far the ledger had come.
 
     Raises:

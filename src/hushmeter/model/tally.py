@@ -9,10 +9,10 @@ import numpy as np
 
 from hushmeter import limits
 from hushmeter.errors import TooManyPartitions, ensure
+from hushmeter.model.arrays import Int64, UInt64
 from hushmeter.model.measurement import MeasurementName
-from hushmeter.model.release import PrivateKey
-from hushmeter.model.report import UInt64
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.release import PartitionKey
+from hushmeter.model.time import Window
 
 ViewKey = tuple[str, tuple[str, ...]]
 """A metric and a view of it."""
@@ -44,7 +44,7 @@ class Tally:
 
     window: Window
     vectors: Mapping[VectorKey, Int64]
-    keys: Mapping[ViewKey, tuple[PrivateKey, ...]] = field(default_factory=dict)
+    keys: Mapping[ViewKey, tuple[PartitionKey, ...]] = field(default_factory=dict)
     kept: Mapping[str, UInt64] = field(default_factory=dict)
     overflows: Mapping[VectorKey, Int64] = field(default_factory=dict)
 
@@ -119,8 +119,8 @@ def _sum(a: Int64, b: Int64) -> tuple[Int64, Int64]:
 
 
 def merged_keys(
-    first: tuple[PrivateKey, ...], second: tuple[PrivateKey, ...]
-) -> tuple[tuple[PrivateKey, ...], list[int], list[int]]:
+    first: tuple[PartitionKey, ...], second: tuple[PartitionKey, ...]
+) -> tuple[tuple[PartitionKey, ...], list[int], list[int]]:
     """The union of two rising lists of keys, and where each of both stands in it."""
     if first == second:
         rows = list(range(len(first)))

@@ -11,11 +11,9 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hushmeter.errors import ensure
-
-Int64 = npt.NDArray[np.int64]
+from hushmeter.model.arrays import Int64
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS

@@ -26,10 +26,10 @@ import numpy as np
 import opendp.prelude as dp
 
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism, float_up, sqrt_up
-from hushmeter.model.release import SALT_BYTES, NoisyVector, PrivateKey, Selection
-from hushmeter.model.time import Int64
+from hushmeter.model.release import SALT_BYTES, NoisyVector, PartitionKey, Selection
 from hushmeter.runtime import cores, step_back
 
 dp.enable_features("contrib")
@@ -48,7 +48,7 @@ class OpenDPMechanisms:
     def draw(
         self,
         vectors: Sequence[tuple[Int64, MeasurementCharge]],
-        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+        selections: Sequence[tuple[Mapping[PartitionKey, int], MeasurementCharge]] = (),
     ) -> tuple[list[NoisyVector], list[Selection]]:
         """Adds noise to vectors and selects partitions, on all cores.
 
@@ -114,7 +114,7 @@ class OpenDPMechanisms:
 
     def select(
         self,
-        counts: Mapping[PrivateKey, int],
+        counts: Mapping[PartitionKey, int],
         *,
         mechanism: Mechanism,
         scale: float,
@@ -285,13 +285,13 @@ def _all_cores() -> Iterator[Executor]:
             pool.shutdown(cancel_futures=True)
 
 
-def _name_of(key: PrivateKey) -> str:
+def _name_of(key: PartitionKey) -> str:
     """A name for OpenDP, which ends strings at their first NUL: two tokens would become one partition."""
     public, token = key
     return f"{public}/{token.encode().hex()}"
 
 
-def _key_of(name: str) -> PrivateKey:
+def _key_of(name: str) -> PartitionKey:
     public, _, token = name.partition("/")
     return int(public), bytes.fromhex(token).decode()
 

@@ -26,11 +26,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hushmeter import limits
 from hushmeter.consent.register import bucket_of, buckets_of
 from hushmeter.errors import SegmentLost
+from hushmeter.model.arrays import Int64
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.stored import SegmentRecord, WindowRecord, grain
 from hushmeter.model.tally import Tally
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import IntakeLog, StateStore
 from hushmeter.runtime import end_with_parent, keep_freed, step_back

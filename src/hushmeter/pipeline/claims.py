@@ -62,7 +62,7 @@ from hushmeter.ports import KeyRing, Publications, StateStore
 _NONCE_BYTES: Final = 12
 
 
-def record_of(keys: KeyRing) -> RingRecord:
+def ring_record(keys: KeyRing) -> RingRecord:
     """The record of a deployment that was opened once."""
     record = keys.record()
     if record is None:
@@ -70,7 +70,7 @@ def record_of(keys: KeyRing) -> RingRecord:
     return record
 
 
-def moved(keys: KeyRing, change: Callable[[RingRecord], RingRecord]) -> RingRecord:
+def move_record(keys: KeyRing, change: Callable[[RingRecord], RingRecord]) -> RingRecord:
     """Changes the record in one step, and returns what it is then; again where another process came between.
 
     Args:
@@ -78,12 +78,12 @@ def moved(keys: KeyRing, change: Callable[[RingRecord], RingRecord]) -> RingReco
         change: from the record as it is; raises where it may not be changed.
     """
     while True:
-        before = record_of(keys)
+        before = ring_record(keys)
         try:
             after = change(before)
         except StateConflict:
             # What was read of the state may be newer than the record by a publication of another process.
-            if record_of(keys) == before:
+            if ring_record(keys) == before:
                 raise
             continue
         if after == before:
@@ -157,7 +157,7 @@ class Claims:
             NotServing: another state serves.
             StateConflict: this state is not the newest one.
         """
-        return moved(self._keys, self._current)
+        return move_record(self._keys, self._current)
 
     def claim(self, window: Window, head: LedgerMark, period_start_ms: int, loss: PrivacyLoss) -> str:
         """Claims a window, and returns the claim's owner, who may draw.
@@ -176,7 +176,7 @@ class Claims:
             self._ensure_waiting(window)
             return self._current(record).claimed(window, owner, period_start_ms, loss)
 
-        moved(self._keys, claimed)
+        move_record(self._keys, claimed)
         # What earlier claims have drawn is published, and this one is ours alone.
         self._publications.clear()
         return owner
@@ -199,7 +199,7 @@ class Claims:
         _, publication, content = self._held
         self._publications.put(owner, content)
         digest = hashlib.sha256(content).hexdigest()
-        moved(self._keys, lambda r: self._serving(r).drawn(owner, digest, publication.head))
+        move_record(self._keys, lambda r: self._serving(r).drawn(owner, digest, publication.head))
 
     def holds(self, owner: str) -> bool:
         """Whether this process has drawn under a claim."""
@@ -254,7 +254,7 @@ class Claims:
             unpublished = record.claim.state is ClaimState.DRAWN and self.drawn(record.claim, period_start_ms) is None
             return serving.lost(record.claim.owner, head, period_start_ms if unpublished else None)
 
-        claim = moved(self._keys, lost).claim_on(window)
+        claim = move_record(self._keys, lost).claim_on(window)
         self._ensure_unchanged(claim)
         if not self._has_ended(window):
             self._store.mark_lost(window, entries, period_start_ms, budget)
@@ -274,15 +274,15 @@ class Claims:
         return claim.window, WindowState.RELEASED if claim.state is ClaimState.DRAWN else WindowState.LOST
 
     def _end(self, claim: Claim) -> None:
-        head = self._store.ledger_head(record_of(self._keys).head.deployment_id)
+        head = self._store.ledger_head(ring_record(self._keys).head.deployment_id)
         ensure(head == claim.head, f"window {claim.window} ended in another entry of the ledger than its claim names")
-        moved(self._keys, lambda r: self._serving(r).ended(claim.owner))
+        move_record(self._keys, lambda r: self._serving(r).ended(claim.owner))
         if self.holds(claim.owner):
             self._held = None
 
     def _ensure_unchanged(self, claim: Claim) -> None:
         """Looks at the record once more, so that whoever was paused does not go on."""
-        if self._serving(record_of(self._keys)).claim != claim:
+        if self._serving(ring_record(self._keys)).claim != claim:
             raise StateConflict(f"another process has settled the claim on window {claim.window} meanwhile")
 
     def _serving(self, record: RingRecord) -> RingRecord:

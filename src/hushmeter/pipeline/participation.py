@@ -27,7 +27,7 @@ def consent_table(keys: KeyRing, consent: ConsentRegister, period: Window) -> Co
     return consent.table(period.start_ms, lambda subjects: pseudonyms_of(key, subjects))
 
 
-def kept_windows(
+def kept_windows_of(
     store: StateStore, keys: KeyRing, metric: str, resolution: str, period_start_ms: int
 ) -> KeptWindows | None:
     """Which windows of a period have kept which units; None before the first (P7).
@@ -71,7 +71,7 @@ class CarriedWindows:
         index = window_index(self._window, self._period, span)
         none = KeptWindows.none(span.most_in(self._plan.privacy.period))
         for metric in capped_metrics(self._plan, self._window.resolution):
-            earlier = kept_windows(self._store, self._keys, metric.name, self._window.resolution, self._period.start_ms)
+            earlier = kept_windows_of(self._store, self._keys, metric.name, self._window.resolution, self._period.start_ms)
             self._before[metric.name] = Participation(none if earlier is None else earlier, index)
         return self._before
 

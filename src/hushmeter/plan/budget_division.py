@@ -23,14 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hushmeter.errors import InvariantError, ensure
+from hushmeter.model.arrays import Float64
 from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import Currency, Measurement
 from hushmeter.model.plan import Plan
 from hushmeter.plan.expected_error import USEFUL_ERROR, goals
 from hushmeter.plan.hidden_partitions import hidden_below
 from hushmeter.plan.measurements import measurements_of
-
-Float = npt.NDArray[np.float64]
 
 _ITERATIONS = 10_000
 _CLOSE = 1e-9
@@ -151,31 +150,31 @@ class _MadeOf:
         squares: float64[parts], the part's squared relative error at a share of 1.
     """
 
-    weight: Float
+    weight: Float64
     rows: npt.NDArray[np.int64]
     columns: npt.NDArray[np.int64]
-    squares: Float
+    squares: Float64
 
-    def slopes(self, logs: Float, power: float) -> Float:
+    def slopes(self, logs: Float64, power: float) -> Float64:
         """float64[measurements], by how much the sum of `w log(1 + e / u)` falls with the logarithm of each share."""
         parts = self.squares * np.exp(-2 * power * logs[self.columns])
         squared = np.bincount(self.rows, parts, len(self.weight))
         each = power * self.weight / (squared + USEFUL_ERROR * np.sqrt(squared))
-        falling: Float = np.bincount(self.columns, each[self.rows] * parts, len(logs)).astype(np.float64)
+        falling: Float64 = np.bincount(self.columns, each[self.rows] * parts, len(logs)).astype(np.float64)
         return falling
 
 
-def _smallest(made_of: _MadeOf, windows: Float, power: float) -> Float:
+def _smallest(made_of: _MadeOf, windows: Float64, power: float) -> Float64:
     """Logarithms of what a window of each measurement gets of a total of 1, so that the weighed error is smallest.
 
     Every step goes `1 / (1 + p)` of the way to where the condition would hold for the present slopes: where errors are
     small and of one measurement each, that is the solution itself.
     """
-    logs: Float = -np.log(windows * len(windows))
+    logs: Float64 = -np.log(windows * len(windows))
     for _ in range(_ITERATIONS):
         slopes = made_of.slopes(logs, power)
         target = np.log(slopes / (windows * slopes.sum()))
-        moved: Float = logs + (target - logs) / (1 + power)
+        moved: Float64 = logs + (target - logs) / (1 + power)
         moved -= np.log((windows * np.exp(moved)).sum())
         if float(np.abs(moved - logs).max()) < _CLOSE:
             return moved

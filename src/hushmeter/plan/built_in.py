@@ -26,7 +26,7 @@ PARTICIPANTS = "participants"
 """Units that sent a report and allow a purpose, by purpose: tells 'did not happen' from 'opted out'."""
 CAPPED = "capped"
 """The share of units whose window was not kept, by metric with `max_windows`: a week of these looks like a decline (P7)."""
-RESERVED = (PARTICIPANTS, CAPPED)
+RESERVED_METRICS = (PARTICIPANTS, CAPPED)
 
 SMALL_SHARE = Fraction(1, 10)
 """Weight of what is measured beside a plan's own statistics, against a metric of weight 1."""

@@ -17,9 +17,9 @@ import numpy as np
 
 from hushmeter import limits
 from hushmeter.errors import PlanError, ensure
+from hushmeter.model.arrays import Int64
 from hushmeter.model.plan import Metric, Plan
 from hushmeter.model.report import UInt32
-from hushmeter.model.time import Int64
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -25,7 +25,7 @@ from hushmeter.model.plan import (
     Weighting,
 )
 from hushmeter.model.time import DAY_MS, Resolution, Span
-from hushmeter.plan.built_in import RESERVED
+from hushmeter.plan.built_in import RESERVED_METRICS
 from hushmeter.plan.file import BoundsFile, DimensionFile, MetricFile, PlanFile
 from hushmeter.plan.problems import Problems, in_words
 
@@ -72,8 +72,10 @@ class _Builder:
     def build(self, today: dt.date | None) -> Metric | None:
         file = self._file
         kind = Kind(file.kind)
-        if self._name in RESERVED:
-            self._add("", self._name, f"{' and '.join(RESERVED)} are counted by the service itself; take another name")
+        if self._name in RESERVED_METRICS:
+            self._add(
+                "", self._name, f"{' and '.join(RESERVED_METRICS)} are counted by the service itself; take another name"
+            )
         self._check_words(today)
         dimensions = self._dimensions()
         views = self._views()

@@ -7,17 +7,17 @@ from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import Protocol
 
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import MeasurementCharge
 from hushmeter.model.measurement import Mechanism
 from hushmeter.model.publication import Publication
-from hushmeter.model.release import NoisyVector, PrivateKey, Selection
+from hushmeter.model.release import NoisyVector, PartitionKey, Selection
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.ring import RingRecord
 from hushmeter.model.stored import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
-from hushmeter.model.time import Int64
 from hushmeter.ports.store import StateStore
 
-Change = Callable[[ReportBatch, Int64], tuple[ReportBatch, Int64]]
+RewriteRows = Callable[[ReportBatch, Int64], tuple[ReportBatch, Int64]]
 """See `IntakeLog.rewrite`."""
 
 
@@ -40,7 +40,7 @@ class Mechanisms(Protocol):
     def draw(
         self,
         vectors: Sequence[tuple[Int64, MeasurementCharge]],
-        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+        selections: Sequence[tuple[Mapping[PartitionKey, int], MeasurementCharge]] = (),
     ) -> tuple[list[NoisyVector], list[Selection]]:
         """Adds discrete noise to every cell of vectors, and releases the partitions whose noisy count reaches a threshold.
 
@@ -217,7 +217,7 @@ class IntakeLog(Protocol):
             SegmentLost, KeyUnavailable: as `compact`.
         """
 
-    def rewrite(self, storage_start_ms: int, segments: Mapping[str, int], change: Change, kept_for: str) -> None:
+    def rewrite(self, storage_start_ms: int, segments: Mapping[str, int], change: RewriteRows, kept_for: str) -> None:
         """Compacts closed segments, and replaces the rows of those that are not kept for the same already.
 
         Segments change one after another, each whole or not at all: `change` must allow for a crash in between.

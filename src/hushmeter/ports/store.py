@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from hushmeter.access.credentials import Access, Credential
+from hushmeter.access.credentials import AccessLine, Credential
 from hushmeter.errors import ReleaseAltered
 from hushmeter.model.consent import Decision
 from hushmeter.model.ledger import (
@@ -246,10 +246,10 @@ class StateStore(Protocol):
     def revoke_credential(self, credential_id: str, now_ms: int) -> bool:
         """Revokes a credential for good, and says whether there is one of that id."""
 
-    def record_access(self, taken: Access) -> None:
+    def record_access(self, taken: AccessLine) -> None:
         """Appends one line to the access log; of one credential the newest `ACCESSES_PER_CREDENTIAL_MAX` stay."""
 
-    def access_log(self, after: int = 0) -> Iterator[tuple[int, Access]]:
+    def access_log(self, after: int = 0) -> Iterator[tuple[int, AccessLine]]:
         """Numbered lines of the access log after a number, in order."""
 
     # Reading.

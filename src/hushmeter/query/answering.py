@@ -12,7 +12,7 @@ from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Kind, Metric, Plan, Statistic, Weighting
 from hushmeter.model.release import Release
 from hushmeter.plan.measurements import derivation
-from hushmeter.query.consistent_views import agreeing_sums, agreeing_views, beside
+from hushmeter.query.consistent_views import beside, consistent_sums, consistent_views
 from hushmeter.query.estimates import StatisticEstimates, estimate
 from hushmeter.query.sums import Sums
 
@@ -61,7 +61,7 @@ class CheckedQuestion:
     @property
     def other_views(self) -> tuple[tuple[str, ...], ...]:
         """The views whose releases the answer needs besides, to agree with them (E2)."""
-        return () if self.roll_up_time else agreeing_views(self.metric, self.view, self.statistics)
+        return () if self.roll_up_time else consistent_views(self.metric, self.view, self.statistics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def answer(
     """
     if not question.roll_up_time:
         for number, release, together in beside(releases, others):
-            agreeing = agreeing_sums(question.metric, release, together, question.statistics)
+            agreeing = consistent_sums(question.metric, release, together, question.statistics)
             yield _answer(question, [release], number, agreeing)
         return
     added = [release for _, release in releases]
@@ -152,7 +152,7 @@ def answer(
         yield _answer(question, added, 0, {})
 
 
-def is_additive(metric: Metric, statistic: Statistic) -> bool:
+def adds_over_windows(metric: Metric, statistic: Statistic) -> bool:
     """Whether a statistic of several windows is the sum of theirs, exactly on bounded values (E2)."""
     if statistic in {Statistic.SUM, Statistic.EVENTS, Statistic.NUMERATOR, Statistic.DENOMINATOR}:
         return True
@@ -257,11 +257,11 @@ def _statistics(metric: Metric, asked: Sequence[str]) -> tuple[Statistic, ...]:
 
 def _additive(metric: Metric, statistics: Sequence[Statistic], question: Question) -> tuple[Statistic, ...]:
     """The statistics that may be added up; refuses others that were asked for by name (E2)."""
-    additive = tuple(s for s in statistics if is_additive(metric, s))
+    additive = tuple(s for s in statistics if adds_over_windows(metric, s))
     refused = [s for s in statistics if s not in additive]
     if additive and (not question.statistics or not refused):
         return additive
-    possible = ", ".join(s.value for s in metric.statistics if is_additive(metric, s)) or "none of its statistics"
+    possible = ", ".join(s.value for s in metric.statistics if adds_over_windows(metric, s)) or "none of its statistics"
     names = ", ".join(refused)
     raise QueryRefused(
         f"{names} of several windows cannot be added up: the same unit may be in many of them. Of {metric.name}, "

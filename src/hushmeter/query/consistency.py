@@ -32,8 +32,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Float64
 
-Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Dimensions = tuple[str, ...]
 
@@ -53,7 +53,7 @@ class NoisyView:
     """
 
     dimensions: Dimensions
-    values: Int | Float
+    values: Int | Float64
     variance: float
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class ConsistentView:
     """
 
     dimensions: Dimensions
-    values: Float
+    values: Float64
     variance: float
 
 
@@ -94,9 +94,9 @@ class ConsistentWindows:
         coarse_variance: of the noise in each cell.
     """
 
-    fine: Float
-    fine_variance: Float
-    coarse: Float
+    fine: Float64
+    fine_variance: Float64
+    coarse: Float64
     coarse_variance: float
 
 
@@ -104,7 +104,7 @@ class ConsistentWindows:
 class _Table:
     """One orthogonal table of the quantity; `variance` is that of its noise before means were taken away."""
 
-    values: Float
+    values: Float64
     variance: float
 
 
@@ -136,7 +136,7 @@ def consistent(views: Sequence[NoisyView], wanted: Sequence[Dimensions] | None =
 
 
 def consistent_windows(
-    fine: Int | Float, fine_variance: Float, coarse: Int | Float, coarse_variance: float
+    fine: Int | Float64, fine_variance: Float64, coarse: Int | Float64, coarse_variance: float
 ) -> ConsistentWindows:
     """The best linear unbiased estimates of windows and of the window that they tile, given both.
 
@@ -192,7 +192,7 @@ def _sizes(views: Sequence[NoisyView]) -> dict[str, int]:
 
 def _combined(views: Sequence[NoisyView], order: Dimensions) -> dict[Dimensions, _Table]:
     """The inverse-variance mean of every table that some view contains, with names and axes in one order (2)."""
-    weighted: dict[Dimensions, Float] = {}
+    weighted: dict[Dimensions, Float64] = {}
     precision: dict[Dimensions, float] = {}
     for view in views:
         names = tuple(name for name in order if name in view.dimensions)
@@ -228,7 +228,7 @@ def _rebuilt(
     return ConsistentView(wanted, _frozen(values), min(math.fsum(variance), *added_up))
 
 
-def _split(values: Float) -> Float:
+def _split(values: Float64) -> Float64:
     """All orthogonal tables of a view in one array: along each axis first the sum, then what differs from the mean (1).
 
     Args:
@@ -243,7 +243,7 @@ def _split(values: Float) -> Float:
     return values
 
 
-def _joined(split: Float) -> Float:
+def _joined(split: Float64) -> Float64:
     """The view that `_split` splits into this; its inverse."""
     for axis, length in enumerate(split.shape[:-1]):
         total, rest = np.split(split, [1], axis=axis)
@@ -257,7 +257,7 @@ def _subsets(names: Dimensions) -> Iterator[tuple[Dimensions, _Index]]:
         yield tuple(itertools.compress(names, kept)), tuple(_REST if keep else 0 for keep in kept)
 
 
-def _frozen(values: Float | np.float64) -> Float:
+def _frozen(values: Float64 | np.float64) -> Float64:
     values = np.asarray(values)
     values.flags.writeable = False
     return values

@@ -24,7 +24,7 @@ _ROUNDING = 0.5
 """Noise is whole steps: an interval of a linear map needs half a step more on either side."""
 
 
-def agreeing_views(metric: Metric, view: View, statistics: Sequence[Statistic]) -> tuple[View, ...]:
+def consistent_views(metric: Metric, view: View, statistics: Sequence[Statistic]) -> tuple[View, ...]:
     """The other views that a view's estimates can be made to agree with; none where no identity is exact."""
     if not metric.shared_bounding or not any(_agrees(metric, s) for s in statistics):
         return ()
@@ -59,7 +59,7 @@ def _same_window(one: Release, other: Release) -> bool:
     return (a.plan_version, a.window_start_ms) == (b.plan_version, b.window_start_ms)
 
 
-def agreeing_sums(
+def consistent_sums(
     metric: Metric, release: Release, together: Mapping[View, Release], statistics: Sequence[Statistic]
 ) -> dict[Statistic, dict[MeasurementName, Sums]]:
     """The measurements of one release, made to agree with those of other views, by the statistics that they answer.

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hushmeter.model.arrays import Float64, Int64
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import ContributionBounds, Kind, Metric, Statistic
-from hushmeter.model.time import Int64
 from hushmeter.plan.measurements import derivation
-from hushmeter.query.intervals import Float, cut
+from hushmeter.query.intervals import cut
 from hushmeter.query.quantiles import quantiles
 from hushmeter.query.ratios import MeanInputs, mean, share_of_total, variance
 from hushmeter.query.sums import Sums, counted
@@ -39,10 +39,10 @@ class StatisticEstimates:
 
     statistic: Statistic
     components: tuple[str, ...]
-    values: Float
-    noise_std: Float
-    low: Float
-    high: Float
+    values: Float64
+    noise_std: Float64
+    low: Float64
+    high: Float64
     ranked: Int64 | None = None
 
 
@@ -142,7 +142,7 @@ def _share(asked: _Question) -> StatisticEstimates:
 
 
 def _ratio(
-    asked: _Question, found: tuple[Float, Float, Float, Float], factor: float, labels: tuple[str, ...] = ("",)
+    asked: _Question, found: tuple[Float64, Float64, Float64, Float64], factor: float, labels: tuple[str, ...] = ("",)
 ) -> StatisticEstimates:
     value, std, low, high = (array * factor for array in found)
     return StatisticEstimates(asked.statistic, labels, value, std, low, high)

@@ -6,12 +6,10 @@ import functools
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Float64
 from hushmeter.model.measurement import Mechanism
-
-Float = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054
@@ -55,14 +53,14 @@ def half_width(mechanism: Mechanism, scale: float) -> int:
 
 
 def fieller(
-    numerator: Float,
-    denominator: Float,
-    var_n: Float | float,
-    var_d: Float | float,
-    cov: Float | float,
+    numerator: Float64,
+    denominator: Float64,
+    var_n: Float64 | float,
+    var_d: Float64 | float,
+    cov: Float64 | float,
     admissible: tuple[float, float],
     z: float = Z,
-) -> tuple[Float, Float]:
+) -> tuple[Float64, Float64]:
     """Confidence sets of ratios of two noisy numbers, as intervals inside the admissible range.
 
     The set is `{theta: (S - theta N)^2 <= z^2 (VS - 2 theta C + theta^2 VN)}`, which holds the true ratio with the nominal
@@ -102,7 +100,7 @@ def fieller(
     return cut(low, high, lowest, highest)
 
 
-def cut(low: Float, high: Float, lowest: float, highest: float) -> tuple[Float, Float]:
+def cut(low: Float64, high: Float64, lowest: float, highest: float) -> tuple[Float64, Float64]:
     """Intersects intervals with the admissible range, never moving their centre; their nearest end where they miss it (E3).
 
     Args:

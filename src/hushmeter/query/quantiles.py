@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hushmeter.query.intervals import Float
+from hushmeter.model.arrays import Float64
 from hushmeter.query.ratios import Estimated
 
 _STEPS = 16
@@ -24,7 +24,7 @@ _CELLS_MAX = 2**21
 """Rows are taken in groups whose bands have at most so many places altogether, which bounds the memory."""
 
 
-def quantiles(bins: Float, variance: float, borders: Sequence[float], at: Sequence[float], z: float) -> Estimated:
+def quantiles(bins: Float64, variance: float, borders: Sequence[float], at: Sequence[float], z: float) -> Estimated:
     """Quantiles of every row, with the noise of their linearisation and 95 % intervals.
 
     Args:
@@ -51,7 +51,7 @@ def quantiles(bins: Float, variance: float, borders: Sequence[float], at: Sequen
     return values, stds, np.minimum(lows, values), np.maximum(highs, values)
 
 
-def isotonic(weights: Float) -> Float:
+def isotonic(weights: Float64) -> Float64:
     """The non-decreasing cumulative curve from 0 that is nearest to the noisy one; float64[rows, k + 1].
 
     Least squares over curves that rise give at each place the largest, over all starts before it, of the smallest mean of
@@ -69,7 +69,7 @@ def isotonic(weights: Float) -> Float:
     return fitted
 
 
-def _inverted(curves: Float, edges: Float, q: float) -> Float:
+def _inverted(curves: Float64, edges: Float64, q: float) -> Float64:
     """Where each curve reaches a share of its end; the middle of the range where it holds nothing."""
     total = curves[:, -1]
     target = q * total
@@ -78,11 +78,11 @@ def _inverted(curves: Float, edges: Float, q: float) -> Float:
     below, rise = curves[row, upper - 1], curves[row, upper] - curves[row, upper - 1]
     share = np.where(rise > 0, (target - below) / np.where(rise > 0, rise, 1.0), 0.5)
     place = edges[upper - 1] + share * (edges[upper] - edges[upper - 1])
-    found: Float = np.where(total > 0, place, (edges[0] + edges[-1]) / 2)
+    found: Float64 = np.where(total > 0, place, (edges[0] + edges[-1]) / 2)
     return found
 
 
-def _band(weights: Float, reach: float, edges: Float, q: float) -> tuple[Float, Float]:
+def _band(weights: Float64, reach: float, edges: Float64, q: float) -> tuple[Float64, Float64]:
     """The hull of all values that each noisy histogram does not contradict as its q-quantile.
 
     At a value a share t into bin j the true histogram has `sum_{i<j} h_i + t h_j - q sum h_i = 0`; the same map of the
@@ -108,11 +108,11 @@ def _band(weights: Float, reach: float, edges: Float, q: float) -> tuple[Float, 
     return low, -high
 
 
-def _crossing(place: Float, bound: Float) -> Float:
+def _crossing(place: Float64, bound: Float64) -> Float64:
     """Where each row of a bound stops being below zero, between two places in proportion; the first if it never does."""
     row, first = np.arange(len(bound)), np.argmax(bound >= 0, axis=1)
     last = np.maximum(first - 1, 0)
     step = bound[row, first] - bound[row, last]
     share = np.where(step > 0, -bound[row, last] / np.where(step > 0, step, 1.0), 0.0)
-    crossed: Float = place[last] + share * (place[first] - place[last])
+    crossed: Float64 = place[last] + share * (place[first] - place[last])
     return crossed

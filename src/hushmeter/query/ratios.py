@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hushmeter.model.arrays import Float64
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import ContributionBounds, Kind, Metric, Statistic
 from hushmeter.plan.measurements import derivation, unit_mean_steps
-from hushmeter.query.intervals import Float, fieller
+from hushmeter.query.intervals import fieller
 from hushmeter.query.sums import Sums
 
-Estimated = tuple[Float, Float, Float, Float]
+Estimated = tuple[Float64, Float64, Float64, Float64]
 """Values, standard deviations of their linearisation, lower and upper ends of their intervals."""
 
 

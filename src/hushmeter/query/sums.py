@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hushmeter.model.arrays import Float64
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.release import NoisyVector
-from hushmeter.query.intervals import Float, half_width, z_of
+from hushmeter.query.intervals import half_width, z_of
 
 _ROUNDING = 0.5
 """Noise is whole steps, so that an interval of a linear map of it needs half a step a cell beyond z deviations."""
@@ -27,7 +28,7 @@ class Sums:
         spread: the variance that intervals of linear maps and ratios take; that of the noise, widened for whole steps.
     """
 
-    values: Float
+    values: Float64
     variance: float
     half_width: float
     z: float
@@ -44,7 +45,7 @@ class Sums:
         return cls(values, variance, float(exact), z, ((reach + _ROUNDING) / z) ** 2)
 
     @classmethod
-    def mapped(cls, values: Float, variance: float, spread: float, z: float) -> Sums:
+    def mapped(cls, values: Float64, variance: float, spread: float, z: float) -> Sums:
         """A linear map of others."""
         return cls(values, variance, z * math.sqrt(spread), z, spread)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import Charge, MeasurementCharge
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Plan
-from hushmeter.model.release import NoisyVector, PrivateKey, Release, ReleaseKey, Selection
+from hushmeter.model.release import NoisyVector, PartitionKey, Release, ReleaseKey, Selection
 from hushmeter.model.tally import Tally, VectorKey, ViewKey
-from hushmeter.model.time import Int64
 
 
 class Noise(Protocol):
@@ -20,7 +20,7 @@ class Noise(Protocol):
     def draw(
         self,
         vectors: Sequence[tuple[Int64, MeasurementCharge]],
-        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+        selections: Sequence[tuple[Mapping[PartitionKey, int], MeasurementCharge]] = (),
     ) -> tuple[list[NoisyVector], list[Selection]]:
         """See `hushmeter.ports.Mechanisms`."""
 
@@ -87,7 +87,7 @@ def _ensure_covered(tally: Tally, charge: Charge) -> None:
     ensure(sorted(selecting) == sorted(tally.keys), "private partitions are selected, of each open view once")
 
 
-def _counts(tally: Tally, item: MeasurementCharge) -> dict[PrivateKey, int]:
+def _counts(tally: Tally, item: MeasurementCharge) -> dict[PartitionKey, int]:
     ensure(item.threshold is not None, "selection has a threshold")
     return dict(zip(tally.keys[_view_of(item)], tally.vectors[_key_of(item)][:, 0].tolist(), strict=True))
 

@@ -1,7 +1,7 @@
 """Edge: the light client that applications embed (grpcio, protobuf and the standard library alone)."""
 
-from hushmeter.channels import Access
+from hushmeter.channels import ClientIdentity
 from hushmeter.sdk.client import IngestClient
 from hushmeter.sdk.recorder import Recorder
 
-__all__ = ["Access", "IngestClient", "Recorder"]
+__all__ = ["ClientIdentity", "IngestClient", "Recorder"]

@@ -14,10 +14,10 @@ from hushmeter.api.consent.v1 import consent_pb2, consent_pb2_grpc
 from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.ingest.v1 import ingest_pb2_grpc
 from hushmeter.api.report.v1.report_pb2 import Report
-from hushmeter.channels import Access, open_channel
+from hushmeter.channels import ClientIdentity, open_channel
 from hushmeter.sdk.recorder import Recorder
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 ATTEMPTS_MAX = 6
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
@@ -71,8 +71,8 @@ class IngestClient:
         target: str,
         credentials: grpc.ChannelCredentials | None = None,
         *,
-        access: Access | None = None,
-        consent_access: Access | None = None,
+        access: ClientIdentity | None = None,
+        consent_access: ClientIdentity | None = None,
         unit_tokens: Callable[[str], bytes] | None = None,
     ) -> None:
         self._channel = open_channel(target, access, credentials)
@@ -216,7 +216,7 @@ class IngestClient:
     def _correct(self, server_time_ms: int) -> None:
         self.clock_offset_ms = server_time_ms - _now_ms()
 
-    def _try(self, call: Callable[[], T]) -> T:
+    def _try(self, call: Callable[[], _T]) -> _T:
         pause = FIRST_PAUSE_S
         for attempt in range(ATTEMPTS_MAX):
             try:

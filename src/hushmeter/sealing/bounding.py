@@ -8,9 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from hushmeter.model.arrays import Bool, Float64, Int64, UInt64
 from hushmeter.model.plan import Metric
-from hushmeter.model.report import Bool, Float64, UInt64
-from hushmeter.model.time import Int64
 from hushmeter.sealing.mixing import mix, partition_marks, partition_order, scope_marks, scope_order
 from hushmeter.sealing.radix import DIGIT_BITS, first_of_runs, sorted_by
 

@@ -16,8 +16,8 @@ from typing import Final
 
 import numpy as np
 
-from hushmeter.model.report import TOTALS, Bool, ReportBatch, UInt64, gathered, pairs_of
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Bool, Int64, UInt64
+from hushmeter.model.report import TOTALS, ReportBatch, gathered, pairs_of
 from hushmeter.sealing.radix import first_of_runs
 
 DIGEST_BYTES: Final = 16

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hushmeter.errors import ensure
-from hushmeter.model.report import UInt64
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Int64, UInt64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)

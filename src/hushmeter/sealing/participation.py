@@ -17,8 +17,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from hushmeter.errors import KeyUnavailable, ensure
+from hushmeter.model.arrays import Bool, UInt64
 from hushmeter.model.participation import KeptWindows
-from hushmeter.model.report import Bool, UInt64
 from hushmeter.model.time import Span, Window
 from hushmeter.sealing.rows import places_of
 

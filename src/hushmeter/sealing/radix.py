@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hushmeter.model.report import Bool, UInt16, UInt64
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Bool, Int64, UInt64
+from hushmeter.model.report import UInt16
 
 DIGIT_BITS = 16
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hushmeter.model.arrays import Bool, Int64, UInt64
 from hushmeter.model.consent import NEVER, ConsentTable
-from hushmeter.model.report import Bool, ReportBatch, UInt16, UInt64
-from hushmeter.model.time import Int64, Span, Window
+from hushmeter.model.report import ReportBatch, UInt16
+from hushmeter.model.time import Span, Window
 from hushmeter.sealing.copies import counting
 from hushmeter.sealing.radix import DIGIT_BITS, first_of_runs, sorted_by
 

@@ -13,19 +13,20 @@ import numpy as np
 
 from hushmeter import limits
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Bool, Int64, UInt64
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.participation import KeptWindows
 from hushmeter.model.plan import Metric, Plan
-from hushmeter.model.report import Bool, ReportBatch, UInt64, sorted_tokens
+from hushmeter.model.report import ReportBatch, sorted_tokens
 from hushmeter.model.tally import Tally, VectorKey
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.time import Window
 from hushmeter.plan.built_in import CAPPED, PARTICIPANTS
 from hushmeter.plan.catalog import Catalog
 from hushmeter.sealing.mixing import token_marks, unit_bases
 from hushmeter.sealing.participation import admitted_units
 from hushmeter.sealing.rows import UnitRows, assigned, deduplicated, given_since
-from hushmeter.sealing.views import Points, Sums, Tokens, add_views
+from hushmeter.sealing.views import Points, Tokens, ViewSums, add_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Participation:
 
 def empty_tally(plan: Plan, window: Window) -> Tally:
     """The tally of nobody: zeros for every public vector that a window of this resolution releases (T3)."""
-    return Sums(plan, window).tally()
+    return ViewSums(plan, window).tally()
 
 
 def seal(
@@ -91,7 +92,7 @@ class Sealing:
         self._deadline_ms = plan.resolution(window.resolution).deadline_ms(window)
         self._released = [(i, metric) for i, metric in enumerate(plan.metrics) if metric in plan.metrics_in(window)]
         self._done: Tally | None = None
-        self._sums = Sums(plan, window)
+        self._sums = ViewSums(plan, window)
         self._units = 0
 
     def add(self, rows: ReportBatch, consent: ConsentTable) -> None:
@@ -135,7 +136,7 @@ class Sealing:
         """No sum of so many units leaves int64, as `plan check` has proven; those of more are added up as tallies (P6)."""
         if self._units and self._units + units > limits.UNITS_MAX:
             self._done, self._units = self.tally(), 0
-            self._sums = Sums(self._catalog.plan, self._window)
+            self._sums = ViewSums(self._catalog.plan, self._window)
         self._units += units
 
     def _add_metric(self, index: int, metric: Metric, columns: _Columns, allowed: Int64) -> None:
@@ -228,7 +229,7 @@ class _Columns:
         return np.repeat(chosen, self.lengths)
 
 
-def _count_participants(sums: Sums, plan: Plan, row_units: Int64, row_starts: Int64, since: Int64) -> None:
+def _count_participants(sums: ViewSums, plan: Plan, row_units: Int64, row_starts: Int64, since: Int64) -> None:
     """Counts the units with a report whose interval began after each purpose was allowed (P8); once a purpose."""
     vector = sums.vectors.get(VectorKey(PARTICIPANTS, ("purpose",), MeasurementName.UNITS))
     if vector is None:

@@ -12,10 +12,9 @@ import numpy as np
 
 from hushmeter import limits
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Bool, Int64
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
 from hushmeter.model.plan import ContributionBounds, Kind, Metric, Weighting
-from hushmeter.model.report import Bool
-from hushmeter.model.time import Int64
 from hushmeter.plan.measurements import names_of, unit_mean_steps
 
 _COUNT_CAP = 2**40 - 1

@@ -14,9 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from hushmeter.model.arrays import Bool, Int64
 from hushmeter.model.consent import ConsentTable
-from hushmeter.model.report import TOTALS, Bool, ReportBatch, UInt32, gathered, pruned_tokens
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.report import TOTALS, ReportBatch, UInt32, gathered, pruned_tokens
+from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
 from hushmeter.sealing.copies import counting
 from hushmeter.sealing.radix import first_of_runs

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hushmeter.errors import InvariantError
+from hushmeter.model.arrays import Bool, Int64, UInt64
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.plan import Metric, Plan
-from hushmeter.model.release import PrivateKey
-from hushmeter.model.report import Bool, UInt64
+from hushmeter.model.release import PartitionKey
 from hushmeter.model.tally import Tally, VectorKey, ViewKey, merged_keys
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.time import Window
 from hushmeter.plan.built_in import CAPPED, capped_metrics
 from hushmeter.plan.measurements import columns_of, is_additive, names_of
 from hushmeter.sealing.bounding import Grid, kept, private_partitions, public_grid, view_numbers
@@ -71,7 +71,7 @@ class _Cells:
     dropped: Bool
 
 
-class Sums:
+class ViewSums:
     """A tally in the making: zeros for every public vector, no rows for open views (T3).
 
     Args:
@@ -82,7 +82,7 @@ class Sums:
     def __init__(self, plan: Plan, window: Window) -> None:
         self.window = window
         self.vectors: dict[VectorKey, Int64] = {}
-        self.keys: dict[ViewKey, tuple[PrivateKey, ...]] = {}
+        self.keys: dict[ViewKey, tuple[PartitionKey, ...]] = {}
         none = np.zeros((0, 2), np.uint64)
         self.kept: dict[str, UInt64] = {m.name: none for m in capped_metrics(plan, window.resolution)}
         capped = next((m for m in plan.built_in if m.name == CAPPED), None)
@@ -98,7 +98,7 @@ class Sums:
                     self.vectors[VectorKey(metric.name, view, name)] = vector
 
     def add_private(
-        self, metric: str, view: tuple[str, ...], keys: tuple[PrivateKey, ...], added: Mapping[MeasurementName, Int64]
+        self, metric: str, view: tuple[str, ...], keys: tuple[PartitionKey, ...], added: Mapping[MeasurementName, Int64]
     ) -> None:
         """Adds vectors of an open view, with a row for each of some private partitions, which rise."""
         merged, rows, their_rows = merged_keys(self.keys[metric, view], keys)
@@ -114,7 +114,7 @@ class Sums:
         return Tally(self.window, self.vectors, self.keys, self.kept)
 
 
-def add_views(sums: Sums, metric: Metric, resolution: str, points: Points) -> None:
+def add_views(sums: ViewSums, metric: Metric, resolution: str, points: Points) -> None:
     """Adds one metric's points to all its views."""
     if metric.shared_bounding:
         _add_shared(sums, metric, resolution, points)
@@ -158,7 +158,7 @@ def _bounded(metric: Metric, grid: Grid, l0: int, numbers: Int64, points: Points
     return _Cells(pairs.units, pairs.partitions, totals, pairs.dropped.take(pairs.units))
 
 
-def _add_open(sums: Sums, metric: Metric, view: tuple[str, ...], resolution: str, points: Points) -> None:
+def _add_open(sums: ViewSums, metric: Metric, view: tuple[str, ...], resolution: str, points: Points) -> None:
     """An open view: a row for each private partition that some unit keeps, in the order of public number and token."""
     tokens = points.tokens
     if tokens is None:
@@ -180,7 +180,7 @@ def _add_open(sums: Sums, metric: Metric, view: tuple[str, ...], resolution: str
     sums.add_private(metric.name, view, tuple(keys[i] for i in order), vectors)
 
 
-def _add_shared(sums: Sums, metric: Metric, resolution: str, points: Points) -> None:
+def _add_shared(sums: ViewSums, metric: Metric, resolution: str, points: Points) -> None:
     """All views from one bounded row set: what is additive is added up from its rows, other rows are counted anew (E2)."""
     everything, bounds = tuple(d.name for d in metric.dimensions), metric.bounds[resolution]
     grid, l0 = public_grid(metric, everything), metric.l0(everything, resolution)

@@ -24,7 +24,7 @@ from hushmeter.storage.state.database import Database, url_of
 ROWS_PER_PAGE = 64
 _LEFT_OUT = {
     schema.meta,
-    schema.serving,
+    schema.epoch,
     schema.segments,
     schema.workers,
     schema.servings,
@@ -69,7 +69,7 @@ def _copy(reading: sa.Connection, writing: sa.Connection) -> None:
 
 
 def _verify(reading: sa.Connection) -> None:
-    if plans.deployment(reading) is None:
+    if plans.founded(reading) is None:
         raise ConfigError("there is no deployment in this state yet; back it up once it has been served")
     chosen = sa.select(*(schema.ledger.c[name] for name in ("sequence", "content", "previous_hash", "entry_hash")))
     entries = (LedgerEntry(*row) for row in reading.execute(chosen.order_by(schema.ledger.c.sequence)))

@@ -39,11 +39,11 @@ class PublicationFiles:
 
     def encoded(self, publication: Publication) -> bytes:
         """See `Publications.encoded`."""
-        return encoded(publication)
+        return encode_publication(publication)
 
     def decoded(self, content: bytes) -> Publication:
         """See `Publications.decoded`."""
-        return decoded(content)
+        return decode_publication(content)
 
     def put(self, name: str, content: bytes) -> None:
         """See `Publications.put`; a call that failed may be made again."""
@@ -106,7 +106,7 @@ class PublicationFiles:
         return self._directory / name
 
 
-def encoded(publication: Publication) -> bytes:
+def encode_publication(publication: Publication) -> bytes:
     """A publication as bytes; equal ones have equal bytes."""
     window, before = publication.window, publication.before
     blobs: list[bytes] = [b""]
@@ -133,7 +133,7 @@ def encoded(publication: Publication) -> bytes:
     return b"".join([*(n.to_bytes(8, "little") for n in lengths), *blobs])
 
 
-def decoded(content: bytes) -> Publication:
+def decode_publication(content: bytes) -> Publication:
     """The inverse of `encoded`; raises `Failure` for anything else."""
     try:
         blobs = _blobs(content)

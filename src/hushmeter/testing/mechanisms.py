@@ -11,10 +11,10 @@ from fractions import Fraction
 import numpy as np
 
 from hushmeter.errors import ensure
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism, float_down
-from hushmeter.model.release import SALT_BYTES, NoisyVector, PrivateKey, Selection
-from hushmeter.model.time import Int64
+from hushmeter.model.release import SALT_BYTES, NoisyVector, PartitionKey, Selection
 
 
 class ExactMechanisms:
@@ -38,7 +38,7 @@ class ExactMechanisms:
     def draw(
         self,
         vectors: Sequence[tuple[Int64, MeasurementCharge]],
-        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+        selections: Sequence[tuple[Mapping[PartitionKey, int], MeasurementCharge]] = (),
     ) -> tuple[list[NoisyVector], list[Selection]]:
         """One after the other, selections first."""
         chosen = [
@@ -68,7 +68,7 @@ class ExactMechanisms:
 
     def select(
         self,
-        counts: Mapping[PrivateKey, int],
+        counts: Mapping[PartitionKey, int],
         *,
         mechanism: Mechanism,
         scale: float,

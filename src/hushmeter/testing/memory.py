@@ -12,7 +12,7 @@ import numpy as np
 from hushmeter.errors import InvariantError, KeyGone, SegmentLost, StateConflict, ensure
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.ring import RingRecord
-from hushmeter.ports import Change, KeyRing
+from hushmeter.ports import KeyRing, RewriteRows
 from hushmeter.storage.log.frames import bucket_numbers
 from hushmeter.storage.log.runs import changed, run_bits, without_units
 
@@ -157,7 +157,7 @@ class MemoryIntakeLog:
         segment.frames = [without_units(frame, units) for frame in segment.frames]
         segment.runs = ReportBatch.concat(segment.frames)
 
-    def rewrite(self, storage_start_ms: int, segments: Mapping[str, int], change: Change, kept_for: str) -> None:
+    def rewrite(self, storage_start_ms: int, segments: Mapping[str, int], change: RewriteRows, kept_for: str) -> None:
         """See `IntakeLog.rewrite`."""
         for name, frames in segments.items():
             self.compact(storage_start_ms, name, frames)

@@ -34,7 +34,7 @@ summary{cursor:pointer;padding:.4rem 0}li{margin:.3rem 0}
 """
 
 
-def page(signed: str) -> str:
+def html_page(signed: str) -> str:
     """The whole record as a page.
 
     Args:

@@ -16,7 +16,7 @@ def escaped(text: object) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
 
 
-def page(record: dict[str, Any]) -> str:
+def markdown_page(record: dict[str, Any]) -> str:
     """The whole record but the ledger's entries, which the JSON has."""
     return "\n".join(_lines(record)) + "\n"
 

@@ -24,7 +24,7 @@ def erased_by_ms(plan: Plan, received_at_ms: int) -> int:
     return received_at_ms + plan.finest.span.length_ms
 
 
-def receipt_of(
+def erasure_receipt(
     deployment_id: str, plan: Plan, budget: PrivacyBudget, received_at_ms: int, conversion: Conversion
 ) -> dict[str, object]:
     """What an erasure that was received at a moment is answered with.

@@ -87,7 +87,7 @@ class Published:
     restores: Sequence[Restore] = ()
 
 
-def record_of(published: Published, conversion: Conversion) -> dict[str, object]:
+def public_record(published: Published, conversion: Conversion) -> dict[str, object]:
     """The record as a mapping of JSON's types.
 
     Args:

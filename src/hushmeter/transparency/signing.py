@@ -77,7 +77,7 @@ class Statement:
         return content, named
 
 
-RECORD = Statement("transparency record", "record", FORMAT, ("hushmeter transparency record 1",))
+SIGNED_RECORD = Statement("transparency record", "record", FORMAT, ("hushmeter transparency record 1",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Verified:
     compared: int | None
 
 
-def verify(text: str, key: bytes | None = None, earlier: str | None = None) -> Verified:
+def verify_record(text: str, key: bytes | None = None, earlier: str | None = None) -> Verified:
     """Checks signature and hash chain of a record, and that an earlier one is its beginning.
 
     Args:
@@ -149,10 +149,10 @@ def _ensure_goes_on(before: list[LedgerEntry], chain: list[LedgerEntry], summary
 
 
 def _record_in(text: str, key: bytes | None) -> tuple[dict[str, Any], bytes]:
-    record, named = RECORD.opened(text, key)
+    record, named = SIGNED_RECORD.opened(text, key)
     ledger = record.get("ledger")
     if not isinstance(ledger, dict) or not isinstance(ledger.get("entries"), list):
-        raise LedgerBroken(RECORD.damaged)
+        raise LedgerBroken(SIGNED_RECORD.damaged)
     return record, named
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Format(StrEnum):
+class RecordFormat(StrEnum):
     """How the record is written."""
 
     JSON = "json"

@@ -66,7 +66,7 @@ def apply(
         console.print(f"It takes the time of version {', '.join(map(str, done.superseded))}, which waited.")
 
 
-def approve(
+def approve_command(
     path: Annotated[Path, typer.Argument(help="The plan file.")],
     key: Annotated[Path, typer.Option(help="PEM file of an Ed25519 private key, mode 0600.")],
     name: Annotated[str, typer.Option(help="Who approves, as the service's configuration names them.")],

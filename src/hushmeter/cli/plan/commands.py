@@ -14,15 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from hushmeter.cli import printing
-from hushmeter.cli.plan.apply import apply, approve
+from hushmeter.cli.plan.apply import apply, approve_command
 from hushmeter.model.changes import Concern
 
-app = typer.Typer(help="Write, check and change telemetry plans.", no_args_is_help=True)
-app.command()(apply)
-app.command()(approve)
+plan_app = typer.Typer(help="Write, check and change telemetry plans.", no_args_is_help=True)
+plan_app.command()(apply)
+plan_app.command("approve")(approve_command)
 
 
-@app.command()
+@plan_app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")] = Path("plan.yaml"),
 ) -> None:
@@ -38,7 +38,7 @@ def init(
     typer.echo(f"wrote {path}; check it with: hushmeter plan check {path}")
 
 
-@app.command()
+@plan_app.command()
 def schema() -> None:
     """Print the JSON Schema of plan files, for editors."""
     from hushmeter.plan.schema import plan_json_schema
@@ -46,7 +46,7 @@ def schema() -> None:
     typer.echo(json.dumps(plan_json_schema(), indent=2))
 
 
-@app.command()
+@plan_app.command()
 def check(
     path: Annotated[Path, typer.Argument(help="The plan file.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -89,7 +89,7 @@ def check(
         _print_changes(console, changed)
 
 
-@app.command()
+@plan_app.command()
 def diff(
     old: Annotated[Path, typer.Argument(help="A plan file, or the state directory of a service: its plan in force.")],
     new: Annotated[Path, typer.Argument(help="The plan file that changes it.")],
@@ -99,7 +99,7 @@ def diff(
     ] = None,
 ) -> None:
     """Say in plain words what a plan change means for people and for analysts, and when it may take effect."""
-    from hushmeter.cli.plan.differences import plan_at, print_changes, row_of
+    from hushmeter.cli.plan.differences import difference_row, plan_at, print_changes
     from hushmeter.plan.changes import changes_of, earliest
 
     before, after = plan_at(old), plan_at(new)
@@ -109,7 +109,7 @@ def diff(
             "from": {"version": before.version, "plan_hash": before.plan_hash},
             "to": {"version": after.version, "plan_hash": after.plan_hash},
             "earliest": earliest(changes).value,
-            "changes": [row_of(change) for change in changes],
+            "changes": [difference_row(change) for change in changes],
         }
         typer.echo(json.dumps(summary, indent=2))
     else:
@@ -118,7 +118,7 @@ def diff(
         raise typer.Exit(1)
 
 
-@app.command()
+@plan_app.command()
 def explain(
     path: Annotated[Path, typer.Argument(help="The plan file.")],
     units: Annotated[
@@ -128,14 +128,14 @@ def explain(
     chart: Annotated[Path | None, typer.Option(help="Draw the expected errors into this PNG.")] = None,
 ) -> None:
     """Predict the error of every release before anything is collected, and say what would halve it."""
-    from hushmeter.cli.plan.predictions import draw, print_predictions, read_priced, row_of
+    from hushmeter.cli.plan.predictions import draw, prediction_row, print_predictions, read_priced
     from hushmeter.query.prediction import predict
 
     priced = read_priced(path, _today(), units)
     predictions = predict(priced.plan, priced.budget, priced.items)
     if json_output:
         summary = {"plan": priced.plan.name, "units": priced.plan.privacy.expected_units}
-        typer.echo(json.dumps(summary | {"releases": [row_of(p) for p in predictions]}, indent=2))
+        typer.echo(json.dumps(summary | {"releases": [prediction_row(p) for p in predictions]}, indent=2))
     else:
         print_predictions(printing.console(), priced, predictions)
     if chart is not None:

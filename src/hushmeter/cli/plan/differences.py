@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hushmeter.cli.options import read_plan_file
 from hushmeter.cli.plan.predictions import recorded_plan
-from hushmeter.model.changes import FOR_PEOPLE, Change
+from hushmeter.model.changes import FOR_PEOPLE, PlanChange
 from hushmeter.model.plan import Plan
 from hushmeter.plan.changes import earliest
 from hushmeter.plan.reading import parse_plan
@@ -29,7 +29,7 @@ def plan_at(path: Path) -> Plan:
     return recorded_plan(path).plan if path.is_dir() else parse_plan(read_plan_file(path), dt.date.min, check_expiry=False)
 
 
-def row_of(change: Change) -> dict[str, object]:
+def difference_row(change: PlanChange) -> dict[str, object]:
     """One change as JSON."""
     return {
         "path": change.path,
@@ -40,7 +40,7 @@ def row_of(change: Change) -> dict[str, object]:
     }
 
 
-def print_changes(console: Console, before: Plan, after: Plan, changes: Sequence[Change]) -> None:
+def print_changes(console: Console, before: Plan, after: Plan, changes: Sequence[PlanChange]) -> None:
     """Prints what a change means: for the people whose data it is first, then for analysts."""
     console.print(f"{after.name}: from version {before.version} to version {after.version}.")
     if not changes:

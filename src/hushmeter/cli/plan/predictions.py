@@ -133,7 +133,7 @@ def changes(before: Priced, after: Priced) -> dict[str, object]:
     }
 
 
-def row_of(prediction: Prediction) -> dict[str, object]:
+def prediction_row(prediction: Prediction) -> dict[str, object]:
     """One prediction as JSON."""
     return dataclasses.asdict(prediction) | {"view": list(prediction.view), "warning": prediction.warning}
 

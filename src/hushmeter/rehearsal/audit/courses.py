@@ -24,7 +24,7 @@ from grpc.experimental import ChannelOptions
 
 from hushmeter.access.credentials import Credential, bearer_of, hash_of
 from hushmeter.access.roles import Role
-from hushmeter.access.unit_tokens import KEY_NAME as TOKEN_KEY
+from hushmeter.access.unit_tokens import ISSUER_KEY_NAME as TOKEN_KEY
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import ConfigError
 from hushmeter.model.plan import Plan
@@ -43,7 +43,7 @@ from hushmeter.service.door.gate import Gate
 from hushmeter.service.door.server import Server
 from hushmeter.service.intake.intake import IntakeWorker
 from hushmeter.service.sealer.sealer import Sealer
-from hushmeter.signatures import KEY_NAME as SIGNING_KEY
+from hushmeter.signatures import SIGNING_KEY_NAME as SIGNING_KEY
 from hushmeter.storage.state.store import SqlStateStore
 
 ELSEWHERE: Final = "purpose_of_others"

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 import hushmeter.api
 from hushmeter.access.roles import OPEN, Role, roles_of
-from hushmeter.access.unit_tokens import KEY_NAME, issue
+from hushmeter.access.unit_tokens import ISSUER_KEY_NAME, issue
 from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
@@ -29,7 +29,7 @@ from hushmeter.rehearsal.audit.inputs import modest, reports_of
 INGEST = "/hushmeter.api.ingest.v1.IngestService/"
 CONSENT = "/hushmeter.api.consent.v1.ConsentService/"
 QUERY = "/hushmeter.api.query.v1.QueryService/"
-RECORD = "/hushmeter.api.transparency.v1.TransparencyService/"
+RECORD_SERVICE = "/hushmeter.api.transparency.v1.TransparencyService/"
 HEALTH = "/grpc.health.v1.Health/"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 STRANGER = "nobody-has-heard-of-me"
@@ -69,7 +69,7 @@ def methods_served(service: Rehearsal) -> tuple[str, ...]:
     return tuple(f"/{service.full_name}/{method.name}" for service in found for method in service.methods)
 
 
-def missing(methods: tuple[str, ...]) -> list[str]:
+def unasked_methods(methods: tuple[str, ...]) -> list[str]:
     """Methods that somebody but the operator may call, and nobody here does."""
     return [m for m in methods if (m in OPEN or roles_of(m) != {Role.OPERATOR}) and m not in PROBES]
 
@@ -96,7 +96,7 @@ def everything(service: Rehearsal, units: tuple[str, ...], *, last: bool) -> Ite
 def token(service: Rehearsal, unit: str) -> bytes:
     """A unit's token that holds for the whole rehearsal."""
     expires = service.foundation.founded_ms + 300 * DAY_MS
-    return issue(service.context.keys.get_or_create(KEY_NAME), unit.encode(), expires)
+    return issue(service.context.keys.get_or_create(ISSUER_KEY_NAME), unit.encode(), expires)
 
 
 def _nothing(role: str) -> Callable[[Rehearsal, tuple[str, ...]], Asked]:
@@ -225,7 +225,7 @@ PROBES: dict[str, Probe] = {
     QUERY + "ListMetrics": Probe(_nothing("analyst")),
     QUERY + "QueryReleases": Probe(_questions, meanwhile=_plain_questions),
     QUERY + "GetLedger": Probe(_nothing("analyst")),
-    RECORD + "GetRecord": Probe(_formats),
+    RECORD_SERVICE + "GetRecord": Probe(_formats),
     HEALTH + "Check": Probe(_nothing("nobody")),
     HEALTH + "List": Probe(_nothing("ingest")),
     HEALTH + "Watch": Probe(_nothing("nobody"), endless=True),

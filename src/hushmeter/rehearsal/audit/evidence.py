@@ -20,13 +20,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
 from hushmeter.errors import ensure
 from hushmeter.ledger.gaussian import delta_of
-
-Float = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
+from hushmeter.model.arrays import Bool, Float64
 
 FAMILYWISE_ALPHA = 1e-6
 """How likely an honest engine is to be accused at all."""
@@ -36,7 +33,7 @@ _BISECTIONS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class PrivacyClaim:
     """What a release says that it gives away at most.
 
     Attributes:
@@ -123,7 +120,7 @@ def checked(name: str, note: str, *, mechanism: str = "deterministic", trials: i
     return Evidence(mechanism, f"check:{name}", 0.0, 1.0 if note else 0.0, None, None, None, trials, note)
 
 
-def show(claim: Claim, scores: Float, present: Bool, tests: int) -> Evidence:
+def shown_by(claim: PrivacyClaim, scores: Float64, present: Bool, tests: int) -> Evidence:
     """Bounds what scores say about presence.
 
     Args:

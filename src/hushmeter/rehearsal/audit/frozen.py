@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import MeasurementCharge
 from hushmeter.model.measurement import Measurement, float_down
-from hushmeter.model.release import SALT_BYTES, NoisyVector, PrivateKey, Selection
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.release import SALT_BYTES, NoisyVector, PartitionKey, Selection
+from hushmeter.model.time import Window
 from hushmeter.ports import Mechanisms
 
 SHOWN_FROM = 3
@@ -31,7 +32,7 @@ class Hidden:
     measurement: Measurement
     charge: MeasurementCharge
     values: Int64
-    keys: tuple[PrivateKey, ...] | None = None
+    keys: tuple[PartitionKey, ...] | None = None
 
 
 class FrozenMechanisms:
@@ -52,7 +53,7 @@ class FrozenMechanisms:
     def draw(
         self,
         vectors: Sequence[tuple[Int64, MeasurementCharge]],
-        selections: Sequence[tuple[Mapping[PrivateKey, int], MeasurementCharge]] = (),
+        selections: Sequence[tuple[Mapping[PartitionKey, int], MeasurementCharge]] = (),
     ) -> tuple[list[NoisyVector], list[Selection]]:
         """See `hushmeter.ports.Mechanisms`."""
         series = [charge.measurement.series() for _, charge in (*vectors, *selections)]
@@ -75,7 +76,7 @@ class FrozenMechanisms:
         salt = _salt(charge.measurement.series())
         return NoisyVector(values, charge.mechanism, charge.scale, float_down(charge.loss.amount), salt=salt)
 
-    def _chosen(self, counts: Mapping[PrivateKey, int], charge: MeasurementCharge) -> Selection:
+    def _chosen(self, counts: Mapping[PartitionKey, int], charge: MeasurementCharge) -> Selection:
         keys = tuple(sorted(key for key, count in counts.items() if count >= SHOWN_FROM))
         threshold = charge.threshold or 0
         values = threshold + np.abs(_numbers(charge.measurement.series(), (len(keys), 1)))

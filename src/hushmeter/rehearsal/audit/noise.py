@@ -19,11 +19,12 @@ from statistics import NormalDist
 import numpy as np
 
 from hushmeter.ledger.pricing import PriceList
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import Charge, MeasurementCharge
 from hushmeter.model.measurement import Mechanism
 from hushmeter.model.plan import Plan
 from hushmeter.model.tally import Tally, VectorKey
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.time import Window
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.rehearsal.audit.evidence import FAMILYWISE_ALPHA, Evidence, checked, rate_at_most
 from hushmeter.release.measuring import measure

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from hushmeter.api.report.v1.report_pb2 import Report
+from hushmeter.model.arrays import Float64
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from hushmeter.rehearsal.audit.evidence import Evidence, Float, show
+from hushmeter.rehearsal.audit.evidence import Evidence, shown_by
 from hushmeter.rehearsal.audit.scenario import (
+    AUDIT_PURPOSE,
+    AUDIT_START_MS,
     BACKGROUND,
-    PURPOSE,
-    START_MS,
     Audited,
     audited,
     finished,
@@ -31,7 +32,7 @@ _QUARTER_MS = 6 * HOUR_MS
 _WINDOWS = 4
 _B = float(BACKGROUND)
 
-PLAN = """
+PERIOD_PLAN = """
 plan: audit-period
 version: 1
 privacy: {{unit: canary, period: 1d, epsilon: 22, delta: 1e-4, currency: zcdp, weights: auto, expected_units: 10000}}
@@ -74,19 +75,21 @@ def audit_period(count: int, seed: int) -> Iterator[Evidence]:
         seed: of the coins.
     """
     slots = slots_of(count)
-    with audited(PLAN.format(slots=", ".join(slots))) as service:
+    with audited(PERIOD_PLAN.format(slots=", ".join(slots))) as service:
         present = flip(count, seed)
         canaries = [slot for slot, there in zip(slots, present.tolist(), strict=True) if there]
         _live(service, slots, canaries)
-        kept = [_window(service, slots, "once", "6h", START_MS + i * _QUARTER_MS)["sum", ""] / 10 for i in range(_WINDOWS)]
+        kept = [
+            _window(service, slots, "once", "6h", AUDIT_START_MS + i * _QUARTER_MS)["sum", ""] / 10 for i in range(_WINDOWS)
+        ]
         claim = service.claim("once", ("slot",), "sum", "6h", "sums of a unit in four windows that may be in one")
         # A cap that every withdrawal resets shows most in the sum of all windows, one that is off by one in that of two.
-        yield show(claim, kept[0] + kept[1] + kept[2] + kept[3] - _B / 10, present, tests_in_all())
+        yield shown_by(claim, kept[0] + kept[1] + kept[2] + kept[3] - _B / 10, present, tests_in_all())
         claim = service.claim("once", ("slot",), "sum", "6h", "the same, in the first two windows")
         # The background spends its one window on the first.
-        yield show(claim, kept[0] + kept[1] - _B / 10, present, tests_in_all())
+        yield shown_by(claim, kept[0] + kept[1] - _B / 10, present, tests_in_all())
         claim = service.composition("whole period: matched filter")
-        yield show(claim, _matched(service, slots, kept[0]), present, tests_in_all())
+        yield shown_by(claim, _matched(service, slots, kept[0]), present, tests_in_all())
 
 
 def _live(service: Audited, slots: list[str], canaries: list[str]) -> None:
@@ -95,7 +98,7 @@ def _live(service: Audited, slots: list[str], canaries: list[str]) -> None:
     leaving = [f"{slot}/canary" for slot in canaries]
     service.decide([*units, *leaving])
     for window in range(_WINDOWS):
-        start = START_MS + window * _QUARTER_MS
+        start = AUDIT_START_MS + window * _QUARTER_MS
         service.advance(start + HOUR_MS + MINUTE_MS)
         if window:
             service.decide(leaving, given=False)
@@ -105,13 +108,15 @@ def _live(service: Audited, slots: list[str], canaries: list[str]) -> None:
         service.clock.advance_to(end)
         plan = service.client.plan()
         reports = [
-            _background(Recorder(plan, f"{slot}/{i}", [PURPOSE]), slot, end) for slot in slots for i in range(BACKGROUND)
+            _background(Recorder(plan, f"{slot}/{i}", [AUDIT_PURPOSE]), slot, end)
+            for slot in slots
+            for i in range(BACKGROUND)
         ]
         for slot in canaries:
-            report = _canary(Recorder(plan, f"{slot}/canary", [PURPOSE]), slot, end)
+            report = _canary(Recorder(plan, f"{slot}/canary", [AUDIT_PURPOSE]), slot, end)
             reports += [report, resent(report)]
         service.send(reports)
-    service.advance(START_MS + DAY_MS + 2 * HOUR_MS)
+    service.advance(AUDIT_START_MS + DAY_MS + 2 * HOUR_MS)
 
 
 def _background(recorder: Recorder, slot: str, end_ms: int) -> Report:
@@ -131,15 +136,15 @@ def _canary(recorder: Recorder, slot: str, end_ms: int) -> Report:
 
 def _window(
     service: Audited, slots: list[str], metric: str, resolution: str, start_ms: int
-) -> dict[tuple[str, ...], Float]:
+) -> dict[tuple[str, ...], Float64]:
     return dict(service.values(metric, ("slot",), slots, resolution=resolution, start_ms=start_ms))
 
 
-def _matched(service: Audited, slots: list[str], once: Float) -> Float:
+def _matched(service: Audited, slots: list[str], once: Float64) -> Float64:
     """The likelihood ratio's score: every vector over its noise, weighed by what a canary adds; 1 where it is there."""
     scores, weights = np.zeros(len(slots)), 0.0
 
-    def add(values: Float, base: float, measurement: str, metric: str, resolution: str) -> None:
+    def add(values: Float64, base: float, measurement: str, metric: str, resolution: str) -> None:
         nonlocal scores, weights
         mu = service.claim(metric, ("slot",), measurement, resolution, "").mu or 0.0
         scores = scores + mu**2 * (values - base)
@@ -149,7 +154,7 @@ def _matched(service: Audited, slots: list[str], once: Float) -> Float:
         # Of a day a background unit has four reports: as much as its bounds leave of four events, or four counts.
         reports = 1 if resolution == "6h" else _WINDOWS
         for i in starts:
-            start = START_MS + i * _QUARTER_MS
+            start = AUDIT_START_MS + i * _QUARTER_MS
             counted = _window(service, slots, "counted", resolution, start)
             timed = _window(service, slots, "timed", resolution, start)
             add(counted["units", ""], _B, "units", "counted", resolution)

@@ -37,7 +37,7 @@ def _first(notes: Iterator[str] | map[str]) -> str:
     return next((note for note in notes if note), "")
 
 
-def bound_of(metric: Metric, m: Measurement, bounds: ContributionBounds) -> int:
+def stated_bound(metric: Metric, m: Measurement, bounds: ContributionBounds) -> int:
     """What one unit adds to one partition at most, by the contract's table."""
     width, most = bounds.high - bounds.low, bounds.max_events
     by_event = metric.weighting is Weighting.EVENT and metric.kind is not Kind.COUNTER
@@ -60,7 +60,7 @@ def _sensitivity(plan: Plan, item: MeasurementCharge) -> str:
     m = item.measurement
     metric = plan.metric(m.metric)
     bounds = metric.bounds[m.resolution]
-    bound, scoped = bound_of(metric, m, bounds), [d for d in metric.dimensions if d.name in m.view and not d.per_unit]
+    bound, scoped = stated_bound(metric, m, bounds), [d for d in metric.dimensions if d.name in m.view and not d.per_unit]
     everything = math.inf if any(d.open for d in scoped) else math.prod(len(d.values) for d in scoped)
     l0 = min(bounds.max_partitions, everything)
     if not metric.shared_bounding:

@@ -13,7 +13,7 @@ from hushmeter.api.query.v1 import query_pb2
 from hushmeter.api.transparency.v1 import transparency_pb2
 from hushmeter.model.plan import Metric, Plan
 from hushmeter.rehearsal.audit.courses import ELSEWHERE, Rehearsal
-from hushmeter.rehearsal.audit.doors import CONSENT, HEALTH, INGEST, QUERY, RECORD, REFLECTION
+from hushmeter.rehearsal.audit.doors import CONSENT, HEALTH, INGEST, QUERY, RECORD_SERVICE, REFLECTION
 from hushmeter.rehearsal.audit.evidence import Evidence, checked
 
 _I, _C, _A, _N = "ingest", "consent", "analyst", "nobody"
@@ -31,7 +31,7 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     QUERY + "ListMetrics": frozenset({_A}),
     QUERY + "QueryReleases": frozenset({_A}),
     QUERY + "GetLedger": frozenset({_A}),
-    RECORD + "GetRecord": _ALL | {_N},
+    RECORD_SERVICE + "GetRecord": _ALL | {_N},
     HEALTH + "Check": _ALL | {_N},
     HEALTH + "Watch": _ALL | {_N},
     HEALTH + "List": _ALL,
@@ -118,7 +118,7 @@ def _of_value(plan: Plan, metric: Metric, value: str) -> tuple[str, ...]:
 
 def _guessed(service: Rehearsal) -> str:
     """Digests of released vectors that anybody can make, looked for among all that the public record holds."""
-    parts = service.call(RECORD + "GetRecord", _N).messages
+    parts = service.call(RECORD_SERVICE + "GetRecord", _N).messages
     # The ledger's entries are JSON inside of JSON: their quotes are escaped, and a hash is found all the same.
     record = b"".join(transparency_pb2.GetRecordResponse.FromString(p).part for p in parts)
     public = set(_HASH.findall(record.decode()))

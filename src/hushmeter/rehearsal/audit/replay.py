@@ -22,13 +22,14 @@ from pathlib import Path
 import numpy as np
 
 from hushmeter.errors import ConfigError
+from hushmeter.model.arrays import Int64
 from hushmeter.model.plan import Plan
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import DAY_MS, Int64, Window
+from hushmeter.model.time import DAY_MS, Window
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.reading import parse_plan
 from hushmeter.rehearsal.audit.courses import Foundation, Rehearsal, Reply
-from hushmeter.rehearsal.audit.doors import everything, methods_served, missing
+from hushmeter.rehearsal.audit.doors import everything, methods_served, unasked_methods
 from hushmeter.rehearsal.audit.evidence import Evidence, checked
 from hushmeter.rehearsal.audit.frozen import FrozenMechanisms, Hidden
 from hushmeter.rehearsal.audit.neighbours import FINE_WINDOWS, NEIGHBOURS, OTHER_UNITS, Course, Neighbour, nobody
@@ -163,7 +164,7 @@ def _compared(plan: Plan, runs: Iterator[tuple[Run, Transcript]]) -> Iterator[Ev
 def _shown_by_nobody(course: Course, base: Transcript) -> Iterator[Evidence]:
     """What the run of nobody shows by itself: who may read what, and that the course went as it should."""
     if course is Course.PLAIN:
-        forgotten = missing(base.methods)
+        forgotten = unasked_methods(base.methods)
         note = f"nothing is asked at {', '.join(forgotten)}" if forgotten else ""
         yield checked("doors", note, trials=len(base.methods))
         yield from base.read
@@ -176,7 +177,7 @@ def _counted(one: Transcript, other: Transcript, resolutions: set[str]) -> str:
         if window.resolution in resolutions:
             for series, vector in hidden.items():
                 beside = other.hidden.get(window, {}).get(series)
-                if beside is None or moved(vector, beside).any():
+                if beside is None or moved_vectors(vector, beside).any():
                     return f"{series} of {window} counts what it must not"
     return ""
 
@@ -272,7 +273,7 @@ def _excess(one: Transcript, other: Transcript) -> str:
             note = _too_far(hidden, beside)
             if note:
                 return f"{series} of {window}: {note}"
-            windows[series] = windows.get(series, 0) + bool(moved(hidden, beside).any())
+            windows[series] = windows.get(series, 0) + bool(moved_vectors(hidden, beside).any())
             if windows[series] > hidden.measurement.windows:
                 return f"{series}: one unit moves {windows[series]} windows; {hidden.measurement.windows} are charged"
     return ""
@@ -280,7 +281,7 @@ def _excess(one: Transcript, other: Transcript) -> str:
 
 def _too_far(a: Hidden, b: Hidden) -> str:
     """What is wrong with the move from one vector to another, in the charge's norm, with whole numbers."""
-    steps = [int(x) for x in moved(a, b)]
+    steps = [int(x) for x in moved_vectors(a, b)]
     m, laplace = a.measurement, a.charge.mechanism.laplace
     shown = sum(map(abs, steps)) if laplace else sum(x * x for x in steps)
     claimed = m.l1 if laplace else m.l2_squared
@@ -290,7 +291,7 @@ def _too_far(a: Hidden, b: Hidden) -> str:
     return ""
 
 
-def moved(a: Hidden, b: Hidden) -> Int64:
+def moved_vectors(a: Hidden, b: Hidden) -> Int64:
     """How far a vector moves, int64[cells]; of private partitions those of either side."""
     if a.keys is None or b.keys is None:
         if a.values.shape != b.values.shape:

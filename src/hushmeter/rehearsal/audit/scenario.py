@@ -21,20 +21,21 @@ from hushmeter.analyst import AnalystClient
 from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import ConfigError
+from hushmeter.model.arrays import Bool, Float64
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.measurement import Mechanism
 from hushmeter.model.states import WindowState
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.rehearsal.audit.evidence import Bool, Claim, Float, lattice_factor
+from hushmeter.rehearsal.audit.evidence import PrivacyClaim, lattice_factor
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.processes.embedded import serving
 
-START_MS = 1_772_409_600_000
+AUDIT_START_MS = 1_772_409_600_000
 """Monday, 2 March 2026, midnight UTC."""
-PURPOSE = "audit"
+AUDIT_PURPOSE = "audit"
 BACKGROUND = 6
 """Units in each slot that are always there."""
 _AT_ONCE = 64
@@ -68,13 +69,13 @@ class Audited:
     client: IngestClient
     analyst: AnalystClient
     rejected: Counter[int] = field(default_factory=Counter)
-    _claims: dict[tuple[str, tuple[str, ...], str, str], Claim] = field(default_factory=dict)
+    _claims: dict[tuple[str, tuple[str, ...], str, str], PrivacyClaim] = field(default_factory=dict)
     _charges: list[tuple[float, float]] = field(default_factory=list)
 
     def decide(self, units: Sequence[str], *, given: bool = True) -> None:
         """Tells the units' consent."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda unit: self.client.set_consent(unit, {PURPOSE: given}), units))
+            list(pool.map(lambda unit: self.client.set_consent(unit, {AUDIT_PURPOSE: given}), units))
 
     def send(self, reports: Sequence[Report]) -> None:
         """Sends reports over one stream."""
@@ -98,38 +99,38 @@ class Audited:
             (newest := store.last_window_start(r.name)) is not None
             and r.deadline_ms(r.span.window_from(r.span.end_of(newest))) > now_ms
             for r in self.context.plan.resolutions
-            if r.deadline_ms(r.span.window_of(START_MS + 1)) <= now_ms
+            if r.deadline_ms(r.span.window_of(AUDIT_START_MS + 1)) <= now_ms
         )
         return begun and not store.windows([WindowState.CLOSING, WindowState.SEALED])
 
     def values(
-        self, metric: str, view: Sequence[str], slots: Sequence[str], *, resolution: str, start_ms: int = START_MS
-    ) -> Mapping[tuple[str, ...], Float]:
+        self, metric: str, view: Sequence[str], slots: Sequence[str], *, resolution: str, start_ms: int = AUDIT_START_MS
+    ) -> Mapping[tuple[str, ...], Float64]:
         """Every statistic of one window by (statistic, other dimensions..., component), float64[slots]; 0 where hidden."""
         end = self.context.plan.resolution(resolution).span.end_of(start_ms)
         table = self.analyst.releases(metric, view, resolution=resolution, start=end - 1, end=end)
         place = {slot: i for i, slot in enumerate(slots)}
         others = [name for name in view if name != "slot"]
-        found: dict[tuple[str, ...], Float] = {}
+        found: dict[tuple[str, ...], Float64] = {}
         columns = [table[name].to_pylist() for name in ("slot", "statistic", *others, "component", "value")]
         for slot, *key, value in zip(*columns, strict=True):
             found.setdefault(tuple(key), np.zeros(len(slots)))[place[slot]] = value
         return found
 
-    def claim(self, metric: str, view: Sequence[str], measurement: str, resolution: str, statistic: str) -> Claim:
+    def claim(self, metric: str, view: Sequence[str], measurement: str, resolution: str, statistic: str) -> PrivacyClaim:
         """What the ledger says that one measurement gives away, read through the query door."""
         self._read_ledger()
         found = self._claims[metric, tuple(view), resolution, measurement]
         return replace(found, statistic=statistic)
 
-    def composition(self, statistic: str) -> Claim:
+    def composition(self, statistic: str) -> PrivacyClaim:
         """What the budget says that all Gaussians of the ledger, which are of one period, give away together."""
         self._read_ledger()
         budget = self.analyst.metrics().budget
         losses, lattices = np.array(self._charges).T
         # By losses, as the squares of mu are.
         lattice = math.sqrt(np.average(lattices**2, weights=losses))
-        return Claim(
+        return PrivacyClaim(
             "composition", statistic, budget.epsilon, budget.delta, math.sqrt(2 * Fraction(budget.amount)), lattice
         )
 
@@ -148,10 +149,10 @@ class Audited:
         amount, spent = Fraction(str(f["loss"])), float(Fraction(str(f["delta"])))
         sensitivity, scale = float(str(f["sensitivity"])), float(str(f["scale"]))
         if Mechanism(str(f["mechanism"])).laplace:
-            self._claims[key] = Claim(str(f["mechanism"]), "", float(amount), spent, None, sensitivity=sensitivity)
+            self._claims[key] = PrivacyClaim(str(f["mechanism"]), "", float(amount), spent, None, sensitivity=sensitivity)
             return
         epsilon = self.context.mechanisms.epsilon_of(amount, conversion_delta)
-        claim = Claim(
+        claim = PrivacyClaim(
             str(f["mechanism"]), "", epsilon, conversion_delta + spent, sensitivity / scale, lattice_factor(scale)
         )
         self._claims[key] = claim
@@ -162,7 +163,7 @@ class Audited:
 def audited(plan_text: str) -> Iterator[Audited]:
     """Serves a plan on a loopback port, from an empty state in a temporary directory, with a clock that the audit moves."""
     with tempfile.TemporaryDirectory(prefix="hushmeter-audit-") as directory:
-        clock = ReplayClock(START_MS)
+        clock = ReplayClock(AUDIT_START_MS)
         config = Config(state_dir=Path(directory) / "state", listen="127.0.0.1:0")
         context = open_context(config, clock, OpenDPMechanisms(), plan_text)
         with serving(context) as port:

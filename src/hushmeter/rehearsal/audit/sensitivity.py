@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hushmeter.api.report.v1.report_pb2 import Report
+from hushmeter.model.arrays import Int64
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import Measurement
 from hushmeter.model.participation import KeptWindows
 from hushmeter.model.tally import Tally, VectorKey
-from hushmeter.model.time import DAY_MS, Int64, Window
+from hushmeter.model.time import DAY_MS, Window
 from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.measurements import measurements_of
 from hushmeter.plan.reading import parse_plan
@@ -28,7 +29,7 @@ _START_MS = 1_772_409_600_000
 _UNITS = 24
 _SALTS = 5
 
-PLAN = """
+SENSITIVITY_PLAN = """
 plan: audit-sensitivity
 version: 1
 privacy: {unit: canary, period: 1w, epsilon: 4, delta: 1e-6, expected_units: 1000}
@@ -98,7 +99,7 @@ def audit_sensitivity() -> Iterator[Evidence]:
     """Seals with and without each of some adversaries, and compares every vector's move with what is claimed."""
     import datetime as dt
 
-    plan = parse_plan(PLAN, dt.date(2026, 3, 2))
+    plan = parse_plan(SENSITIVITY_PLAN, dt.date(2026, 3, 2))
     catalog = Catalog.of(plan, assign_blocks(plan))
     claims = {VectorKey(m.metric, m.view, m.name): m for m in measurements_of(plan)}
     fleet = [_reports(catalog, unit) for unit in range(_UNITS)]

@@ -12,18 +12,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from hushmeter.api.report.v1.report_pb2 import Report
+from hushmeter.model.arrays import Bool, Float64
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from hushmeter.rehearsal.audit.evidence import Bool, Evidence, Float, checked, show
-from hushmeter.rehearsal.audit.scenario import BACKGROUND, PURPOSE, START_MS, Audited, finished, flip, resent, slots_of
+from hushmeter.rehearsal.audit.evidence import Evidence, checked, shown_by
+from hushmeter.rehearsal.audit.scenario import (
+    AUDIT_PURPOSE,
+    AUDIT_START_MS,
+    BACKGROUND,
+    Audited,
+    finished,
+    flip,
+    resent,
+    slots_of,
+)
 from hushmeter.sdk.recorder import Recorder
 
-Values = Mapping[tuple[str, ...], Float]
+Values = Mapping[tuple[str, ...], Float64]
 
 _EPSILON = {"zcdp": 57, "pure": 40}
 """So that each release has mu of 1.6, or an epsilon of 2: what is half as much noise then shows, in counts of units too."""
 _B = float(BACKGROUND)
 
-PLAN = """
+STATISTICS_PLAN = """
 plan: audit
 version: 1
 privacy:
@@ -101,7 +111,7 @@ class _Row:
     metric: str
     view: tuple[str, ...]
     measurement: str
-    score: Callable[[Values], Float]
+    score: Callable[[Values], Float64]
     step: int = 1
     """Of the slots that are looked at: 2 for every other one, from the first."""
 
@@ -117,14 +127,14 @@ def audit_statistics(currency: str, count: int, seed: int) -> Iterator[Evidence]
     from hushmeter.rehearsal.audit.scenario import audited
 
     slots = slots_of(count)
-    with audited(PLAN.format(slots=", ".join(slots), currency=currency, epsilon=_EPSILON[currency])) as service:
+    with audited(STATISTICS_PLAN.format(slots=", ".join(slots), currency=currency, epsilon=_EPSILON[currency])) as service:
         present = flip(count, seed)
         collect(service, slots, present)
-        service.advance(START_MS + DAY_MS + 2 * HOUR_MS)
+        service.advance(AUDIT_START_MS + DAY_MS + 2 * HOUR_MS)
         for row in ROWS:
             values = service.values(row.metric, row.view, slots, resolution="1d")
             claim = service.claim(row.metric, row.view, row.measurement, "1d", row.statistic)
-            yield show(claim, row.score(values)[:: row.step], present[:: row.step], tests_in_all())
+            yield shown_by(claim, row.score(values)[:: row.step], present[:: row.step], tests_in_all())
         yield _singletons(service, slots, present)
         yield from _deterministic(service, slots)
 
@@ -139,15 +149,16 @@ def collect(service: Audited, slots: list[str], present: Bool) -> None:
     canaries = [slot for slot, there in zip(slots, present.tolist(), strict=True) if there]
     units = [f"{slot}/{i}" for slot in slots for i in range(BACKGROUND)]
     service.decide([*units, *(f"{slot}/canary" for slot in canaries)])
-    service.clock.advance_to(START_MS + HOUR_MS)
+    service.clock.advance_to(AUDIT_START_MS + HOUR_MS)
     plan = service.client.plan()
     background = {
-        slot: [_background(Recorder(plan, f"{slot}/{i}", [PURPOSE]), slot) for i in range(BACKGROUND)] for slot in slots
+        slot: [_background(Recorder(plan, f"{slot}/{i}", [AUDIT_PURPOSE]), slot) for i in range(BACKGROUND)]
+        for slot in slots
     }
     service.send([report for reports in background.values() for report in reports])
     greedy: list[Report] = []
     for slot in canaries:
-        report = _canary(Recorder(plan, f"{slot}/canary", [PURPOSE]), slot)
+        report = _canary(Recorder(plan, f"{slot}/canary", [AUDIT_PURPOSE]), slot)
         # Sent twice as it is, again under another id, and under the ids of other units: only the first two bind.
         greedy += [report, report, resent(report)]
         for other in background[slot]:
@@ -156,7 +167,7 @@ def collect(service: Audited, slots: list[str], present: Bool) -> None:
             greedy.append(stolen)
     service.send(greedy)
     # Within the day's lateness, but after the period's border: the same units, not new ones.
-    service.clock.advance_to(START_MS + DAY_MS + HOUR_MS)
+    service.clock.advance_to(AUDIT_START_MS + DAY_MS + HOUR_MS)
     service.send([resent(greedy[i]) for i in range(0, len(greedy), 3 + BACKGROUND)])
 
 
@@ -170,7 +181,7 @@ def _background(recorder: Recorder, slot: str) -> Report:
     recorder.count("spread", 1, slot=slot, part="a")
     recorder.count("echo", 10, slot=slot)
     recorder.count("named", 2, slot=slot, name="known")
-    return finished(recorder.report(START_MS + MINUTE_MS, START_MS + HOUR_MS))
+    return finished(recorder.report(AUDIT_START_MS + MINUTE_MS, AUDIT_START_MS + HOUR_MS))
 
 
 def _canary(recorder: Recorder, slot: str) -> Report:
@@ -186,14 +197,14 @@ def _canary(recorder: Recorder, slot: str) -> Report:
     recorder.count("spread", 1, slot=slot, part="b")
     # In every other slot the canary is in a private partition of its own.
     recorder.count("named", 10, slot=slot, name="alone" if int(slot[1:]) % 2 else "known")
-    return finished(recorder.report(START_MS + MINUTE_MS, START_MS + HOUR_MS))
+    return finished(recorder.report(AUDIT_START_MS + MINUTE_MS, AUDIT_START_MS + HOUR_MS))
 
 
-def _linear(key: tuple[str, ...], base: float, bound: float) -> Callable[[Values], Float]:
+def _linear(key: tuple[str, ...], base: float, bound: float) -> Callable[[Values], Float64]:
     return lambda v: (v[key] - base) / bound
 
 
-def _offsets(v: Values, middle: float, *, per_unit: bool) -> tuple[Float, Float]:
+def _offsets(v: Values, middle: float, *, per_unit: bool) -> tuple[Float64, Float64]:
     """S and N of a mean or of a sum, as they were released."""
     if per_unit:
         n = v["units", ""]
@@ -202,14 +213,14 @@ def _offsets(v: Values, middle: float, *, per_unit: bool) -> tuple[Float, Float]
     return 2 * (v["sum", ""] - n * middle), n
 
 
-def _centered(middle: float, bound: float, *, per_unit: bool) -> Callable[[Values], Float]:
+def _centered(middle: float, bound: float, *, per_unit: bool) -> Callable[[Values], Float64]:
     return lambda v: _offsets(v, middle, per_unit=per_unit)[0] / bound
 
 
-def _squares(middle: float, width: float, bound: float, *, per_unit: bool) -> Callable[[Values], Float]:
+def _squares(middle: float, width: float, bound: float, *, per_unit: bool) -> Callable[[Values], Float64]:
     """The noisy centered squares: `V = 8 (variance N + (S/2)^2 / N) - N R^2`."""
 
-    def score(v: Values) -> Float:
+    def score(v: Values) -> Float64:
         s, n = _offsets(v, middle, per_unit=per_unit)
         safe = np.where(np.abs(n) < 0.5, 0.5, n)
         squares = 8 * (v["variance", ""] * n + s**2 / 4 / safe) - n * width**2
@@ -218,16 +229,16 @@ def _squares(middle: float, width: float, bound: float, *, per_unit: bool) -> Ca
     return score
 
 
-def _parts(v: Values) -> Float:
+def _parts(v: Values) -> Float64:
     return v["units", "a", ""] + v["units", "b", ""] - _B
 
 
-def _lost(v: Values) -> Float:
+def _lost(v: Values) -> Float64:
     """What the background lost to copies of its report ids."""
     return (10 * _B - v["sum", ""]) / 10
 
 
-def _known(statistic: str, base: float, bound: float) -> Callable[[Values], Float]:
+def _known(statistic: str, base: float, bound: float) -> Callable[[Values], Float64]:
     return lambda v: (v.get((statistic, "known", ""), np.zeros(0)) - base) / bound
 
 
@@ -286,14 +297,14 @@ def _deterministic(service: Audited, slots: list[str]) -> Iterator[Evidence]:
     same = all(np.array_equal(before[key], again[key]) for key in before)
     yield checked("redraw", "" if same else "asking twice gave other numbers")
     plan, late = service.client.plan(), f"{slots[0]}/0"
-    recorder = Recorder(plan, late, [PURPOSE])
+    recorder = Recorder(plan, late, [AUDIT_PURPOSE])
     recorder.count("counted", 10, slot=slots[0])
-    service.send([finished(recorder.report(START_MS + MINUTE_MS, START_MS + HOUR_MS))])
-    service.advance(START_MS + 2 * DAY_MS + 2 * HOUR_MS)
+    service.send([finished(recorder.report(AUDIT_START_MS + MINUTE_MS, AUDIT_START_MS + HOUR_MS))])
+    service.advance(AUDIT_START_MS + 2 * DAY_MS + 2 * HOUR_MS)
     merged = service.values("counted", _SLOT, slots, resolution="1d")
     same = all(np.array_equal(before[key], merged[key]) for key in before)
     yield checked("late merge", "" if same else "a report after the deadline changed what was published")
-    empty = service.values("counted", _SLOT, slots, resolution="1d", start_ms=START_MS + DAY_MS)
+    empty = service.values("counted", _SLOT, slots, resolution="1d", start_ms=AUDIT_START_MS + DAY_MS)
     noisy = bool(empty) and bool(np.count_nonzero(empty["sum", ""]))
     yield checked(
         "empty window", "" if noisy else "a window that received nothing was released without noise, or not at all"

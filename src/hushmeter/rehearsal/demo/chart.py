@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Points = Sequence[tuple[Mapping[str, Any], float]]
+ChartPoints = Sequence[tuple[Mapping[str, Any], float]]
 
 
-def draw_chart(daily: Points, weekly: Points, path: Path) -> None:
+def draw_chart(daily: ChartPoints, weekly: ChartPoints, path: Path) -> None:
     """Draws daily departures and the weekly mean delay, estimates with 95 % bands over the bounded truth.
 
     Args:
@@ -30,7 +30,7 @@ def draw_chart(daily: Points, weekly: Points, path: Path) -> None:
     plt.close(figure)
 
 
-def _draw(axis: Any, points: Points, label: str, title: str) -> None:
+def _draw(axis: Any, points: ChartPoints, label: str, title: str) -> None:
     times = [row["window_end"] for row, _ in points]
     low, high = [row["interval_low"] for row, _ in points], [row["interval_high"] for row, _ in points]
     axis.fill_between(times, low, high, color="tab:blue", alpha=0.25, linewidth=0, label="95 % interval")

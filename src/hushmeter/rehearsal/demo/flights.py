@@ -19,9 +19,9 @@ from hushmeter.errors import ConfigError
 from hushmeter.model.time import DAY_MS
 from hushmeter.sdk import Recorder
 
-START_MS = int(dt.datetime(2013, 1, 1, tzinfo=dt.UTC).timestamp() * 1000)
+DEMO_START_MS = int(dt.datetime(2013, 1, 1, tzinfo=dt.UTC).timestamp() * 1000)
 DAYS = 365
-PURPOSE = "delay_model"
+DEMO_PURPOSE = "delay_model"
 _WITHHELD, _WITHDRAWN = 0.05, 0.02
 
 
@@ -97,7 +97,7 @@ def _lot(aircraft: str, name: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def reports_of(plan: PlanDescription, flights: list[Flight], day: int) -> list[Report]:
+def flight_reports(plan: PlanDescription, flights: list[Flight], day: int) -> list[Report]:
     """One report an aircraft for one day, made with the SDK as an application would.
 
     Aircraft that refused send too, so that the door can be seen to turn them away.
@@ -107,7 +107,7 @@ def reports_of(plan: PlanDescription, flights: list[Flight], day: int) -> list[R
         by_aircraft[flight.aircraft].append(flight)
     reports = []
     for aircraft, own in by_aircraft.items():
-        recorder = Recorder(plan, aircraft, [PURPOSE])
+        recorder = Recorder(plan, aircraft, [DEMO_PURPOSE])
         for flight in own:
             where = {"carrier": flight.carrier, "origin": flight.origin}
             recorder.flag("cancelled", flight.cancelled, **where)
@@ -116,7 +116,7 @@ def reports_of(plan: PlanDescription, flights: list[Flight], day: int) -> list[R
                 recorder.count("destinations", 1, destination=flight.destination)
             if flight.delay is not None:
                 recorder.observe("departure_delay", flight.delay, **where)
-        report = recorder.report(START_MS + day * DAY_MS, START_MS + (day + 1) * DAY_MS)
+        report = recorder.report(DEMO_START_MS + day * DAY_MS, DEMO_START_MS + (day + 1) * DAY_MS)
         if report is not None:
             reports.append(report)
     return reports

@@ -8,7 +8,7 @@ from hushmeter.clock import JUMP_MS
 from hushmeter.errors import StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import iso
-from hushmeter.pipeline.claims import record_of
+from hushmeter.pipeline.claims import ring_record
 from hushmeter.service.deployment.context import Context
 
 GAP_MAX_MS: Final = 6 * 3_600_000
@@ -27,7 +27,7 @@ def newest_moment_ms(context: Context) -> int:
         store.last_seen_ms() or 0,
         # A window has begun to close because its deadline had passed.
         *(context.deadline_ms(r.span.window_from(s)) for r, s in begun if s is not None and (r.name, s) not in lost),
-        *record_of(context.keys).newest.values(),
+        *ring_record(context.keys).newest.values(),
         *(restore.at_ms for restore in restores),
     )
 

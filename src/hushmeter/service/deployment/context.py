@@ -9,12 +9,13 @@ import numpy as np
 
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ledger.pricing import PriceList
+from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.plan import Plan
 from hushmeter.model.ring import RingRecord
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import Int64, Window
-from hushmeter.pipeline.claims import Claims, moved, record_of
+from hushmeter.model.time import Window
+from hushmeter.pipeline.claims import Claims, move_record, ring_record
 from hushmeter.pipeline.settlement import SealingPorts
 from hushmeter.plan.catalog import Catalog
 from hushmeter.ports import Clock, Deployment, IntakeLog, KeyRing, Mechanisms, Publications, StateStore
@@ -144,7 +145,7 @@ class Context:
         Raises:
             NotServing: another one does.
         """
-        record_of(self.keys).ensure_serving(self.epoch)
+        ring_record(self.keys).ensure_serving(self.epoch)
 
     def answered(self) -> None:
         """Notes the newest decision in the record, before anybody is told that it was recorded (C7).
@@ -159,7 +160,7 @@ class Context:
             record.ensure_serving(self.epoch)
             return record.decided(newest)
 
-        moved(self.keys, decided)
+        move_record(self.keys, decided)
 
     def sealing_ports(self, window: Window, processes: int = 1) -> SealingPorts:
         """What the sealing job of a window needs; it may use so many processes."""

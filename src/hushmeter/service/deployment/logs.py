@@ -35,7 +35,7 @@ def silence_logs() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def told(error: BaseException) -> dict[str, str]:
+def fields_of(error: BaseException) -> dict[str, str]:
     """What a log may say of an error: our own errors' text, which names nobody; of others the place alone (R2)."""
     if isinstance(error, HushmeterError):
         return {"kind": type(error).__name__, "error": str(error)}

@@ -6,8 +6,8 @@ import collections
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from hushmeter.model.arrays import Int64
 from hushmeter.model.report import RejectionReason
-from hushmeter.model.time import Int64
 
 _LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 

@@ -15,7 +15,7 @@ import structlog
 from hushmeter.errors import ConfigError, StateConflict
 from hushmeter.model.ring import RingRecord, Serving
 from hushmeter.model.stored import Approval
-from hushmeter.pipeline.claims import ensure_newest, moved, record_of
+from hushmeter.pipeline.claims import ensure_newest, move_record, ring_record
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
@@ -129,7 +129,7 @@ def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str
     except StateConflict:
         if store.epoch():
             # Whoever belongs to an epoch that has ended hears that first.
-            record_of(ring).ensure_serving(store.epoch())
+            ring_record(ring).ensure_serving(store.epoch())
         raise
     keys = KnownKeys(ring, store)
     keys.ensure_lasting()
@@ -187,7 +187,7 @@ def begin_to_serve(config: Config, context: Context) -> str:
         ensure_newest(known, store)
         return known.decided(store.decision_mark()).following(plan).served_by(serving)
 
-    moved(context.keys, begun)
+    move_record(context.keys, begun)
     store.begin_epoch(serving.epoch)
     return serving.epoch
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hushmeter import limits
 from hushmeter.errors import ConfigError, PlanError
 from hushmeter.ledger.pricing import PriceList
-from hushmeter.model.changes import Change, When
+from hushmeter.model.changes import PlanChange, When
 from hushmeter.model.plan import Plan
 from hushmeter.model.ring import PlanMark
 from hushmeter.model.stored import Approval, PlanVersion
@@ -41,7 +41,7 @@ class Applied:
 
     version: PlanVersion
     before: Plan
-    changes: tuple[Change, ...]
+    changes: tuple[PlanChange, ...]
     superseded: tuple[int, ...]
 
 
@@ -151,7 +151,7 @@ def _ensure_later(new: Plan, newest: PlanVersion) -> None:
     )
 
 
-def _ensure_same_deployment(changes: Sequence[Change]) -> None:
+def _ensure_same_deployment(changes: Sequence[PlanChange]) -> None:
     lasting = [c for c in changes if c.when is When.NEVER]
     if lasting:
         lines = "\n  ".join(f"{c.path}: {c.text}" for c in lasting)
@@ -177,7 +177,7 @@ def _moment(plan: Plan, at: str, now_ms: int) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _soonest(plan: Plan, changes: Sequence[Change], now_ms: int) -> int:
+def _soonest(plan: Plan, changes: Sequence[PlanChange], now_ms: int) -> int:
     """When a change that was asked for now is in force: at once, or when what removed metrics leave may be given away."""
     stops = {c.path for c in changes if c.when is When.AT_ONCE}
     waiting = [c for c in changes if c.when is not When.AT_ONCE and c.path != "metrics"]
@@ -192,7 +192,7 @@ def _soonest(plan: Plan, changes: Sequence[Change], now_ms: int) -> int:
     return admissible(plan, When.NEXT_PERIOD, now_ms) if priced else now_ms
 
 
-def _ensure_admissible(plan: Plan, changes: Sequence[Change], from_ms: int, now_ms: int) -> None:
+def _ensure_admissible(plan: Plan, changes: Sequence[PlanChange], from_ms: int, now_ms: int) -> None:
     when = earliest(changes)
     first = admissible(plan, when, now_ms)
     span = {When.NEXT_WINDOW: plan.coarsest.span, When.NEXT_PERIOD: plan.privacy.period}.get(when)

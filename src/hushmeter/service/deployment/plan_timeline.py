@@ -17,10 +17,10 @@ import numpy as np
 from hushmeter.errors import ConfigError
 from hushmeter.ingest.columns import PlanColumns
 from hushmeter.ledger.pricing import PriceList, Thresholds
+from hushmeter.model.arrays import Int64
 from hushmeter.model.plan import Plan
 from hushmeter.model.ring import PlanMark
 from hushmeter.model.stored import PlanVersion
-from hushmeter.model.time import Int64
 from hushmeter.plan.catalog import Catalog, SeriesBlock
 from hushmeter.plan.changes import stopped, without_stopped
 from hushmeter.plan.reading import parse_plan

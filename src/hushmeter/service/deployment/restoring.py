@@ -23,7 +23,7 @@ from hushmeter.model.ledger import GENESIS, LedgerMark, PrivacyLoss
 from hushmeter.model.ring import PlanMark, RingRecord
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window, iso
-from hushmeter.pipeline.claims import moved, record_of
+from hushmeter.pipeline.claims import move_record, ring_record
 from hushmeter.pipeline.settlement import charge_of_lost
 from hushmeter.plan.built_in import capped_metrics
 from hushmeter.ports import Clock, Mechanisms, Restore, StateStore
@@ -133,7 +133,7 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
     head = store.ledger_head(deployment.deployment_id)
     if keys.record() is None:
         keys.swap(None, RingRecord(LedgerMark(deployment.deployment_id, 0, GENESIS)))
-    _refuse_fork(record_of(keys), head, store)
+    _refuse_fork(ring_record(keys), head, store)
     serving = serving_now(config, clock)
     context = Context.of(
         deployment,
@@ -148,7 +148,7 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
     )
     _refuse_slow_clock(context, now_ms)
     # From here on the state that is left, where it still runs, claims and acknowledges nothing more.
-    known = moved(keys, lambda record: record.served_by(serving))
+    known = move_record(keys, lambda record: record.served_by(serving))
     store.begin_epoch(serving.epoch)
     for start in keys.storage_windows():
         if context.plan.finest.span.end_of(start) <= now_ms:

@@ -9,7 +9,7 @@ import structlog
 from hushmeter import limits
 from hushmeter.errors import Failure
 from hushmeter.ports import Clock, StateStore
-from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.logs import fields_of
 
 
 class Presence:
@@ -68,4 +68,4 @@ class Presence:
                 self._store.mark_serving(self._number, self._clock.now_ms())
             self._marked_s = now_s
         except Failure as error:
-            self._log.warning("could not record that the service is there, will try again", **told(error))
+            self._log.warning("could not record that the service is there, will try again", **fields_of(error))

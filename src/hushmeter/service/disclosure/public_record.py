@@ -12,12 +12,12 @@ from hushmeter.query.answering import Question, answer, check_question
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.plan_timeline import Era
 from hushmeter.service.disclosure.verified_releases import public_from, released
-from hushmeter.signatures import KEY_NAME
+from hushmeter.signatures import SIGNING_KEY_NAME
 from hushmeter.transparency import html, markdown
-from hushmeter.transparency.receipt import RECEIPT, receipt_of
-from hushmeter.transparency.record import Published, PublishedEstimate, record_of
-from hushmeter.transparency.signing import RECORD
-from hushmeter.transparency.words import Format
+from hushmeter.transparency.receipt import RECEIPT, erasure_receipt
+from hushmeter.transparency.record import Published, PublishedEstimate, public_record
+from hushmeter.transparency.signing import SIGNED_RECORD
+from hushmeter.transparency.words import RecordFormat
 
 
 def signed_record(context: Context) -> str:
@@ -31,24 +31,24 @@ def signed_record(context: Context) -> str:
         tuple(_participation(context)),
         context.store.restores(deployment_id),
     )
-    return RECORD.signed(record_of(published, context.mechanisms), context.keys.get_or_create(KEY_NAME))
+    return SIGNED_RECORD.signed(public_record(published, context.mechanisms), context.keys.get_or_create(SIGNING_KEY_NAME))
 
 
 def signed_receipt(context: Context, received_at_ms: int) -> str:
     """The receipt of an erasure that was received at a moment: see `hushmeter.transparency.receipt`."""
     era, deployment_id = context.timeline.at(received_at_ms), context.deployment.deployment_id
-    receipt = receipt_of(deployment_id, era.plan, era.version.budget, received_at_ms, context.mechanisms)
-    return RECEIPT.signed(receipt, context.keys.get_or_create(KEY_NAME))
+    receipt = erasure_receipt(deployment_id, era.plan, era.version.budget, received_at_ms, context.mechanisms)
+    return RECEIPT.signed(receipt, context.keys.get_or_create(SIGNING_KEY_NAME))
 
 
-def written(signed: str, written_as: Format) -> str:
+def written(signed: str, written_as: RecordFormat) -> str:
     """A signed record in one of the formats."""
     match written_as:
-        case Format.MARKDOWN:
-            return markdown.page(json.loads(signed)["record"])
-        case Format.HTML:
-            return html.page(signed)
-        case Format.JSON:
+        case RecordFormat.MARKDOWN:
+            return markdown.markdown_page(json.loads(signed)["record"])
+        case RecordFormat.HTML:
+            return html.html_page(signed)
+        case RecordFormat.JSON:
             return signed + "\n"
 
 

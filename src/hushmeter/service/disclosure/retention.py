@@ -15,7 +15,7 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.transparency.receipt import erased_by_ms
 
 
-class Kind(StrEnum):
+class RowKind(StrEnum):
     """What is held."""
 
     ROWS = "raw rows"
@@ -38,7 +38,7 @@ class Held:
         dies_ms: from this moment on the sealer destroys it, once every window that needs it has ended; None where it stays.
     """
 
-    kind: Kind
+    kind: RowKind
     name: str
     count: int
     size_bytes: int
@@ -58,7 +58,7 @@ def _rows(context: Context) -> Iterator[Held]:
         dies = context.dies_ms(window.end_ms)
         segments = [s.segment_id for s in context.store.segments([start])]
         totals = {name for name in segments if context.log.kept_for(start, name)}
-        for kind, some in ((Kind.ROWS, [n for n in segments if n not in totals]), (Kind.TOTALS, sorted(totals))):
+        for kind, some in ((RowKind.ROWS, [n for n in segments if n not in totals]), (RowKind.TOTALS, sorted(totals))):
             if some:
                 yield Held(kind, str(window), len(some), context.log.size_bytes(start, some), dies)
 
@@ -68,27 +68,27 @@ def _of_periods(context: Context) -> Iterator[Held]:
     for start in context.keys.periods():
         period = plan.privacy.period.window_from(start)
         dies = context.dies_ms(period.end_ms)
-        yield Held(Kind.PSEUDONYM_KEY, str(period), 1, 0, dies)
+        yield Held(RowKind.PSEUDONYM_KEY, str(period), 1, 0, dies)
         then = context.timeline.at(start).plan
         for resolution in then.resolutions:
             for metric in capped_metrics(then, resolution.name):
                 kept = context.store.kept_windows(metric.name, resolution.name, start)
                 if kept is not None:
                     name = f"{metric.name} at {resolution.name}, {period}"
-                    yield Held(Kind.KEPT_WINDOWS, name, 1, len(kept), dies)
+                    yield Held(RowKind.KEPT_WINDOWS, name, 1, len(kept), dies)
 
 
 def _erasures(context: Context) -> Iterator[Held]:
     waiting = context.store.erasures()
     if waiting:
         since = f"asked for by units, since {iso(waiting[0].at_ms)}"
-        yield Held(Kind.ERASURES, since, len(waiting), 0, erased_by_ms(context.plan, waiting[0].at_ms))
+        yield Held(RowKind.ERASURES, since, len(waiting), 0, erased_by_ms(context.plan, waiting[0].at_ms))
 
 
 def _decisions(context: Context) -> Iterator[Held]:
     sequence, _ = context.store.decisions_after(_BEYOND_ALL)
     if sequence:
-        yield Held(Kind.DECISIONS, "of all units, by subject", sequence, 0, None)
+        yield Held(RowKind.DECISIONS, "of all units, by subject", sequence, 0, None)
 
 
 _BEYOND_ALL = 2**62

@@ -18,11 +18,12 @@ import numpy as np
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.ingest.identity import pseudonyms_of
+from hushmeter.model.arrays import Int64
 from hushmeter.model.report import ReportBatch, UInt32
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import Int64, Resolution, Window
-from hushmeter.pipeline.claims import record_of
-from hushmeter.pipeline.participation import CarriedWindows, kept_windows
+from hushmeter.model.time import Resolution, Window
+from hushmeter.pipeline.claims import ring_record
+from hushmeter.pipeline.participation import CarriedWindows, kept_windows_of
 from hushmeter.plan.built_in import capped_metrics
 from hushmeter.sealing.copies import copy_key
 from hushmeter.sealing.participation import window_index
@@ -214,7 +215,7 @@ def _kept(context: Context, subject: bytes, names: Mapping[int, _Name], now_ms: 
             for metric in capped:
                 windows = set[int]()
                 with contextlib.suppress(KeyGone):
-                    kept = kept_windows(context.store, context.keys, metric.name, resolution.name, start)
+                    kept = kept_windows_of(context.store, context.keys, metric.name, resolution.name, start)
                     windows = set() if kept is None else kept.windows_of(name.pseudonym)
                 most = metric.bounds[resolution.name].max_windows or 0
                 for window in (w for w in waiting if metric.name in present[w]):
@@ -232,7 +233,7 @@ def _waiting(context: Context, resolution: Resolution, period: Window, now_ms: i
     """
     plan = context.timeline.at(period.start_ms).plan
     carried = CarriedWindows(plan, resolution.span.window_from(period.start_ms), period, context.store, context.keys)
-    if carried.closed(context.deployment.deployment_id, record_of(context.keys).rests):
+    if carried.closed(context.deployment.deployment_id, ring_record(context.keys).rests):
         return []
     column = plan.resolutions.index(resolution)
     # Those that are still open first: one that begins to close meanwhile is among the others.

@@ -10,7 +10,7 @@ import grpc
 
 from hushmeter import limits
 from hushmeter.access.rates import UnitRates
-from hushmeter.access.unit_tokens import KEY_NAME, is_valid, issue
+from hushmeter.access.unit_tokens import ISSUER_KEY_NAME, is_valid, issue
 from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.errors import ConsentRefused, Forbidden, MalformedMessage, Overloaded, RateLimited, Unauthenticated
 from hushmeter.ingest.admission import RATE_RETRY_MS
@@ -24,7 +24,7 @@ from hushmeter.service.door.methods import unary
 from hushmeter.service.intake.intake import IntakeWorker
 from hushmeter.transparency.receipt import erased_by_ms
 
-SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ConsentService"].full_name
+CONSENT_SERVICE = pb.DESCRIPTOR.services_by_name["ConsentService"].full_name
 _NOBODY = bytes(16)
 
 
@@ -46,7 +46,7 @@ class ConsentService:
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
         return grpc.method_handlers_generic_handler(
-            SERVICE_NAME,
+            CONSENT_SERVICE,
             {
                 "SetConsent": unary(self.set_consent, pb.SetConsentRequest, pb.SetConsentResponse),
                 "GetConsent": unary(self.get_consent, pb.GetConsentRequest, pb.GetConsentResponse),
@@ -136,7 +136,7 @@ class ConsentService:
 
     async def _token_key(self) -> bytes:
         if self._key is None:
-            self._key = await asyncio.to_thread(self._context.keys.get_or_create, KEY_NAME)
+            self._key = await asyncio.to_thread(self._context.keys.get_or_create, ISSUER_KEY_NAME)
         return self._key
 
     def _checked(self, decisions: Sequence[pb.Decision]) -> list[Decision]:

@@ -19,14 +19,14 @@ import grpc
 import structlog
 
 from hushmeter import limits
-from hushmeter.access.credentials import Access, Credential, Proof, bearer_in, parts_of, proves
-from hushmeter.access.rates import Bucket
-from hushmeter.access.roles import METHODS, OPEN, RESERVED, Role, roles_of
+from hushmeter.access.credentials import AccessLine, Credential, Proof, bearer_in, parts_of, proves
+from hushmeter.access.rates import TokenBucket
+from hushmeter.access.roles import METHODS, OPEN, RESERVED_METHODS, Role, roles_of
 from hushmeter.errors import CredentialsUnread, Forbidden, RateLimited, Unauthenticated
 from hushmeter.model.plan import Metric
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.logs import fields_of
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.door.statuses import RETRY_AFTER_S, refuse
 
@@ -57,7 +57,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._rules = rules
         self._changes = 0
         self._known: dict[str, Credential] = {}
-        self._buckets: dict[tuple[str, bool], Bucket] = {}
+        self._buckets: dict[tuple[str, bool], TokenBucket] = {}
         self._refused_s: dict[tuple[str, str], float] = {}
         self._required = rules.credentials_required or rules.unit_tokens
         self._followed_s = 0.0
@@ -130,10 +130,10 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if credential is None or not self._rules.messages_per_s:
             return
         # What a unit withdraws or erases waits behind no report.
-        name = credential.credential_id, method in RESERVED
+        name = credential.credential_id, method in RESERVED_METHODS
         bucket = self._buckets.get(name)
         if bucket is None:
-            bucket = self._buckets[name] = Bucket(self._rules.messages_per_s, self._rules.message_burst)
+            bucket = self._buckets[name] = TokenBucket(self._rules.messages_per_s, self._rules.message_burst)
         if not bucket.take(self._context.clock.monotonic_s()):
             raise RateLimited(
                 f"this credential sends more than {self._rules.messages_per_s:g} messages a second (and "
@@ -190,8 +190,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _is_news(self, credential_id: str, what: str) -> bool:
         """Whether a refusal tells more than the last one of its kind; who is refused must not fill the access log."""
         now = self._context.clock.monotonic_s()
-        told = self._refused_s.get((credential_id, what))
-        if told is not None and now - told < limits.REFUSAL_NOTED_S:
+        fields_of = self._refused_s.get((credential_id, what))
+        if fields_of is not None and now - fields_of < limits.REFUSAL_NOTED_S:
             return False
         self._refused_s[credential_id, what] = now
         return True
@@ -227,7 +227,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._required = True
         self._known = {c.credential_id: c for c in credentials if c.revoked_at_ms is None}
         self._buckets = {name: bucket for name, bucket in self._buckets.items() if name[0] in self._known}
-        self._refused_s = {told: at for told, at in self._refused_s.items() if told[0] in self._known}
+        self._refused_s = {fields_of: at for fields_of, at in self._refused_s.items() if fields_of[0] in self._known}
 
     async def _keep_following(self) -> None:
         while True:
@@ -240,7 +240,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         except Exception as error:
             # Whatever it is, the next look may succeed; until then what is known grows stale.
             self.meters.failures.labels("credentials").inc()
-            self._log.warning("could not look for credentials, will try again", **told(error))
+            self._log.warning("could not look for credentials, will try again", **fields_of(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ class Passage:
         """Writes a line of the access log; what cannot be written there is not answered."""
         if self.credential is None:
             return
-        line = Access(self.credential.credential_id, what, self._context.clock.now_ms(), purposes, refused)
+        line = AccessLine(self.credential.credential_id, what, self._context.clock.now_ms(), purposes, refused)
         await asyncio.to_thread(self._context.store.record_access, line)
 
     async def ask(self, what: str, metric: Metric | None = None, parts: Collection[Collection[str]] = ()) -> None:

@@ -21,7 +21,7 @@ from hushmeter.service.door.plan_messages import describe_plan
 from hushmeter.service.intake.intake import IntakeWorker
 from hushmeter.service.intake.queue import Outcome
 
-SERVICE_NAME = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
+INGEST_SERVICE = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
 _ANSWERS_KEPT = 64
 _ERAS_KEPT = 4
 
@@ -44,7 +44,7 @@ class IngestService:
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
         return grpc.method_handlers_generic_handler(
-            SERVICE_NAME,
+            INGEST_SERVICE,
             {
                 "GetPlan": unary(self.get_plan, pb.GetPlanRequest, pb.GetPlanResponse),
                 "SubmitReports": unary(self.submit_reports, None, None),

@@ -78,17 +78,17 @@ def _bytes_of(answer: Message) -> bytes:
     return answer.SerializeToString(deterministic=True)
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-M = TypeVar("M")
+_M = TypeVar("_M")
 
 
-async def in_chunks(items: Iterator[T], message: Callable[[T], M], most: int) -> AsyncIterator[list[M]]:
+async def in_chunks(items: Iterator[_T], message: Callable[[_T], _M], most: int) -> AsyncIterator[list[_M]]:
     """Messages of items, some at a time, made on a thread."""
 
-    def take() -> list[M]:
-        chunk: list[M] = []
+    def take() -> list[_M]:
+        chunk: list[_M] = []
         for item in items:
             chunk.append(message(item))
             if len(chunk) == most:

@@ -37,7 +37,7 @@ from hushmeter.service.door.release_messages import (
     opening_of,
 )
 
-SERVICE_NAME = pb.DESCRIPTOR.services_by_name["QueryService"].full_name
+QUERY_SERVICE = pb.DESCRIPTOR.services_by_name["QueryService"].full_name
 _END_OF_TIME_MS = 2**62
 """Later than any window; also larger than any number of an entry, and within the database's integers."""
 _WHOLE_VIEWS = (
@@ -63,7 +63,7 @@ class QueryService:
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
         return grpc.method_handlers_generic_handler(
-            SERVICE_NAME,
+            QUERY_SERVICE,
             {
                 "ListMetrics": unary(self.list_metrics, pb.ListMetricsRequest, pb.ListMetricsResponse),
                 "QueryReleases": streamed(self.query_releases, pb.QueryReleasesRequest, pb.QueryReleasesResponse),

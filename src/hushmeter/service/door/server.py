@@ -22,7 +22,7 @@ from hushmeter.service.intake.intake import IntakeWorker
 DRAIN_S = 10.0
 _CONNECTION_AGE_MS = 30 * 60_000
 _KEEPALIVE_MS = 60_000
-_SERVICES = (ingesting.SERVICE_NAME, consenting.SERVICE_NAME, querying.SERVICE_NAME, telling.SERVICE_NAME)
+_SERVICES = (ingesting.INGEST_SERVICE, consenting.CONSENT_SERVICE, querying.QUERY_SERVICE, telling.TRANSPARENCY_SERVICE)
 _OPTIONS = (
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", limits.MESSAGE_MAX_BYTES),

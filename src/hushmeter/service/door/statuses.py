@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from hushmeter import errors
-from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.logs import fields_of
 
 RETRY_AFTER_S = 1
 
@@ -64,16 +64,16 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
     text = str(error)
     if code is grpc.StatusCode.INTERNAL:
         text = "internal error; the operator's log says more"
-        _log.error("internal error", **told(error))
+        _log.error("internal error", **fields_of(error))
     elif isinstance(error, errors.ReleaseAltered):
         text = _ALTERED
-        _log.error("a release was altered", **told(error))
+        _log.error("a release was altered", **fields_of(error))
     elif isinstance(error, _AT_HOME) and not isinstance(error, _FOR_ALL):
         text = (
             "the service cannot do this at the moment, and may have recorded a part of it; send the same again later, "
             "for nothing counts twice; its operator's log says more"
         )
-        _log.warning("a call failed", **told(error))
+        _log.warning("a call failed", **fields_of(error))
     reason = type(error).__name__ if code is not grpc.StatusCode.INTERNAL else "InternalError"
     details = [ErrorInfo(reason=reason, domain="hushmeter")]
     retryable = isinstance(error, _RETRYABLE) and not isinstance(error, errors.ReleaseAltered)

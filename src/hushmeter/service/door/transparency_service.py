@@ -15,10 +15,10 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.disclosure.public_record import signed_record, written
 from hushmeter.service.door.methods import streamed
-from hushmeter.transparency.words import Format
+from hushmeter.transparency.words import RecordFormat
 
-SERVICE_NAME = pb.DESCRIPTOR.services_by_name["TransparencyService"].full_name
-_FORMATS = {pb.RECORD_FORMAT_MARKDOWN: Format.MARKDOWN, pb.RECORD_FORMAT_HTML: Format.HTML}
+TRANSPARENCY_SERVICE = pb.DESCRIPTOR.services_by_name["TransparencyService"].full_name
+_FORMATS = {pb.RECORD_FORMAT_MARKDOWN: RecordFormat.MARKDOWN, pb.RECORD_FORMAT_HTML: RecordFormat.HTML}
 
 
 class TransparencyService:
@@ -32,13 +32,13 @@ class TransparencyService:
     def __init__(self, context: Context, meters: Meters) -> None:
         self._context = context
         self._meters = meters
-        self._made: tuple[object, dict[Format, bytes]] | None = None
+        self._made: tuple[object, dict[RecordFormat, bytes]] | None = None
         self._making = asyncio.Lock()
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
         method = streamed(self.get_record, pb.GetRecordRequest, pb.GetRecordResponse)
-        return grpc.method_handlers_generic_handler(SERVICE_NAME, {"GetRecord": method})
+        return grpc.method_handlers_generic_handler(TRANSPARENCY_SERVICE, {"GetRecord": method})
 
     async def get_record(self, request: pb.GetRecordRequest) -> AsyncIterator[pb.GetRecordResponse]:
         """The record, part by part."""
@@ -49,14 +49,14 @@ class TransparencyService:
             except ReleaseAltered:
                 self._meters.failures.labels("release").inc()
                 raise
-        text = texts[_FORMATS.get(request.format, Format.JSON)]
+        text = texts[_FORMATS.get(request.format, RecordFormat.JSON)]
         for at in range(0, len(text), limits.RECORD_PART_BYTES):
             yield pb.GetRecordResponse(part=text[at : at + limits.RECORD_PART_BYTES])
 
-    def _texts(self) -> dict[Format, bytes]:
+    def _texts(self) -> dict[RecordFormat, bytes]:
         context = self._context
         state = context.store.ledger_head(context.deployment.deployment_id), context.timeline.recorded()
         if self._made is None or self._made[0] != state:
             signed = signed_record(context)
-            self._made = state, {as_: written(signed, as_).encode() for as_ in Format}
+            self._made = state, {as_: written(signed, as_).encode() for as_ in RecordFormat}
         return self._made[1]

@@ -19,7 +19,7 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.access.rates import UnitRates
-from hushmeter.access.unit_tokens import KEY_NAME, invalid_among
+from hushmeter.access.unit_tokens import ISSUER_KEY_NAME, invalid_among
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import Failure, HushmeterError, KeyGone, LeaseLost, Overloaded
 from hushmeter.ingest.admission import Admission, Door, rejections_of
@@ -27,19 +27,19 @@ from hushmeter.ingest.by_version import admit_by
 from hushmeter.ingest.copies import Copies
 from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
+from hushmeter.model.arrays import Int64
 from hushmeter.model.consent import Decision, PurposeState
-from hushmeter.model.time import Int64
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.consent_registers import Registers
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.logs import fields_of
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.deployment.plan_timeline import Era, era_at, versions_at
 from hushmeter.service.intake.decisions import Answer, Deciding
 from hushmeter.service.intake.open_segments import OpenSegments
 from hushmeter.service.intake.queue import IntakeQueue, Outcome
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 TICK_S = 0.2
 LINGER_S = 0.005
 LINGER_FROM = 8
@@ -213,7 +213,7 @@ class IntakeWorker:
             lambda unit_ids: subjects_of(self._deployment_key, unit_ids),
             self._registers.of(era).given_since,
             lambda period, subjects: pseudonyms_of(self._period_key(period), subjects),
-            partial(invalid_among, context.keys.get_or_create(KEY_NAME)) if self.rules.unit_tokens else None,
+            partial(invalid_among, context.keys.get_or_create(ISSUER_KEY_NAME)) if self.rules.unit_tokens else None,
             tuple(e.version.version for e in opened),
         )
 
@@ -226,7 +226,7 @@ class IntakeWorker:
         await self._in_order(self._deciding.record)
         return answer.result()
 
-    async def _in_order(self, work: Callable[[], T]) -> T:
+    async def _in_order(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _run(self) -> None:
@@ -247,7 +247,7 @@ class IntakeWorker:
             except Exception as error:
                 # Whatever it is, the worker must go on committing.
                 self._meters.failures.labels("tick").inc()
-                self._log.warning("tick failed, will try again", **told(error))
+                self._log.warning("tick failed, will try again", **fields_of(error))
 
     async def _commit_group(self) -> None:
         group = self._queue.take_group()
@@ -274,7 +274,7 @@ class IntakeWorker:
             # Every caller must hear of it, whatever it is.
             if not isinstance(error, Overloaded):
                 self._meters.failures.labels("commit").inc()
-                self._log.error("commit failed", **told(error))
+                self._log.error("commit failed", **fields_of(error))
             if len(messages) == 1 or (isinstance(error, Failure) and not isinstance(error, KeyGone)):
                 return [error] * len(messages)
         return [answer for message in messages for answer in self._answers([message])]
@@ -381,7 +381,7 @@ class IntakeWorker:
         except HushmeterError as error:
             # An unapproved version must not cost this worker its lease.
             self._meters.failures.labels("plan").inc()
-            self._log.error("the plan's newest version is not followed", **told(error))
+            self._log.error("the plan's newest version is not followed", **fields_of(error))
         self._follow_plan()
         try:
             self._segments.tick()

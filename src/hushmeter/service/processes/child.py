@@ -31,14 +31,14 @@ from hushmeter.service.processes.supervisor import EXIT_NOT_SERVING, EXIT_REFUSE
 from hushmeter.service.sealer.sealer import Sealer
 
 
-def main(arguments: list[str]) -> int:
+def child_main(arguments: list[str]) -> int:
     """Runs one role, `worker` or `sealer`, with its parent's `Anchor` and a configuration as JSON; returns the status."""
     role, anchor, config_json = arguments
     clock = SystemClock(anchor=Anchor(**json.loads(anchor)))
-    return run(role, Config.model_validate_json(config_json), clock, OpenDPMechanisms())
+    return run_child(role, Config.model_validate_json(config_json), clock, OpenDPMechanisms())
 
 
-def run(role: str, config: Config, clock: Clock, mechanisms: Mechanisms) -> int:
+def run_child(role: str, config: Config, clock: Clock, mechanisms: Mechanisms) -> int:
     """Runs one role until it is told to stop; returns the exit status."""
     configure_logs(config.log_format)
     # The parent decides when to stop; a terminal's Ctrl-C reaches the whole group and must not cut a drain short.
@@ -101,4 +101,4 @@ def _when_orphaned(stop: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(child_main(sys.argv[1:]))

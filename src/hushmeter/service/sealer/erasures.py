@@ -18,7 +18,7 @@ from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.time import Window
 from hushmeter.ports import Erasure, SegmentRecord, WindowRecord
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.logs import fields_of
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.deployment.plan_timeline import END_MS
 from hushmeter.service.sealer.leases import fenced
@@ -27,7 +27,7 @@ from hushmeter.transparency.receipt import erased_by_ms
 
 SLICE_S = 1.0
 """So long at most erasing goes on before windows that are due have their turn."""
-PAUSE_S = 10.0
+ERASURES_PAUSE_S = 10.0
 """Erasures that come in such a time are done together: each segment is written anew once for all of them."""
 
 
@@ -43,7 +43,7 @@ class Erasing:
         self._context = context
         self._meters = meters
         self._wanted: tuple[Erasure, ...] = ()
-        self._next_s = -PAUSE_S
+        self._next_s = -ERASURES_PAUSE_S
         # By segment, the erasure up to which it is without the units' rows.
         self._done: dict[str, int] = {}
         self._log = structlog.get_logger("hushmeter.erasing")
@@ -56,7 +56,7 @@ class Erasing:
             if not self._wanted:
                 self._done.clear()
                 return
-            self._next_s = began_s + PAUSE_S
+            self._next_s = began_s + ERASURES_PAUSE_S
             self._tell_late()
         if not self._wanted:
             return
@@ -135,7 +135,7 @@ class Erasing:
             # What is wrong with one segment keeps no unit's rows in the others.
             self._meters.failures.labels("erase").inc()
             start = segment.storage_start_ms
-            self._log.error("rows cannot be removed, will try again", storage_start_ms=start, **told(error))
+            self._log.error("rows cannot be removed, will try again", storage_start_ms=start, **fields_of(error))
             return False
         self._done[segment.segment_id] = missing[-1].number
         return True

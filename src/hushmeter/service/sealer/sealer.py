@@ -20,7 +20,7 @@ from hushmeter.pipeline.window_release import release_window
 from hushmeter.ports import WindowRecord
 from hushmeter.service.deployment.consent_registers import Registers
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.logs import fields_of
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.sealer.erasures import Erasing
 from hushmeter.service.sealer.leases import fenced
@@ -60,12 +60,12 @@ class Sealer:
                 self.run_due()
             except NotServing as error:
                 self._meters.failures.labels("sealer").inc()
-                self._log.error("sealing has ended for good", **told(error))
+                self._log.error("sealing has ended for good", **fields_of(error))
                 return
             except Exception as error:
                 # Whatever it is, other windows must go on.
                 self._meters.failures.labels("sealer").inc()
-                self._log.error("sealing failed, will try again", **told(error))
+                self._log.error("sealing failed, will try again", **fields_of(error))
             self._wake.wait(POLL_S)
             self._wake.clear()
 
@@ -157,7 +157,7 @@ class Sealer:
                 # Something that an operator can mend, or a defect; the window waits, and those after it.
                 held.add(record.window.resolution)
                 self._meters.failures.labels("seal").inc()
-                self._log.error("window waits", window=str(record.window), **told(error))
+                self._log.error("window waits", window=str(record.window), **fields_of(error))
                 continue
             ended += 1
         if ended == len(due):
@@ -234,7 +234,7 @@ class Sealer:
             yield
         except Exception as error:
             self._meters.failures.labels("scrub").inc()
-            self._log.error("destruction failed, will try again", key=key, **told(error))
+            self._log.error("destruction failed, will try again", key=key, **fields_of(error))
 
     def _ended(self, moments_ms: Iterable[int]) -> list[int]:
         """Those moments whose release windows have ended at every resolution."""

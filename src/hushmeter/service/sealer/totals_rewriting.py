@@ -12,18 +12,19 @@ from functools import partial
 import structlog
 
 from hushmeter.errors import KeyGone, SegmentLost
+from hushmeter.model.arrays import Int64
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import Int64, Window
+from hushmeter.model.time import Window
 from hushmeter.pipeline.participation import consent_table
 from hushmeter.sealing.copies import copy_key
 from hushmeter.sealing.totals import totals
 from hushmeter.service.deployment.consent_registers import Registers
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.deployment.logs import told
+from hushmeter.service.deployment.logs import fields_of
 
-PAUSE_S = 30.0
+REWRITING_PAUSE_S = 30.0
 """Segments that were closed late are looked for so often."""
 
 
@@ -61,7 +62,7 @@ class Compaction:
         clock = self._context.clock.monotonic_s()
         if not now and clock < self._next_s:
             return
-        self._next_s = clock + PAUSE_S
+        self._next_s = clock + REWRITING_PAUSE_S
         found = self._context.log.storage_windows()
         self._done = {start: done for start, done in self._done.items() if start in found}
         for start, ended, waiting in self._ready(found):
@@ -106,5 +107,5 @@ class Compaction:
             context.log.rewrite(start_ms, segments, partial(change, table, key), kept_for)
         except (SegmentLost, KeyGone) as error:
             # The windows that wait will be LOST for it; nothing is gained by trying again.
-            self._log.error("rows cannot be added up", storage_start_ms=start_ms, **told(error))
+            self._log.error("rows cannot be added up", storage_start_ms=start_ms, **fields_of(error))
         self._done[start_ms] = state

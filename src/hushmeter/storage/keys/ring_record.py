@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from hushmeter.errors import KeyUnavailable, StateConflict
-from hushmeter.model.ring import RingRecord, decoded, encoded
+from hushmeter.model.ring import RingRecord, decode_record, encode_record
 from hushmeter.storage.disk import failure_of, remedy_of, sync_directory, write_durably
 
 RECORD_NAME: Final = "ledger"
@@ -86,7 +86,7 @@ class RecordFile:
         try:
             stamp = _stamp(os.fstat(descriptor))
             with open(descriptor, "rb", closefd=False) as file:
-                record = decoded(self._unwrap(file.read()))
+                record = decode_record(self._unwrap(file.read()))
         except BaseException:
             os.close(descriptor)
             raise
@@ -118,7 +118,7 @@ class RecordFile:
         temporary = self._path.with_name(f"{RECORD_NAME}.{os.urandom(8).hex()}.new")
         try:
             try:
-                write_durably(temporary, self._wrap(RECORD_NAME, encoded(record)))
+                write_durably(temporary, self._wrap(RECORD_NAME, encode_record(record)))
                 temporary.replace(self._path)
             finally:
                 temporary.unlink(missing_ok=True)

@@ -23,13 +23,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import SegmentLost, ensure
-from hushmeter.model.report import ReportBatch, UInt32, UInt64, no_token_numbers, pruned_tokens
-from hushmeter.model.time import Int64
+from hushmeter.model.arrays import Int64, UInt64
+from hushmeter.model.report import ReportBatch, UInt32, no_token_numbers, pruned_tokens
 
 Bytes = bytes | memoryview
 
 NONCE_BYTES = 12
-SEAL_BYTES = NONCE_BYTES + 16
+ENCRYPTION_BYTES = NONCE_BYTES + 16
 """How much longer a sealed chunk is than its plaintext."""
 LENGTH_BYTES = 4
 """Of the length before a frame, and after a footer."""
@@ -168,7 +168,7 @@ def _decode_tokens(reader: pa.BufferReader) -> tuple[tuple[bytes, ...], UInt32]:
     return tuple(tokens.values.to_pylist()), _numbers(numbers.values, "<u4")
 
 
-def seal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, plain: Bytes, *, bits: int = 0) -> bytes:
+def encrypt(cipher: AESGCM, segment: SegmentName, kind: str, number: int, plain: Bytes, *, bits: int = 0) -> bytes:
     """Encrypts one chunk for its place: a fresh random nonce, then the AES-256-GCM ciphertext.
 
     Args:
@@ -186,14 +186,14 @@ def seal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, plain: By
     return nonce + cipher.encrypt(nonce, plain, segment.associated(kind, number, bits))
 
 
-def unseal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, sealed: Bytes, *, bits: int = 0) -> bytes:
+def decrypt(cipher: AESGCM, segment: SegmentName, kind: str, number: int, sealed: Bytes, *, bits: int = 0) -> bytes:
     """The inverse of `seal`.
 
     Raises:
         SegmentLost: the chunk is damaged, or was sealed by another key or for another place.
     """
     try:
-        if len(sealed) >= SEAL_BYTES:
+        if len(sealed) >= ENCRYPTION_BYTES:
             nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
             return cipher.decrypt(nonce, ciphertext, segment.associated(kind, number, bits))
     except InvalidTag:
@@ -202,7 +202,7 @@ def unseal(cipher: AESGCM, segment: SegmentName, kind: str, number: int, sealed:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class WriterClaim:
     """How much of a segment has been acknowledged, as its writer noted before it answered.
 
     Attributes:
@@ -214,9 +214,9 @@ class Claim:
     chain: bytes
 
 
-NOTHING_CLAIMED = Claim(0, bytes(16))
+NOTHING_CLAIMED = WriterClaim(0, bytes(16))
 _CLAIM = struct.Struct("<Q16s")
-_CLAIM_BYTES = SEAL_BYTES + _CLAIM.size
+_CLAIM_BYTES = ENCRYPTION_BYTES + _CLAIM.size
 _CLAIM_COPIES = 2
 _UNCLAIMED_VERSION, _CLAIMED_VERSION = 1, 2
 """Of a file of frames: segments that an earlier hushmeter made have no claims."""
@@ -238,9 +238,9 @@ def empty_frames(segment: SegmentName) -> bytes:
     return header + _unclaimed(header) * _CLAIM_COPIES
 
 
-def sealed_claim(cipher: AESGCM, segment: SegmentName, claim: Claim) -> bytes:
+def sealed_claim(cipher: AESGCM, segment: SegmentName, claim: WriterClaim) -> bytes:
     """What stands between the header line and the frames: the claim twice, so that either copy may be damaged."""
-    return seal(cipher, segment, CLAIM, 0, _CLAIM.pack(claim.frames, claim.chain)) * _CLAIM_COPIES
+    return encrypt(cipher, segment, CLAIM, 0, _CLAIM.pack(claim.frames, claim.chain)) * _CLAIM_COPIES
 
 
 def _unclaimed(header: bytes) -> bytes:
@@ -277,7 +277,7 @@ class FramesFile:
                 return cls(segment, list(_frames_in(data[first:])), tuple(claims))
         raise SegmentLost(f"{segment}: its file of frames does not begin as it should; its rows cannot be had back")
 
-    def claim(self, cipher: AESGCM | None) -> Claim:
+    def claim(self, cipher: AESGCM | None) -> WriterClaim:
         """What was acknowledged of it at least.
 
         Args:
@@ -293,7 +293,7 @@ class FramesFile:
         for copy in self.claims:
             with contextlib.suppress(SegmentLost):
                 if cipher is not None:
-                    found.append(Claim(*_CLAIM.unpack(unseal(cipher, self.segment, CLAIM, 0, copy))))
+                    found.append(WriterClaim(*_CLAIM.unpack(decrypt(cipher, self.segment, CLAIM, 0, copy))))
         if not found:
             raise SegmentLost(
                 f"{self.segment}: both notes of how many of its frames were acknowledged are damaged, so nothing proves"
@@ -324,7 +324,7 @@ def _frames_in(data: memoryview) -> Iterator[memoryview]:
     while at + LENGTH_BYTES <= len(data):
         first = at + LENGTH_BYTES
         at = first + int.from_bytes(data[at:first], "little")
-        if at - first < SEAL_BYTES or at > len(data):
+        if at - first < ENCRYPTION_BYTES or at > len(data):
             return
         yield data[first:at]
 
@@ -335,7 +335,7 @@ def pieces(batch: ReportBatch, sealed_bytes_max: int) -> Iterator[ReportBatch]:
     There is at least one piece, and a piece of a batch that holds any report holds one at least. Nearly every batch is one
     piece: itself. Where one is cut, a token counts once for each report that has it, as if no two of them shared it.
     """
-    room = sealed_bytes_max - SEAL_BYTES - _ARROW_OVERHEAD_BYTES
+    room = sealed_bytes_max - ENCRYPTION_BYTES - _ARROW_OVERHEAD_BYTES
     point_bytes = _POINT_BYTES + (_NUMBER_BYTES if batch.tokens else 0)
     points = int(batch.offsets[-1]) * point_bytes
     whole = len(batch) * _ROW_BYTES + points + sum(map(len, batch.tokens)) + len(batch.tokens) * _ENTRY_BYTES

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import Failure, InvariantError, KeyGone, SegmentLost, ensure
 from hushmeter.model.report import ReportBatch, pairs_of
-from hushmeter.ports import Change, Keys
+from hushmeter.ports import Keys, RewriteRows
 from hushmeter.storage.disk import AppendFile, Disk, FileSystem, failure_of
 from hushmeter.storage.keys.files import held_keys
-from hushmeter.storage.log.frames import FRAME, FramesFile, SegmentName, bucket_numbers, decode, empty_frames, unseal
+from hushmeter.storage.log.frames import FRAME, FramesFile, SegmentName, bucket_numbers, decode, decrypt, empty_frames
 from hushmeter.storage.log.runs import changed, file_without, read_bucket, rewritten_file, runs_file
 from hushmeter.storage.log.segment_writer import SegmentWriter
 from hushmeter.storage.log.segments import SegmentFiles, key_name
@@ -138,7 +138,7 @@ class FileIntakeLog:
             return 0
         for number, sealed in enumerate(file.frames):
             with contextlib.suppress(SegmentLost):
-                unseal(cipher, segment, FRAME, number, sealed)
+                decrypt(cipher, segment, FRAME, number, sealed)
                 count = max(count, number + 1)
         return count
 
@@ -216,7 +216,7 @@ class FileIntakeLog:
             # Also where nothing was left to remove: whoever did may have died before its rename was durable.
             self._files.sync(segment)
 
-    def rewrite(self, storage_start_ms: int, segments: Mapping[str, int], change: Change, kept_for: str) -> None:
+    def rewrite(self, storage_start_ms: int, segments: Mapping[str, int], change: RewriteRows, kept_for: str) -> None:
         """Replaces rows of closed segments, durably; see `IntakeLog.rewrite`.
 
         Every bucket is read once for each segment that changes, so that no more than a bucket is held.
@@ -359,7 +359,7 @@ class FileIntakeLog:
         if frames is not None:
             file.ensure_claimed(cipher, frames)
         chosen = enumerate(file.frames[: 1 if first_alone else frames])
-        return ReportBatch.concat([decode(unseal(cipher, segment, FRAME, n, frame)) for n, frame in chosen]), cipher
+        return ReportBatch.concat([decode(decrypt(cipher, segment, FRAME, n, frame)) for n, frame in chosen]), cipher
 
 
 def _holds_files(directory: Path) -> bool:

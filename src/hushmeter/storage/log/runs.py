@@ -19,18 +19,18 @@ from hushmeter import limits
 from hushmeter.errors import SegmentLost, ensure
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.stored import grain
-from hushmeter.ports import Change
+from hushmeter.ports import RewriteRows
 from hushmeter.storage.log.frames import (
+    ENCRYPTION_BYTES,
     FOOTER,
     LENGTH_BYTES,
     RUN,
-    SEAL_BYTES,
     SegmentName,
     bucket_numbers,
     decode,
+    decrypt,
     encode,
-    seal,
-    unseal,
+    encrypt,
 )
 
 
@@ -78,7 +78,7 @@ def runs_file(cipher: AESGCM, segment: SegmentName, batch: ReportBatch, frames: 
     def runs() -> Iterator[tuple[bytes, int]]:
         for run, end in enumerate(ends.tolist()):
             chosen = batch.take(order[end - rows[run] : end]) if bits else batch
-            yield seal(cipher, segment, RUN, run, encode(chosen), bits=bits), len(chosen)
+            yield encrypt(cipher, segment, RUN, run, encode(chosen), bits=bits), len(chosen)
 
     return _file_of(cipher, segment, frames, bits, runs())
 
@@ -114,7 +114,7 @@ def file_without(
         for run, length in enumerate(footer.lengths):
             rows = changed.get(run)
             if rows is not None:
-                yield seal(cipher, segment, RUN, run, encode(rows), bits=footer.bits), len(rows)
+                yield encrypt(cipher, segment, RUN, run, encode(rows), bits=footer.bits), len(rows)
             else:
                 file.seek(footer.offsets[run])
                 yield file.read(length), footer.rows[run]
@@ -135,11 +135,11 @@ def rewritten_file(
         bits: how finely it is cut now.
         kept_for: what is said of it from now on.
     """
-    runs = ((seal(cipher, segment, RUN, run, encode(b), bits=bits), len(b)) for run, b in enumerate(buckets))
+    runs = ((encrypt(cipher, segment, RUN, run, encode(b), bits=bits), len(b)) for run, b in enumerate(buckets))
     return _file_of(cipher, segment, footer.frames, bits, runs, kept_for)
 
 
-def changed(batches: Sequence[ReportBatch], change: Change, number: int) -> ReportBatch:
+def changed(batches: Sequence[ReportBatch], change: RewriteRows, number: int) -> ReportBatch:
     """What is left of one segment's rows.
 
     Args:
@@ -174,7 +174,7 @@ def _file_of(
         rows.append(count)
     yield part
     footer = Footer(frames, bits, tuple(offsets), tuple(lengths), tuple(rows), kept_for)
-    sealed = seal(cipher, segment, FOOTER, 0, json.dumps(asdict(footer)).encode())
+    sealed = encrypt(cipher, segment, FOOTER, 0, json.dumps(asdict(footer)).encode())
     yield sealed + len(sealed).to_bytes(LENGTH_BYTES, "little")
 
 
@@ -187,13 +187,13 @@ def read_footer(file: BinaryIO, cipher: AESGCM, segment: SegmentName) -> Footer:
     header = segment.header("runs")
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if file.read(len(header)) != header or size < len(header) + SEAL_BYTES + LENGTH_BYTES:
+    if file.read(len(header)) != header or size < len(header) + ENCRYPTION_BYTES + LENGTH_BYTES:
         raise SegmentLost(f"{segment}: its compacted file does not begin as it should; its rows cannot be had back")
     file.seek(size - LENGTH_BYTES)
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     start = max(len(header), size - LENGTH_BYTES - length)
     file.seek(start)
-    fields = json.loads(unseal(cipher, segment, FOOTER, 0, file.read(size - LENGTH_BYTES - start)))
+    fields = json.loads(decrypt(cipher, segment, FOOTER, 0, file.read(size - LENGTH_BYTES - start)))
     offsets, lengths, rows = (tuple(fields[name]) for name in ("offsets", "lengths", "rows"))
     return Footer(fields["frames"], fields["bits"], offsets, lengths, rows, fields["kept_for"])
 
@@ -217,6 +217,6 @@ def read_bucket(
 
 def _read_run(file: BinaryIO, cipher: AESGCM, segment: SegmentName, footer: Footer, run: int) -> ReportBatch:
     file.seek(footer.offsets[run])
-    rows = decode(unseal(cipher, segment, RUN, run, file.read(footer.lengths[run]), bits=footer.bits))
+    rows = decode(decrypt(cipher, segment, RUN, run, file.read(footer.lengths[run]), bits=footer.bits))
     ensure(len(rows) == footer.rows[run], f"{segment}: run {run} does not hold as many rows as its footer says")
     return rows

@@ -13,12 +13,12 @@ from hushmeter.storage.log.frames import (
     FRAME,
     LENGTH_BYTES,
     NOTHING_CLAIMED,
-    Claim,
     SegmentName,
+    WriterClaim,
     chained,
     encode,
+    encrypt,
     pieces,
-    seal,
     sealed_claim,
 )
 
@@ -53,7 +53,7 @@ class SegmentWriter:
         """
         parts, seals, frames = list[bytes](), list[bytes](), self._written.frames
         for piece in pieces(batch, limits.FRAME_MAX_BYTES):
-            sealed = seal(cipher, self._segment, FRAME, frames, encode(piece))
+            sealed = encrypt(cipher, self._segment, FRAME, frames, encode(piece))
             parts += (len(sealed).to_bytes(LENGTH_BYTES, "little"), sealed)
             seals.append(sealed)
             frames += 1
@@ -70,7 +70,7 @@ class SegmentWriter:
             raise failure_of(error, f"appending to {self._segment}") from None
         self._torn = False
         self._size += len(data)
-        self._written = Claim(frames, chained(self._written.chain, seals))
+        self._written = WriterClaim(frames, chained(self._written.chain, seals))
         return self._size
 
     def acknowledge(self) -> None:

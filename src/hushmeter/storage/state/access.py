@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from hushmeter import limits
-from hushmeter.access.credentials import Access, Credential
+from hushmeter.access.credentials import AccessLine, Credential
 from hushmeter.access.roles import Role
 from hushmeter.errors import ConfigError
 from hushmeter.storage.state.schema import access_log, credentials, view_of, view_text
@@ -63,7 +63,7 @@ def revoke_credential(connection: sa.Connection, credential_id: str, now_ms: int
     return bool(connection.scalar(sa.select(sa.func.count()).select_from(credentials).where(mine)))
 
 
-def record_access(connection: sa.Connection, taken: Access) -> None:
+def record_access(connection: sa.Connection, taken: AccessLine) -> None:
     """Appends one line to the access log, and drops the oldest of a credential that has too many."""
     row = {
         "credential_id": taken.credential_id,
@@ -80,10 +80,10 @@ def record_access(connection: sa.Connection, taken: Access) -> None:
         connection.execute(sa.delete(access_log).where(mine, access_log.c.sequence <= dropped))
 
 
-def access_page(connection: sa.Connection, after: int, limit: int) -> list[tuple[int, Access]]:
+def access_page(connection: sa.Connection, after: int, limit: int) -> list[tuple[int, AccessLine]]:
     """At most so many numbered lines of the access log after a number, in order."""
     chosen = sa.select(access_log).where(access_log.c.sequence > after).order_by(access_log.c.sequence).limit(limit)
     return [
-        (row.sequence, Access(row.credential_id, row.what, row.at_ms, view_of(row.purposes), row.refused))
+        (row.sequence, AccessLine(row.credential_id, row.what, row.at_ms, view_of(row.purposes), row.refused))
         for row in connection.execute(chosen)
     ]

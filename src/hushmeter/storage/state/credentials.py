@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from hushmeter.access.credentials import Access, Credential
+from hushmeter.access.credentials import AccessLine, Credential
 from hushmeter.storage.state import access
 from hushmeter.storage.state.database import Database
 
@@ -37,12 +37,12 @@ class SqlCredentials:
         with self._database.write() as connection:
             return access.revoke_credential(connection, credential_id, now_ms)
 
-    def record_access(self, taken: Access) -> None:
+    def record_access(self, taken: AccessLine) -> None:
         """See `StateStore`."""
         with self._database.write() as connection:
             access.record_access(connection, taken)
 
-    def access_log(self, after: int = 0) -> Iterator[tuple[int, Access]]:
+    def access_log(self, after: int = 0) -> Iterator[tuple[int, AccessLine]]:
         """See `StateStore`; see `Database.paged`."""
         size = ACCESSES_PER_PAGE
         return self._database.paged(lambda c, seen: access.access_page(c, seen, size), after, lambda row: row[0], size)

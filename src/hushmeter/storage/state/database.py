@@ -25,7 +25,7 @@ from hushmeter.storage.disk import failure_of, is_the_systems, refusal_in, sync_
 from hushmeter.storage.state import migrations, schema
 
 K = TypeVar("K")
-T = TypeVar("T")
+_T = TypeVar("_T")
 STATE_NAME: Final = "state.db"
 """The database's file in a state directory."""
 BUSY_TIMEOUT_S: Final = 30.0
@@ -113,8 +113,8 @@ class Database:
             yield connection
 
     def paged(
-        self, page_after: Callable[[sa.Connection, K], list[T]], after: K, key: Callable[[T], K], size: int
-    ) -> Iterator[T]:
+        self, page_after: Callable[[sa.Connection, K], list[_T]], after: K, key: Callable[[_T], K], size: int
+    ) -> Iterator[_T]:
         """What stands in a table, page by page; no transaction stays open between pages, however slowly they are read.
 
         Args:

@@ -45,7 +45,7 @@ _DECISION = (
 _ENTRY = (ledger.c.sequence, ledger.c.content, ledger.c.previous_hash, ledger.c.entry_hash)
 
 
-def receipt_of(connection: sa.Connection, now_ms: Callable[[], int]) -> int:
+def received_at_of(connection: sa.Connection, now_ms: Callable[[], int]) -> int:
     """The receipt of what is recorded by this transaction, which holds the write lock: never before an earlier one (P8).
 
     Args:

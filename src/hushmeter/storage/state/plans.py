@@ -18,35 +18,31 @@ from hushmeter.storage.state import schema
 from hushmeter.storage.state.schema import plans
 
 
-def deployment(connection: sa.Connection) -> Deployment | None:
+def founded(connection: sa.Connection) -> Deployment | None:
     """What the store was founded with; None for a new one."""
-    founded = sa.select(schema.deployment, plans).join(plans, schema.deployment.c.plan_version == plans.c.version)
-    row = connection.execute(founded).one_or_none()
+    both = sa.select(schema.deployment, plans).join(plans, schema.deployment.c.plan_version == plans.c.version)
+    row = connection.execute(both).one_or_none()
     if row is None:
         return None
     return Deployment(row.deployment_id, row.created_at_ms, row.version, row.hash, row.text, _budget(row))
 
 
-def found(
-    connection: sa.Connection, founded: Deployment, blocks: Sequence[SeriesBlock], approvals: Sequence[Approval]
-) -> None:
+def found(connection: sa.Connection, new: Deployment, blocks: Sequence[SeriesBlock], approvals: Sequence[Approval]) -> None:
     """Founds the store, once."""
-    existing = deployment(connection)
+    existing = founded(connection)
     if existing is not None:
         raise StateConflict(
             f"this state was founded before, as deployment {existing.deployment_id}; open it as it is, or choose another "
             "state_dir for another deployment"
         )
-    at = founded.created_at_ms
-    first = PlanVersion(
-        founded.plan_version, founded.plan_hash, founded.plan_text, founded.budget, at, at, at, tuple(approvals)
-    )
+    at = new.created_at_ms
+    first = PlanVersion(new.plan_version, new.plan_hash, new.plan_text, new.budget, at, at, at, tuple(approvals))
     connection.execute(sa.insert(plans).values(_row(first)))
     row = {
         "id": 1,
-        "deployment_id": founded.deployment_id,
-        "created_at_ms": founded.created_at_ms,
-        "plan_version": founded.plan_version,
+        "deployment_id": new.deployment_id,
+        "created_at_ms": new.created_at_ms,
+        "plan_version": new.plan_version,
     }
     connection.execute(sa.insert(schema.deployment).values(row))
     _insert_blocks(connection, blocks)
@@ -80,7 +76,7 @@ def add_plan(connection: sa.Connection, added: PlanVersion, after: int, blocks: 
         raise StateConflict(f"version {newest} was recorded meanwhile; read the plan's versions again")
     ensure(added.version > after, f"version {added.version} does not follow {after}")
     ensure(added.recorded_at_ms <= min(added.stops_from_ms, added.active_from_ms), "a plan cannot change the past")
-    known = {block.first for block in series_blocks(connection)}
+    known = {block.first for block in recorded_blocks(connection)}
     connection.execute(sa.insert(plans).values(_row(added)))
     _insert_blocks(connection, [block for block in blocks if block.first not in known])
 
@@ -91,7 +87,7 @@ def approve_plan(connection: sa.Connection, version: int, approvals: Sequence[Ap
     ensure(connection.execute(changed).rowcount == 1, f"version {version} was never recorded")
 
 
-def series_blocks(connection: sa.Connection) -> tuple[SeriesBlock, ...]:
+def recorded_blocks(connection: sa.Connection) -> tuple[SeriesBlock, ...]:
     """All series blocks, by first number."""
     rows = connection.execute(sa.select(schema.series_blocks).order_by(schema.series_blocks.c.first))
     return tuple(SeriesBlock(*row) for row in rows)

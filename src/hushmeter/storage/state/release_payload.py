@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from hushmeter.errors import Failure, InvariantError, ensure
 from hushmeter.model.measurement import MeasurementName, Mechanism
-from hushmeter.model.release import NoisyVector, PrivateKey
+from hushmeter.model.release import NoisyVector, PartitionKey
 
 _MECHANISM: Final = b"mechanism"
 _SCALE: Final = b"scale"
@@ -26,10 +26,10 @@ _THRESHOLD: Final = b"threshold"
 _SALT: Final = b"salt"
 _KEY_COLUMNS: Final = ["public partition", "token"]
 
-Keys = tuple[PrivateKey, ...] | None
+PartitionKeys = tuple[PartitionKey, ...] | None
 
 
-def encode_vectors(vectors: Mapping[MeasurementName, NoisyVector], keys: Keys = None) -> bytes:
+def encode_vectors(vectors: Mapping[MeasurementName, NoisyVector], keys: PartitionKeys = None) -> bytes:
     """Writes the vectors of one release.
 
     Args:
@@ -76,7 +76,7 @@ def encode_vectors(vectors: Mapping[MeasurementName, NoisyVector], keys: Keys = 
     return bytes(sink.getvalue().to_pybytes())
 
 
-def decode_vectors(payload: bytes) -> tuple[dict[MeasurementName, NoisyVector], Keys]:
+def decode_vectors(payload: bytes) -> tuple[dict[MeasurementName, NoisyVector], PartitionKeys]:
     """The inverse of `encode_vectors`.
 
     Args:
@@ -93,7 +93,7 @@ def decode_vectors(payload: bytes) -> tuple[dict[MeasurementName, NoisyVector], 
         with pa.ipc.open_stream(pa.py_buffer(payload)) as reader:
             batch = reader.read_next_batch()
         batch.validate(full=True)
-        keys: Keys = None
+        keys: PartitionKeys = None
         first = 0
         if batch.schema.names[:2] == _KEY_COLUMNS:
             keys = tuple(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))

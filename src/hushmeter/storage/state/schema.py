@@ -61,7 +61,7 @@ deployment = sa.Table(
     _column("plan_version", sa.BigInteger, sa.ForeignKey(plans.c.version)),
 )
 
-serving = sa.Table(
+epoch = sa.Table(
     "serving",
     METADATA,
     # One row: the epoch in which this state serves, compared with that of the key ring's record (C7).

@@ -81,7 +81,7 @@ class SqlStateStore(SqlCredentials):
     def deployment(self) -> Deployment | None:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return plans.deployment(connection)
+            return plans.founded(connection)
 
     def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock], approvals: Sequence[Approval] = ()) -> None:
         """See `StateStore`."""
@@ -106,7 +106,7 @@ class SqlStateStore(SqlCredentials):
     def series_blocks(self) -> tuple[SeriesBlock, ...]:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return plans.series_blocks(connection)
+            return plans.recorded_blocks(connection)
 
     def start_worker(self, worker_id: str, now_ms: int) -> None:
         """See `StateStore`; raises `StateConflict` where a worker has had that name."""
@@ -227,7 +227,7 @@ class SqlStateStore(SqlCredentials):
     def kept_windows(self, metric: str, resolution: str, period_start_ms: int) -> bytes | None:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return windows.kept(connection, metric, resolution, period_start_ms)
+            return windows.kept_rows(connection, metric, resolution, period_start_ms)
 
     def lacks_kept_windows(self, metric: str, resolution: str, period_start_ms: int, before_ms: int) -> bool:
         """See `StateStore`."""
@@ -254,7 +254,7 @@ class SqlStateStore(SqlCredentials):
     ) -> int:
         """See `StateStore`."""
         with self._database.write() as connection:
-            received_at_ms = records.receipt_of(connection, now_ms)
+            received_at_ms = records.received_at_of(connection, now_ms)
             erasures.record_erasures(connection, erased, received_at_ms)
             records.record_decisions(connection, decisions, received_at_ms)
             return received_at_ms
@@ -368,13 +368,13 @@ class SqlStateStore(SqlCredentials):
     def epoch(self) -> str:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return connection.scalar(sa.select(schema.serving.c.epoch)) or ""
+            return connection.scalar(sa.select(schema.epoch.c.epoch)) or ""
 
     def begin_epoch(self, epoch: str) -> None:
         """See `StateStore`."""
         with self._database.write() as connection:
-            connection.execute(sa.delete(schema.serving))
-            connection.execute(sa.insert(schema.serving).values(id=1, epoch=epoch))
+            connection.execute(sa.delete(schema.epoch))
+            connection.execute(sa.insert(schema.epoch).values(id=1, epoch=epoch))
 
     def record_restore(self, made: Restore) -> None:
         """See `StateStore`."""

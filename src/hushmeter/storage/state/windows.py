@@ -197,7 +197,7 @@ def _ensure_told(window: Window, entry: LedgerEntry, draft: DraftEntry, period_s
     )
 
 
-def kept(connection: sa.Connection, metric: str, resolution: str, period_start_ms: int) -> bytes | None:
+def kept_rows(connection: sa.Connection, metric: str, resolution: str, period_start_ms: int) -> bytes | None:
     """The encrypted set of kept windows; None before the first."""
     parts = sa.select(kept_windows.c.payload).where(_set_of(metric, resolution, period_start_ms))
     payloads = connection.scalars(parts.order_by(kept_windows.c.part)).all()
