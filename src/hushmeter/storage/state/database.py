@@ -49,6 +49,17 @@ _TAKEN: Final = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRI
 _opening = threading.Lock()
 
 
+class OnDatabase:
+    """A part of the state store, or the whole of it: each method is one transaction on the database that all parts share.
+
+    Args:
+        database: opened, with today's schema.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
 class Database:
     """One database, with transactions for readers and writers. Safe for several threads and processes.
 

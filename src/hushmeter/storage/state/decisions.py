@@ -16,10 +16,10 @@ from hushmeter.model.measurement import MeasurementName, series_text
 from hushmeter.model.release import Release, ReleaseKey
 from hushmeter.model.ring import DecisionMark
 from hushmeter.ports import Restore
+from hushmeter.storage.state.credentials import revoke_all
 from hushmeter.storage.state.release_payload import decode_vectors
 from hushmeter.storage.state.schema import (
     checkpoints,
-    credentials,
     decisions,
     known_keys,
     ledger,
@@ -156,8 +156,7 @@ def record_restore(connection: sa.Connection, made: Restore) -> None:
         "published_hash": None if made.published is None else made.published.entry_hash,
     }
     connection.execute(sa.insert(restores).values(row))
-    valid = sa.update(credentials).where(credentials.c.revoked_at_ms.is_(None))
-    connection.execute(valid.values(revoked_at_ms=made.at_ms))
+    revoke_all(connection, made.at_ms)
 
 
 def restores_of(connection: sa.Connection, deployment_id: str) -> tuple[Restore, ...]:
