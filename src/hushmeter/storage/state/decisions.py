@@ -11,17 +11,14 @@ import sqlalchemy as sa
 from hushmeter import limits
 from hushmeter.errors import Failure, InvariantError, ReleaseAltered, ensure
 from hushmeter.model.consent import ERASURE, Decision
-from hushmeter.model.ledger import GENESIS, LedgerEntry, LedgerMark, canonical_json
+from hushmeter.model.ledger import GENESIS, LedgerEntry, canonical_json
 from hushmeter.model.measurement import MeasurementName, series_text
 from hushmeter.model.release import Release, ReleaseKey
 from hushmeter.model.ring import DecisionMark
-from hushmeter.ports import Restore
-from hushmeter.storage.state.credentials import revoke_all
 from hushmeter.storage.state.release_payload import decode_vectors
 from hushmeter.storage.state.schema import (
     checkpoints,
     decisions,
-    known_keys,
     ledger,
     receipts,
     releases,
@@ -146,32 +143,6 @@ def erased_at_ms(connection: sa.Connection, subject: bytes) -> int | None:
     return at_ms
 
 
-def record_restore(connection: sa.Connection, made: Restore) -> None:
-    """Records that the store was taken up again; earlier grants and credentials do not count from then on (C6, P8)."""
-    row = {
-        "at_ms": made.at_ms,
-        "decisions_through": newest_decision(connection),
-        "ledger_sequence": made.ledger_sequence,
-        "published_sequence": None if made.published is None else made.published.sequence,
-        "published_hash": None if made.published is None else made.published.entry_hash,
-    }
-    connection.execute(sa.insert(restores).values(row))
-    revoke_all(connection, made.at_ms)
-
-
-def restores_of(connection: sa.Connection, deployment_id: str) -> tuple[Restore, ...]:
-    """Every restore, in order."""
-    rows = connection.execute(sa.select(restores).order_by(restores.c.number))
-    return tuple(
-        Restore(
-            row.at_ms,
-            row.ledger_sequence,
-            LedgerMark(deployment_id, row.published_sequence, row.published_hash) if row.published_hash else None,
-        )
-        for row in rows
-    )
-
-
 def releases_page(
     connection: sa.Connection,
     metric: str,
@@ -269,17 +240,3 @@ def release_of(row: Any) -> Release:
     except (Failure, InvariantError, TypeError, ValueError):
         text = f"release {row.number} of {row.metric} at {row.resolution} cannot be read: it was altered in the database"
         raise ReleaseAltered(text) from None
-
-
-def key_fingerprint(connection: sa.Connection, name: str) -> bytes | None:
-    """The fingerprint of a key that has been used."""
-    found: bytes | None = connection.scalar(sa.select(known_keys.c.fingerprint).where(known_keys.c.name == name))
-    return found
-
-
-def record_key(connection: sa.Connection, name: str, fingerprint: bytes) -> bytes:
-    """Records a key's fingerprint unless there is one, and returns which one is recorded."""
-    known = key_fingerprint(connection, name)
-    if known is None:
-        connection.execute(sa.insert(known_keys).values(name=name, fingerprint=fingerprint))
-    return known or fingerprint

@@ -17,15 +17,15 @@ from hushmeter.model.ledger import DraftEntry, LedgerEntry, LedgerMark, PrivacyB
 from hushmeter.model.release import Release
 from hushmeter.model.ring import DecisionMark
 from hushmeter.model.states import WindowState
-from hushmeter.model.stored import Approval, Decided, PlanVersion
+from hushmeter.model.stored import Decided
 from hushmeter.model.time import Window
-from hushmeter.plan.catalog import SeriesBlock
-from hushmeter.ports import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
+from hushmeter.ports import Erasure, Registration, SegmentRecord, WindowRecord
 from hushmeter.storage import backup
 from hushmeter.storage.state import decisions as records
-from hushmeter.storage.state import erasures, plans, schema, servings, windows, workers
+from hushmeter.storage.state import erasures, schema, servings, windows, workers
 from hushmeter.storage.state.credentials import SqlCredentials
 from hushmeter.storage.state.database import STATE_NAME, Database, url_of
+from hushmeter.storage.state.plans import SqlPlans
 
 RELEASES_PER_PAGE: Final = 32
 LEDGER_ENTRIES_PER_PAGE: Final = 1_000
@@ -38,7 +38,7 @@ _DECIDED: Final = str(
 """One statement, so that both numbers are of one moment."""
 
 
-class SqlStateStore(SqlCredentials):
+class SqlStateStore(SqlPlans, SqlCredentials):
     """Everything durable but raw rows and keys; safe for several threads and processes at once.
 
     Whatever returned is on the disk. Every method raises `StorageFull` where there is no room and `Failure` where the
@@ -77,36 +77,6 @@ class SqlStateStore(SqlCredentials):
     def migrated_from(self) -> int | None:
         """The version of its schema before it was opened, where that was an earlier one."""
         return self._database.migrated_from
-
-    def deployment(self) -> Deployment | None:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return plans.founded(connection)
-
-    def found(self, deployment: Deployment, blocks: Sequence[SeriesBlock], approvals: Sequence[Approval] = ()) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            plans.found(connection, deployment, blocks, approvals)
-
-    def plan_versions(self, after: int = 0) -> tuple[PlanVersion, ...]:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return plans.plan_versions(connection, after)
-
-    def add_plan(self, added: PlanVersion, after: int, blocks: Sequence[SeriesBlock]) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            plans.add_plan(connection, added, after, blocks)
-
-    def approve_plan(self, version: int, approvals: Sequence[Approval]) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            plans.approve_plan(connection, version, approvals)
-
-    def series_blocks(self) -> tuple[SeriesBlock, ...]:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return plans.recorded_blocks(connection)
 
     def start_worker(self, worker_id: str, now_ms: int) -> None:
         """See `StateStore`; raises `StateConflict` where a worker has had that name."""
@@ -341,22 +311,6 @@ class SqlStateStore(SqlCredentials):
             lambda c, first: records.ledger_page(c, first, size), from_sequence, lambda entry: entry.sequence + 1, size
         )
 
-    def key_fingerprint(self, name: str) -> bytes | None:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return records.key_fingerprint(connection, name)
-
-    def record_key(self, name: str, fingerprint: bytes) -> bytes:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            return records.record_key(connection, name, fingerprint)
-
-    def record_keys(self, fingerprints: Mapping[str, bytes]) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            for name, fingerprint in fingerprints.items():
-                records.record_key(connection, name, fingerprint)
-
     def back_up(self, path: Path) -> None:
         """See `StateStore`."""
         backup.back_up(self._database, path)
@@ -364,27 +318,6 @@ class SqlStateStore(SqlCredentials):
     def settle_in_one_file(self) -> None:
         """Puts everything into the database's one file, so that it can be moved; nobody else may use it meanwhile."""
         self._database.settle_in_one_file()
-
-    def epoch(self) -> str:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return connection.scalar(sa.select(schema.epoch.c.epoch)) or ""
-
-    def begin_epoch(self, epoch: str) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            connection.execute(sa.delete(schema.epoch))
-            connection.execute(sa.insert(schema.epoch).values(id=1, epoch=epoch))
-
-    def record_restore(self, made: Restore) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            records.record_restore(connection, made)
-
-    def restores(self, deployment_id: str) -> tuple[Restore, ...]:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return records.restores_of(connection, deployment_id)
 
     def schema_version(self) -> int:
         """See `StateStore`."""
