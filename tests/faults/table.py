@@ -379,9 +379,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "completeness tells in how many segments reports came",
-        "storage/state/store.py",
-        "return servings.serving_ms(connection, start_ms, end_ms)",
-        'return servings.serving_ms(connection, start_ms, end_ms) - 40_000 * connection.scalar(sa.text("select count(*) from segments"))',
+        "storage/state/workers.py",
+        "return covered",
+        'return covered - 40_000 * connection.scalar(sa.text("select count(*) from segments"))',
         "replay:4",
         "replay 4",
     ),

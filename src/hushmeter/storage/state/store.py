@@ -19,13 +19,14 @@ from hushmeter.model.ring import DecisionMark
 from hushmeter.model.states import WindowState
 from hushmeter.model.stored import Decided
 from hushmeter.model.time import Window
-from hushmeter.ports import Erasure, Registration, SegmentRecord, WindowRecord
+from hushmeter.ports import Erasure, WindowRecord
 from hushmeter.storage import backup
 from hushmeter.storage.state import decisions as records
-from hushmeter.storage.state import erasures, schema, servings, windows, workers
+from hushmeter.storage.state import erasures, schema, windows
 from hushmeter.storage.state.credentials import SqlCredentials
 from hushmeter.storage.state.database import STATE_NAME, Database, url_of
 from hushmeter.storage.state.plans import SqlPlans
+from hushmeter.storage.state.workers import SqlWorkers
 
 RELEASES_PER_PAGE: Final = 32
 LEDGER_ENTRIES_PER_PAGE: Final = 1_000
@@ -38,7 +39,7 @@ _DECIDED: Final = str(
 """One statement, so that both numbers are of one moment."""
 
 
-class SqlStateStore(SqlPlans, SqlCredentials):
+class SqlStateStore(SqlPlans, SqlWorkers, SqlCredentials):
     """Everything durable but raw rows and keys; safe for several threads and processes at once.
 
     Whatever returned is on the disk. Every method raises `StorageFull` where there is no room and `Failure` where the
@@ -77,73 +78,6 @@ class SqlStateStore(SqlPlans, SqlCredentials):
     def migrated_from(self) -> int | None:
         """The version of its schema before it was opened, where that was an earlier one."""
         return self._database.migrated_from
-
-    def start_worker(self, worker_id: str, now_ms: int) -> None:
-        """See `StateStore`; raises `StateConflict` where a worker has had that name."""
-        with self._database.write() as connection:
-            workers.start_worker(connection, worker_id, now_ms)
-
-    def beat(self, worker_id: str, now_ms: int) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            workers.beat(connection, worker_id, now_ms)
-
-    def beats(self) -> dict[str, int]:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return workers.beats(connection)
-
-    def retire_worker(self, worker_id: str, now_ms: int) -> None:
-        """See `StateStore`; a worker that was declared dead and signs off afterwards is told `LeaseLost`."""
-        with self._database.write() as connection:
-            workers.retire_worker(connection, worker_id, now_ms)
-
-    def declare_dead(self, worker_id: str, beats: int) -> bool:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            return workers.declare_dead(connection, worker_id, beats)
-
-    def last_seen_ms(self) -> int | None:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return workers.last_seen_ms(connection)
-
-    def end_servings_left(self, now_ms: int) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            servings.end_left(connection, now_ms)
-
-    def begin_serving(self, now_ms: int) -> int:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            return servings.begin_serving(connection, now_ms)
-
-    def mark_serving(self, number: int, now_ms: int, *, ends: bool = False) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            servings.mark_serving(connection, number, now_ms, ends=ends)
-
-    def serving_ms(self, start_ms: int, end_ms: int) -> int:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return servings.serving_ms(connection, start_ms, end_ms)
-
-    def register_segment(self, worker_id: str, segment_id: str, storage: Window, over: Sequence[Window]) -> Registration:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            return workers.register_segment(connection, worker_id, segment_id, storage, over)
-
-    def close_segment(self, segment_id: str, frames: int) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            workers.close_segment(connection, segment_id, frames)
-
-    def segments(
-        self, starts_ms: Sequence[int], last_segment: int | None = None, resolution: str | None = None
-    ) -> tuple[SegmentRecord, ...]:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return workers.segments_of(connection, starts_ms, last_segment, resolution)
 
     def windows(self, states: Sequence[WindowState]) -> tuple[WindowRecord, ...]:
         """See `StateStore`."""
@@ -208,16 +142,6 @@ class SqlStateStore(SqlPlans, SqlCredentials):
         """See `StateStore`."""
         with self._database.write() as connection:
             windows.forget_kept(connection, period_start_ms)
-
-    def mark_scrubbed(self, storage_start_ms: int) -> None:
-        """See `StateStore`."""
-        with self._database.write() as connection:
-            workers.mark_scrubbed(connection, storage_start_ms)
-
-    def scrubbed(self, storage_start_ms: int) -> bool:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return workers.is_scrubbed(connection, storage_start_ms)
 
     def record_decisions(
         self, decisions: Sequence[Decision], now_ms: Callable[[], int], erased: Collection[bytes] = ()
