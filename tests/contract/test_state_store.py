@@ -35,9 +35,7 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.stored import Approval, Decided
 from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS, Window
 from hushmeter.ports import Deployment, StateStore
-from hushmeter.storage.state import credentials, schema, windows
-from hushmeter.storage.state import decisions as records
-from hushmeter.storage.state import store as state
+from hushmeter.storage.state import consent, credentials, schema, windows
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.state import memory_state_store
 from tests.contract.state_values import (
@@ -450,7 +448,7 @@ class TestPublishing:
         seal(store, hour(0))
         made = [
             release(hour(0)),
-            *(release(hour(0), f"m{n}") for n in range(state.RELEASES_PER_PAGE + 1)),
+            *(release(hour(0), f"m{n}") for n in range(windows.RELEASES_PER_PAGE + 1)),
             selected(hour(0)),
         ]
         store.publish(hour(0), made, [entry(RHO)], 0, BUDGET, {})
@@ -879,7 +877,7 @@ class TestErasures:
         def failing(*_: object) -> int:
             raise RuntimeError
 
-        monkeypatch.setattr(records, "record_decisions", failing)
+        monkeypatch.setattr(consent, "_row", failing)
         with pytest.raises(RuntimeError):
             store.record_decisions([Decision(bytes(16), "tuning", False, 5)], lambda: 5, {bytes(16)})
         monkeypatch.undo()
@@ -905,7 +903,7 @@ class TestReading:
 
     def test_range(self, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """Releases come in time order, those that end in `(from, to]`, of one metric, view and resolution, page by page."""
-        monkeypatch.setattr(state, "RELEASES_PER_PAGE", 3)
+        monkeypatch.setattr(windows, "RELEASES_PER_PAGE", 3)
         for number in range(7):
             seal(store, hour(number))
             made = [release(hour(number)), release(hour(number), view=()), release(hour(number), "other")]
@@ -926,7 +924,7 @@ class TestReading:
 
     def test_ledger_pages(self, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """The ledger is read whole across pages, also what is appended while it is read, and never blocks a writer."""
-        monkeypatch.setattr(state, "LEDGER_ENTRIES_PER_PAGE", 2)
+        monkeypatch.setattr(windows, "LEDGER_ENTRIES_PER_PAGE", 2)
         for number in range(3):
             seal(store, hour(number))
         publish(store, hour(0), rho=Fraction(1, 10))

@@ -466,7 +466,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "late decisions reach a window that is due",
-        "storage/state/decisions.py",
+        "storage/state/consent.py",
         ".where(d.received_at_ms < cutoff_ms)",
         "",
         test="tests/service/test_withdrawal.py::test_at_the_cut_off_is_too_late",

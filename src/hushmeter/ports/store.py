@@ -4,13 +4,13 @@ Who needs one takes one: `PlanStore`, `WorkerStore`, `WindowStore`, `ConsentStor
 transaction: once it has returned, what it did is durable, and where it raises, nothing has changed. A transaction that
 spans protocols is one method of one of them:
 
-    WindowStore.begin_closing      reads the newest segment, and fixes after which decision consent counts no more (P8)
-    WindowStore.publish            moves a window, charges the ledger, adds releases and kept windows (C4, P7)
+    WindowStore.begin_closing      fixes the segments that a window waits for, and the decisions that it is sealed with (P8)
     ConsentStore.record_decisions  with erasures: each waits for every segment that is registered at that moment (R3)
     PlanStore.record_restore       voids grants of before, and revokes credentials (C6)
     StateStore.back_up             copies all of it as of one moment
 
-No caller joins two calls to one transaction, so an implementation needs no transaction that its callers can see.
+A publication, which moves a window, charges the ledger, and adds releases and kept windows (C4, P7), is `WindowStore.publish`
+alone. No caller joins two calls to one transaction: an implementation needs none that its callers can see.
 """
 
 from __future__ import annotations

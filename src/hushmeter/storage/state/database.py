@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import QueuePool
 
 from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantError, StateConflict
@@ -142,11 +144,15 @@ class Database:
                 return
             after = key(page[-1])
 
-    def peek(self, statement: str) -> tuple[Any, ...]:
-        """The one row that one statement finds, as of one moment; a transaction of its own costs many times as much."""
+    def peek(self, statement: sa.Select[Any]) -> tuple[Any, ...]:
+        """The one row that one statement finds, as of one moment; a transaction of its own costs many times as much.
+
+        Args:
+            statement: a constant, which is written as SQL once.
+        """
         with _in_our_words(self._name), self._peek_connection() as connection:
             cursor = connection.cursor()
-            row: tuple[Any, ...] = cursor.execute(statement).fetchone()
+            row: tuple[Any, ...] = cursor.execute(_text_of(statement)).fetchone()
             # A statement that has not ended would go on seeing what it saw.
             cursor.close()
             return row
@@ -277,6 +283,11 @@ def _in_our_words(name: str) -> Iterator[None]:
         raise error_of(error, name, _directory_of(name)) from None
     except exc.TimeoutError:
         raise Failure(f"no connection to the state store {name} was free for {BUSY_TIMEOUT_S:g} s; try again") from None
+
+
+@functools.cache
+def _text_of(statement: sa.Select[Any]) -> str:
+    return str(statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
 
 
 def _directory_of(name: str) -> Path | None:

@@ -19,9 +19,9 @@ from hushmeter.model.measurement import Currency
 from hushmeter.model.stored import Approval, Deployment, PlanVersion, Restore
 from hushmeter.plan.catalog import SeriesBlock
 from hushmeter.storage.state import schema
+from hushmeter.storage.state.consent import newest_decision
 from hushmeter.storage.state.credentials import revoke_all
 from hushmeter.storage.state.database import OnDatabase
-from hushmeter.storage.state.decisions import newest_decision
 from hushmeter.storage.state.schema import known_keys, plans, restores, series_blocks
 
 
