@@ -9,8 +9,8 @@ spans protocols is one method of one of them:
     PlanStore.record_restore       voids grants of before, and revokes credentials (C6)
     StateStore.back_up             copies all of it as of one moment
 
-A publication, which moves a window, charges the ledger, and adds releases and kept windows (C4, P7), is `WindowStore.publish`
-alone. No caller joins two calls to one transaction: an implementation needs none that its callers can see.
+`WindowStore.publish` is a publication whole: a window's state, charge, releases and kept windows (C4, P7). No caller
+joins two calls to one transaction: an implementation needs none that its callers can see.
 """
 
 from __future__ import annotations

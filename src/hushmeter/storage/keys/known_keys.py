@@ -6,7 +6,7 @@ import hashlib
 
 from hushmeter.errors import KeyGone
 from hushmeter.model.ring import RingRecord
-from hushmeter.ports import KeyRing, StateStore
+from hushmeter.ports import KeyRing, PlanStore
 
 LASTING = ("deployment", "unit-tokens", "signing")
 """Keys that live as long as their deployment."""
@@ -23,7 +23,7 @@ class KnownKeys:
         store: holds their fingerprints.
     """
 
-    def __init__(self, ring: KeyRing, store: StateStore) -> None:
+    def __init__(self, ring: KeyRing, store: PlanStore) -> None:
         self._ring = ring
         self._store = store
         self._known: dict[str, bytes] = {}
