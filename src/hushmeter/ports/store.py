@@ -112,7 +112,7 @@ class WorkerStore(Protocol):
         """When any worker was last seen, by its own time; None before the first."""
 
     def end_servings_left(self, now_ms: int) -> None:
-        """Ends what a service that nobody saw end has left open, before a sealing takes it for serving."""
+        """Ends what a service that nobody saw end has left open, before the sealer takes it for serving."""
 
     def begin_serving(self, now_ms: int) -> int:
         """Records that the service serves from now on, and returns the number of that record; ends what was left open."""
@@ -188,7 +188,7 @@ class WindowStore(Protocol):
         entries: Sequence[DraftEntry],
         period_start_ms: int,
         budget: PrivacyBudget,
-        kept: Mapping[str, bytes],
+        kept_windows: Mapping[str, bytes],
     ) -> None:
         """SEALED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
 
@@ -198,7 +198,7 @@ class WindowStore(Protocol):
             entries: chained here.
             period_start_ms: the period that pays.
             budget: of one period.
-            kept: by metric with bounded participation, the encrypted set of kept windows after this one.
+            kept_windows: by metric with bounded participation, the encrypted set of them after this one.
 
         Raises:
             BudgetExhausted: the period's charges and these exceed the budget.

@@ -147,7 +147,7 @@ def _newest_before(connection: sa.Connection, cutoff_ms: int) -> int:
 
 
 def _not_before(connection: sa.Connection, moment_ms: int) -> int:
-    """The later of a moment and all that was told here; nothing is received before it any more.
+    """The later of a moment and every moment that was given here before; nothing is received before it any more.
 
     Args:
         connection: inside a writing transaction: receipts, numbers and commits have one order.

@@ -106,7 +106,7 @@ class SqlWindows(OnDatabase):
         entries: Sequence[DraftEntry],
         period_start_ms: int,
         budget: PrivacyBudget,
-        kept: Mapping[str, bytes],
+        kept_windows: Mapping[str, bytes],
     ) -> None:
         """See `WindowStore`."""
         # Before the transaction, so that nobody waits while payloads are encoded.
@@ -116,7 +116,7 @@ class SqlWindows(OnDatabase):
             _charge(connection, window, entries, period_start_ms=period_start_ms, budget=budget)
             if rows:
                 connection.execute(sa.insert(schema.releases), rows)
-            for metric, encrypted in kept.items():
+            for metric, encrypted in kept_windows.items():
                 _keep(connection, metric, window.resolution, period_start_ms, encrypted)
 
     def mark_lost(self, window: Window, entries: Sequence[DraftEntry], period_start_ms: int, budget: PrivacyBudget) -> None:
@@ -262,7 +262,7 @@ def _charge(
     rows = []
     for draft in entries:
         entry = LedgerEntry.following(sequence + 1, previous, draft.content)
-        _ensure_told(window, entry, draft, period_start_ms)
+        _ensure_says_what_it_spends(window, entry, draft, period_start_ms)
         sequence, previous = entry.sequence, entry.entry_hash
         rows.append(
             {
@@ -282,14 +282,14 @@ def _charge(
         connection.execute(sa.insert(ledger), rows)
 
 
-def _ensure_told(window: Window, entry: LedgerEntry, draft: DraftEntry, period_start_ms: int) -> None:
+def _ensure_says_what_it_spends(window: Window, entry: LedgerEntry, draft: DraftEntry, period_start_ms: int) -> None:
     """Whoever adds the entries' contents up finds what the rows are summed to."""
     try:
-        told = spending_of(entry), period_of(entry)
+        says = spending_of(entry), period_of(entry)
     except LedgerBroken:
-        told = None
+        says = None
     ensure(
-        told == (draft.spending, period_start_ms),
+        says == (draft.spending, period_start_ms),
         f"a ledger entry of window {window} does not say what it spends, or another period than {period_start_ms}",
     )
 

@@ -271,15 +271,15 @@ class PublicationContract:
     def test_all_or_nothing(self, store: WindowStore, moment: str) -> None:
         """A publication that fails at any of its statements, or at its commit, has changed nothing (C4, P7)."""
         seal_window(store, hour(0))
-        publish_window(store, hour(0), kept={"call_setup": b"old"})
+        publish_window(store, hour(0), kept_windows={"call_setup": b"old"})
         seal_window(store, hour(1))
         before = outcome_of(store, hour(1))
         assert before[-1] == b"old"
 
         with failing_at(moment), pytest.raises(OSError, match=moment):
-            publish_window(store, hour(1), kept={"call_setup": b"new"})
+            publish_window(store, hour(1), kept_windows={"call_setup": b"new"})
         assert outcome_of(store, hour(1)) == before
-        publish_window(store, hour(1), kept={"call_setup": b"new"})
+        publish_window(store, hour(1), kept_windows={"call_setup": b"new"})
         assert len(list(store.ledger())) == 4
         assert outcome_of(store, hour(1))[-1] == b"new"
 

@@ -116,11 +116,11 @@ def publish_window(
     *,
     rho: Fraction = RHO,
     period_start_ms: int = 0,
-    kept: Mapping[str, bytes] | None = None,
+    kept_windows: Mapping[str, bytes] | None = None,
 ) -> None:
     """Publishes one release of a window, with two entries of half the cost each."""
     entries = [entry(rho / 2, note, period_start_ms=period_start_ms) for note in (window.start_ms, "second")]
-    store.publish(window, [release(window)], entries, period_start_ms, BUDGET, kept or {})
+    store.publish(window, [release(window)], entries, period_start_ms, BUDGET, kept_windows or {})
 
 
 def end_as_lost(store: WindowStore, window: Window, rho: Fraction = RHO) -> None:

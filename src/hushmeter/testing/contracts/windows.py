@@ -92,13 +92,15 @@ class WindowStoreContract(PublicationContract):
         """A publication replaces the sets that it brings, of its own resolution and period alone; others stay."""
         assert store.kept_windows("call_setup", "1h", 0) is None
         seal_window(store, hour(0))
-        publish_window(store, hour(0), rho=Fraction(1, 10), kept={"call_setup": b"one", "calls": b"\x00" * 99})
+        publish_window(store, hour(0), rho=Fraction(1, 10), kept_windows={"call_setup": b"one", "calls": b"\x00" * 99})
         seal_window(store, hour(1))
-        publish_window(store, hour(1), rho=Fraction(1, 10), kept={"call_setup": b"a longer one"})
+        publish_window(store, hour(1), rho=Fraction(1, 10), kept_windows={"call_setup": b"a longer one"})
         seal_window(store, day(0))
-        publish_window(store, day(0), rho=Fraction(1, 10), kept={"call_setup": b"of days"})
+        publish_window(store, day(0), rho=Fraction(1, 10), kept_windows={"call_setup": b"of days"})
         seal_window(store, hour(2))
-        publish_window(store, hour(2), rho=Fraction(1, 10), period_start_ms=WEEK_MS, kept={"call_setup": b"of a week"})
+        publish_window(
+            store, hour(2), rho=Fraction(1, 10), period_start_ms=WEEK_MS, kept_windows={"call_setup": b"of a week"}
+        )
         assert store.kept_windows("call_setup", "1h", 0) == b"a longer one"
         assert store.kept_windows("calls", "1h", 0) == b"\x00" * 99
         assert store.kept_windows("call_setup", "1d", 0) == b"of days"
@@ -110,7 +112,7 @@ class WindowStoreContract(PublicationContract):
         """A later window that brings no set leaves the set as it was."""
         for number, kept in enumerate(({"call_setup": b"one"}, {})):
             seal_window(store, hour(number))
-            publish_window(store, hour(number), rho=Fraction(1, 10), kept=kept)
+            publish_window(store, hour(number), rho=Fraction(1, 10), kept_windows=kept)
         assert store.kept_windows("call_setup", "1h", 0) == b"one"
 
     def test_missing_sets_are_told(self, store: WindowStore) -> None:
@@ -122,7 +124,7 @@ class WindowStoreContract(PublicationContract):
         seal_window(store, hour(0))
         end_as_lost(store, hour(0))
         seal_window(store, hour(1))
-        publish_window(store, hour(1), kept={"call_setup": b"one"})
+        publish_window(store, hour(1), kept_windows={"call_setup": b"one"})
         assert [lacks(n) for n in range(4)] == [False] * 4
         assert [lacks(n, "calls") for n in range(4)] == [False, False, True, True]
         assert not lacks(3, "calls", period=hour(2).start_ms)
@@ -131,7 +133,7 @@ class WindowStoreContract(PublicationContract):
     def test_loss_keeps_them(self, store: WindowStore) -> None:
         """A window that is lost was nobody's: it is charged, and the sets stay as they were."""
         seal_window(store, hour(0))
-        publish_window(store, hour(0), kept={"call_setup": b"one"})
+        publish_window(store, hour(0), kept_windows={"call_setup": b"one"})
         seal_window(store, hour(1))
         end_as_lost(store, hour(1))
         assert state_of(store, hour(1)) is WindowState.LOST
@@ -140,14 +142,14 @@ class WindowStoreContract(PublicationContract):
     def test_refusal_keeps_them(self, store: WindowStore) -> None:
         """A publication that the budget, the window's state or a release's key refuses changes no set."""
         seal_window(store, hour(0))
-        publish_window(store, hour(0), kept={"call_setup": b"one"})
+        publish_window(store, hour(0), kept_windows={"call_setup": b"one"})
         seal_window(store, hour(1))
         before = outcome_of(store, hour(1))
         new = {"call_setup": b"new", "calls": b"new"}
         with pytest.raises(BudgetExhausted):
-            publish_window(store, hour(1), rho=Fraction(1), kept=new)
+            publish_window(store, hour(1), rho=Fraction(1), kept_windows=new)
         with pytest.raises(StateConflict):
-            publish_window(store, hour(0), kept=new)
+            publish_window(store, hour(0), kept_windows=new)
         with pytest.raises(StateConflict):
             store.publish(hour(1), [release(hour(1))] * 2, [entry(RHO)], 0, BUDGET, new)
         with pytest.raises(InvariantError):
@@ -159,7 +161,9 @@ class WindowStoreContract(PublicationContract):
         """A period's sets are forgotten together, those of other periods are not; forgetting twice does nothing."""
         for number, period in enumerate((0, WEEK_MS)):
             seal_window(store, hour(number))
-            publish_window(store, hour(number), period_start_ms=period, kept={"call_setup": b"set", "calls": b"set"})
+            publish_window(
+                store, hour(number), period_start_ms=period, kept_windows={"call_setup": b"set", "calls": b"set"}
+            )
         store.forget_kept_windows(0)
         store.forget_kept_windows(0)
         for metric in ("call_setup", "calls"):
@@ -173,7 +177,7 @@ class WindowStoreContract(PublicationContract):
         monkeypatch.setattr(windows, "KEPT_PART_BYTES", 7)
         for number, length in enumerate((77, size)):
             seal_window(store, hour(number))
-            publish_window(store, hour(number), rho=Fraction(1, 10), kept={"call_setup": bytes(range(length))})
+            publish_window(store, hour(number), rho=Fraction(1, 10), kept_windows={"call_setup": bytes(range(length))})
         assert store.kept_windows("call_setup", "1h", 0) == bytes(range(size))
 
     def test_range(self, store: WindowStore, monkeypatch: pytest.MonkeyPatch) -> None:
