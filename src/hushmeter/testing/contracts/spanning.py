@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from hushmeter.access.credentials import Credential
+from hushmeter.access.roles import Role
 from hushmeter.errors import InvariantError
 from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
-from hushmeter.model.stored import Decided
+from hushmeter.model.stored import Decided, Restore
 from hushmeter.model.time import HOUR_MS
 from hushmeter.ports import StateStore
 from hushmeter.storage.state import schema
-from hushmeter.testing.contracts.state_values import ALL_BEGUN, day, decide, hour, publish_window, state_of
+from hushmeter.testing.contracts.state_values import ALL_BEGUN, day, decide, failing_at, hour, publish_window, state_of
 
 
 class StateStoreContract:
@@ -119,3 +121,26 @@ class StateStoreContract:
         assert (store.erasures(), store.decided().erasing_through) == ((), 0)
         store.record_decisions([], lambda: 9, {two})
         assert store.erasures()[0].number > found[2].number
+
+    def test_a_window_that_cannot_begin_to_close_fixes_no_cut_off(self, store: StateStore) -> None:
+        """Where the window's record fails, the cut-off that was fixed before it in the same transaction is forgotten."""
+        with failing_at("INSERT INTO windows"), pytest.raises(OSError, match="windows"):
+            store.begin_closing(hour(0), HOUR_MS)
+        assert store.windows(ALL_BEGUN) == ()
+        assert store.record_decisions([Decision(bytes(16), "tuning", False, 0)], lambda: 5) == 5
+
+    @pytest.mark.parametrize("moment", ["INSERT INTO restores", "UPDATE credentials", "COMMIT"])
+    def test_a_restore_is_whole(self, store: StateStore, moment: str) -> None:
+        """A restore voids the texts of grants of before and revokes credentials, or does neither (C6)."""
+        grant = Decision(bytes(16), "tuning", True, 5, b"text")
+        decide(store, grant)
+        store.add_credential(Credential("a" * 16, "one", Role.INGEST, (), bytes(32), 7))
+        before = store.credentials()
+        with failing_at(moment), pytest.raises(OSError, match=moment):
+            store.record_restore(Restore(9, 0, None))
+        assert (store.restores("d"), store.decisions_of(grant.subject), store.credentials()) == ((), (grant,), before)
+        store.record_restore(Restore(9, 0, None))
+        decide(store, grant)
+        assert store.restores("d") == (Restore(9, 0, None),)
+        assert [decision.text_hash for decision in store.decisions_of(grant.subject)] == [b"", b"text"]
+        assert [credential.revoked_at_ms for credential in store.credentials()[1]] == [9]
