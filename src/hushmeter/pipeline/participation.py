@@ -14,7 +14,7 @@ from hushmeter.model.plan import Plan
 from hushmeter.model.tally import Tally
 from hushmeter.model.time import Window
 from hushmeter.plan.built_in import capped_metrics
-from hushmeter.ports import KeyRing, StateStore, WindowStore
+from hushmeter.ports import KeyRing, StateStore
 from hushmeter.sealing.participation import decrypted, encrypted, window_index
 from hushmeter.sealing.seal import Participation
 
@@ -28,7 +28,7 @@ def consent_table(keys: KeyRing, consent: ConsentRegister, period: Window) -> Co
 
 
 def kept_windows_of(
-    store: WindowStore, keys: KeyRing, metric: str, resolution: str, period_start_ms: int
+    store: StateStore, keys: KeyRing, metric: str, resolution: str, period_start_ms: int
 ) -> KeptWindows | None:
     """Which windows of a period have kept which units; None before the first (P7).
 
