@@ -1,8 +1,8 @@
 """Opens the state store's database, begins its transactions, and says in hushmeter's words what went wrong.
 
-Everything that only SQLite has is here. A writing transaction takes the write lock at its beginning (`BEGIN IMMEDIATE`), so
-that what it reads cannot change before it writes, whichever process or thread asks; readers never wait (WAL). A commit that
-returned is on the disk (`synchronous=FULL`).
+Everything that only SQLite has is here, but for how `schema` numbers rows and the steps of `migrations`. A writing
+transaction takes the write lock at its beginning (`BEGIN IMMEDIATE`), so that what it reads cannot change before it writes,
+whichever process or thread asks; readers never wait (WAL). A commit that returned is on the disk (`synchronous=FULL`).
 """
 
 from __future__ import annotations

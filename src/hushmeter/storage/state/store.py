@@ -8,7 +8,7 @@ One file a protocol, each over the one `Database` that they share:
     consent.py      `ConsentStore`     decisions, receipts, erasures
     credentials.py  `CredentialStore`  credentials, the access log
     database.py                        transactions, error words, the lock: all that only SQLite has
-    schema.py, migrations.py           the tables, and how those of an earlier version are brought here
+    schema.py, migrations.py           the tables, and how those of an earlier version, in SQLite, are brought here
     release_rows.py, release_payload.py    a release as a row of its table
 
 How one transaction spans files: a method is a transaction, and a public function whose first argument is a connection is a
