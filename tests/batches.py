@@ -1,22 +1,16 @@
-"""Hypothesis strategies for any batch of reports, and what a batch says, whatever the numbers of its tokens."""
+"""Hypothesis strategies for any batch of reports."""
 
 from __future__ import annotations
-
-import itertools
-from collections.abc import Sequence
 
 import numpy as np
 from hypothesis import strategies as st
 
-from hushmeter.model.report import ReportBatch, bytes_of
+from hushmeter.model.report import ReportBatch
 
 INT64 = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1, 0])
 UINT32 = st.integers(0, 2**32 - 1) | st.sampled_from([0, 2**32 - 1])
 UINT64 = st.integers(0, 2**64 - 1) | st.sampled_from([0, 2**64 - 1])
 TOKENS = st.sampled_from(["", "1.0", "1.00", "ä", "日本", "\U0001f600" * 64]) | st.text(max_size=5)
-
-Point = tuple[int, int, bytes | None]
-Said = tuple[bytes, bytes, int, int, int, int, tuple[Point, ...]]
 
 
 @st.composite
@@ -44,23 +38,4 @@ def any_batch(draw: st.DrawFn, with_tokens: bool | None = None) -> ReportBatch:
         column(INT64, np.int64, m),
         tuple(text.encode() for text in texts),
         column(st.integers(0, len(texts)), np.uint32, m),
-    )
-
-
-def said(batch: ReportBatch) -> list[Said]:
-    """What each report of a batch says, with the bytes of its tokens."""
-    tokens: Sequence[bytes | None] = (None, *batch.tokens)
-    named = [tokens[number] for number in batch.token_numbers.tolist()]
-    points = list(zip(batch.series.tolist(), batch.values.tolist(), named, strict=True))
-    return list(
-        zip(
-            bytes_of(batch.pseudonyms),
-            bytes_of(batch.report_ids),
-            batch.received_at_ms.tolist(),
-            batch.interval_start_ms.tolist(),
-            batch.interval_end_ms.tolist(),
-            batch.plan_versions.tolist(),
-            [tuple(points[a:b]) for a, b in itertools.pairwise(batch.offsets.tolist())],
-            strict=True,
-        )
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-PATIENCE_S = 900.0
+from hushmeter.testing.patience import PATIENCE_S
+
 _STEP_S = 0.01
 
 

@@ -23,6 +23,8 @@ CITATION = re.compile(rf"\b([{CHAPTERS}])([1-9][0-9]?)(?:-\1([1-9][0-9]?))?\b(?!
 NAME = re.compile(r"`([\w/]+\.py)::(\w+(?:::\w+)?)`")
 FILE = re.compile(r"`(\w+/[\w/]+\.py)`")
 HEADING = re.compile(rf"### ([{CHAPTERS}])([1-9][0-9]?)\. \S.*\n")
+TESTS = ("tests/", "testing/contracts/")
+"""Tests, and the suites of src that they inherit."""
 ENFORCED, TESTED = "- Enforced by: ", "- Dies without it: "
 
 
@@ -80,13 +82,13 @@ def wrong_in(contract: str) -> list[str]:
         wrong += [f"{rule.number} says nothing"] if not rule.words else []
         wrong += [f"nothing enforces {rule.number}"] if not rule.enforcers else []
         wrong += [f"no test dies without {rule.number}"] if not rule.tests else []
-        wrong += [f"{rule.number} is enforced by a test: {name}" for name in rule.enforcers if name.startswith("tests/")]
+        wrong += [f"{rule.number} is enforced by a test: {name}" for name in rule.enforcers if name.startswith(TESTS)]
         wrong += [f"{rule.number}: {name} is no test" for name in rule.tests if not is_test(name)]
     return wrong + [f"{name} does not exist" for name in names_in(contract) if not exists(name)]
 
 
 def is_test(name: str) -> bool:
-    return name.startswith("tests/") and name.rpartition("::")[2].startswith("test_")
+    return name.startswith(TESTS) and name.rpartition("::")[2].startswith("test_")
 
 
 def exists(name: str) -> bool:
@@ -147,6 +149,23 @@ def test_every_rule_is_cited() -> None:
     code = [path for path in texts() if path.suffix == ".py"]
     kept = {number for path in code for number in cited(path.read_text(encoding="utf-8"))}
     assert {rule.number for rule in rules_of(CONTRACT.read_text(encoding="utf-8"))} <= kept
+
+
+def test_every_suite_is_inherited() -> None:
+    """Each contract suite of src is run: some class of tests inherits it, or another suite that is run."""
+    bases = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for folder in (SRC / "testing" / "contracts", ROOT / "tests" / "contract")
+        for path in folder.glob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+    run = {name for name in bases if name.startswith("Test")}
+    while more := {base for name in run for base in bases.get(name, ())} - run:
+        run |= more
+    suites = {name for name in bases if name.endswith("Contract")}
+    assert suites
+    assert suites <= run
 
 
 def test_every_name_in_the_docs_is_there() -> None:

@@ -20,34 +20,32 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from hushmeter.errors import (
-    ConfigError,
-    Failure,
-    InvariantError,
-    StateConflict,
-    StorageFull,
-)
+from hushmeter.errors import ConfigError, Failure, InvariantError, StateConflict, StorageFull
 from hushmeter.model.consent import Decision
 from hushmeter.storage.disk import Disk
-from hushmeter.storage.state import migrations, schema
-from hushmeter.storage.state.database import error_of
+from hushmeter.storage.state import database, migrations, schema
+from hushmeter.storage.state.database import STATE_NAME, error_of
 from hushmeter.storage.state.store import SqlStateStore
-from hushmeter.testing.state import memory_state_store
-from tests.contract.state_values import (
+from hushmeter.testing.contracts.state_values import (
     ALL_BEGUN,
     BLOCKS,
     DEPLOYMENT,
     RHO,
     cost,
-    everything,
     hour,
-    publish,
-    seal,
-    url_of,
+    outcome_of,
+    publish_window,
+    seal_window,
 )
+from hushmeter.testing.state import memory_state_store
 from tests.patience import PATIENCE_S
 
 SPAWN = multiprocessing.get_context("spawn")
+
+
+def url_of(directory: Path) -> str:
+    """The URL of the database in a directory."""
+    return database.url_of(directory / STATE_NAME)
 
 
 @pytest.fixture
@@ -68,14 +66,14 @@ class TestFile:
         store.start_worker("w", 100)
         store.register_segment("w", "s", hour(0), [hour(0)])
         store.close_segment("s", 3)
-        seal(store, hour(0))
-        publish(store, hour(0))
+        seal_window(store, hour(0))
+        publish_window(store, hour(0))
         store.record_decisions([Decision(bytes(16), "tuning", True, 5)], lambda: 5)
         store.mark_scrubbed(0)
 
         def seen(of: SqlStateStore) -> tuple[object, ...]:
             found = of.deployment(), of.series_blocks(), of.beats(), of.segments([0]), of.windows(ALL_BEGUN)
-            return (*found, *everything(of, hour(0)), of.decisions_after(0), of.scrubbed(0), of.schema_version())
+            return (*found, *outcome_of(of, hour(0)), of.decisions_after(0), of.scrubbed(0), of.schema_version())
 
         before = seen(store)
         store.close()
@@ -103,11 +101,11 @@ class TestFile:
     def test_two_stores_on_one_file(self, tmp_path: Path) -> None:
         """What one store has committed another sees, and a reader in the middle of its pages blocks no writer."""
         one, two = SqlStateStore.open(url_of(tmp_path)), SqlStateStore.open(url_of(tmp_path))
-        seal(one, hour(0))
-        publish(two, hour(0))
+        seal_window(one, hour(0))
+        publish_window(two, hour(0))
         with pytest.raises(StateConflict):
-            publish(one, hour(0))
-        assert everything(one, hour(0)) == everything(two, hour(0))
+            publish_window(one, hour(0))
+        assert outcome_of(one, hour(0)) == outcome_of(two, hour(0))
         one.close()
         two.close()
 
@@ -267,7 +265,7 @@ def _publish_when_all_are_ready(url: str, ready: Barrier, outcomes: Queue[str]) 
     store = SqlStateStore.open(url)
     ready.wait(PATIENCE_S)
     try:
-        publish(store, hour(0))
+        publish_window(store, hour(0))
         outcomes.put("published")
     except StateConflict:
         outcomes.put("conflict")
@@ -282,7 +280,7 @@ def _die_while_publishing(url: str) -> None:
             os._exit(9)
 
     sa.event.listen(sa.Engine, "before_cursor_execute", die)
-    publish(store, hour(0))
+    publish_window(store, hour(0))
 
 
 class TestProcesses:
@@ -291,7 +289,7 @@ class TestProcesses:
     def test_race(self, tmp_path: Path) -> None:
         """Of two processes that publish the same window exactly one wins, and it is charged once."""
         store = SqlStateStore.open(url_of(tmp_path))
-        seal(store, hour(0))
+        seal_window(store, hour(0))
         outcomes: Queue[str] = SPAWN.Queue()
         ready = SPAWN.Barrier(2)
         both = [SPAWN.Process(target=_publish_when_all_are_ready, args=(url_of(tmp_path), ready, outcomes)) for _ in "ab"]
@@ -306,13 +304,13 @@ class TestProcesses:
     def test_killed(self, tmp_path: Path) -> None:
         """A process that dies between charge and release leaves neither, and holds nobody up."""
         store = SqlStateStore.open(url_of(tmp_path))
-        seal(store, hour(0))
-        before = everything(store, hour(0))
+        seal_window(store, hour(0))
+        before = outcome_of(store, hour(0))
         process = SPAWN.Process(target=_die_while_publishing, args=(url_of(tmp_path),))
         _run([process])
         assert process.exitcode == 9
-        assert everything(store, hour(0)) == before
-        publish(store, hour(0))
+        assert outcome_of(store, hour(0)) == before
+        publish_window(store, hour(0))
         store.close()
 
 

@@ -379,9 +379,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "completeness tells in how many segments reports came",
-        "storage/state/store.py",
-        "return servings.serving_ms(connection, start_ms, end_ms)",
-        'return servings.serving_ms(connection, start_ms, end_ms) - 40_000 * connection.scalar(sa.text("select count(*) from segments"))',
+        "storage/state/workers.py",
+        "return covered",
+        'return covered - 40_000 * connection.scalar(sa.text("select count(*) from segments"))',
         "replay:4",
         "replay 4",
     ),
@@ -466,7 +466,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "late decisions reach a window that is due",
-        "storage/state/decisions.py",
+        "storage/state/consent.py",
         ".where(d.received_at_ms < cutoff_ms)",
         "",
         test="tests/service/test_withdrawal.py::test_at_the_cut_off_is_too_late",

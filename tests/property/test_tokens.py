@@ -14,7 +14,8 @@ from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.model.report import ReportBatch, bytes_of, pruned_tokens
 from hushmeter.sealing.copies import content_digests, copy_key
 from hushmeter.storage.log.frames import decode, encode
-from tests.batches import any_batch, said
+from hushmeter.testing.batches import said
+from tests.batches import any_batch
 from tests.oracle.rows import content_digest, rows_of
 
 KEY = copy_key(bytes(range(32)))

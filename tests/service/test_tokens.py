@@ -12,7 +12,7 @@ from hushmeter import limits
 from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.time import MINUTE_MS
-from tests.batches import said
+from hushmeter.testing.batches import said
 from tests.service.harness import H, finish, reasons, serving, submitted
 from tests.service.running import Running
 from tests.service.test_bad_input import packed, submit_bytes, varint

@@ -27,7 +27,8 @@ from hushmeter.storage.log.frames import (
     encrypt,
     pieces,
 )
-from tests.batches import any_batch, said
+from hushmeter.testing.batches import said
+from tests.batches import any_batch
 
 COLUMNS = (
     "pseudonyms",

@@ -33,7 +33,7 @@ from hushmeter.model.stored import SegmentRecord, WindowRecord, grain
 from hushmeter.model.tally import Tally
 from hushmeter.model.time import Window
 from hushmeter.plan.catalog import Catalog
-from hushmeter.ports import IntakeLog, StateStore
+from hushmeter.ports import IntakeLog, WorkerStore
 from hushmeter.runtime import end_with_parent, keep_freed, step_back
 from hushmeter.sealing.seal import Participation, Sealing
 
@@ -92,7 +92,7 @@ class SealingJob:
 
 
 def segments_over(
-    record: WindowRecord, starts_ms: Sequence[int], deadline_ms: int, log: IntakeLog, store: StateStore
+    record: WindowRecord, starts_ms: Sequence[int], deadline_ms: int, log: IntakeLog, store: WorkerStore
 ) -> Segments:
     """The segments that hold rows of a window, in the order of their registration.
 

@@ -57,7 +57,7 @@ from hushmeter.model.publication import Publication, head_after
 from hushmeter.model.ring import Claim, ClaimState, PlanMark, RingRecord
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
-from hushmeter.ports import KeyRing, Publications, StateStore
+from hushmeter.ports import KeyRing, Publications, StateStore, WindowStore
 
 _NONCE_BYTES: Final = 12
 
@@ -122,7 +122,7 @@ def ensure_newest(record: RingRecord, store: StateStore) -> None:
         )
 
 
-def _how_it_differs(record: RingRecord, head: LedgerMark, store: StateStore) -> str:
+def _how_it_differs(record: RingRecord, head: LedgerMark, store: WindowStore) -> str:
     if head.sequence < record.head.sequence:
         return "is older than its keys"
     at = next(store.ledger(record.head.sequence), None) if record.head.sequence else None

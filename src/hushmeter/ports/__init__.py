@@ -15,7 +15,7 @@ from hushmeter.model.release import NoisyVector, PartitionKey, Selection
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.ring import RingRecord
 from hushmeter.model.stored import Deployment, Erasure, Registration, Restore, SegmentRecord, WindowRecord
-from hushmeter.ports.store import StateStore
+from hushmeter.ports.store import ConsentStore, CredentialStore, PlanStore, StateStore, WindowStore, WorkerStore
 
 RewriteRows = Callable[[ReportBatch, Int64], tuple[ReportBatch, Int64]]
 """See `IntakeLog.rewrite`."""
@@ -269,4 +269,17 @@ class IntakeLog(Protocol):
         """Starts of the storage windows that have files, in order."""
 
 
-__all__ = ["Deployment", "Erasure", "Registration", "Restore", "SegmentRecord", "StateStore", "WindowRecord"]
+__all__ = [
+    "ConsentStore",
+    "CredentialStore",
+    "Deployment",
+    "Erasure",
+    "PlanStore",
+    "Registration",
+    "Restore",
+    "SegmentRecord",
+    "StateStore",
+    "WindowRecord",
+    "WindowStore",
+    "WorkerStore",
+]

@@ -1,4 +1,17 @@
-"""The state store, as a protocol; it has one contract suite."""
+"""The state store, as five protocols and the whole of them; `hushmeter.testing.contracts` has a suite for each.
+
+Who needs one takes one: `PlanStore`, `WorkerStore`, `WindowStore`, `ConsentStore`, `CredentialStore`. Every method is one
+transaction: once it has returned, what it did is durable, and where it raises, nothing has changed. A transaction that
+spans protocols is one method of one of them:
+
+    WindowStore.begin_closing      fixes the segments that a window waits for, and the decisions that it is sealed with (P8)
+    ConsentStore.record_decisions  with erasures: each waits for every segment that is registered at that moment (R3)
+    PlanStore.record_restore       voids grants of before, and revokes credentials (C6)
+    StateStore.back_up             copies all of it as of one moment
+
+`WindowStore.publish` is a publication whole: a window's state, charge, releases and kept windows (C4, P7). No caller
+joins two calls to one transaction: an implementation needs none that its callers can see.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +47,9 @@ from hushmeter.model.time import Window
 from hushmeter.plan.catalog import SeriesBlock
 
 
-class StateStore(Protocol):
-    """Everything durable but raw rows and keys: one transaction a call."""
+class PlanStore(Protocol):
+    """What deployment this is: its foundation, its plan's versions, the keys it has used, its epochs and restores."""
 
-    # Foundation.
     def deployment(self) -> Deployment | None:
         """What the store was founded with; None for a new one."""
 
@@ -56,7 +68,31 @@ class StateStore(Protocol):
     def series_blocks(self) -> tuple[SeriesBlock, ...]:
         """All series blocks, by first number."""
 
-    # Workers and their segments.
+    def key_fingerprint(self, name: str) -> bytes | None:
+        """The fingerprint of a key that has been used; None where it was never used."""
+
+    def record_key(self, name: str, fingerprint: bytes) -> bytes:
+        """Records a key's fingerprint before its first use; the first one that is recorded stays, and is returned."""
+
+    def record_keys(self, fingerprints: Mapping[str, bytes]) -> None:
+        """Records the fingerprints of several keys that are there, by name; all of them, or none."""
+
+    def epoch(self) -> str:
+        """In which epoch this state serves or has served last; empty before the first (C7)."""
+
+    def begin_epoch(self, epoch: str) -> None:
+        """Records the epoch in which this state serves from now on."""
+
+    def record_restore(self, made: Restore) -> None:
+        """Records that this store was taken up from a backup: grants and credentials of before do not count any more."""
+
+    def restores(self, deployment_id: str) -> tuple[Restore, ...]:
+        """Every time that the store was taken up from a backup, in order."""
+
+
+class WorkerStore(Protocol):
+    """Workers and their leases, when the service served, segments, and which storage windows take none any more."""
+
     def start_worker(self, worker_id: str, now_ms: int) -> None:
         """Records a worker, alive from now."""
 
@@ -76,7 +112,7 @@ class StateStore(Protocol):
         """When any worker was last seen, by its own time; None before the first."""
 
     def end_servings_left(self, now_ms: int) -> None:
-        """Ends what a service that nobody saw end has left open, before a sealing takes it for serving."""
+        """Ends what a service that nobody saw end has left open, before the sealer takes it for serving."""
 
     def begin_serving(self, now_ms: int) -> int:
         """Records that the service serves from now on, and returns the number of that record; ends what was left open."""
@@ -115,7 +151,16 @@ class StateStore(Protocol):
             resolution: leaves out segments that hold no rows of release windows of this resolution.
         """
 
-    # Release windows.
+    def mark_scrubbed(self, storage_start_ms: int) -> None:
+        """Records that a storage window's raw data may never be written or read again."""
+
+    def scrubbed(self, storage_start_ms: int) -> bool:
+        """Whether a storage window has been scrubbed."""
+
+
+class WindowStore(Protocol):
+    """Release windows and their states, releases, the ledger, and kept windows of metrics with bounded participation."""
+
     def windows(self, states: Sequence[WindowState]) -> tuple[WindowRecord, ...]:
         """Windows in these states, by end and then resolution."""
 
@@ -143,7 +188,7 @@ class StateStore(Protocol):
         entries: Sequence[DraftEntry],
         period_start_ms: int,
         budget: PrivacyBudget,
-        kept: Mapping[str, bytes],
+        kept_windows: Mapping[str, bytes],
     ) -> None:
         """SEALED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
 
@@ -153,7 +198,7 @@ class StateStore(Protocol):
             entries: chained here.
             period_start_ms: the period that pays.
             budget: of one period.
-            kept: by metric with bounded participation, the encrypted set of kept windows after this one.
+            kept_windows: by metric with bounded participation, the encrypted set of them after this one.
 
         Raises:
             BudgetExhausted: the period's charges and these exceed the budget.
@@ -175,14 +220,36 @@ class StateStore(Protocol):
     def forget_kept_windows(self, period_start_ms: int) -> None:
         """Removes a period's sets of kept windows."""
 
-    # Scrubbing.
-    def mark_scrubbed(self, storage_start_ms: int) -> None:
-        """Records that a storage window's raw data may never be written or read again."""
+    def releases(
+        self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
+    ) -> Iterator[tuple[int, Release]]:
+        """(number, release) of windows that end in `(from_ms, to_ms]`, in time order, as they are stored.
 
-    def scrubbed(self, storage_start_ms: int) -> bool:
-        """Whether a storage window has been scrubbed."""
+        Whether they are what the ledger says is for `hushmeter.service.disclosure.verified_releases` to find out.
 
-    # Consent.
+        Raises:
+            ReleaseAltered: one of them cannot be a release.
+        """
+
+    def every_release(self) -> Iterator[tuple[int, Release | ReleaseAltered]]:
+        """(number, release) of all windows, by number; in the place of what cannot be a release, why."""
+
+    def charged(self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int) -> list[LedgerEntry]:
+        """The ledger entries of windows that end in `[from_ms, to_ms]`, in order; checkpoints are not among them."""
+
+    def ledger_head(self, deployment_id: str) -> LedgerMark:
+        """How far the ledger has come."""
+
+    def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
+        """Ledger entries from a number on, in order."""
+
+    def checkpoints(self) -> dict[int, bytes]:
+        """The salts of the ledger's checkpoints, by number; for the operator alone (R1)."""
+
+
+class ConsentStore(Protocol):
+    """Decisions of units, in one order, and the erasures that are not done."""
+
     def record_decisions(
         self, decisions: Sequence[Decision], now_ms: Callable[[], int], erased: Collection[bytes] = ()
     ) -> int:
@@ -231,7 +298,10 @@ class StateStore(Protocol):
     def end_erasures(self, through: int) -> None:
         """Forgets erasures up to a number: every row that they asked for has been removed."""
 
-    # Access.
+
+class CredentialStore(Protocol):
+    """Credentials and the access log."""
+
     def add_credential(self, added: Credential) -> None:
         """Records a credential.
 
@@ -252,44 +322,10 @@ class StateStore(Protocol):
     def access_log(self, after: int = 0) -> Iterator[tuple[int, AccessLine]]:
         """Numbered lines of the access log after a number, in order."""
 
-    # Reading.
-    def releases(
-        self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
-    ) -> Iterator[tuple[int, Release]]:
-        """(number, release) of windows that end in `(from_ms, to_ms]`, in time order, as they are stored.
 
-        Whether they are what the ledger says is for `hushmeter.service.disclosure.verified_releases` to find out.
+class StateStore(PlanStore, WorkerStore, WindowStore, ConsentStore, CredentialStore, Protocol):
+    """Everything durable but raw rows and keys, for who needs several of the five; one transaction a call."""
 
-        Raises:
-            ReleaseAltered: one of them cannot be a release.
-        """
-
-    def every_release(self) -> Iterator[tuple[int, Release | ReleaseAltered]]:
-        """(number, release) of all windows, by number; in the place of what cannot be a release, why."""
-
-    def charged(self, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int) -> list[LedgerEntry]:
-        """The ledger entries of windows that end in `[from_ms, to_ms]`, in order; checkpoints are not among them."""
-
-    def ledger_head(self, deployment_id: str) -> LedgerMark:
-        """How far the ledger has come."""
-
-    def ledger(self, from_sequence: int = 1) -> Iterator[LedgerEntry]:
-        """Ledger entries from a number on, in order."""
-
-    def checkpoints(self) -> dict[int, bytes]:
-        """The salts of the ledger's checkpoints, by number; for the operator alone (R1)."""
-
-    # Keys.
-    def key_fingerprint(self, name: str) -> bytes | None:
-        """The fingerprint of a key that has been used; None where it was never used."""
-
-    def record_key(self, name: str, fingerprint: bytes) -> bytes:
-        """Records a key's fingerprint before its first use; the first one that is recorded stays, and is returned."""
-
-    def record_keys(self, fingerprints: Mapping[str, bytes]) -> None:
-        """Records the fingerprints of several keys that are there, by name; all of them, or none."""
-
-    # Backups (C6).
     def back_up(self, path: Path) -> None:
         """Writes a new file that is a store like this one, without what leads to raw data; whole or not at all.
 
@@ -297,18 +333,6 @@ class StateStore(Protocol):
             ConfigError: the file exists, or the store was never founded.
             LedgerBroken: the ledger does not hold.
         """
-
-    def epoch(self) -> str:
-        """In which epoch this state serves or has served last; empty before the first (C7)."""
-
-    def begin_epoch(self, epoch: str) -> None:
-        """Records the epoch in which this state serves from now on."""
-
-    def record_restore(self, made: Restore) -> None:
-        """Records that this store was taken up from a backup: grants and credentials of before do not count any more."""
-
-    def restores(self, deployment_id: str) -> tuple[Restore, ...]:
-        """Every time that the store was taken up from a backup, in order."""
 
     def schema_version(self) -> int:
         """The version of the store's schema."""

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 
 from hushmeter.errors import ConfigError
 from hushmeter.ledger.entries import verify_chain
-from hushmeter.model.ledger import LedgerEntry
 from hushmeter.storage.disk import failure_of, sync_directory
-from hushmeter.storage.state import decisions as records
-from hushmeter.storage.state import plans, schema
+from hushmeter.storage.state import schema
 from hushmeter.storage.state.database import Database, url_of
+from hushmeter.storage.state.plans import SqlPlans
+from hushmeter.storage.state.windows import SqlWindows
 
 ROWS_PER_PAGE = 64
 _LEFT_OUT = {
@@ -48,8 +48,7 @@ def back_up(source: Database, path: Path) -> None:
         try:
             with source.read() as reading, target.write() as writing:
                 _copy(reading, writing)
-            with target.read() as reading:
-                _verify(reading)
+            _verify(target)
             target.settle_in_one_file()
         finally:
             target.close()
@@ -68,12 +67,11 @@ def _copy(reading: sa.Connection, writing: sa.Connection) -> None:
             writing.execute(sa.insert(table), [dict(row) for row in page])
 
 
-def _verify(reading: sa.Connection) -> None:
-    if plans.founded(reading) is None:
+def _verify(target: Database) -> None:
+    if SqlPlans(target).deployment() is None:
         raise ConfigError("there is no deployment in this state yet; back it up once it has been served")
-    chosen = sa.select(*(schema.ledger.c[name] for name in ("sequence", "content", "previous_hash", "entry_hash")))
-    entries = (LedgerEntry(*row) for row in reading.execute(chosen.order_by(schema.ledger.c.sequence)))
-    verify_chain(entries, records.checkpoint_salts(reading))
+    copied = SqlWindows(target)
+    verify_chain(copied.ledger(), copied.checkpoints())
 
 
 def _put(partial: Path, path: Path) -> None:

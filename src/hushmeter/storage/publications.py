@@ -21,8 +21,7 @@ from hushmeter.model.ledger import DraftEntry, LedgerMark, PrivacyLoss, Spending
 from hushmeter.model.publication import Publication
 from hushmeter.model.time import Window
 from hushmeter.storage.disk import failure_of, remedy_of, sync_directory, write_durably
-from hushmeter.storage.state.decisions import release_of
-from hushmeter.storage.state.windows import rows_of
+from hushmeter.storage.state.release_rows import release_of, rows_of
 
 _BLOB, _LOCK_NAME = "blob", "lock"
 

@@ -85,7 +85,7 @@ class _Segment:
 
 
 class MemoryIntakeLog:
-    """An `IntakeLog` that seals nothing, but asks for the same keys at the same moments.
+    """An `IntakeLog` that encrypts nothing, but asks for the same keys at the same moments.
 
     Args:
         keys: `data/<storage window start>` must be there for a window's rows to be read.

@@ -15,14 +15,14 @@ from hushmeter.ledger.checkpoint import checkpoint_of, is_checkpoint, releases_c
 from hushmeter.ledger.commitments import LOST, Charged, ReleaseName, charged_releases, differences, name_of
 from hushmeter.model.release import Release
 from hushmeter.model.time import iso
-from hushmeter.ports import StateStore
+from hushmeter.ports import WindowStore
 
 _AT_ONCE: Final = 32
 """Releases whose entries are read in one transaction."""
 
 
 def released(
-    store: StateStore, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
+    store: WindowStore, metric: str, view: tuple[str, ...], resolution: str, from_ms: int, to_ms: int
 ) -> Iterator[tuple[int, Release]]:
     """Releases of windows that end in `(from_ms, to_ms]`, in time order, each with the number of its first ledger entry.
 
@@ -58,7 +58,7 @@ def _start_of(name: ReleaseName) -> int:
     return name[-1]
 
 
-def _ensure_just_published(store: StateStore, name: ReleaseName, charges: Mapping[str, Charged]) -> None:
+def _ensure_just_published(store: WindowStore, name: ReleaseName, charges: Mapping[str, Charged]) -> None:
     """Raises `ReleaseAltered` unless a release is there by now: entries are read a moment after releases."""
     _, metric, view, resolution, start_ms = name
     end_ms = max(charged.fields["window_end_ms"] for charged in charges.values())
@@ -70,7 +70,7 @@ def _ensure_just_published(store: StateStore, name: ReleaseName, charges: Mappin
     )
 
 
-def public_from(store: StateStore) -> int:
+def public_from(store: WindowStore) -> int:
     """The number of the ledger entry from which on everybody may read it: that of the newest checkpoint, if any (R1)."""
     return max(store.checkpoints(), default=1)
 
@@ -87,7 +87,7 @@ def _wrong(number: int, release: Release, charges: Mapping[str, Charged]) -> str
     return f"{name}: {found}" if found else ""
 
 
-def discrepancies(store: StateStore) -> Iterator[str]:
+def discrepancies(store: WindowStore) -> Iterator[str]:
     """In words, every stored release that is not what the ledger says, and every measurement that is missing.
 
     Args:
@@ -114,7 +114,7 @@ def discrepancies(store: StateStore) -> Iterator[str]:
     yield from _missing(store, found)
 
 
-def _told_otherwise(store: StateStore, read: Sequence[tuple[int, int, Release]]) -> Iterator[str]:
+def _told_otherwise(store: WindowStore, read: Sequence[tuple[int, int, Release]]) -> Iterator[str]:
     """Releases of before salts: a checkpoint commits to what is told of them and stands in none of their entries."""
     for sequence, salt in store.checkpoints().items():
         checkpoint = checkpoint_of(next(store.ledger(sequence)))
@@ -126,7 +126,7 @@ def _told_otherwise(store: StateStore, read: Sequence[tuple[int, int, Release]])
             )
 
 
-def _missing(store: StateStore, found: set[int]) -> Iterator[str]:
+def _missing(store: WindowStore, found: set[int]) -> Iterator[str]:
     for entry in store.ledger():
         fields = entry.fields
         if not is_checkpoint(entry) and fields["mechanism"] != LOST and entry.sequence not in found:

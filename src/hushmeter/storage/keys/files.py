@@ -2,7 +2,7 @@
 
 One file a key: `deployment.key`, `unit-tokens.key`, `signing.key`, `data/<storage window start>.key`,
 `period/<period start>.key`. Beside them `check`, a known text that tells a wrong master key at once, and `ledger`, the
-deployment's record (see `ring_record`). A file is a nonce and the AES-256-GCM sealed key; the key's
+deployment's record (see `ring_record`). A file is a nonce and the key as AES-256-GCM encrypts it; the key's
 name is authenticated, so that one file cannot stand for another. An empty file `NAME.destroyed` remains of a destroyed key.
 The directory belongs neither beside the data nor into backups.
 """
@@ -87,7 +87,7 @@ class DirectoryKeyRing:
         wrapped = self._read(name)
         if wrapped is None:
             raise KeyGone(
-                f"there is no key {name} in {self._directory}; what it sealed cannot be read; "
+                f"there is no key {name} in {self._directory}; what it encrypted cannot be read; "
                 "check that keys_dir is the directory that this deployment has always used"
             )
         return self._unwrap(name, wrapped)
@@ -104,7 +104,7 @@ class DirectoryKeyRing:
             if self._tombstone(name).exists():
                 # A destroyer came between; whoever writes second sees the other, so the key dies here or there.
                 self.destroy(name)
-        # Also where another process made it: what this key seals may be acknowledged before that process syncs.
+        # Also where another process made it: what this key encrypts may be acknowledged before that process syncs.
         self._sync(self._path(name).parent)
         return self.get(name)
 
@@ -276,7 +276,7 @@ class DirectoryKeyRing:
             self._prove_master_key()
         raise KeyGone(
             f"key {name} is damaged: {self._path(name)} has {len(wrapped)} bytes that the master key does not open "
-            f"(a key file has {_WRAPPED_BYTES}); what it sealed cannot be read"
+            f"(a key file has {_WRAPPED_BYTES}); what it encrypted cannot be read"
         )
 
     def _open_record(self, wrapped: bytes) -> bytes:

@@ -6,7 +6,7 @@ import hashlib
 
 from hushmeter.errors import KeyGone
 from hushmeter.model.ring import RingRecord
-from hushmeter.ports import KeyRing, StateStore
+from hushmeter.ports import KeyRing, PlanStore
 
 LASTING = ("deployment", "unit-tokens", "signing")
 """Keys that live as long as their deployment."""
@@ -23,7 +23,7 @@ class KnownKeys:
         store: holds their fingerprints.
     """
 
-    def __init__(self, ring: KeyRing, store: StateStore) -> None:
+    def __init__(self, ring: KeyRing, store: PlanStore) -> None:
         self._ring = ring
         self._store = store
         self._known: dict[str, bytes] = {}
@@ -59,7 +59,7 @@ class KnownKeys:
         found = [*(f"period/{start}" for start in self._ring.periods())]
         found += (f"data/{start}" for start in self._ring.storage_windows())
         names = [name for name in LASTING if (decided and name == LASTING[0]) or self._has(name)]
-        # What was destroyed but for its file, or cannot be read, is told when it is asked for.
+        # A key that was destroyed but for its file, or cannot be read, raises when somebody asks for it.
         there = (*names, *(name for name in found if self._has(name)))
         # All or none: a crash in between would make the others look as if they had never been.
         self._store.record_keys({n: fingerprint(n, self._ring.get(n)) for n in there if not self._fingerprint(n)})
@@ -114,7 +114,7 @@ class KnownKeys:
     def _ensure_same(self, name: str, key: bytes, known: bytes) -> None:
         if fingerprint(name, key) != known:
             raise KeyGone(
-                f"key {name} is another one than this state has used; what that one sealed cannot be read. Put the key"
+                f"key {name} is another one than this state has used; what that one encrypted cannot be read. Put the key"
                 " directory back that this deployment has always used"
             )
 

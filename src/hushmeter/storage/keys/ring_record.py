@@ -20,7 +20,7 @@ from hushmeter.model.ring import RingRecord, decode_record, encode_record
 from hushmeter.storage.disk import failure_of, remedy_of, sync_directory, write_durably
 
 RECORD_NAME: Final = "ledger"
-"""Rings of before held the mark of the ledger in a file of this name, which is read as a record."""
+"""Earlier rings had the mark of the ledger in a file of this name, which is read as a record."""
 _LOCK_NAME: Final = "ledger.lock"
 
 
@@ -31,7 +31,7 @@ class _Seen:
     Attributes:
         descriptor: of the file, open as long as this object lives: until then no other file has its number.
         stamp: of the file before it was read; each write of a record makes another file.
-        record: what it held.
+        record: what it was.
     """
 
     descriptor: int
@@ -52,8 +52,8 @@ class RecordFile:
 
     Args:
         directory: of the key ring.
-        wrap: seals bytes under the ring's master key, for a name.
-        unwrap: the inverse, for `RECORD_NAME`; raises `ValueError` for bytes that it did not seal.
+        wrap: encrypts bytes under the ring's master key, for a name.
+        unwrap: the inverse, for `RECORD_NAME`; raises `ValueError` for bytes that it did not encrypt.
     """
 
     def __init__(self, directory: Path, wrap: Callable[[str, bytes], bytes], unwrap: Callable[[bytes], bytes]) -> None:

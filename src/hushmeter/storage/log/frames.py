@@ -1,4 +1,4 @@
-"""Reports as sealed bytes: one Arrow record batch a chunk, encrypted and authenticated for the place where it belongs.
+"""Reports as ciphertext: one Arrow record batch a chunk, encrypted and authenticated for the place where it belongs.
 
 Where any point of a chunk has a token, a second record batch of one row follows: the chunk's dictionary of tokens, and the
 number of each point's token. Chunks without tokens have not a byte of it.
@@ -30,7 +30,7 @@ Bytes = bytes | memoryview
 
 NONCE_BYTES = 12
 ENCRYPTION_BYTES = NONCE_BYTES + 16
-"""How much longer a sealed chunk is than its plaintext."""
+"""How much longer an encrypted chunk is than its plaintext."""
 LENGTH_BYTES = 4
 """Of the length before a frame, and after a footer."""
 FRAME = "frame"
@@ -176,25 +176,25 @@ def encrypt(cipher: AESGCM, segment: SegmentName, kind: str, number: int, plain:
         segment: where the chunk belongs.
         kind: FRAME, RUN, FOOTER or CLAIM.
         number: of the chunk within the segment, from 0.
-        plain: what is to be sealed.
+        plain: what is to be encrypted.
         bits: of a RUN, into how many runs the segment is cut.
 
     References:
-        NIST SP 800-38D, 8.3: with random 96-bit nonces one key seals at most 2^32 chunks; a window's key never gets near.
+        NIST SP 800-38D, 8.3: with random 96-bit nonces one key encrypts at most 2^32 chunks; a window's key has far fewer.
     """
     nonce = os.urandom(NONCE_BYTES)
     return nonce + cipher.encrypt(nonce, plain, segment.associated(kind, number, bits))
 
 
-def decrypt(cipher: AESGCM, segment: SegmentName, kind: str, number: int, sealed: Bytes, *, bits: int = 0) -> bytes:
-    """The inverse of `seal`.
+def decrypt(cipher: AESGCM, segment: SegmentName, kind: str, number: int, encrypted: Bytes, *, bits: int = 0) -> bytes:
+    """The inverse of `encrypt`.
 
     Raises:
-        SegmentLost: the chunk is damaged, or was sealed by another key or for another place.
+        SegmentLost: the chunk is damaged, or was encrypted by another key or for another place.
     """
     try:
-        if len(sealed) >= ENCRYPTION_BYTES:
-            nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
+        if len(encrypted) >= ENCRYPTION_BYTES:
+            nonce, ciphertext = encrypted[:NONCE_BYTES], encrypted[NONCE_BYTES:]
             return cipher.decrypt(nonce, ciphertext, segment.associated(kind, number, bits))
     except InvalidTag:
         pass
@@ -223,12 +223,12 @@ _UNCLAIMED_VERSION, _CLAIMED_VERSION = 1, 2
 
 
 def chained(chain: bytes, frames: Iterable[Bytes]) -> bytes:
-    """What a claim says of frames beside their number: a running hash of their seals, which authenticate their bytes.
+    """What a claim says of frames beside their number: a running hash of their tags, which authenticate their bytes.
 
     A frame that was written, cut off again and written with other content under the same number does not pass for it.
     """
-    for sealed in frames:
-        chain = hashlib.blake2b(chain + bytes(sealed[-16:]), digest_size=16, person=b"hushmeter-frames").digest()
+    for frame in frames:
+        chain = hashlib.blake2b(chain + bytes(frame[-16:]), digest_size=16, person=b"hushmeter-frames").digest()
     return chain
 
 
@@ -238,7 +238,7 @@ def empty_frames(segment: SegmentName) -> bytes:
     return header + _unclaimed(header) * _CLAIM_COPIES
 
 
-def sealed_claim(cipher: AESGCM, segment: SegmentName, claim: WriterClaim) -> bytes:
+def encrypted_claim(cipher: AESGCM, segment: SegmentName, claim: WriterClaim) -> bytes:
     """What stands between the header line and the frames: the claim twice, so that either copy may be damaged."""
     return encrypt(cipher, segment, CLAIM, 0, _CLAIM.pack(claim.frames, claim.chain)) * _CLAIM_COPIES
 
@@ -250,12 +250,12 @@ def _unclaimed(header: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FramesFile:
-    """A segment's file of frames, still sealed.
+    """A segment's file of frames, still encrypted.
 
     Attributes:
         segment: which segment.
         frames: as far as their lengths fit; what a crash has torn is left out.
-        claims: both copies of the claim, sealed; none in a file that an earlier hushmeter made.
+        claims: both copies of the claim, encrypted; none in a file that an earlier hushmeter made.
     """
 
     segment: SegmentName
@@ -329,13 +329,13 @@ def _frames_in(data: memoryview) -> Iterator[memoryview]:
         yield data[first:at]
 
 
-def pieces(batch: ReportBatch, sealed_bytes_max: int) -> Iterator[ReportBatch]:
-    """Cuts reports into the fewest consecutive pieces of which each, sealed, has at most so many bytes.
+def pieces(batch: ReportBatch, encrypted_bytes_max: int) -> Iterator[ReportBatch]:
+    """Cuts reports into the fewest consecutive pieces of which each, encrypted, has at most so many bytes.
 
     There is at least one piece, and a piece of a batch that holds any report holds one at least. Nearly every batch is one
     piece: itself. Where one is cut, a token counts once for each report that has it, as if no two of them shared it.
     """
-    room = sealed_bytes_max - ENCRYPTION_BYTES - _ARROW_OVERHEAD_BYTES
+    room = encrypted_bytes_max - ENCRYPTION_BYTES - _ARROW_OVERHEAD_BYTES
     point_bytes = _POINT_BYTES + (_NUMBER_BYTES if batch.tokens else 0)
     points = int(batch.offsets[-1]) * point_bytes
     whole = len(batch) * _ROW_BYTES + points + sum(map(len, batch.tokens)) + len(batch.tokens) * _ENTRY_BYTES

@@ -1,4 +1,4 @@
-"""The intake log in a directory: sealed frames while a segment is written, runs by bucket once it is compacted.
+"""The intake log in a directory: encrypted frames while a segment is written, runs by bucket once it is compacted.
 
 ```
 DIRECTORY/<storage window start>/<segment>.frames    header line, claim twice, then frames: u32 length (little-endian),
@@ -38,7 +38,7 @@ class FileIntakeLog:
 
     Args:
         directory: where segments are kept; made at the first `create`.
-        keys: `data/<storage window start>` seals a window's rows.
+        keys: `data/<storage window start>` encrypts a window's rows.
         deployment_id: 32 hexadecimal digits; authenticated with every chunk.
         files: the disk.
     """
@@ -136,9 +136,9 @@ class FileIntakeLog:
         except SegmentLost:
             # Whatever is counted, `compact` finds the same.
             return 0
-        for number, sealed in enumerate(file.frames):
+        for number, encrypted in enumerate(file.frames):
             with contextlib.suppress(SegmentLost):
-                decrypt(cipher, segment, FRAME, number, sealed)
+                decrypt(cipher, segment, FRAME, number, encrypted)
                 count = max(count, number + 1)
         return count
 

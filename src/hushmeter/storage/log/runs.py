@@ -1,4 +1,4 @@
-"""The file of a compacted segment: rows by bucket of units, one sealed run a bucket, with a sealed footer.
+"""The file of a compacted segment: rows by bucket of units, one encrypted run a bucket, with an encrypted footer.
 
 Layout: the header line, the runs one after another, the footer, and the footer's length in four little-endian bytes. The
 footer says where each run is, so that one bucket is read and decrypted alone.
@@ -42,7 +42,7 @@ class Footer:
         frames: how many frames it was made from.
         bits: it is cut into 2^bits runs.
         offsets: of each run in the file.
-        lengths: of each run, sealed.
+        lengths: of each run, encrypted.
         rows: of each run.
         kept_for: what the segment was rewritten for, see `IntakeLog.rewrite`; empty where it holds rows as they came.
     """
@@ -88,7 +88,7 @@ def file_without(
 ) -> Iterator[bytes] | None:
     """The parts of a compacted segment's file without the rows of some units; None where it holds none of them.
 
-    Only runs that hold such rows are opened and sealed anew; the others are copied as they are.
+    Only runs that hold such rows are decrypted and encrypted anew; the others are copied as they are.
 
     Args:
         file: of the segment.
@@ -162,20 +162,20 @@ def without_units(rows: ReportBatch, units: Collection[bytes]) -> ReportBatch:
 def _file_of(
     cipher: AESGCM, segment: SegmentName, frames: int, bits: int, runs: Iterable[tuple[bytes, int]], kept_for: str = ""
 ) -> Iterator[bytes]:
-    """The parts of a file: its header, sealed runs with their numbers of rows, and the footer that tells where they are."""
+    """The parts of a file: header, encrypted runs with their numbers of rows, and the footer, which says where they are."""
     part = segment.header("runs")
     offset, offsets, lengths, rows = 0, list[int](), list[int](), list[int]()
-    for sealed_run, count in runs:
+    for encrypted_run, count in runs:
         yield part
         offset += len(part)
-        part = sealed_run
+        part = encrypted_run
         offsets.append(offset)
         lengths.append(len(part))
         rows.append(count)
     yield part
     footer = Footer(frames, bits, tuple(offsets), tuple(lengths), tuple(rows), kept_for)
-    sealed = encrypt(cipher, segment, FOOTER, 0, json.dumps(asdict(footer)).encode())
-    yield sealed + len(sealed).to_bytes(LENGTH_BYTES, "little")
+    encrypted = encrypt(cipher, segment, FOOTER, 0, json.dumps(asdict(footer)).encode())
+    yield encrypted + len(encrypted).to_bytes(LENGTH_BYTES, "little")
 
 
 def read_footer(file: BinaryIO, cipher: AESGCM, segment: SegmentName) -> Footer:

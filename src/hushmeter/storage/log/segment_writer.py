@@ -18,8 +18,8 @@ from hushmeter.storage.log.frames import (
     chained,
     encode,
     encrypt,
+    encrypted_claim,
     pieces,
-    sealed_claim,
 )
 
 
@@ -51,11 +51,11 @@ class SegmentWriter:
         Raises:
             StorageFull, Failure: nothing was appended, and the next append may be tried.
         """
-        parts, seals, frames = list[bytes](), list[bytes](), self._written.frames
+        parts, chunks, frames = list[bytes](), list[bytes](), self._written.frames
         for piece in pieces(batch, limits.FRAME_MAX_BYTES):
-            sealed = encrypt(cipher, self._segment, FRAME, frames, encode(piece))
-            parts += (len(sealed).to_bytes(LENGTH_BYTES, "little"), sealed)
-            seals.append(sealed)
+            encrypted = encrypt(cipher, self._segment, FRAME, frames, encode(piece))
+            parts += (len(encrypted).to_bytes(LENGTH_BYTES, "little"), encrypted)
+            chunks.append(encrypted)
             frames += 1
         data = b"".join(parts)
         try:
@@ -70,7 +70,7 @@ class SegmentWriter:
             raise failure_of(error, f"appending to {self._segment}") from None
         self._torn = False
         self._size += len(data)
-        self._written = WriterClaim(frames, chained(self._written.chain, seals))
+        self._written = WriterClaim(frames, chained(self._written.chain, chunks))
         return self._size
 
     def acknowledge(self) -> None:
@@ -85,7 +85,7 @@ class SegmentWriter:
         if self.cipher is None or self._claimed == self._written:
             return
         try:
-            self._file.overwrite(self._claim_at, sealed_claim(self.cipher, self._segment, self._written))
+            self._file.overwrite(self._claim_at, encrypted_claim(self.cipher, self._segment, self._written))
         except OSError as error:
             raise failure_of(error, f"noting what is acknowledged of {self._segment}") from None
         self._claimed = self._written

@@ -186,7 +186,7 @@ class SegmentFiles:
 
 
 def key_name(storage_start_ms: int) -> str:
-    """The name of the key that seals a storage window's rows."""
+    """The name of the key that encrypts a storage window's rows."""
     return f"data/{storage_start_ms}"
 
 

@@ -1,14 +1,15 @@
 """Opens the state store's database, begins its transactions, and says in hushmeter's words what went wrong.
 
-Everything that only SQLite has is here. A writing transaction takes the write lock at its beginning (`BEGIN IMMEDIATE`), so
-that what it reads cannot change before it writes, whichever process or thread asks; readers never wait (WAL). A commit that
-returned is on the disk (`synchronous=FULL`).
+Everything that only SQLite has is here, but for how `schema` numbers rows and the steps of `migrations`. A writing
+transaction takes the write lock at its beginning (`BEGIN IMMEDIATE`), so that what it reads cannot change before it writes,
+whichever process or thread asks; readers never wait (WAL). A commit that returned is on the disk (`synchronous=FULL`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import QueuePool
 
 from hushmeter.errors import ConfigError, Failure, HushmeterError, InvariantError, StateConflict
@@ -47,6 +49,17 @@ _LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _TAKEN: Final = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 # Closing any handle on a file gives up all of a process's locks on it, so no thread may open while another makes the file.
 _opening = threading.Lock()
+
+
+class OnDatabase:
+    """A part of the state store, or the whole of it: each method is one transaction on the database that all parts share.
+
+    Args:
+        database: opened, with today's schema.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
 
 class Database:
@@ -131,11 +144,15 @@ class Database:
                 return
             after = key(page[-1])
 
-    def peek(self, statement: str) -> tuple[Any, ...]:
-        """The one row that one statement finds, as of one moment; a transaction of its own costs many times as much."""
+    def peek(self, statement: sa.Select[Any]) -> tuple[Any, ...]:
+        """The one row that one statement finds, as of one moment; a transaction of its own costs many times as much.
+
+        Args:
+            statement: a constant, which is written as SQL once.
+        """
         with _in_our_words(self._name), self._peek_connection() as connection:
             cursor = connection.cursor()
-            row: tuple[Any, ...] = cursor.execute(statement).fetchone()
+            row: tuple[Any, ...] = cursor.execute(_text_of(statement)).fetchone()
             # A statement that has not ended would go on seeing what it saw.
             cursor.close()
             return row
@@ -266,6 +283,11 @@ def _in_our_words(name: str) -> Iterator[None]:
         raise error_of(error, name, _directory_of(name)) from None
     except exc.TimeoutError:
         raise Failure(f"no connection to the state store {name} was free for {BUSY_TIMEOUT_S:g} s; try again") from None
+
+
+@functools.cache
+def _text_of(statement: sa.Select[Any]) -> str:
+    return str(statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
 
 
 def _directory_of(name: str) -> Path | None:

@@ -1,5 +1,6 @@
-"""The tables of the state store, for SQLite and PostgreSQL alike.
+"""The tables of the state store, as SQLite has them.
 
+Types and indexes are such that PostgreSQL would take them too, which a test compiles; no store opens one.
 Nothing here is a raw row, a key or a number of a tally. Privacy parameters are text where they are exact fractions; all
 times are milliseconds since the Unix epoch, UTC.
 """

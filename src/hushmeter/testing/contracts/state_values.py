@@ -1,12 +1,14 @@
-"""Values and steps that the suites of the state store share."""
+"""Values and steps that the contract suites of the state store share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+import sqlalchemy as sa
 
 from hushmeter.ledger.accountant import period_loss
 from hushmeter.model.consent import Decision
@@ -16,15 +18,15 @@ from hushmeter.model.release import NoisyVector, Release, ReleaseKey
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, Window
 from hushmeter.plan.catalog import SeriesBlock
-from hushmeter.ports import Deployment, StateStore
+from hushmeter.ports import ConsentStore, Deployment, WindowStore
 
-RHO = Fraction(1, 3)
-BUDGET = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1)))
-SELECTING = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1), Fraction(1e-8) / 2))
+RHO: Final = Fraction(1, 3)
+BUDGET: Final = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1)))
+SELECTING: Final = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1), Fraction(1e-8) / 2))
 """With half of delta for private partitions (C5)."""
-ENDED = (WindowState.RELEASED, WindowState.LOST)
-ALL_BEGUN = (WindowState.CLOSING, WindowState.SEALED, *ENDED)
-DEPLOYMENT = Deployment(
+ENDED: Final = (WindowState.RELEASED, WindowState.LOST)
+ALL_BEGUN: Final = (WindowState.CLOSING, WindowState.SEALED, *ENDED)
+DEPLOYMENT: Final = Deployment(
     "ab" * 16,
     12_345,
     3,
@@ -32,7 +34,7 @@ DEPLOYMENT = Deployment(
     "plan: é\n",
     PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(22, 97), Fraction(1, 3 * 10**9))),
 )
-BLOCKS = (SeriesBlock(9, 4, "b", "s2"), SeriesBlock(1, 8, "a", "s1"))
+BLOCKS: Final = (SeriesBlock(9, 4, "b", "s2"), SeriesBlock(1, 8, "a", "s1"))
 
 
 def hour(number: int) -> Window:
@@ -96,55 +98,69 @@ def entry(
     return DraftEntry(content, Spending(series, cap, PrivacyLoss(amount, delta)))
 
 
-def decide(store: StateStore, *decisions: Decision) -> None:
+def decide(store: ConsentStore, *decisions: Decision) -> None:
     """Records decisions one by one, each when its receipt says."""
     for decision in decisions:
         store.record_decisions([decision], lambda: decision.received_at_ms)  # noqa: B023
 
 
-def seal(store: StateStore, window: Window) -> None:
+def seal_window(store: WindowStore, window: Window) -> None:
     """Brings a window from OPEN to SEALED."""
     store.begin_closing(window, window.end_ms)
     store.mark_sealed(window)
 
 
-def publish(
-    store: StateStore,
+def publish_window(
+    store: WindowStore,
     window: Window,
     *,
     rho: Fraction = RHO,
     period_start_ms: int = 0,
-    kept: Mapping[str, bytes] | None = None,
+    kept_windows: Mapping[str, bytes] | None = None,
 ) -> None:
     """Publishes one release of a window, with two entries of half the cost each."""
     entries = [entry(rho / 2, note, period_start_ms=period_start_ms) for note in (window.start_ms, "second")]
-    store.publish(window, [release(window)], entries, period_start_ms, BUDGET, kept or {})
+    store.publish(window, [release(window)], entries, period_start_ms, BUDGET, kept_windows or {})
 
 
-def lose(store: StateStore, window: Window, rho: Fraction = RHO) -> None:
+def end_as_lost(store: WindowStore, window: Window, rho: Fraction = RHO) -> None:
     """Marks a window as lost, with one entry."""
     store.mark_lost(window, [entry(rho)], 0, BUDGET)
 
 
-def cost(store: StateStore, period_start_ms: int = 0) -> Fraction:
+def cost(store: WindowStore, period_start_ms: int = 0) -> Fraction:
     """What a period has cost one unit, no delta among it."""
     loss = period_loss(store.spent(period_start_ms))
     assert loss.delta == 0
     return loss.amount
 
 
-def state_of(store: StateStore, window: Window) -> WindowState:
+def state_of(store: WindowStore, window: Window) -> WindowState:
     """Where a window stands."""
     return next((r.state for r in store.windows(ALL_BEGUN) if r.window == window), WindowState.OPEN)
 
 
-def everything(store: StateStore, window: Window) -> tuple[object, ...]:
+def outcome_of(store: WindowStore, window: Window) -> tuple[object, ...]:
     """What a publication may change."""
     found = [number for number, _ in store.releases("call_setup", ("platform",), window.resolution, -1, window.end_ms)]
     kept = store.kept_windows("call_setup", window.resolution, 0)
     return state_of(store, window), sorted(store.spent(0), key=repr), list(store.ledger()), found, kept
 
 
-def url_of(path: Path) -> str:
-    """The URL of a database in a directory."""
-    return f"sqlite:///{path / 'state.db'}"
+@contextlib.contextmanager
+def failing_at(moment: str) -> Iterator[None]:
+    """Meanwhile every transaction fails with an `OSError` at a statement that begins so, or at its `COMMIT`.
+
+    It knows databases that SQLAlchemy speaks to, and no others.
+    """
+
+    def fail(*arguments: Any) -> None:
+        if moment == "COMMIT" or arguments[2].startswith(moment):
+            raise OSError(moment)
+
+    event = "commit" if moment == "COMMIT" else "before_cursor_execute"
+    sa.event.listen(sa.Engine, event, fail)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, event, fail)
