@@ -52,6 +52,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import InvariantError, KeyGone, StateConflict, ensure
+from hushmeter.model.key_names import period_key
 from hushmeter.model.ledger import DraftEntry, LedgerMark, PrivacyBudget, PrivacyLoss
 from hushmeter.model.publication import Publication, head_after
 from hushmeter.model.ring import Claim, ClaimState, PlanMark, RingRecord
@@ -304,5 +305,5 @@ class Claims:
         return begun is not None and window.start_ms <= begun and window not in {r.window for r in waiting}
 
     def _key(self, period_start_ms: int) -> bytes:
-        key = self._keys.get(f"period/{period_start_ms}")
+        key = self._keys.get(period_key(period_start_ms))
         return hashlib.blake2b(key=key, person=b"publication", digest_size=32).digest()

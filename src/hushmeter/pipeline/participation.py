@@ -9,6 +9,7 @@ import structlog
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.consent import ConsentTable
+from hushmeter.model.key_names import period_key
 from hushmeter.model.participation import KeptWindows
 from hushmeter.model.plan import Plan
 from hushmeter.model.tally import Tally
@@ -23,7 +24,7 @@ _log = structlog.get_logger("hushmeter.sealer")
 
 def consent_table(keys: KeyRing, consent: ConsentRegister, period: Window) -> ConsentTable:
     """Consent under the pseudonyms of a period, as of the register's newest decision."""
-    key = keys.get_or_create(f"period/{period.start_ms}")
+    key = keys.get_or_create(period_key(period.start_ms))
     return consent.table(period.start_ms, lambda subjects: pseudonyms_of(key, subjects))
 
 
@@ -38,7 +39,7 @@ def kept_windows_of(
     sealed = store.kept_windows(metric, resolution, period_start_ms)
     if sealed is None:
         return None
-    return decrypted(sealed, keys.get(f"period/{period_start_ms}"), _place(metric, resolution, period_start_ms))
+    return decrypted(sealed, keys.get(period_key(period_start_ms)), _place(metric, resolution, period_start_ms))
 
 
 def _place(metric: str, resolution: str, period_start_ms: int) -> bytes:
@@ -104,4 +105,4 @@ class CarriedWindows:
         return {metric: encrypted(windows, self._key(), _place(metric, at, start)) for metric, windows in kept.items()}
 
     def _key(self) -> bytes:
-        return self._keys.get_or_create(f"period/{self._period.start_ms}")
+        return self._keys.get_or_create(period_key(self._period.start_ms))

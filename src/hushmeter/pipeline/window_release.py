@@ -10,6 +10,7 @@ from hushmeter.errors import ConsentUnknown, KeyGone, SegmentLost, StateConflict
 from hushmeter.ingest.identity import window_salt
 from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.ledger.entries import entries_of
+from hushmeter.model.key_names import period_key
 from hushmeter.model.publication import Publication
 from hushmeter.model.states import WindowState
 from hushmeter.model.tally import Tally
@@ -76,7 +77,7 @@ def tally_window(
     deadline_ms = plan.resolution(window.resolution).deadline_ms(window)
     _ensure_decided(record, deadline_ms, ports)
     segments = segments_over(record, starts, deadline_ms, ports.log, ports.store)
-    key = ports.keys.get_or_create(f"period/{period.start_ms}")
+    key = ports.keys.get_or_create(period_key(period.start_ms))
     salt, secret = window_salt(key, window), copy_key(key)
     job = SealingJob(ports.log, ids_of(segments), 0, window, ports.catalog, salt, secret, carried.before())
     return tally_of(job, segments, consent_table(ports.keys, consent, period), processes=ports.processes)

@@ -33,17 +33,33 @@ from hushmeter.plan.problems import Problems, in_words
 _T = TypeVar("_T")
 
 
-def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
-    """Reads a plan file.
+def parse_plan(text: str, today: dt.date) -> Plan:
+    """Reads a plan file that is to be used from now on.
 
     Args:
         text: YAML.
         today: metrics must expire after today, and at most a year ahead.
-        check_expiry: false for a plan that is in force already, whose metrics may have expired since.
 
     Raises:
         PlanError: with a line for each problem.
     """
+    return _parsed(text, today)
+
+
+def parse_recorded(text: str) -> Plan:
+    """Reads a plan that was recorded before, or that is only compared with one: its metrics may have expired since.
+
+    Args:
+        text: YAML.
+
+    Raises:
+        PlanError: with a line for each problem.
+    """
+    return _parsed(text, None)
+
+
+def _parsed(text: str, today: dt.date | None) -> Plan:
+    """The plan of a text; its metrics' expiry is checked against today, where a day is given."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.PLAN_FILE_MAX_BYTES:
         raise PlanError(f"the plan has {size} bytes; at most {limits.PLAN_FILE_MAX_BYTES} are read")
@@ -60,10 +76,7 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
             problems.add(f"consent.{name}", twice, "stands twice; keep one")
     if ERASURE in file.consent.sources:
         problems.add("consent.sources", ERASURE, "is the source of withdrawals that erasures bring; choose another word")
-    metrics = [
-        build_metric(name, metric, file, resolutions, problems, today if check_expiry else None)
-        for name, metric in file.metrics.items()
-    ]
+    metrics = [build_metric(name, metric, file, resolutions, problems, today) for name, metric in file.metrics.items()]
     _check_edges(file, problems)
     problems.raise_any()
     asked = file.privacy

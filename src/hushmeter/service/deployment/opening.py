@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import secrets
 import socket
@@ -15,10 +14,11 @@ import structlog
 from hushmeter.errors import ConfigError, StateConflict
 from hushmeter.model.ring import RingRecord, Serving
 from hushmeter.model.stored import Approval
+from hushmeter.model.time import date_of
 from hushmeter.pipeline.claims import ensure_newest, move_record, ring_record
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_plan, parse_recorded
 from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
 from hushmeter.service.deployment.approvals import ensure_plan_approved
 from hushmeter.service.deployment.budget import budget_of
@@ -94,7 +94,7 @@ def prepared(
             raise ConfigError(
                 f"{config.state_dir} is new and no plan was given; start with --plan FILE (hushmeter plan init writes one)"
             )
-        plan = parse_plan(plan_text, today(clock))
+        plan = parse_plan(plan_text, date_of(clock.now_ms()))
         ensure_plan_approved(config, plan, approvals)
         budget = budget_of(plan, mechanisms)
         check_plan(plan, budget)
@@ -163,11 +163,6 @@ def _ensure_approved(config: Config, clock: Clock, era: Era) -> None:
         ensure_plan_approved(config, era.plan, era.version.approvals)
 
 
-def today(clock: Clock) -> dt.date:
-    """The day it is, UTC."""
-    return dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC).date()
-
-
 def serving_now(config: Config, clock: Clock) -> Serving:
     """A new epoch of the state that a configuration names, begun by this process."""
     state_dir = str(config.state_dir.absolute())
@@ -193,7 +188,7 @@ def begin_to_serve(config: Config, context: Context) -> str:
 
 
 def _refuse_another_plan(store: StateStore, plan_text: str) -> None:
-    offered = parse_plan(plan_text, dt.date.min, check_expiry=False)
+    offered = parse_recorded(plan_text)
     known = store.plan_versions()
     if offered.plan_hash not in {version.plan_hash for version in known}:
         raise ConfigError(

@@ -16,11 +16,11 @@ from hushmeter.model.changes import PlanChange, When
 from hushmeter.model.plan import Plan
 from hushmeter.model.ring import PlanMark
 from hushmeter.model.stored import Approval, PlanVersion
-from hushmeter.model.time import iso
+from hushmeter.model.time import date_of, iso
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.changes import changes_of, earliest
 from hushmeter.plan.check import check_plan
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_plan, parse_recorded
 from hushmeter.ports import Deployment, Mechanisms, StateStore
 from hushmeter.service.deployment.budget import budget_of
 from hushmeter.service.deployment.plan_timeline import Timeline, lacks
@@ -72,7 +72,7 @@ def apply_plan(
     """
     deployment = _founded(store)
     timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms)
-    new = parse_plan(plan_text, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).date())
+    new = parse_plan(plan_text, date_of(now_ms))
     newest = timeline.recorded()[-1]
     _ensure_not_another(new, timeline, followed)
     _ensure_later(new, newest)
@@ -121,7 +121,7 @@ def _founded(store: StateStore) -> Deployment:
 
 
 def _declared(version: PlanVersion) -> Plan:
-    return parse_plan(version.plan_text, dt.date.min, check_expiry=False)
+    return parse_recorded(version.plan_text)
 
 
 def _ensure_not_another(new: Plan, timeline: Timeline, followed: PlanMark | None) -> None:

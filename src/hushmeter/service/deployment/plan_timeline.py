@@ -6,7 +6,6 @@ restart; a version that is recorded before its time comes is known everywhere wh
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from hushmeter.model.ring import PlanMark
 from hushmeter.model.stored import PlanVersion
 from hushmeter.plan.catalog import Catalog, SeriesBlock
 from hushmeter.plan.changes import stopped, without_stopped
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_recorded
 
 BEGINNING_MS = -(2**62)
 END_MS = 2**62
@@ -135,7 +134,7 @@ class Timeline:
 
 def _plan_of(version: PlanVersion) -> Plan:
     """What a version says; also of one that is over, by which its releases are still read."""
-    plan = parse_plan(version.plan_text, dt.date.min, check_expiry=False)
+    plan = parse_recorded(version.plan_text)
     if (plan.version, plan.plan_hash) != (version.version, version.plan_hash):
         raise ConfigError(
             f"the recorded text of version {version.version} is not what its hash says: the state was altered; put the "

@@ -19,6 +19,7 @@ from hushmeter.errors import ConfigError, StateConflict
 from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.ledger.checkpoint import is_checkpoint
 from hushmeter.ledger.entries import LOST_HISTORY, unknown_charge, verify_budget, verify_chain
+from hushmeter.model.key_names import data_key
 from hushmeter.model.ledger import GENESIS, LedgerMark, PrivacyLoss
 from hushmeter.model.ring import PlanMark, RingRecord
 from hushmeter.model.states import WindowState
@@ -152,7 +153,7 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
     store.begin_epoch(serving.epoch)
     for start in keys.storage_windows():
         if context.plan.finest.span.end_of(start) <= now_ms:
-            keys.destroy(f"data/{start}")
+            keys.destroy(data_key(start))
     seen = known.head if known.head.sequence else None
     store.record_restore(Restore(now_ms, head.sequence, seen))
     missing = known.plan if lacks(timeline, known.plan) else None

@@ -19,6 +19,7 @@ from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.arrays import Int64
+from hushmeter.model.key_names import period_key
 from hushmeter.model.report import ReportBatch, UInt32
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Resolution, Window
@@ -133,7 +134,7 @@ def _names(context: Context, subject: bytes) -> dict[int, _Name]:
     found = {}
     for start in context.keys.periods():
         with contextlib.suppress(KeyGone):
-            key = context.keys.get(f"period/{start}")
+            key = context.keys.get(period_key(start))
             found[start] = _Name(pseudonyms_of(key, [subject])[0], copy_key(key))
     return found
 

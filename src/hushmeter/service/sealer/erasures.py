@@ -15,6 +15,7 @@ import structlog
 
 from hushmeter.errors import HushmeterError, KeyGone, SegmentLost
 from hushmeter.ingest.identity import pseudonyms_of
+from hushmeter.model.key_names import period_key
 from hushmeter.model.time import Window
 from hushmeter.ports import Erasure, SegmentRecord, WindowRecord
 from hushmeter.service.deployment.context import Context
@@ -143,7 +144,7 @@ class Erasing:
     def _remove(self, segment: SegmentRecord, missing: Sequence[Erasure]) -> None:
         context, start, plan = self._context, segment.storage_start_ms, self._context.plan
         period = plan.privacy.period.window_of(plan.finest.span.end_of(start))
-        key = context.keys.get(f"period/{period.start_ms}")
+        key = context.keys.get(period_key(period.start_ms))
         units = pseudonyms_of(key, [e.subject for e in missing])
         context.log.erase(start, segment.segment_id, segment.frames, units)
 

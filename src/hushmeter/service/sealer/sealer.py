@@ -14,6 +14,7 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.errors import NotServing, StateConflict
+from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
 from hushmeter.pipeline.settlement import settle
 from hushmeter.pipeline.window_release import release_window
@@ -212,19 +213,19 @@ class Sealer:
         ended = self._ended(periods)
         self._consent.keep([start for end_ms, start in periods.items() if end_ms not in ended])
         for end_ms in ended:
-            with self._others_go_on(f"period/{periods[end_ms]}"):
+            with self._others_go_on(period_key(periods[end_ms])):
                 # The key goes last: while it is there, the next poll comes back to all of this.
                 context.store.forget_kept_windows(periods[end_ms])
-                context.keys.destroy(f"period/{periods[end_ms]}")
+                context.keys.destroy(period_key(periods[end_ms]))
         found = context.log.storage_windows()
         if not self._swept:
             # Also keys without files, which a crash or a restore leaves; later ones have files, or die at the next start.
             found = (*found, *context.keys.storage_windows())
         starts = {plan.finest.span.end_of(start): start for start in found}
         for end_ms in self._ended(starts):
-            with self._others_go_on(f"data/{starts[end_ms]}"):
+            with self._others_go_on(data_key(starts[end_ms])):
                 context.store.mark_scrubbed(starts[end_ms])
-                context.keys.destroy(f"data/{starts[end_ms]}")
+                context.keys.destroy(data_key(starts[end_ms]))
                 context.log.destroy(starts[end_ms])
         self._swept = True
 

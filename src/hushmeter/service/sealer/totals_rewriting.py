@@ -14,6 +14,7 @@ import structlog
 from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.model.arrays import Int64
 from hushmeter.model.consent import ConsentTable
+from hushmeter.model.key_names import period_key
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
@@ -103,7 +104,7 @@ class Compaction:
 
         try:
             table = consent_table(context.keys, register, period)
-            key = copy_key(context.keys.get_or_create(f"period/{period.start_ms}"))
+            key = copy_key(context.keys.get_or_create(period_key(period.start_ms)))
             context.log.rewrite(start_ms, segments, partial(change, table, key), kept_for)
         except (SegmentLost, KeyGone) as error:
             # The windows that wait will be LOST for it; nothing is gained by trying again.
