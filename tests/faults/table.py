@@ -615,7 +615,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a set of kept windows that is missing is begun anew",
         "pipeline/participation.py",
-        "if self._store.lacks_kept_windows(metric, *place))",
+        "if store.lacks_kept_windows(metric, *place))",
         "if False)",
         test="tests/service/test_damage.py::test_kept_windows_that_are_missing_close_their_metric",
     ),
