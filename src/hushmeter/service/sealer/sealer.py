@@ -27,7 +27,7 @@ The life of a window (`hushmeter.model.states`): who moves it, what is durable t
 A window is LOST instead where its rows, its key or a decision of its consent are missing, where an open view has too many
 partitions, where noise could not be drawn, where another history has claimed it, where a claim was left that cannot be
 published, or where its operator gives it up (`giving_up`). Then the ring's claim becomes LOST in place of steps 7 and 8,
-and step 9 is SEALED -> LOST: the whole charge, no release. Whoever finds such a claim repeats step 9 until the state has it.
+and step 9 is SEALED -> LOST: the whole charge, no release. Whoever finds such a claim repeats step 9 until that is there.
 A restore loses windows by itself (`hushmeter.service.deployment.restoring`).
 
 Whatever else goes wrong makes the window wait where it is, such as a full disk or a key that cannot be read. Later windows
