@@ -30,7 +30,7 @@ from hushmeter.model.participation import KeptWindows
 from hushmeter.model.plan import Plan
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.time import DAY_MS, Window
-from hushmeter.pipeline import window_release
+from hushmeter.pipeline import participation
 from hushmeter.pipeline.participation import CarriedWindows
 from hushmeter.ports import KeyRing, StateStore
 from hushmeter.rehearsal.audit import doors
@@ -184,7 +184,7 @@ def test_a_pseudonym_by_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cap_that_a_withdrawal_resets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit that withdraws and agrees again may not begin its windows anew."""
-    honest = window_release.carried_into
+    honest = participation.carried_into
 
     def forgetful(plan: Plan, window: Window, store: StateStore, keys: KeyRing) -> CarriedWindows:
         carried = honest(plan, window, store, keys)
@@ -199,7 +199,7 @@ def test_a_cap_that_a_withdrawal_resets(monkeypatch: pytest.MonkeyPatch) -> None
             forgotten[metric] = sealing.Participation(kept, p.index)
         return replace(carried, by_metric=forgotten)
 
-    monkeypatch.setattr(window_release, "carried_into", forgetful)
+    monkeypatch.setattr(participation, "carried_into", forgetful)
     assert "sums of a unit in four windows that may be in one" in caught(audit_period(SLOTS, 11))
 
 

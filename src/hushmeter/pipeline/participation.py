@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from hushmeter.consent.register import ConsentRegister
-from hushmeter.ingest.identity import pseudonyms_of
+from hushmeter.ingest.identity import pseudonyms_of, window_salt
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.key_names import period_key
 from hushmeter.model.participation import KeptWindows
@@ -22,6 +22,7 @@ from hushmeter.model.tally import Tally
 from hushmeter.model.time import Window
 from hushmeter.plan.built_in import capped_metrics
 from hushmeter.ports import KeyRing, StateStore
+from hushmeter.sealing.copies import copy_key
 from hushmeter.sealing.participation import decrypted, encrypted, window_index
 from hushmeter.sealing.seal import Participation
 
@@ -32,6 +33,12 @@ def consent_table(keys: KeyRing, consent: ConsentRegister, period: Window) -> Co
     """Consent under the pseudonyms of a period, as of the register's newest decision."""
     key = keys.get_or_create(period_key(period.start_ms))
     return consent.table(period.start_ms, lambda subjects: pseudonyms_of(key, subjects))
+
+
+def sealing_secrets(keys: KeyRing, window: Window, period: Window) -> tuple[bytes, bytes]:
+    """What the key of a period gives a window: its salt, for orders of partitions (P4), and the copies' key (P2)."""
+    key = keys.get_or_create(period_key(period.start_ms))
+    return window_salt(key, window), copy_key(key)
 
 
 def kept_windows_of(

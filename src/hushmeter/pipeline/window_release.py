@@ -9,20 +9,17 @@ from collections.abc import Collection
 
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConsentUnknown, KeyGone, SegmentLost, StateConflict, TooManyPartitions, ensure
-from hushmeter.ingest.identity import window_salt
 from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.ledger.entries import entries_of
-from hushmeter.model.key_names import period_key
 from hushmeter.model.publication import Publication
 from hushmeter.model.states import WindowState
 from hushmeter.model.tally import Tally
+from hushmeter.pipeline import participation
 from hushmeter.pipeline.bucket_jobs import SealingJob, ids_of, segments_over, tally_of
 from hushmeter.pipeline.claims import Claims
-from hushmeter.pipeline.participation import CarriedWindows, carried_into, carried_on, consent_table, resting_metrics
 from hushmeter.pipeline.settlement import SealingPorts, lose_window, settle
 from hushmeter.ports import WindowRecord
 from hushmeter.release.measuring import measure
-from hushmeter.sealing.copies import copy_key
 
 
 def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, consent: ConsentRegister) -> WindowState:
@@ -47,14 +44,14 @@ def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, co
     before = claims.follow()
     if before.was_claimed(window):
         return lose_window(window, ports, claims, StateConflict("it was claimed in another history"))
-    resting = resting_metrics(plan, window, store, identity, before.rests)
+    resting = participation.resting_metrics(plan, window, store, identity, before.rests)
     try:
         carried, tally = tally_window(record, ports, consent, resting)
     except (SegmentLost, KeyGone, TooManyPartitions, ConsentUnknown) as cause:
         return lose_window(window, ports, claims, cause)
     # Whole hundredths: no wall-clock time can be read from it (R1).
     completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100
-    kept = carried_on(carried, tally, ports.keys)
+    kept = participation.carried_on(carried, tally, ports.keys)
     owner = claims.claim(window, before.head, period.start_ms, period_loss([*spent, *spendings_of(charge)]))
     try:
         releases = measure(tally, charge.without(resting), ports.mechanisms, plan=plan, completeness=completeness)
@@ -70,7 +67,7 @@ def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, co
 
 def tally_window(
     record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, resting: Collection[str]
-) -> tuple[CarriedWindows, Tally]:
+) -> tuple[participation.CarriedWindows, Tally]:
     """The sets that a window is sealed with, and its exact bounded aggregates without the metrics that rest; secret."""
     plan, window = ports.catalog.plan, record.window
     period = plan.privacy.period.window_of(window.end_ms)
@@ -78,11 +75,10 @@ def tally_window(
     deadline_ms = plan.resolution(window.resolution).deadline_ms(window)
     _ensure_decided(record, deadline_ms, ports)
     segments = segments_over(record, starts, deadline_ms, ports.log, ports.store)
-    key = ports.keys.get_or_create(period_key(period.start_ms))
-    salt, secret = window_salt(key, window), copy_key(key)
-    carried = carried_into(plan, window, ports.store, ports.keys)
-    job = SealingJob(ports.log, ids_of(segments), 0, window, ports.catalog, salt, secret, carried.by_metric)
-    tally = tally_of(job, segments, consent_table(ports.keys, consent, period), processes=ports.processes)
+    secrets = participation.sealing_secrets(ports.keys, window, period)
+    carried = participation.carried_into(plan, window, ports.store, ports.keys)
+    job = SealingJob(ports.log, ids_of(segments), 0, window, ports.catalog, *secrets, carried.by_metric)
+    tally = tally_of(job, segments, participation.consent_table(ports.keys, consent, period), processes=ports.processes)
     return carried, tally.without(resting)
 
 

@@ -42,11 +42,6 @@ class Participation:
     index: int
 
 
-def empty_tally(plan: Plan, window: Window) -> Tally:
-    """The tally of nobody: zeros for every public vector that a window of this resolution releases (T3)."""
-    return ViewSums(plan, window).tally()
-
-
 def seal(
     rows: ReportBatch,
     window: Window,
