@@ -131,8 +131,9 @@ def epsilon_and_delta(loss: PrivacyLoss, budget: PrivacyBudget, conversion: Conv
 def planned_costs(budget: PrivacyBudget, period: Span) -> dict[str, PrivacyLoss]:
     """What longer spans cost one unit at most, if every period spends its budget.
 
-    At epsilon 4 and delta 1e-8 a week, all for the conversion, that is 5.85 for any rolling week, 10.86 for any 30 days and
-    41.7 for any year.
+    At epsilon 4 and delta 1e-8 a week, with all of delta for the conversion of rho, that is 5.848 for any rolling week,
+    10.862 for any 30 days and 41.717 for any year, each at delta 1e-8. Where the plan selects private partitions, half of
+    delta is left for the conversion: then it is 5.841, 10.823 and 41.269 at 5e-9, and the selections' deltas add up (C5).
     """
     return {name: budget.loss.times(periods) for name, periods in _spans(period).items()}
 

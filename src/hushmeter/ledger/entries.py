@@ -129,7 +129,7 @@ def unknown_charge(beside: DraftEntry, loss: PrivacyLoss, known: PrivacyLoss) ->
         The entry; with it the period's charges are at least `known`.
     """
     more = known.at_least(loss)
-    # A charge is never nothing; where delta alone was larger, the amount that is added is one that no budget notices.
+    # No entry charges nothing. Where only delta was larger, an amount is added that is too small for any budget to notice.
     missing = PrivacyLoss(max(more.amount - loss.amount, _LEAST), more.delta - loss.delta)
     fields = json.loads(beside.content) | {
         "metric": LOST_HISTORY,

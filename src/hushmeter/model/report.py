@@ -159,7 +159,7 @@ TOTALS = 0
 class ReportBatch:
     """Accepted reports as columns: what the intake log stores, and what is sealed.
 
-    Row i is one report; its points are `series[offsets[i]:offsets[i+1]]` and `values[...]` likewise.
+    Row i is one report; its points are those from `offsets[i]` to before `offsets[i + 1]`, in every column of points.
 
     Attributes:
         pseudonyms: uint64[n, 2], the 16 bytes of each unit's pseudonym in the report's period (P3).

@@ -55,8 +55,8 @@ class Erasure:
         number: order of recording, from 1.
         subject: 16 bytes (P3).
         at_ms: the server's receipt.
-        last_segment: segments registered up to this number hold rows of before alone, as far as the unit is concerned; its
-            rows in later ones were taken with consent that was given anew.
+        last_segment: the newest segment that was registered when the erasure was recorded. The unit's rows in segments up
+            to it are removed. Its rows in later segments stay: the unit had given consent anew before they were taken.
     """
 
     number: int

@@ -83,7 +83,8 @@ def move_record(keys: KeyRing, change: Callable[[RingRecord], RingRecord]) -> Ri
         try:
             after = change(before)
         except StateConflict:
-            # What was read of the state may be newer than the record by a publication of another process.
+            # `change` reads the state too. Another process may have published since the record was read: then the record
+            # has moved, and both are read again.
             if ring_record(keys) == before:
                 raise
             continue
@@ -148,7 +149,7 @@ class Claims:
     ) -> None:
         self._epoch, self._plan = epoch, plan
         self._keys, self._store, self._publications = keys, store, publications
-        # What this process has drawn and could not make durable yet: owner, publication, its bytes as they are kept.
+        # What this process has drawn and not published yet: the claim's owner, the publication, and its encrypted bytes.
         self._held: tuple[str, Publication, bytes] | None = None
 
     def follow(self) -> RingRecord:
@@ -178,7 +179,7 @@ class Claims:
             return self._current(record).claimed(window, owner, period_start_ms, loss)
 
         move_record(self._keys, claimed)
-        # What earlier claims have drawn is published, and this one is ours alone.
+        # Every earlier claim has ended, so nobody needs the bytes of an earlier publication any more.
         self._publications.clear()
         return owner
 

@@ -49,10 +49,10 @@ def kept_windows_of(
     Raises:
         KeyGone, KeyUnavailable: the sets cannot be read.
     """
-    sealed = store.kept_windows(metric, resolution, period_start_ms)
-    if sealed is None:
+    ciphertext = store.kept_windows(metric, resolution, period_start_ms)
+    if ciphertext is None:
         return None
-    return decrypted(sealed, keys.get(period_key(period_start_ms)), _place(metric, resolution, period_start_ms))
+    return decrypted(ciphertext, keys.get(period_key(period_start_ms)), _place(metric, resolution, period_start_ms))
 
 
 def _place(metric: str, resolution: str, period_start_ms: int) -> bytes:

@@ -1,6 +1,6 @@
 """The whole job: one closed window becomes releases.
 
-rows -> tally -> charge -> claim -> releases -> one transaction. The tally lives and dies inside `release_window`.
+rows -> tally -> charge -> claim -> releases -> one transaction. No tally leaves `release_window`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, co
         entries = entries_of(plan, identity, charge, releases, resting)
         claims.hold(owner, Publication(window, period.start_ms, before.head, releases, entries, kept))
     except Exception as cause:
-        # Noise may have been drawn, and is not drawn again.
+        # The mechanisms may have drawn noise already. Nobody draws noise for a window twice.
         return lose_window(window, ports, claims, cause)
     claims.draw(owner)
     settle(claims, lambda _: ports)

@@ -64,7 +64,7 @@ def counting(rows: ReportBatch, copies: Int64, begins: Bool, key: bytes) -> Bool
         begins = first[~alone]
         same = _same_as_first(rows, copies[tied], begins)
         group = np.cumsum(begins) - 1
-        # Copies that say the same are one report, whichever of them stands for it; nearly all that tie are such.
+        # Of copies that say the same any one may stand for their report. Nearly all copies that tie are such.
         differ = np.bincount(group[~same], minlength=int(group[-1]) + 1)[group] > 0
         counts[tied[begins & ~differ]] = True
         tied, group = tied[differ], group[differ]
@@ -93,7 +93,7 @@ def _same_as_first(rows: ReportBatch, chosen: Int64, begins: Bool) -> Bool:
     offsets, points = gathered(rows.offsets, chosen[alike])
     _, theirs = gathered(rows.offsets, leads[alike])
     others = np.zeros(len(points) + 1, np.int64)
-    # Numbers of tokens are compared: a dictionary holds each token once.
+    # Equal tokens have equal numbers here, because the dictionary holds each token once.
     np.cumsum(
         (rows.series[points] != rows.series[theirs])
         | (rows.values[points] != rows.values[theirs])

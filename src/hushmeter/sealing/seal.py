@@ -202,6 +202,7 @@ def _halves(rows: ReportBatch, middle: UInt64) -> tuple[ReportBatch, ReportBatch
 
 
 _MOST = 0.8
+"""From this share of points on, those that are not chosen come along."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def prepared(
     if record is None:
         ring.swap(None, known)
     keys = KnownKeys(ring, store)
-    # After a restore the decisions may be those that other keys found.
+    # After a restore the decisions may have been recorded under other keys: they do not show that these keys were used.
     decided = store.decisions_after(_BEYOND_ALL)[0] and not store.restores(deployment.deployment_id)
     keys.adopt(decided=bool(decided))
     keys.ensure_lasting(makes=True)
@@ -128,7 +128,7 @@ def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str
         ensure_newest_of_keys(config, ring, store, deployment.deployment_id)
     except StateConflict:
         if store.epoch():
-            # Whoever belongs to an epoch that has ended hears that first.
+            # Where the epoch of this state has ended, that is what the caller is told.
             ring_record(ring).ensure_serving(store.epoch())
         raise
     keys = KnownKeys(ring, store)

@@ -98,7 +98,7 @@ class Timeline:
 
         Raises:
             PlanError: a version is not approved; the eras stay as they were.
-            ConfigError: the text of one is not what was recorded; likewise.
+            ConfigError: the text of one is not what was recorded; the eras stay as they were.
         """
         with self._lock:
             later = tuple(self._versions(self._known[-1].version if self._known else 0))
@@ -106,7 +106,7 @@ class Timeline:
                 return False
             known = (*self._known, *later)
             plans = {v.version: _plan_of(v) for v in known}
-            # What never comes into force needs nobody's approval.
+            # A version that never comes into force has no era, and needs nobody's approval.
             eras = eras_of(known, plans, self._blocks(), self._thresholds)
             for era in eras:
                 self._ensure(era)
@@ -172,7 +172,7 @@ def versions_at(eras: Sequence[Era], ends_ms: Int64) -> Int64:
     """
     borders = np.array([era.from_ms for era in eras[1:]], np.int64)
     versions = np.array([era.version.version for era in eras], np.int64)
-    # A window holds the moments in (start, end]: a border itself belongs to what ends there.
+    # A window holds the moments in (start, end]: the moment of a border belongs to the window that ends there.
     return versions[np.searchsorted(borders, ends_ms, side="left")]
 
 

@@ -50,7 +50,7 @@ def give_up(context: Context, resolution: str, start_ms: int) -> Window:
         if claim is not None and claim.window != record.window:
             raise StateConflict(f"window {claim.window} is being released; try again once that has ended")
         if claim is not None and claim.state is ClaimState.DRAWN:
-            # What was drawn already is published: nobody gives up a window that somebody may have seen (C7).
+            # Noise was drawn already, and somebody may have seen it: the window ends as that publication says (C7).
             settle(claims, context.sealing_ports)
             raise StateConflict(f"noise was drawn for window {record.window} already, so it has ended as that says")
         lose_window(record.window, context.sealing_ports(record.window), claims, StateConflict("its operator gave it up"))
