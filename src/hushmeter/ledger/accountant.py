@@ -1,8 +1,9 @@
 """The accountant: what charges add up to, over a period and over longer spans, and whether a period can pay (C1-C3, C5).
 
 Losses of one period add up, except that one unit is in at most `cap` windows of a series (P7): of each series the `cap`
-largest charges count. That holds for charges and caps that were chosen before the period began (C3), whatever the releases
-show: a unit's kept windows are a function of its own rows, and in every other window of the series its rows have no part.
+largest charges count. This sum is a bound for charges and caps that were chosen before the period began (C3), whatever the
+releases show: a unit's kept windows are a function of its own rows, and in every other window of the series its rows have
+no part.
 
 References:
     M. Bun, T. Steinke: Concentrated Differential Privacy (2016), Lemma 1.7 (rho adds up under adaptive composition).

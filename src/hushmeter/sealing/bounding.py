@@ -102,7 +102,7 @@ def private_partitions(
 ) -> PrivatePartitions:
     """The partitions of an open view that some points fall into.
 
-    Their order is one that other units' tokens have no say in, even where two have one mark (P1).
+    Other units' tokens have no say in the order of a unit's partitions, even where two tokens have one mark (P1).
 
     Args:
         metric: whose view.
@@ -147,7 +147,7 @@ class Kept:
 def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) -> Kept:
     """The pairs that count: of each unit one combination of unit-scoped values, and with it at most `l0` partitions.
 
-    Both are the first in the unit's keyed order.
+    The combination and the partitions that count are the first ones in the unit's keyed order.
 
     Args:
         units: int64[m], each point's unit; `len(bases)`, in a grid without unit-scoped values, where it counts nowhere.
@@ -197,7 +197,7 @@ def _of_first_scope(units: Int64, scopes: Int64, marks: UInt64, bases: UInt64) -
 
 
 def _below(order: UInt64, units: Int64, share: Float64) -> Int64:
-    """The points in the first share of their unit's order, as indices; none that counts nowhere."""
+    """The points in the first share of their unit's order, as rising indices; none of them counts nowhere."""
     limited = share < 1.0
     if not limited.any():
         return np.flatnonzero(units < len(share))

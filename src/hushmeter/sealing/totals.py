@@ -1,10 +1,11 @@
-"""Rows that a window has left behind for good, as totals: what coarser windows may still use, and nothing else.
+"""Rows that a window has left behind for good become totals: what coarser windows may still use, and nothing else.
 
-Of each report the copy that counts is the same in every window (P2), so the others go. It becomes its id alone, with its
-receipt, so that a copy that comes late counts nowhere; the points of a unit's reports become one point a series and token,
-which stands on one of them. Points that no waiting window releases, and what is not allowed any more, are left out: consent
-that is given again reaches later intervals alone (P8). Every bound is applied to sums (P4-P7), so that a tally of totals is
-the tally of the rows, whatever is decided and whatever arrives afterwards.
+Of each report one copy counts, the same in every window (P2); its other copies are left out. The row of the copy that
+counts stays with id and receipt, so that a copy which comes late counts nowhere. The points of a unit's reports become one
+point a series and token, which stands on one of these rows. Points that no waiting window releases are left out, and points
+that their unit does not allow any more: consent that is given again reaches later intervals alone (P8). Every bound is
+applied to sums (P4-P7), so that a tally of totals is the tally of the rows, whatever is decided and whatever arrives
+afterwards.
 """
 
 from __future__ import annotations

@@ -207,8 +207,8 @@ def _refuse_slow_clock(context: Context, now_ms: int) -> None:
 def _lose(context: Context, known: RingRecord, now_ms: int, *, whole_period: bool) -> int:
     """Every window that may have been released, and is not RELEASED in the backup, becomes LOST; returns how many.
 
-    Those are the ones that have ended, by the clock or by what was ever claimed; and of a period whose prices are not known
-    all, also those that are still to come. Each resolution goes in time order.
+    A window may have been released that has ended, by the clock or by what was ever claimed. Of a period whose prices are
+    not known all windows are lost, also those that are still to come. Windows of a resolution are lost in time order.
 
     Args:
         context: of the backup.

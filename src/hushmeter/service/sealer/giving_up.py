@@ -26,7 +26,7 @@ def give_up(context: Context, resolution: str, start_ms: int) -> Window:
         NotServing: another state of the deployment serves.
 
     Privacy:
-        The window is charged in full (C6). That it is given up is its operator's doing, whom the promise does not cover.
+        The window is charged in full (C6). Its operator decides to give it up, and the promise does not cover operators.
     """
     claims = context.claims()
     with context.publications.turn():
