@@ -530,7 +530,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "noise is drawn again after an error",
         "pipeline/window_release.py",
-        "        # Noise may have been drawn, and is not drawn again.\n        return lose_window(window, ports, claims, cause)",
+        "        # The mechanisms may have drawn noise already. Nobody draws noise for a window twice.\n        return lose_window(window, ports, claims, cause)",
         "        raise cause",
         test="tests/service/test_claims.py::test_what_cannot_be_drawn_is_lost",
     ),
