@@ -1,7 +1,7 @@
 """The telemetry plan as frozen values: what may be measured, how it is bounded, what is released.
 
-Values here are valid from birth in the sense of `InvariantError`; messages for people come from `hushmeter.plan`, which
-reads and checks plan files before it builds these.
+Values here are checked when they are made, and raise `InvariantError`. Messages for people come from `hushmeter.plan`,
+which reads and checks plan files before it builds these values.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Context:
 
     @property
     def era(self) -> Era:
-        """The era that is now."""
+        """The era in force."""
         return self.timeline.at(self.clock.now_ms())
 
     @property

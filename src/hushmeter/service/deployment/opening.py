@@ -55,9 +55,9 @@ def open_context(
         mechanisms: noise.
         plan_text: the plan file's text; needed to found, and otherwise compared with the recorded ones.
         approvals: of the plan that is founded with; later versions have their own.
-        serves: begins an epoch, so that every other state of the deployment stops; else the process belongs to the epoch
-            that the state has begun last, or only reads: then nothing is made or moved, neither the keys' record nor the
-            state's schema (C7).
+        serves: whether the process begins an epoch, so that every other state of the deployment stops. A process that
+            does not belongs to the epoch that the state began last, or only reads: it makes and moves nothing, neither
+            the keys' record nor the state's schema (C7).
 
     Raises:
         ConfigError: the state cannot be used as asked.
