@@ -53,7 +53,7 @@ def _mean_source(metric: Metric) -> tuple[MeasurementName, ...]:
 
 
 def _sum_source(metric: Metric) -> tuple[MeasurementName, ...]:
-    """The measurements that a sum of values is derived from: the clamped total, unless others that give it are made anyway."""
+    """What a sum of values is derived from: the clamped total, unless measurements that give it are made anyway."""
     if metric.kind is Kind.COUNTER:
         return (_M.SUM,)
     events = _events_source(metric)
