@@ -13,6 +13,7 @@ import pytest
 
 from hushmeter import limits
 from hushmeter.errors import Failure, InvariantError, KeyGone, KeyUnavailable, SegmentLost, StorageFull
+from hushmeter.model.key_names import data_key
 from hushmeter.model.report import ReportBatch, bytes_of, pairs_of
 from hushmeter.storage.log.frames import FramesFile, SegmentName, WriterClaim, chained, empty_frames
 from hushmeter.storage.log.intake_log import FileIntakeLog
@@ -349,7 +350,7 @@ def test_the_size_of_segments_is_that_of_their_rows(log):
 @pytest.mark.parametrize("frames", [0, 1])
 def test_a_missing_segment_is_lost(log, keys, frames):
     """A registered segment whose file is gone is lost, even where it is said to hold nothing."""
-    keys.get_or_create(f"data/{START}")
+    keys.get_or_create(data_key(START))
     missing = "a" * 32
     assert log.count_frames(START, missing) == 0
     with pytest.raises(SegmentLost):
@@ -374,7 +375,7 @@ def test_without_its_key_a_window_is_neither_written_nor_read(log, keys):
     """Once the key is destroyed, no call yields or takes a row, before and after compaction."""
     compacted, closed = written(log, rows_of(5, 1)), written(log, rows_of(5, 2))
     log.compact(START, compacted, 1)
-    keys.destroy(f"data/{START}")
+    keys.destroy(data_key(START))
     fresh = log.create(START)
     for call in (
         lambda: log.append(START, fresh, rows_of(1, 3)),
@@ -390,7 +391,7 @@ def test_a_dead_owners_segment_is_lost_with_its_key(log, keys):
     """What held rows still counts frames once the key is gone, and is told to be lost; what held none counts none."""
     left, empty = log.create(START), log.create(START)
     log.append(START, left, rows_of(2, 1))
-    keys.destroy(f"data/{START}")
+    keys.destroy(data_key(START))
     frames = log.count_frames(START, left)
     assert frames > 0
     assert log.count_frames(START, empty) == 0
@@ -916,7 +917,7 @@ def test_nothing_of_a_unit_lies_in_the_clear(files, tmp_path, keys):
     kept = path_of(tmp_path, segment).read_bytes()
     files.compact(START, segment, 1)
     kept += path_of(tmp_path, segment, "runs").read_bytes()
-    key = keys.get(f"data/{START}")
+    key = keys.get(data_key(START))
     for plain in (token, secret, secret[:8], secret[7::-1], b"value of", b"a unit!", batch.series.tobytes(), key):
         assert plain not in kept
     assert segment.encode() in kept
