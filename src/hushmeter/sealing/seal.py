@@ -95,7 +95,7 @@ class Sealing:
 
         Args:
             rows: every row of these units in the storage windows under the window, in any order, duplicates included.
-            consent: the units' consent at this moment, under the pseudonyms of the window's period.
+            consent: the units' consent as the window's cut-off has fixed it, under the pseudonyms of the window's period.
 
         Privacy:
             Adding or removing one unit moves each vector by at most `Measurement.sensitivity` in the norms that it names.
@@ -134,7 +134,7 @@ class Sealing:
         return tally if self._done is None else self._done + tally
 
     def _make_room(self, units: int) -> None:
-        """No sum of so many units leaves int64, as `plan check` has proven; those of more are added up as tallies (P6)."""
+        """Begins new sums where those of more units could leave int64; sums of fewer cannot, as `plan check` proves (P6)."""
         if self._units and self._units + units > limits.UNITS_MAX:
             self._done, self._units = self.tally(), 0
             self._sums = ViewSums(self._catalog.plan, self._window)
