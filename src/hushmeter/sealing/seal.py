@@ -134,7 +134,7 @@ class Sealing:
         return tally if self._done is None else self._done + tally
 
     def _make_room(self, units: int) -> None:
-        """Begins new sums where those of more units could leave int64; sums of fewer cannot, as `plan check` proves (P6)."""
+        """Begins new sums before those of more units could leave int64; of fewer none can, as `plan check` proves (P6)."""
         if self._units and self._units + units > limits.UNITS_MAX:
             self._done, self._units = self.tally(), 0
             self._sums = ViewSums(self._catalog.plan, self._window)

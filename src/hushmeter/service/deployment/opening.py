@@ -84,8 +84,8 @@ def prepared(
         raise ConfigError(f"{config.state_dir} holds the keys of a deployment; choose another state_dir")
     store = SqlStateStore.open(config.database_url)
     if store.migrated_from is not None:
-        told = {"before": store.migrated_from, "now": store.schema_version(), "state": str(config.state_dir)}
-        structlog.get_logger("hushmeter.serve").warning("the state was brought to another schema", **told)
+        fields = {"before": store.migrated_from, "now": store.schema_version(), "state": str(config.state_dir)}
+        structlog.get_logger("hushmeter.serve").warning("the state was brought to another schema", **fields)
     deployment = store.deployment()
     ring = open_keys(config, new=deployment is None)
     if deployment is None:
