@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hushmeter.ingest.columns import PlanColumns
-from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.plan import Plan
@@ -79,16 +77,6 @@ class Context:
     def catalog(self) -> Catalog:
         """The series numbers of the plan in force."""
         return self.era.catalog
-
-    @property
-    def columns(self) -> PlanColumns:
-        """The plan in force as columns."""
-        return self.era.columns
-
-    @property
-    def prices(self) -> PriceList:
-        """What windows of the plan in force cost."""
-        return self.era.prices
 
     @property
     def budget(self) -> PrivacyBudget:
