@@ -24,6 +24,7 @@ from benchmarks.consent import PLAN
 from benchmarks.report import Goal, ended, write_report
 from hushmeter.errors import ensure
 from hushmeter.ingest.identity import pseudonyms_of
+from hushmeter.model.key_names import period_key
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.time import HOUR_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
@@ -45,12 +46,12 @@ VALUES = 20
 ROUNDS = 5
 
 
-def rows_of(period_key: bytes, units: int, hour: int) -> ReportBatch:
+def rows_of(key: bytes, units: int, hour: int) -> ReportBatch:
     """One report of each unit in one hour."""
     rng = np.random.default_rng(hour)
     end = START_MS + hour * HOUR_MS + rng.integers(1, HOUR_MS, units)
     return ReportBatch(
-        pairs_of(pseudonyms_of(period_key, [subject(n) for n in range(units)])),
+        pairs_of(pseudonyms_of(key, [subject(n) for n in range(units)])),
         rng.integers(0, 2**63, (units, 2)).astype(np.uint64),
         end,
         end - 60_000,
@@ -73,7 +74,7 @@ def filled(directory: Path, hours: int, units: int) -> Context:
     segments = OpenSegments(context)
     segments.enlist()
     period = context.plan.privacy.period.window_of(START_MS + 1)
-    key = context.keys.get_or_create(f"period/{period.start_ms}")
+    key = context.keys.get_or_create(period_key(period.start_ms))
     for hour in range(hours):
         start = START_MS + hour * HOUR_MS
         segments.open(start)

@@ -173,7 +173,7 @@ def publish(context: Context, tally: Tally, stages: list[float] | None = None) -
     plan, deployment, store = context.plan, context.deployment, context.store
     times = [time.perf_counter()]
     period = plan.privacy.period.window_of(tally.window.end_ms)
-    charge = context.prices.charge(tally.window, store.spent(period.start_ms))
+    charge = context.era.prices.charge(tally.window, store.spent(period.start_ms))
     times.append(time.perf_counter())
     releases = measure(tally, charge, context.mechanisms, plan=plan, completeness=1.0)
     times.append(time.perf_counter())

@@ -16,10 +16,10 @@ from hushmeter.model.time import Window
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.measurements import measurements_of
 from hushmeter.ports import Mechanisms
-from hushmeter.sealing.seal import empty_tally
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
+from hushmeter.testing.tallies import empty_tally
 
 START_MS = 1_772_409_600_000
 """Monday, 2 March 2026, midnight UTC."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hushmeter.model.states import mermaid_diagram
+from hushmeter.model.states import WINDOW_TRANSITIONS, WindowState
 from hushmeter.storage.state.schema import METADATA, SCHEMA_VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +49,15 @@ def test_the_pipeline_fits_one_screen() -> None:
 def test_the_map_fits_its_page() -> None:
     """ARCHITECTURE.md stays a map."""
     assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) <= ARCHITECTURE_LINES_MAX
+
+
+def mermaid_diagram() -> str:
+    """The table as a Mermaid state diagram, for docs/data_model.md."""
+    lines = ["stateDiagram-v2", f"    [*] --> {WindowState.OPEN}"]
+    lines += [f"    {state} --> {after}: {event}" for (state, event), after in WINDOW_TRANSITIONS.items()]
+    ends = [s for s in WindowState if all(s is not state for state, _ in WINDOW_TRANSITIONS)]
+    lines += [f"    {state} --> [*]" for state in ends]
+    return "\n".join(lines)
 
 
 def test_the_diagram_in_the_docs_is_the_table() -> None:

@@ -15,6 +15,7 @@ from hushmeter.cli import serve
 from hushmeter.cli.app import run
 from hushmeter.errors import KeyGone, LedgerBroken, StateConflict
 from hushmeter.ledger.entries import verify_chain
+from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.pipeline.claims import ring_record
@@ -101,8 +102,8 @@ def test_an_earlier_states_keys_are_never_made_anew(state_dir: Path) -> None:
         reopened(state_dir, FakeClock(H))
     (state_dir / "keys" / "deployment.key").write_bytes(kept)
     context = reopened(state_dir, FakeClock(H))
-    names = [f"period/{start}" for start in context.keys.periods()]
-    names += [f"data/{start}" for start in context.keys.storage_windows()]
+    names = [period_key(start) for start in context.keys.periods()]
+    names += [data_key(start) for start in context.keys.storage_windows()]
     assert len(names) >= 2
     for name in names:
         (state_dir / "keys" / f"{name}.key").unlink()

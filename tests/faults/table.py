@@ -530,7 +530,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "noise is drawn again after an error",
         "pipeline/window_release.py",
-        "        # Noise may have been drawn, and is not drawn again.\n        return lose_window(window, ports, claims, cause)",
+        "        # The mechanisms may have drawn noise already. Nobody draws noise for a window twice.\n        return lose_window(window, ports, claims, cause)",
         "        raise cause",
         test="tests/service/test_claims.py::test_what_cannot_be_drawn_is_lost",
     ),
@@ -615,7 +615,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a set of kept windows that is missing is begun anew",
         "pipeline/participation.py",
-        "if self._store.lacks_kept_windows(metric, *place))",
+        "if store.lacks_kept_windows(metric, *place))",
         "if False)",
         test="tests/service/test_damage.py::test_kept_windows_that_are_missing_close_their_metric",
     ),

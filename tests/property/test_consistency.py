@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter.errors import InvariantError
-from hushmeter.query.consistency import NoisyView, consistent, consistent_windows
+from hushmeter.query.consistency import NoisyView, consistent
+from hushmeter.testing.consistency import consistent_windows
 
 NAMES = ("country", "version", "device", "network")
 

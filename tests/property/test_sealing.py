@@ -17,7 +17,7 @@ from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.tally import VectorKey
 from hushmeter.model.time import HOUR_MS
-from hushmeter.sealing.seal import empty_tally
+from hushmeter.testing.tallies import empty_tally
 from tests.oracle.rows import Unit
 from tests.oracle.seal import Sealed
 from tests.sealing import (

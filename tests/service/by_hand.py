@@ -91,7 +91,7 @@ class Hand:
         key, period_key = context.keys.get_or_create("deployment"), context.keys.get_or_create
         self.subject: Callable[[str], bytes] = lambda unit: subject_of(key, unit.encode())
         self._door = Door(
-            context.columns,
+            context.era.columns,
             context.first_starts,
             lambda units: subjects_of(key, units),
             self._register.given_since,

@@ -17,7 +17,7 @@ from hushmeter.clock import ReplayClock, SystemClock
 from hushmeter.errors import ConfigError, KeyUnavailable, PlanError
 from hushmeter.model.stored import Approval
 from hushmeter.plan.approving import approve, ensure_approved
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_plan, parse_recorded
 from hushmeter.service.deployment.approvals import approval_text, approved_also, read_approval, read_private_key
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.meters import Meters
@@ -36,7 +36,7 @@ PLAN = parse_plan(FIRST, dt.date(2026, 3, 2))
 
 
 def signed(key: Ed25519PrivateKey, name: str, text: str = FIRST) -> Approval:
-    plan = parse_plan(text, dt.date.min, check_expiry=False)
+    plan = parse_recorded(text)
     return approve(key.private_bytes_raw(), name, plan.name, plan.version, plan.plan_hash)
 
 
@@ -152,7 +152,7 @@ def test_approvals_are_added_to_a_recorded_version(tmp_path: Path, capsys: pytes
 
     def apply(key: Ed25519PrivateKey, name: str, *options: str) -> int:
         file = tmp_path / f"{name}.json"
-        file.write_text(approval_text(signed(key, name, text), parse_plan(text, dt.date.min, check_expiry=False)))
+        file.write_text(approval_text(signed(key, name, text), parse_recorded(text)))
         return run(["plan", "apply", str(plan), "--approval", str(file), *(options or ("--config", str(settings)))])
 
     # Whoever applies without the configuration may put anything there that is signed; it is left out again.
@@ -175,7 +175,7 @@ def test_approvals_are_added_to_a_recorded_version(tmp_path: Path, capsys: pytes
 
 def test_an_unsigned_approval_is_never_recorded(tmp_path: Path) -> None:
     """Also where no configuration says who may approve, an approval is of the version that it is given with."""
-    plan = parse_plan(FIRST, dt.date.min, check_expiry=False)
+    plan = parse_recorded(FIRST)
     ada, second = signed(ADA, "ada"), signed(BOB, "bob", SECOND)
     assert approved_also(Config(state_dir=tmp_path), plan, [second], [ada, ada]) == (ada,)
     with pytest.raises(PlanError, match="not of version 1"):

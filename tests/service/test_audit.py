@@ -25,11 +25,15 @@ from hushmeter.ingest import admission
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.arrays import Int64
 from hushmeter.model.consent import ConsentTable
+from hushmeter.model.key_names import period_key
 from hushmeter.model.measurement import Mechanism
 from hushmeter.model.participation import KeptWindows
+from hushmeter.model.plan import Plan
 from hushmeter.model.report import ReportBatch, pairs_of
-from hushmeter.model.time import DAY_MS
+from hushmeter.model.time import DAY_MS, Window
+from hushmeter.pipeline import participation
 from hushmeter.pipeline.participation import CarriedWindows
+from hushmeter.ports import KeyRing, StateStore
 from hushmeter.rehearsal.audit import doors
 from hushmeter.rehearsal.audit.evidence import (
     Evidence,
@@ -181,20 +185,22 @@ def test_a_pseudonym_by_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cap_that_a_withdrawal_resets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit that withdraws and agrees again may not begin its windows anew."""
-    honest = CarriedWindows.before
+    honest = participation.carried_into
 
-    def forgetful(self: CarriedWindows) -> Any:
-        carried = honest(self)
-        _, decisions = self._store.decisions_after(0)
-        gone = pairs_of([pseudonym_of(self._key(), d.subject) for d in decisions if not d.given])
+    def forgetful(plan: Plan, window: Window, store: StateStore, keys: KeyRing) -> CarriedWindows:
+        carried = honest(plan, window, store, keys)
+        key = keys.get_or_create(period_key(carried.period_start_ms))
+        _, decisions = store.decisions_after(0)
+        gone = pairs_of([pseudonym_of(key, d.subject) for d in decisions if not d.given])
         gone = np.unique(gone, axis=0)
-        for metric, p in carried.items():
+        forgotten = {}
+        for metric, p in carried.by_metric.items():
             stay = places_of(p.earlier.pseudonyms, gone) < 0
             kept = KeptWindows(p.earlier.pseudonyms[stay], p.earlier.windows[stay])
-            carried[metric] = sealing.Participation(kept, p.index)
-        return carried
+            forgotten[metric] = sealing.Participation(kept, p.index)
+        return replace(carried, by_metric=forgotten)
 
-    monkeypatch.setattr(CarriedWindows, "before", forgetful)
+    monkeypatch.setattr(participation, "carried_into", forgetful)
     assert "sums of a unit in four windows that may be in one" in caught(audit_period(SLOTS, 11))
 
 

@@ -15,12 +15,14 @@ import pytest
 from hushmeter import limits
 from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.model.consent import ConsentTable
+from hushmeter.model.key_names import data_key
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.stored import SegmentRecord
 from hushmeter.pipeline.bucket_jobs import SealingJob, tally_of
-from hushmeter.sealing.seal import empty_tally, seal
+from hushmeter.sealing.seal import seal
 from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.log.intake_log import FileIntakeLog
+from hushmeter.testing.tallies import empty_tally
 from tests.oracle.seal import Sealed
 from tests.patience import PATIENCE_S
 from tests.sealing import said
@@ -128,16 +130,16 @@ def test_what_is_lost_is_told_by_name(window: Window, tmp_path: Path) -> None:
     path.write_bytes(damaged)
     with pytest.raises(SegmentLost, match=r"is damaged or does not belong there; its rows cannot be had back"):
         window.sealed(2)
-    window.keys.destroy(f"data/{START}")
+    window.keys.destroy(data_key(START))
     with pytest.raises(KeyGone):
         window.sealed(2)
 
 
 def test_a_reader_holds_the_keys_of_its_windows_alone(window: Window) -> None:
     """What is sent to a process opens the rows of the window that it seals, and no other's; it cannot write."""
-    other = window.keys.get_or_create(f"data/{DAY.end_ms}")
+    other = window.keys.get_or_create(data_key(DAY.end_ms))
     sent = pickle.dumps(window.log.reader([START]))
-    assert window.keys.get(f"data/{START}") in sent
+    assert window.keys.get(data_key(START)) in sent
     assert other not in sent
     assert bytes(32) not in sent, "the master key stays"
     with pytest.raises(KeyGone):

@@ -15,6 +15,7 @@ from hushmeter import limits
 from hushmeter.errors import Failure, KeyGone, RateLimited, SegmentLost
 from hushmeter.ingest.identity import pseudonym_of
 from hushmeter.model.consent import Decision
+from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.stored import Decided
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, Span
@@ -38,7 +39,7 @@ PERIOD = Span.parse("1w")
 def count(context: Context, hand: Hand, unit: str) -> dict[int, int]:
     """How many rows of a unit are held, by storage window in hours since the foundation."""
     # Where no report was taken in there is no key yet.
-    key, found = context.keys.get_or_create(f"period/{PERIOD.window_of(H + 1).start_ms}"), Counter[int]()
+    key, found = context.keys.get_or_create(period_key(PERIOD.window_of(H + 1).start_ms)), Counter[int]()
     for start in context.log.storage_windows():
         for segment in context.store.segments([start]):
             with contextlib.suppress(SegmentLost, KeyGone):
@@ -379,7 +380,7 @@ def test_no_file_holds_the_unit(tmp_path: Path) -> None:
     erase(context, hand, "a")
     hand.segments.tick()
     sealer.run_due()
-    names = {u: pseudonym_of(context.keys.get(f"period/{H}"), hand.subject(u)) for u in ("a", "b")}
+    names = {u: pseudonym_of(context.keys.get(period_key(H)), hand.subject(u)) for u in ("a", "b")}
     found = []
     for start in context.log.storage_windows():
         paths = sorted((tmp_path / "log" / str(start)).iterdir())
@@ -594,7 +595,7 @@ def test_holdings_leave_out_what_cannot_be_read(
     """What is held on a unit is told as far as it can be read; a window whose key is gone holds nothing any more."""
     context, clock, hand = reported(tmp_path)
     if broken is None:
-        context.keys.destroy(f"data/{H + HOUR_MS}")
+        context.keys.destroy(data_key(H + HOUR_MS))
     else:
         honest: Callable[..., object] = context.log.rows_of
 

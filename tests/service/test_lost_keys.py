@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from hushmeter import limits
 from hushmeter.errors import KeyGone
+from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.config import Config
@@ -24,7 +25,7 @@ from tests.service.running import await_true
 
 
 def _destroy(_: Path, context: Context) -> None:
-    context.keys.destroy(f"data/{H}")
+    context.keys.destroy(data_key(H))
 
 
 def _file(state_dir: Path, name: str) -> Path:
@@ -32,23 +33,23 @@ def _file(state_dir: Path, name: str) -> Path:
 
 
 def _lose(state_dir: Path, _: Context) -> None:
-    _file(state_dir, f"data/{H}").unlink()
+    _file(state_dir, data_key(H)).unlink()
 
 
 def _cut(state_dir: Path, _: Context) -> None:
-    path = _file(state_dir, f"data/{H}")
+    path = _file(state_dir, data_key(H))
     path.write_bytes(path.read_bytes()[:-1])
 
 
 def _flip(state_dir: Path, _: Context) -> None:
-    path = _file(state_dir, f"data/{H}")
+    path = _file(state_dir, data_key(H))
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
 
 
 def _replace(state_dir: Path, context: Context) -> None:
     """A key of the same name that the same master key opens."""
-    _file(state_dir, f"data/{H}").unlink()
-    open_keys(Config(state_dir=state_dir), new=False).get_or_create(f"data/{H}")
+    _file(state_dir, data_key(H)).unlink()
+    open_keys(Config(state_dir=state_dir), new=False).get_or_create(data_key(H))
 
 
 @pytest.mark.parametrize("gone", [_destroy, _lose, _cut, _flip, _replace])
@@ -111,7 +112,7 @@ def test_a_period_without_its_key_is_lost_alone(tmp_path: Path) -> None:
     hand.decide("u")
     clock.set(H + 30 * MINUTE_MS)
     hand.send("u", clock.now_ms())
-    _file(tmp_path, f"period/{H}").unlink()
+    _file(tmp_path, period_key(H)).unlink()
     clock.set(H + 90 * MINUTE_MS)
     with pytest.raises(KeyGone, match=f"no key period/{H} "):
         hand.send("u", clock.now_ms())
@@ -128,7 +129,7 @@ def test_a_period_without_its_key_is_lost_alone(tmp_path: Path) -> None:
     sealer.run_due()
     assert windows(context, WindowState.CLOSING, WindowState.SEALED) == []
     assert sums(context, "1h") == {7 * 24: 3}
-    assert not _file(tmp_path, f"period/{H}").exists()
+    assert not _file(tmp_path, period_key(H)).exists()
 
 
 @pytest.mark.parametrize("name", ["deployment", "unit-tokens", "signing"])

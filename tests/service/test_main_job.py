@@ -11,6 +11,7 @@ import pytest
 
 from hushmeter.errors import ConfigError, KeyGone, StateConflict
 from hushmeter.ledger.entries import verify_budget, verify_chain
+from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
@@ -98,16 +99,16 @@ def test_raw_rows_and_keys_die_with_the_last_window(tmp_path: Path) -> None:
         service.advance_to(H + 2 * HOUR_MS)
         stored = [p for p in (state / "log").rglob("*") if p.is_file()]
         assert stored
-        assert service.context.keys.get(f"data/{H}")
+        assert service.context.keys.get(data_key(H))
         service.advance_to(ENDED)
         await_true(lambda: not any(p.is_file() for p in (state / "log").rglob("*")))
         with pytest.raises(KeyGone):
-            service.context.keys.get(f"data/{H}")
-        assert service.context.keys.get(f"period/{H}")
+            service.context.keys.get(data_key(H))
+        assert service.context.keys.get(period_key(H))
         service.advance_to(H + WEEK_MS + HOUR_MS)
         await_true(lambda: H not in service.context.keys.periods())
         with pytest.raises(KeyGone):
-            service.context.keys.get(f"period/{H}")
+            service.context.keys.get(period_key(H))
     for path in state.rglob("*"):
         if path.is_file():
             assert b"a-very-visible-unit" not in path.read_bytes(), path

@@ -18,6 +18,7 @@ from hushmeter.clock import ReplayClock
 from hushmeter.errors import KeyGone
 from hushmeter.ingest.identity import pseudonym_of, subject_of
 from hushmeter.ledger.entries import spending_of, verify_budget, verify_chain
+from hushmeter.model.key_names import period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS
 from hushmeter.sealing.participation import decrypted
@@ -295,12 +296,12 @@ def test_kept_windows_are_encrypted_and_die_with_their_period(tmp_path: Path) ->
             send(service, noon(day), [unit for unit, pattern in PRESENT.items() if pattern[day] == "1"])
         service.advance_to(due(2))
         store, keys = service.context.store, service.context.keys
-        period_key = keys.get(f"period/{H}")
+        key = keys.get(period_key(H))
         subjects = {u: subject_of(keys.get("deployment"), u.encode()) for u in PRESENT}
-        pseudonyms = {u: pseudonym_of(period_key, subject) for u, subject in subjects.items()}
+        pseudonyms = {u: pseudonym_of(key, subject) for u, subject in subjects.items()}
         sealed = {metric: store.kept_windows(metric, "1d", H) for metric in ("calls", "crashed")}
         for metric, most in (("calls", 2), ("crashed", 1)):
-            sets = decrypted(sealed[metric] or b"", period_key, f"{metric}/1d/{H}".encode())
+            sets = decrypted(sealed[metric] or b"", key, f"{metric}/1d/{H}".encode())
             held = {p.astype(">u8").tobytes(): int(days[0]) for p, days in zip(sets.pseudonyms, sets.windows, strict=True)}
             days = {u: sum(1 << d for d in kept_days(p[:3], most)) for u, p in PRESENT.items()}
             assert held == {pseudonyms[u]: bits for u, bits in days.items() if bits}
@@ -308,7 +309,7 @@ def test_kept_windows_are_encrypted_and_die_with_their_period(tmp_path: Path) ->
         service.advance_to(due(6))
         await_true(lambda: H not in keys.periods())
         with pytest.raises(KeyGone):
-            keys.get(f"period/{H}")
+            keys.get(period_key(H))
         assert store.kept_windows("calls", "1d", H) is None
         assert store.kept_windows("crashed", "1d", H) is None
         assert store.kept_windows("calls", "1d", H + WEEK_MS) is None

@@ -12,6 +12,7 @@ import pytest
 from hushmeter.errors import StateConflict
 from hushmeter.ingest.raw import SentReports
 from hushmeter.model.consent import Decision
+from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.clock_check import ensure_clock
@@ -128,8 +129,8 @@ def test_what_only_reads_leaves_keys_to_be_adopted(tmp_path: Path) -> None:
     clock.set(HALF_PAST)
     hand.send("u", HALF_PAST)
     context.keys.get_or_create("signing")
-    names = ["deployment", "signing", *(f"period/{p}" for p in context.keys.periods())]
-    names += [f"data/{start}" for start in context.keys.storage_windows()]
+    names = ["deployment", "signing", *(period_key(p) for p in context.keys.periods())]
+    names += [data_key(start) for start in context.keys.storage_windows()]
     context.store.close()
     database = tmp_path / "state" / "state.db"
     _forget_fingerprints(database)

@@ -10,6 +10,7 @@ import pytest
 from hushmeter.cli.app import run
 from hushmeter.errors import KeyUnavailable
 from hushmeter.ingest.identity import pseudonym_of
+from hushmeter.model.key_names import period_key
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
@@ -73,7 +74,7 @@ def test_nothing_is_left_anywhere(tmp_path: Path) -> None:
     context, clock, hand = reported(tmp_path)
     subjects = [hand.subject(unit) for unit in UNITS]
     period = context.plan.privacy.period.window_of(clock.now_ms()).start_ms
-    pseudonyms = [pseudonym_of(context.keys.get(f"period/{period}"), subject) for subject in subjects]
+    pseudonyms = [pseudonym_of(context.keys.get(period_key(period)), subject) for subject in subjects]
     hand.segments.retire()
     secrets = [unit.encode() for unit in UNITS] + pseudonyms
     # A sealed frame or run, and a wrapped key, each by its last bytes, which hold its tag.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +18,7 @@ from hushmeter.errors import LedgerBroken
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.approving import approve
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_recorded
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.disclosure.public_record import signed_record
 from hushmeter.signatures import SIGNING_KEY_NAME, public_key
@@ -240,7 +239,7 @@ def test_a_plan_cannot_put_code_into_a_page(tmp_path: Path) -> None:
     """Texts of a plan are texts: in HTML, in its embedded JSON, and in Markdown."""
     context, _ = released(tmp_path, 0)
     version = context.timeline.recorded()[0]
-    plan = parse_plan(version.plan_text, dt.date.min, check_expiry=False)
+    plan = parse_recorded(version.plan_text)
     metric = dataclasses.replace(plan.metrics[0], description=HOSTILE, owner=HOSTILE, unit=HOSTILE)
     purpose = dataclasses.replace(plan.purposes[0], text=HOSTILE)
     plan = dataclasses.replace(plan, name=HOSTILE, metrics=(metric,), purposes=(purpose,))

@@ -14,6 +14,7 @@ import pytest
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import KeyGone, StateConflict
 from hushmeter.ledger.entries import verify_budget, verify_chain
+from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.service.deployment.meters import Meters
@@ -137,14 +138,14 @@ def test_raw_rows_die_when_their_day_is_released(tmp_path: Path) -> None:
         assert missed(submitted(service, [service.starts("u", H + 30 * MINUTE_MS)])) == {"1h": [0]}
         service.advance_to(ENDED - 1)
         assert service.context.log.storage_windows() == (H,)
-        assert len(service.context.keys.get(f"data/{H}")) == 32
+        assert len(service.context.keys.get(data_key(H))) == 32
         service.advance_to(ENDED)
         await_true(lambda: not [p for p in log.rglob("*") if p.is_file()])
         await_true(lambda: not list(log.iterdir()))
         with pytest.raises(KeyGone):
-            service.context.keys.get(f"data/{H}")
+            service.context.keys.get(data_key(H))
         with pytest.raises(KeyGone):
-            service.context.keys.get_or_create(f"data/{H}")
+            service.context.keys.get_or_create(data_key(H))
         assert read(service, "joins", "sum", "1d") == {(0,): 2}
 
 
@@ -376,7 +377,7 @@ def test_a_destroyed_data_key_loses_its_windows_alone(tmp_path: Path) -> None:
         agree(service, "u")
         service.clock.advance_to(H + 10 * MINUTE_MS)
         submitted(service, [service.starts("u", H + 10 * MINUTE_MS)])
-        service.context.keys.destroy(f"data/{H}")
+        service.context.keys.destroy(data_key(H))
         service.advance_to(H + HOUR_MS + 20 * MINUTE_MS)
         assert states(service, WindowState.LOST) == [("1h", 0)]
         assert submitted(service, [service.starts("u", H + HOUR_MS + 20 * MINUTE_MS, 4)]).accepted == 1
@@ -407,7 +408,7 @@ def test_the_border_of_a_period_is_one_of_windows(tmp_path: Path) -> None:
         assert read(service, "joins", "sum", "1d") == {(6 * 24,): 1}
         await_true(lambda: service.context.keys.periods() == (H + WEEK_MS,))
         with pytest.raises(KeyGone):
-            service.context.keys.get(f"period/{H}")
+            service.context.keys.get(period_key(H))
         service.advance_to(H + WEEK_MS + DAY_MS + HOUR_MS)
         assert read(service, "joins", "sum", "1h") == {(7 * 24 - 1,): 1, (7 * 24,): 10}
         assert read(service, "joins", "sum", "1d") == {(6 * 24,): 1, (7 * 24,): 10}

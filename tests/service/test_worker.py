@@ -14,6 +14,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.errors import KeyGone, Overloaded
 from hushmeter.model.consent import Decision
+from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.plan import Purpose
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.ports import KeyRing, StateStore
@@ -75,7 +76,7 @@ def test_period_keys_leave_memory_when_their_period_takes_no_report(tmp_path: Pa
     clock = FakeClock(H)
     keys = TellingRing(opened(tmp_path, clock).keys)
     context = dataclasses.replace(opened(tmp_path, clock), keys=keys)  # type: ignore[arg-type]
-    first, second = f"period/{H}", f"period/{H + WEEK_MS}"
+    first, second = period_key(H), period_key(H + WEEK_MS)
 
     async def run() -> None:
         async with working(context) as worker:
@@ -151,7 +152,7 @@ def test_an_hour_without_its_key_refuses_its_own_messages_alone(tmp_path: Path) 
             await worker.decide(b"u", YES)
             clock.set(H + 30 * MINUTE_MS)
             assert (await worker.submit(reports(context, ["u"], clock.now_ms()))).accepted == 1
-            context.keys.destroy(f"data/{H}")
+            context.keys.destroy(data_key(H))
             clock.set(H + 90 * MINUTE_MS)
             ends = [H + 90 * MINUTE_MS, H + 20 * MINUTE_MS, H + 80 * MINUTE_MS]
             messages = [reports(context, ["u"], end) for end in ends]

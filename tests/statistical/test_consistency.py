@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from hushmeter.query.consistency import NoisyView, consistent, consistent_windows
+from hushmeter.query.consistency import NoisyView, consistent
 from hushmeter.query.intervals import Z
+from hushmeter.testing.consistency import consistent_windows
 
 RUNS = 20_000
 LUCK = 6.2

@@ -22,9 +22,9 @@ from hushmeter.plan.reading import parse_plan
 from hushmeter.query.answering import CheckedQuestion, Question, ReleaseAnswer, answer, check_question
 from hushmeter.query.estimates import component_labels
 from hushmeter.release.measuring import measure
-from hushmeter.sealing.seal import empty_tally
 from hushmeter.sealing.statistics import contribution
 from hushmeter.testing.mechanisms import ExactMechanisms, SeededMechanisms
+from hushmeter.testing.tallies import empty_tally
 
 TODAY = dt.date(2026, 3, 2)
 TEXT = """

@@ -32,7 +32,7 @@ from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
 from hushmeter.release.measuring import measure
-from hushmeter.sealing.seal import empty_tally
+from hushmeter.testing.tallies import empty_tally
 
 TODAY = dt.date(2026, 3, 2)
 PLAN = parse_plan(plan_template(TODAY), TODAY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +17,7 @@ from hushmeter.model.plan import Plan, Statistic
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.budget_division import shares
 from hushmeter.plan.measurements import derivation, measurements_of
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_recorded
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.opening import open_context
 
@@ -54,7 +53,7 @@ def with_privacy(path: Path, **fields: Any) -> Path:
 
 
 def read(path: Path) -> Plan:
-    return parse_plan(path.read_text(), dt.date.min, check_expiry=False)
+    return parse_recorded(path.read_text())
 
 
 def explained(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[dict[str, Any]]:

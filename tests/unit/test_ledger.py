@@ -18,7 +18,7 @@ from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
 from hushmeter.release.measuring import measure
-from hushmeter.sealing.seal import empty_tally
+from hushmeter.testing.tallies import empty_tally
 
 TODAY = dt.date(2026, 3, 2)
 TEXT = plan_template(TODAY).replace("per_unit: {range: [0, 10000],", "per_unit: {max_windows: {1d: 2}, range: [0, 10000],")

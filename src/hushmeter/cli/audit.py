@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from hushmeter.errors import ConfigError
 from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.plan import Plan
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_recorded
 from hushmeter.rehearsal.audit.evidence import FAMILYWISE_ALPHA, Evidence
 from hushmeter.rehearsal.audit.neighbours import QUICK
 from hushmeter.rehearsal.audit.noise import audit_noise
@@ -184,7 +183,7 @@ def _every(
 
 def _priced(text: str) -> tuple[Plan, PriceList]:
     mechanisms = OpenDPMechanisms()
-    plan = parse_plan(text, dt.date.min, check_expiry=False)
+    plan = parse_recorded(text)
     return plan, PriceList.of(plan, budget_of(plan, mechanisms), mechanisms)
 
 

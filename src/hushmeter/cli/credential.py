@@ -19,7 +19,7 @@ from hushmeter.cli import printing
 from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError
 from hushmeter.model.plan import Plan
-from hushmeter.model.time import DAY_MS
+from hushmeter.model.time import DAY_MS, date_of
 from hushmeter.ports import StateStore
 
 credential_app = typer.Typer(help="Make, list and revoke credentials, and read the access log.", no_args_is_help=True)
@@ -127,13 +127,13 @@ def _state(c: Credential, now_ms: int) -> str:
 
 
 def _day(at_ms: int) -> str:
-    return f"{dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC):%Y-%m-%d}"
+    return date_of(at_ms).isoformat()
 
 
 @contextmanager
 def _store(state_dir: Path) -> Iterator[tuple[StateStore, Plan]]:
     """The store of a founded deployment, and the newest version of its plan: its purposes can be given out beforehand."""
-    from hushmeter.plan.reading import parse_plan
+    from hushmeter.plan.reading import parse_recorded
     from hushmeter.storage.state.store import SqlStateStore
 
     store = SqlStateStore.existing(state_dir)
@@ -141,6 +141,6 @@ def _store(state_dir: Path) -> Iterator[tuple[StateStore, Plan]]:
         versions = store.plan_versions()
         if not versions:
             raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
-        yield store, parse_plan(versions[-1].plan_text, dt.date.min, check_expiry=False)
+        yield store, parse_recorded(versions[-1].plan_text)
     finally:
         store.close()

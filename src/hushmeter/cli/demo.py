@@ -22,6 +22,7 @@ from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.cli import printing
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import ConfigError
+from hushmeter.model.key_names import period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, MINUTE_MS, Window
 from hushmeter.noise.opendp import OpenDPMechanisms
@@ -173,7 +174,7 @@ def _tell_truth(
     context: Context, truth: Truth, days: list[list[Flight]], sent: list[list[Report]], allowed: dict[str, int], now: int
 ) -> None:
     """Computes the truth of the windows that end now; the period's key still lives, as nothing of it was scrubbed."""
-    key = context.keys.get(f"period/{context.plan.privacy.period.window_of(now).start_ms}")
+    key = context.keys.get(period_key(context.plan.privacy.period.window_of(now).start_ms))
     day = len(sent) - 1
     truth.add(Window("1d", now - DAY_MS, now), sent[day], days[day], allowed, key)
     week = context.plan.resolution("1w").span.window_of(now)
@@ -186,7 +187,7 @@ def _tell_last_week(
 ) -> None:
     week = context.plan.resolution("1w").span.window_of(DEMO_START_MS + DAYS * DAY_MS)
     if week.end_ms > DEMO_START_MS + DAYS * DAY_MS:
-        _tell_week(truth, week, days, sent, allowed, context.keys.get(f"period/{week.start_ms}"))
+        _tell_week(truth, week, days, sent, allowed, context.keys.get(period_key(week.start_ms)))
 
 
 def _tell_week(

@@ -158,11 +158,9 @@ def _budgets(state_dir: Path | None, target: str, access: ClientIdentity) -> tup
             store.close()
         if deployment is None:
             raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
-        import datetime as dt
+        from hushmeter.plan.reading import parse_recorded
 
-        from hushmeter.plan.reading import parse_plan
-
-        plan = parse_plan(deployment.plan_text, dt.date.min, check_expiry=False)
+        plan = parse_recorded(deployment.plan_text)
         budgets: dict[int, PrivacyBudget] = {}
         for v in versions:
             # A version takes the time of those that waited for it or for a later moment.

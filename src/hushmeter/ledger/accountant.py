@@ -1,8 +1,9 @@
 """The accountant: what charges add up to, over a period and over longer spans, and whether a period can pay (C1-C3, C5).
 
 Losses of one period add up, except that one unit is in at most `cap` windows of a series (P7): of each series the `cap`
-largest charges count. That holds for charges and caps that were chosen before the period began (C3), whatever the releases
-show: a unit's kept windows are a function of its own rows, and in every other window of the series its rows have no part.
+largest charges count. This sum is a bound for charges and caps that were chosen before the period began (C3), whatever the
+releases show: a unit's kept windows are a function of its own rows, and in every other window of the series its rows have
+no part.
 
 References:
     M. Bun, T. Steinke: Concentrated Differential Privacy (2016), Lemma 1.7 (rho adds up under adaptive composition).
@@ -131,8 +132,9 @@ def epsilon_and_delta(loss: PrivacyLoss, budget: PrivacyBudget, conversion: Conv
 def planned_costs(budget: PrivacyBudget, period: Span) -> dict[str, PrivacyLoss]:
     """What longer spans cost one unit at most, if every period spends its budget.
 
-    At epsilon 4 and delta 1e-8 a week, all for the conversion, that is 5.85 for any rolling week, 10.86 for any 30 days and
-    41.7 for any year.
+    At epsilon 4 and delta 1e-8 a week, with all of delta for the conversion of rho, that is 5.848 for any rolling week,
+    10.862 for any 30 days and 41.717 for any year, each at delta 1e-8. Where the plan selects private partitions, half of
+    delta is left for the conversion: then it is 5.841, 10.823 and 41.269 at 5e-9, and the selections' deltas add up (C5).
     """
     return {name: budget.loss.times(periods) for name, periods in _spans(period).items()}
 

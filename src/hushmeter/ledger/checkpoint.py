@@ -1,8 +1,9 @@
 """A checkpoint: an entry that stands for all entries before it and tells nothing of them but what they spent (R1).
 
-Entries of before salts hold plain digests of released values. Their other fields are public, so that guesses of the values
-could be tested against each of their hashes. Whoever is no operator therefore reads the ledger from its checkpoint on. The
-checkpoint follows no hash: it commits to the hash of the entry before it with a salt, which the operator keeps.
+Old entries, made before there were salts, hold plain digests of released values. Their other fields are public, so that
+guesses of the values could be tested against each of their hashes. Whoever is no operator therefore reads the ledger from
+its checkpoint on. The checkpoint follows no hash: it commits to the hash of the entry before it with a salt, which the
+operator keeps.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Checkpoint:
         deployment: whose ledger.
         through: number of the entry before it.
         head: commitment to that entry's hash.
-        releases: commitment to what is told of the releases of before and stands in none of their entries.
+        releases: commitment to what is told of the releases before it and stands in none of their entries.
         past: what is told of the entries before it.
     """
 
@@ -107,7 +108,7 @@ def checkpoint_of(entry: LedgerEntry) -> Checkpoint:
             past.spent[start][Spending(series, cap, loss)] += count
         found = Checkpoint(said["deployment"], said["through"], said["head"], said["releases"], past)
         sane = all(s.cap >= 1 and n >= 1 for counted in past.spent.values() for s, n in counted.items())
-        # Written again it is the same text, so that nothing else stands in it.
+        # An entry that says anything else differs from the text that is written of what was read.
         if not sane or found.content() != entry.content or found.through != entry.sequence - 1:
             raise ValueError
     except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError, InvariantError):
@@ -121,7 +122,7 @@ def head_commitment(salt: bytes, through: int, head: bytes) -> str:
 
 
 def releases_commitment(salt: bytes, told: Iterable[tuple[int, int, float]]) -> str:
-    """SHA-256 over a label, the salt, and of each release of before number, time of publication and completeness.
+    """SHA-256 over a label, the salt, and of each earlier release number, time of publication and completeness.
 
     Args:
         salt: of the checkpoint.

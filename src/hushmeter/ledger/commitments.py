@@ -2,7 +2,7 @@
 
 The entry of a measurement commits to its values with a salt, and to all that is told beside them and stands in no other
 field. Anybody who has salt and values can check the entry; from the entry alone no guess can be tested, however few values
-there are. Entries of before salts hold a plain digest of the values.
+there are. Old entries, made before there were salts, hold a plain digest of the values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hushmeter.model.release import NoisyVector, PartitionKey, Release
 
 COMMITMENT: Final = "values_commitment"
 PLAIN: Final = "values_sha256"
-"""The field of entries of before salts; no new entry has it."""
+"""The field of old entries, which have no salt; no new entry has it."""
 LOST: Final = "lost"
 """The mechanism of a measurement of which nothing was released."""
 _LABEL: Final = b"hushmeter released values 1\0"
@@ -63,7 +63,7 @@ def commitment_to(release: Release, vector: NoisyVector) -> str:
 
 
 def _plain_digest(values: Int64, keys: Sequence[PartitionKey] | None) -> str:
-    """What entries of before salts hold: SHA-256 over the partitions, a zero byte, and the values."""
+    """What old entries, which have no salt, hold: SHA-256 over the partitions, a zero byte, and the values."""
     partitions = json.dumps(keys, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(partitions.encode() + b"\0" + _cells(values)).hexdigest()
 

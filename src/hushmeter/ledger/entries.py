@@ -56,7 +56,7 @@ def entries_of(
 
     Returns:
         Canonical JSON texts with what they spend, in the order of the charge's items; functions of plan, window, privacy
-        map and released values alone (R1). They commit to those values, each with a salt of its own: two histories of one
+        map and released values alone (R1). Each entry commits to its values with a salt of its own: two histories of one
         deployment, which draw their noise apart, never have the same ledger.
 
     Raises:
@@ -129,7 +129,7 @@ def unknown_charge(beside: DraftEntry, loss: PrivacyLoss, known: PrivacyLoss) ->
         The entry; with it the period's charges are at least `known`.
     """
     more = known.at_least(loss)
-    # A charge is never nothing; where delta alone was larger, the amount that is added is one that no budget notices.
+    # No entry charges nothing. Where only delta was larger, an amount is added that is too small for any budget to notice.
     missing = PrivacyLoss(max(more.amount - loss.amount, _LEAST), more.delta - loss.delta)
     fields = json.loads(beside.content) | {
         "metric": LOST_HISTORY,
@@ -174,7 +174,7 @@ def period_of(entry: LedgerEntry) -> int:
 class LedgerSummary:
     """What a ledger that holds adds up to.
 
-    A ledger that was cut off at its end holds as well: only its head hash, kept elsewhere, tells.
+    A ledger that was cut off at its end holds as well. Only whoever keeps the head's hash elsewhere finds that out.
 
     Attributes:
         first: number of its first entry: 1, or that of the checkpoint that it begins with.

@@ -94,7 +94,7 @@ class PriceList:
     def charge(self, window: Window, spent: Sequence[Spending]) -> Charge:
         """The price of one window.
 
-        Metrics that had expired when it began are neither released nor charged; their share stays unspent (C3).
+        Metrics that had expired when the window began are neither released nor charged; their share stays unspent (C3).
 
         Args:
             window: the release window.

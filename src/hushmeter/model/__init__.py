@@ -1,1 +1,1 @@
-"""Nouns: frozen values, valid from birth, with no logic beyond validity."""
+"""Nouns: frozen values, checked when they are made, with no logic beyond that check."""

@@ -22,7 +22,7 @@ class Concern(StrEnum):
     """More is collected, of more, or for longer."""
     PURPOSE = "purpose"
     RETENTION = "retention"
-    """Raw data lives longer."""
+    """Raw data is kept longer."""
     BUDGET = "budget"
     """More may be learnt about each unit."""
     STOP = "stop"

@@ -1,7 +1,7 @@
 """What is measured for a release: the vector that one unit adds, and how far it can move it.
 
-This is the calibration table of the privacy contract as types. A `Measurement` is one noisy step: sealing computes its
-vector, the ledger prices it, the release adds noise to it, and queries derive statistics from one or more of them.
+These types are the calibration table of the privacy contract. A `Measurement` is one noisy step: sealing computes its
+vector, the ledger prices it, the release adds noise to it, and queries derive statistics from one measurement or several.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The telemetry plan as frozen values: what may be measured, how it is bounded, what is released.
 
-Values here are valid from birth in the sense of `InvariantError`; messages for people come from `hushmeter.plan`, which
-reads and checks plan files before it builds these.
+Values here are checked when they are made, and raise `InvariantError`. Messages for people come from `hushmeter.plan`,
+which reads and checks plan files before it builds these values.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class ContributionBounds:
     Attributes:
         max_partitions: partitions of one view that one unit may touch in one window.
         low: smallest value of one event, or of a counter's total, in resolution steps.
-        high: largest value, likewise.
+        high: largest value, in the same steps.
         max_events: events of one unit in one window and partition; of a ratio the largest denominator.
         max_windows: windows of one period that one unit may be in; None for all (P7).
     """
@@ -314,7 +314,7 @@ class Privacy:
         unit: the kind of privacy unit, in one word, for example `account`.
         period: the protection period.
         epsilon: of one unit's whole record of one period.
-        delta: likewise.
+        delta: of the same record.
         expected_units: how many units the plan's author expects in one window.
         currency: how losses add up; None for whichever has the smaller expected error (C1).
         auto_weights: whether the budget is divided so that the expected relative error is smallest; else by weight alone.

@@ -38,9 +38,9 @@ class NoisyVector:
         mechanism: how noise was added.
         scale: of the noise that each cell holds, independently.
         loss: what the mechanism's own map says that it costs, in the plan's currency.
-        delta: likewise, of partition selection.
+        delta: what that map says that partition selection costs.
         threshold: counts below it stayed hidden; None where the mechanism does not select.
-        salt: 16 bytes, drawn with the noise; None in releases of before salts, and of vectors that are never released.
+        salt: 16 bytes, drawn with the noise; None in old releases, and of vectors that are never released.
 
     Privacy:
         The ledger commits to the values with the salt, so that whoever may not read them cannot test guesses (R1). The salt

@@ -159,7 +159,7 @@ TOTALS = 0
 class ReportBatch:
     """Accepted reports as columns: what the intake log stores, and what is sealed.
 
-    Row i is one report; its points are `series[offsets[i]:offsets[i+1]]` and `values[...]` likewise.
+    Row i is one report; its points are those from `offsets[i]` to before `offsets[i + 1]`, in every column of points.
 
     Attributes:
         pseudonyms: uint64[n, 2], the 16 bytes of each unit's pseudonym in the report's period (P3).
@@ -210,8 +210,8 @@ class ReportBatch:
     def asks_consent_at_ms(self) -> Int64:
         """int64[n], by when each report's unit must have agreed (P8).
 
-        That is its interval's start, or its receipt where a client's clock puts the interval later: consent that was given
-        after a report had been received, or given anew, does not reach it.
+        A unit must have agreed by the start of the report's interval, or by its receipt where a client's clock puts the
+        interval later. Consent that was first given, or given anew, after a report's receipt does not reach the report.
         """
         return np.minimum(self.interval_start_ms, self.received_at_ms)
 

@@ -280,7 +280,7 @@ def encode_record(record: RingRecord) -> bytes:
 
 
 def decode_record(content: bytes) -> RingRecord:
-    """The inverse of `encoded`; also of the mark that rings of before held, which said how far the ledger had come.
+    """The inverse of `encode_record`. It also reads the mark of an older ring, which says how far the ledger had come.
 
     Raises:
         ValueError: the bytes are no record.

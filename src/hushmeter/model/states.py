@@ -44,12 +44,3 @@ def transition(state: WindowState, event: WindowEvent) -> WindowState:
     """The state after an event; raises `InvariantError` where the table has no entry."""
     ensure((state, event) in WINDOW_TRANSITIONS, f"a window that is {state} cannot see '{event}'")
     return WINDOW_TRANSITIONS[state, event]
-
-
-def mermaid_diagram() -> str:
-    """The table as a Mermaid state diagram, for docs/data_model.md."""
-    lines = ["stateDiagram-v2", f"    [*] --> {WindowState.OPEN}"]
-    lines += [f"    {state} --> {after}: {event}" for (state, event), after in WINDOW_TRANSITIONS.items()]
-    ends = [s for s in WindowState if all(s is not state for state, _ in WINDOW_TRANSITIONS)]
-    lines += [f"    {state} --> [*]" for state in ends]
-    return "\n".join(lines)

@@ -39,8 +39,8 @@ class Decided:
 
     Attributes:
         newest: number of the newest decision; 0 where there is none.
-        erasing_through: the newest segment that an erasure which is not done asks for; 0 where there is none. Its owner
-            closes it.
+        erasing_through: the newest segment that an erasure asks for which is not done; 0 where there is none. The owner of
+            an open segment up to it closes that segment.
     """
 
     newest: int
@@ -55,8 +55,8 @@ class Erasure:
         number: order of recording, from 1.
         subject: 16 bytes (P3).
         at_ms: the server's receipt.
-        last_segment: segments registered up to this number hold rows of before alone, as far as the unit is concerned; its
-            rows in later ones were taken with consent that was given anew.
+        last_segment: the newest segment that was registered when the erasure was recorded. The unit's rows in segments up
+            to it are removed. Its rows in later segments stay: the unit had given consent anew before they were taken.
     """
 
     number: int
@@ -91,7 +91,8 @@ class PlanVersion:
         budget: of one period.
         recorded_at_ms: when it was recorded.
         active_from_ms: windows that start from then on are its own, unless a later version has taken their time.
-        stops_from_ms: what it removes or lets expire earlier stops then, or when it expires, if that is later (C3).
+        stops_from_ms: from then on a metric is collected no more that this version removes, or lets expire earlier; where
+            this version lets it expire at a later moment, from that moment on (C3).
         approvals: in the order in which they were given.
     """
 
@@ -146,9 +147,9 @@ class WindowRecord:
     Attributes:
         window: which.
         state: never OPEN: open windows have no record.
-        last_segment: registrations up to this sequence number may hold rows of it; later ones may not.
-        decisions_through: number of the newest decision that was received before its cut-off: its consent is the fold of
-            those up to it, at every attempt (P8).
+        last_segment: segments registered up to this sequence number may hold rows of the window; later ones may not.
+        decisions_through: number of the newest decision that was received before the window's cut-off. Every attempt to
+            seal the window folds the decisions up to this one into its consent (P8).
     """
 
     window: Window

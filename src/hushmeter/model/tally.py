@@ -113,7 +113,7 @@ def _placed(vector: Int64, rows: list[int] | None, count: int) -> Int64:
 def _sum(a: Int64, b: Int64) -> tuple[Int64, Int64]:
     """The sum modulo 2^64, in int64, and how often 2^64 is to be added to it: -1, 0 or 1."""
     total = a + b
-    # The sign of one that has wrapped around is neither a's nor b's.
+    # A sum that has wrapped around has neither the sign of a nor that of b.
     wrapped = ((a ^ total) & (b ^ total)) < 0
     return total, np.where(wrapped, np.where(a < 0, -1, 1), 0)
 

@@ -169,6 +169,11 @@ class Resolution:
         return window.end_ms + self.lateness_ms
 
 
+def date_of(moment_ms: int) -> dt.date:
+    """The day of a moment, UTC."""
+    return dt.datetime.fromtimestamp(moment_ms / 1_000, dt.UTC).date()
+
+
 def iso_exact(moment_ms: int) -> str:
     """A moment as ISO 8601 with milliseconds, UTC: `2013-01-07T00:00:00.250Z`."""
     return f"{iso(moment_ms)[:-1]}.{moment_ms % 1_000:03d}Z"

@@ -1,7 +1,7 @@
 """One window's rows, bucket by bucket, in this process or in several at once.
 
 A unit's rows are all in one bucket, so buckets may be sealed anywhere and their tallies added up (P1). Processes read rows
-from the log themselves; they are given the keys of the window's rows alone, and the tally that one hands over is sealed.
+from the log themselves. They are given the keys of the window's rows alone, and each hands its tally over encrypted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from hushmeter.sealing.seal import Participation, Sealing
 
 Segments = Sequence[SegmentRecord]
 _NONCE = bytes(12)
-"""Each tally is sealed with a key of its own."""
+"""Each tally is encrypted with a key of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,8 @@ def segments_over(
         SegmentLost: the state store does not know of one that holds rows, or leaves one out whose rows the window
             may count, so nobody can say what is missing (P1).
     """
-    # In this order: a segment is registered before its first row, and there may be workers at work.
+    # The log is read before the store. Workers may be at work meanwhile, and they register a segment before its first row:
+    # so the store knows every segment that the log shows here.
     holding = [(start, log.holding(start)) for start in starts_ms]
     known = {segment.segment_id for segment in store.segments(starts_ms)}
     for start, segment_ids in holding:
@@ -120,7 +121,7 @@ def segments_over(
     chosen = {segment.segment_id for segment in found}
     for start, segment_ids in holding:
         for segment_id in sorted(segment_ids - chosen):
-            # Few: those of reports that came after the deadline, for a coarser window.
+            # These are few: segments of reports that came after the deadline, which a coarser window may still count.
             received_ms = log.receipt_in(start, segment_id)
             if received_ms is not None and received_ms < deadline_ms:
                 raise SegmentLost(
@@ -152,7 +153,7 @@ def tally_of(job: SealingJob, segments: Sequence[SegmentRecord], consent: Consen
         TooManyPartitions: an open view has too many.
     """
     size_bytes = sum(job.log.size_bytes(start, names) for start, names in job.segments.items())
-    # A segment without frames may have no key yet, which the log makes here.
+    # A segment without frames may have no key yet. Other processes cannot make keys, so it is compacted by this one.
     many = [s for s in segments if s.frames] if processes > 1 and size_bytes >= limits.PARALLEL_BYTES else []
     with Processes(processes) if many else contextlib.nullcontext() as pool:
         if pool is not None:
@@ -201,20 +202,20 @@ class Processes:
         borders = [(1 << job.bits) * i // self._count for i in range(self._count + 1)]
         keys = [AESGCM.generate_key(256) for _ in range(self._count)]
         parts = [
-            self._pool.submit(_sealed_tally, sent, range(first, last), buckets_of(consent, first, last, job.bits), key)
+            self._pool.submit(_encrypted_tally, sent, range(first, last), buckets_of(consent, first, last, job.bits), key)
             for (first, last), key in zip(pairwise(borders), keys, strict=True)
         ]
-        return reduce(add, (_unsealed(part.result(), key) for part, key in zip(parts, keys, strict=True)))
+        return reduce(add, (_decrypted(part.result(), key) for part, key in zip(parts, keys, strict=True)))
 
 
-def _sealed_tally(job: SealingJob, buckets: range, consent: ConsentTable, key: bytes) -> bytes:
+def _encrypted_tally(job: SealingJob, buckets: range, consent: ConsentTable, key: bytes) -> bytes:
     tally = job.tally(buckets, consent)
     narrow = replace(tally, vectors={key: _narrowed(vector) for key, vector in tally.vectors.items()})
     return AESGCM(key).encrypt(_NONCE, pickle.dumps(narrow, pickle.HIGHEST_PROTOCOL), None)
 
 
-def _unsealed(sealed: bytes, key: bytes) -> Tally:
-    narrow: Tally = pickle.loads(AESGCM(key).decrypt(_NONCE, sealed, None))  # noqa: S301 - authenticated by its key
+def _decrypted(ciphertext: bytes, key: bytes) -> Tally:
+    narrow: Tally = pickle.loads(AESGCM(key).decrypt(_NONCE, ciphertext, None))  # noqa: S301 - authenticated by its key
     return replace(narrow, vectors={key: vector.astype(np.int64) for key, vector in narrow.vectors.items()})
 
 
@@ -228,6 +229,6 @@ def _narrowed(vector: Int64) -> npt.NDArray[np.signedinteger[Any]]:
 def _begin() -> None:
     """In a new process: steps behind whoever answers callers, and ends with its parent, however that ends."""
     step_back()
-    # A terminal's Ctrl-C reaches the whole group; the parent decides.
+    # A terminal's Ctrl-C reaches parent and children alike. The parent decides when its children end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

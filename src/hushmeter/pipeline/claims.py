@@ -52,6 +52,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import InvariantError, KeyGone, StateConflict, ensure
+from hushmeter.model.key_names import period_key
 from hushmeter.model.ledger import DraftEntry, LedgerMark, PrivacyBudget, PrivacyLoss
 from hushmeter.model.publication import Publication, head_after
 from hushmeter.model.ring import Claim, ClaimState, PlanMark, RingRecord
@@ -82,7 +83,8 @@ def move_record(keys: KeyRing, change: Callable[[RingRecord], RingRecord]) -> Ri
         try:
             after = change(before)
         except StateConflict:
-            # What was read of the state may be newer than the record by a publication of another process.
+            # `change` reads the state too. Another process may have published since the record was read: then the record
+            # has moved, and both are read again.
             if ring_record(keys) == before:
                 raise
             continue
@@ -147,7 +149,7 @@ class Claims:
     ) -> None:
         self._epoch, self._plan = epoch, plan
         self._keys, self._store, self._publications = keys, store, publications
-        # What this process has drawn and could not make durable yet: owner, publication, its bytes as they are kept.
+        # What this process has drawn and not published yet: the claim's owner, the publication, and its encrypted bytes.
         self._held: tuple[str, Publication, bytes] | None = None
 
     def follow(self) -> RingRecord:
@@ -177,7 +179,7 @@ class Claims:
             return self._current(record).claimed(window, owner, period_start_ms, loss)
 
         move_record(self._keys, claimed)
-        # What earlier claims have drawn is published, and this one is ours alone.
+        # Every earlier claim has ended, so nobody needs the bytes of an earlier publication any more.
         self._publications.clear()
         return owner
 
@@ -304,5 +306,5 @@ class Claims:
         return begun is not None and window.start_ms <= begun and window not in {r.window for r in waiting}
 
     def _key(self, period_start_ms: int) -> bytes:
-        key = self._keys.get(f"period/{period_start_ms}")
+        key = self._keys.get(period_key(period_start_ms))
         return hashlib.blake2b(key=key, person=b"publication", digest_size=32).digest()

@@ -64,9 +64,9 @@ def settle(claims: Claims, ports_of: Callable[[Window], SealingPorts]) -> tuple[
 
 def lose_window(window: Window, ports: SealingPorts, claims: Claims, cause: Exception) -> WindowState:
     """Marks a SEALED window LOST: charged in full, never released (C6); its operator is told why."""
-    # What is wrong with a value that noise was added to is for nobody to read (R2).
-    told = str(cause) if isinstance(cause, HushmeterError) else ""
-    _log.error("a window is lost", window=str(window), cause=type(cause).__name__, error=told)
+    # The text of an error that is not one of ours may hold a value that noise was added to: nobody reads it (R2).
+    text = str(cause) if isinstance(cause, HushmeterError) else ""
+    _log.error("a window is lost", window=str(window), cause=type(cause).__name__, error=text)
     entries, loss, period = charge_of_lost(window, ports)
     claims.lose(window, entries, period.start_ms, loss, ports.prices.budget)
     return WindowState.LOST

@@ -1,26 +1,25 @@
 """The whole job: one closed window becomes releases.
 
-rows -> tally -> charge -> claim -> releases -> one transaction. The tally lives and dies inside `release_window`.
+rows -> tally -> charge -> claim -> releases -> one transaction. No tally leaves `release_window`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ConsentUnknown, KeyGone, SegmentLost, StateConflict, TooManyPartitions, ensure
-from hushmeter.ingest.identity import window_salt
 from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.ledger.entries import entries_of
 from hushmeter.model.publication import Publication
 from hushmeter.model.states import WindowState
 from hushmeter.model.tally import Tally
-from hushmeter.model.time import Window
+from hushmeter.pipeline import participation
 from hushmeter.pipeline.bucket_jobs import SealingJob, ids_of, segments_over, tally_of
 from hushmeter.pipeline.claims import Claims
-from hushmeter.pipeline.participation import CarriedWindows, consent_table
 from hushmeter.pipeline.settlement import SealingPorts, lose_window, settle
 from hushmeter.ports import WindowRecord
 from hushmeter.release.measuring import measure
-from hushmeter.sealing.copies import copy_key
 
 
 def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, consent: ConsentRegister) -> WindowState:
@@ -42,25 +41,24 @@ def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, co
     period = plan.privacy.period.window_of(window.end_ms)
     charge = ports.prices.charge(window, spent := store.spent(period.start_ms))
     identity = ports.deployment.deployment_id
-    carried = CarriedWindows(plan, window, period, store, ports.keys)
     before = claims.follow()
     if before.was_claimed(window):
         return lose_window(window, ports, claims, StateConflict("it was claimed in another history"))
-    closed = carried.closed(identity, before.rests)
+    resting = participation.resting_metrics(plan, window, store, identity, before.rests)
     try:
-        tally = tally_window(record, ports, consent, period, carried).without(closed)
+        carried, tally = tally_window(record, ports, consent, resting)
     except (SegmentLost, KeyGone, TooManyPartitions, ConsentUnknown) as cause:
         return lose_window(window, ports, claims, cause)
     # Whole hundredths: no wall-clock time can be read from it (R1).
     completeness = 100 * store.serving_ms(window.start_ms, window.end_ms) // (window.end_ms - window.start_ms) / 100
-    kept = carried.after(tally)
+    kept = participation.carried_on(carried, tally, ports.keys)
     owner = claims.claim(window, before.head, period.start_ms, period_loss([*spent, *spendings_of(charge)]))
     try:
-        releases = measure(tally, charge.without(closed), ports.mechanisms, plan=plan, completeness=completeness)
-        entries = entries_of(plan, identity, charge, releases, closed)
+        releases = measure(tally, charge.without(resting), ports.mechanisms, plan=plan, completeness=completeness)
+        entries = entries_of(plan, identity, charge, releases, resting)
         claims.hold(owner, Publication(window, period.start_ms, before.head, releases, entries, kept))
     except Exception as cause:
-        # Noise may have been drawn, and is not drawn again.
+        # The mechanisms may have drawn noise already. Nobody draws noise for a window twice.
         return lose_window(window, ports, claims, cause)
     claims.draw(owner)
     settle(claims, lambda _: ports)
@@ -68,18 +66,20 @@ def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, co
 
 
 def tally_window(
-    record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, period: Window, carried: CarriedWindows
-) -> Tally:
-    """The exact bounded aggregates of one window; secret."""
+    record: WindowRecord, ports: SealingPorts, consent: ConsentRegister, resting: Collection[str]
+) -> tuple[participation.CarriedWindows, Tally]:
+    """The sets that a window is sealed with, and its exact bounded aggregates without the metrics that rest; secret."""
     plan, window = ports.catalog.plan, record.window
+    period = plan.privacy.period.window_of(window.end_ms)
     starts = [w.start_ms for w in plan.finest.span.tiles(window)]
     deadline_ms = plan.resolution(window.resolution).deadline_ms(window)
     _ensure_decided(record, deadline_ms, ports)
     segments = segments_over(record, starts, deadline_ms, ports.log, ports.store)
-    key = ports.keys.get_or_create(f"period/{period.start_ms}")
-    salt, secret = window_salt(key, window), copy_key(key)
-    job = SealingJob(ports.log, ids_of(segments), 0, window, ports.catalog, salt, secret, carried.before())
-    return tally_of(job, segments, consent_table(ports.keys, consent, period), processes=ports.processes)
+    secrets = participation.sealing_secrets(ports.keys, window, period)
+    carried = participation.carried_into(plan, window, ports.store, ports.keys)
+    job = SealingJob(ports.log, ids_of(segments), 0, window, ports.catalog, *secrets, carried.by_metric)
+    tally = tally_of(job, segments, participation.consent_table(ports.keys, consent, period), processes=ports.processes)
+    return carried, tally.without(resting)
 
 
 def _ensure_decided(record: WindowRecord, deadline_ms: int, ports: SealingPorts) -> None:

@@ -54,8 +54,8 @@ def ensure_approved(
 ) -> None:
     """Checks that enough named approvers have signed a version, each with the key that is known to be theirs.
 
-    An approval of nobody that is named, by another key, or of another version is refused as such where any is required, so
-    that what stands in the record is what it says.
+    Where an approval is required, one by nobody who is named, by another key, or of another version is refused as such: so
+    each approval in the record is what it says.
 
     Args:
         approvals: of the version.

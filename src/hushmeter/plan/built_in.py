@@ -1,7 +1,7 @@
 """What the service counts by itself: who takes part, and whom bounded participation leaves out.
 
-Both are metrics like any other to the ledger, the release and the query; only sealing counts them from rows and consent
-instead of from points. Their names cannot be declared.
+To ledger, release and query these metrics are like any other. Sealing alone counts them otherwise: from rows and consent
+instead of from points. A plan cannot declare a metric of such a name.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _resolutions(old: Plan, new: Plan) -> Iterator[PlanChange]:
 
 
 def raw_rows_ms(plan: Plan) -> int:
-    """The longest that a row lives: from the start of a window of some resolution to that window's deadline."""
+    """The longest that a row is kept: from the start of a window of some resolution to that window's deadline."""
     return max(r.span.length_ms + r.lateness_ms for r in plan.resolutions)
 
 

@@ -53,9 +53,10 @@ def check_plan(plan: Plan, budget: PrivacyBudget) -> PlanReport:
 
 
 def _check_integers(plan: Plan, measurements: Iterable[Measurement]) -> None:
-    """No sum of `limits.UNITS_MAX` units leaves int64 (P6); views of a metric share its bounds, so each is told once.
+    """No sum of `limits.UNITS_MAX` units leaves int64 (P6). Views of a metric share its bounds: each problem is said once.
 
-    Neither does what one unit's squares are centered with: values far from zero have large ones, however narrow the range.
+    What one unit's squares are centered with stays in int64 too: values far from zero have large squares, however narrow
+    their range is.
     """
     problems = Problems()
     seen = dict.fromkeys((m.metric, m.resolution, m.name, m.bound * m.together) for m in measurements)

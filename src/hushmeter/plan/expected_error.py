@@ -90,7 +90,7 @@ def _of_one_unit(statistic: Statistic, m: Measurement) -> float:
     """Noise of one step, as a share of what one typical unit adds to a cell."""
     if m.name in {_M.UNITS, _M.CLAMPED, _M.CAPPED}:
         return 1.0
-    # A quantile has the error of a cumulative count, of half the bins on average; a bin has its own.
+    # A quantile has the error of a cumulative count, which is of half the bins on average. A bin has its own error.
     cells: float = (m.columns / 2) ** 0.5 if statistic is Statistic.QUANTILES else m.columns
     return cells / (m.bound * _TYPICAL)
 

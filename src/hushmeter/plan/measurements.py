@@ -53,7 +53,7 @@ def _mean_source(metric: Metric) -> tuple[MeasurementName, ...]:
 
 
 def _sum_source(metric: Metric) -> tuple[MeasurementName, ...]:
-    """Where the sum of values comes from: the clamped total, unless what it can be put together from is there anyway."""
+    """What a sum of values is derived from: the clamped total, unless measurements that give it are made anyway."""
     if metric.kind is Kind.COUNTER:
         return (_M.SUM,)
     events = _events_source(metric)
@@ -156,7 +156,8 @@ def _at(plan: Plan, metric: Metric, resolution: str) -> Iterator[Measurement]:
 def is_additive(metric: Metric, name: MeasurementName) -> bool:
     """Whether a measurement of several partitions together is the sum of theirs, exactly on bounded values (E2).
 
-    Sums and counts of events are; units, and what gives each unit the weight 1, only where a unit is in one partition.
+    Sums and counts of events are additive. Units, and what gives each unit the weight 1, are additive only where a unit is
+    in one partition.
     """
     if name in {_M.EVENTS, _M.SUM, _M.EVENT_SUM}:
         return True

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from hushmeter.model.changes import Concern, PlanChange, When
 from hushmeter.model.plan import ContributionBounds, Dimension, Kind, Metric, Statistic
+from hushmeter.model.time import date_of
 
 
 def metric_changes(old: Metric, new: Metric, *, new_category: bool) -> Iterator[PlanChange]:
@@ -224,5 +225,5 @@ def _range(bounds: tuple[Fraction, ...]) -> str:
 
 def _day(moment_ms: int) -> str:
     """The last day of a metric that expires as the next one begins."""
-    last = dt.datetime(9999, 1, 1, tzinfo=dt.UTC).timestamp() * 1_000
-    return dt.datetime.fromtimestamp(min(moment_ms - 1, last) / 1_000, dt.UTC).date().isoformat()
+    last_ms = round(dt.datetime(9999, 1, 1, tzinfo=dt.UTC).timestamp() * 1_000)
+    return date_of(min(moment_ms - 1, last_ms)).isoformat()

@@ -86,7 +86,7 @@ class _Builder:
         statistics = tuple(asked)
         bounds = self._bounds(kind, at)
         self._check_needs(kind, statistics, edges, bounds)
-        # Where nothing is left to release at, the resolutions themselves are malformed, which is told there.
+        # `at` is empty where every resolution is malformed. Their own check says so.
         if self._own or not at:
             return None
         metric_at = tuple(r.name for r in self._resolutions if r.name in at)
@@ -165,7 +165,8 @@ class _Builder:
             self._add(f"{path}.{missing}", "none", "an open dimension needs the pattern and max_length of its tokens")
             return None
         try:
-            # Alone first: an unbalanced pattern could pass inside the group, and be anchored by half.
+            # The pattern is tried alone first: with an unbalanced bracket it could pass inside the group, anchored at one
+            # end.
             for pattern in (file.pattern, f"^(?:{file.pattern})$"):
                 pc.match_substring_regex(pa.array([""]), pattern)
         except pa.ArrowInvalid as error:

@@ -33,17 +33,33 @@ from hushmeter.plan.problems import Problems, in_words
 _T = TypeVar("_T")
 
 
-def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
-    """Reads a plan file.
+def parse_plan(text: str, today: dt.date) -> Plan:
+    """Reads a plan file that is to be used from now on.
 
     Args:
         text: YAML.
         today: metrics must expire after today, and at most a year ahead.
-        check_expiry: false for a plan that is in force already, whose metrics may have expired since.
 
     Raises:
         PlanError: with a line for each problem.
     """
+    return _parsed(text, today)
+
+
+def parse_recorded(text: str) -> Plan:
+    """Reads a plan that was recorded before, or that is only compared with one: its metrics may have expired since.
+
+    Args:
+        text: YAML.
+
+    Raises:
+        PlanError: with a line for each problem.
+    """
+    return _parsed(text, None)
+
+
+def _parsed(text: str, today: dt.date | None) -> Plan:
+    """The plan of a text; its metrics' expiry is checked against today, where a day is given."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.PLAN_FILE_MAX_BYTES:
         raise PlanError(f"the plan has {size} bytes; at most {limits.PLAN_FILE_MAX_BYTES} are read")
@@ -60,10 +76,7 @@ def parse_plan(text: str, today: dt.date, *, check_expiry: bool = True) -> Plan:
             problems.add(f"consent.{name}", twice, "stands twice; keep one")
     if ERASURE in file.consent.sources:
         problems.add("consent.sources", ERASURE, "is the source of withdrawals that erasures bring; choose another word")
-    metrics = [
-        build_metric(name, metric, file, resolutions, problems, today if check_expiry else None)
-        for name, metric in file.metrics.items()
-    ]
+    metrics = [build_metric(name, metric, file, resolutions, problems, today) for name, metric in file.metrics.items()]
     _check_edges(file, problems)
     problems.raise_any()
     asked = file.privacy
@@ -93,7 +106,7 @@ def canonical_text(file: PlanFile) -> str:
         file: a plan file whose resolutions' names are window lengths.
     """
     dumped = file.model_dump(mode="python")
-    # A plan of before this field had a name has the hash that it had then.
+    # A plan that leaves this field out has the hash that it had before the field existed.
     if file.consent == ConsentFile():
         del dumped["consent"]
     dumped["resolutions"] = _finest_first(dumped["resolutions"])
@@ -122,7 +135,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML whose numbers are exact, and whose mappings do not repeat a key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        # Merged keys (<<) may be overridden on purpose; keys written twice are a slip.
+        # Whoever merges keys (<<) may override them on purpose. Whoever writes a key twice has slipped.
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = str(key_node.value)
@@ -285,8 +298,8 @@ def _resolutions(file: PlanFile, problems: Problems) -> list[Resolution]:
     resolutions = []
     for name, resolution in file.resolutions.items():
         path = f"resolutions.{name}"
-        span = _told(Span.parse, path, name, problems)
-        lateness = _told(parse_duration_ms, f"{path}.lateness", resolution.lateness, problems)
+        span = _read_field(Span.parse, path, name, problems)
+        lateness = _read_field(parse_duration_ms, f"{path}.lateness", resolution.lateness, problems)
         if lateness is not None and lateness > limits.LATENESS_MAX_MS:
             problems.add(f"{path}.lateness", resolution.lateness, f"at most {duration_text(limits.LATENESS_MAX_MS)}")
         if span is not None and lateness is not None:
@@ -294,7 +307,7 @@ def _resolutions(file: PlanFile, problems: Problems) -> list[Resolution]:
     return sorted(resolutions, key=lambda r: r.span)
 
 
-def _told(read: Callable[[str], _T], path: str, text: str, problems: Problems) -> _T | None:
+def _read_field(read: Callable[[str], _T], path: str, text: str, problems: Problems) -> _T | None:
     """What a text means; None, and a problem more, where it means nothing."""
     try:
         return read(text)

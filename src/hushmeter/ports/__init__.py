@@ -28,7 +28,7 @@ class Clock(Protocol):
         """Milliseconds since the Unix epoch, UTC."""
 
     def monotonic_s(self) -> float:
-        """Seconds since an arbitrary moment, never going back; for leases only."""
+        """Seconds since an arbitrary moment, never going back; for leases, rates and pauses, never for what is kept."""
 
     def on_jump(self, wake: Callable[[], None]) -> None:
         """Calls `wake` from any thread whenever time jumps ahead; a clock that only flows never does."""

@@ -14,7 +14,7 @@ from hushmeter.sealing.mixing import mix, partition_marks, partition_order, scop
 from hushmeter.sealing.radix import DIGIT_BITS, first_of_runs, sorted_by
 
 _SPARE = 2
-"""A unit's points are first cut down to about so many times the partitions that it keeps, at most."""
+"""For each partition that a unit keeps, about so many of its points are sorted at the first attempt."""
 _GRIDS_MAX = 64
 _NO_ORDER, _NOT_SHORT = np.uint64(0), np.False_
 
@@ -102,7 +102,7 @@ def private_partitions(
 ) -> PrivatePartitions:
     """The partitions of an open view that some points fall into.
 
-    Their order is one that other units' tokens have no say in, even where two have one mark (P1).
+    Other units' tokens have no say in the order of a unit's partitions, even where two tokens have one mark (P1).
 
     Args:
         metric: whose view.
@@ -147,7 +147,7 @@ class Kept:
 def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) -> Kept:
     """The pairs that count: of each unit one combination of unit-scoped values, and with it at most `l0` partitions.
 
-    Both are the first in the unit's keyed order.
+    The combination and the partitions that count are the first ones in the unit's keyed order.
 
     Args:
         units: int64[m], each point's unit; `len(bases)`, in a grid without unit-scoped values, where it counts nowhere.
@@ -169,8 +169,9 @@ def kept(units: Int64, partitions: Int64, grid: Grid, bases: UInt64, l0: int) ->
         scoped = np.bincount(units, minlength=len(bases))
     all_bases = np.append(bases, _NO_ORDER) if some_count_nowhere else bases
     order = partition_order(all_bases.take(units), grid.marks.take(partitions))
-    # Sorting is what costs. A limit that leaves a unit more than it keeps spares it for the rest of its points; a unit
-    # that is left with too few has all of them sorted. Either way it keeps the first of all.
+    # Sorting costs most. So at first only those points are sorted that lie in the first share of their unit's order. A
+    # unit that has too few partitions there has all its points sorted. Either way a unit keeps the first partitions of
+    # its order.
     share = np.minimum(1.0, _SPARE * l0 / np.maximum(scoped, 1))
     pairs = _first_pairs(_below(order, units, share), units, share, order, partitions, l0)
     short = (share < 1.0) & (pairs.had < l0)
@@ -187,7 +188,7 @@ def _of_first_scope(units: Int64, scopes: Int64, marks: UInt64, bases: UInt64) -
     order = scope_order(bases.take(units), marks)
     smallest = np.full(len(bases), np.iinfo(np.uint64).max)
     np.minimum.at(smallest, units, order)
-    # Of two combinations with one hash the lower number counts, which no other unit has a say in.
+    # Where two combinations have one hash, the one with the lower number counts: no other unit has a say in that.
     candidates = np.flatnonzero(order == smallest.take(units))
     lowest = np.full(len(bases), np.iinfo(np.int64).max)
     np.minimum.at(lowest, units[candidates], scopes[candidates])
@@ -196,7 +197,7 @@ def _of_first_scope(units: Int64, scopes: Int64, marks: UInt64, bases: UInt64) -
 
 
 def _below(order: UInt64, units: Int64, share: Float64) -> Int64:
-    """The points in the first share of their unit's order, as indices; none that counts nowhere."""
+    """The points in the first share of their unit's order, as rising indices; none of them counts nowhere."""
     limited = share < 1.0
     if not limited.any():
         return np.flatnonzero(units < len(share))
@@ -204,7 +205,7 @@ def _below(order: UInt64, units: Int64, share: Float64) -> Int64:
     limits[:-1][limited] = np.ldexp(share[limited], 64).astype(np.uint64)
     limits[-1] = 0
     below = np.flatnonzero(order <= limits.take(units))
-    # Of points that count nowhere those whose hash is 0 have come along.
+    # The limit of points that count nowhere is 0, so those of them whose hash is 0 were found as well.
     return below if order.all() else below.compress(units.take(below) < len(share))
 
 
@@ -252,7 +253,7 @@ def _first_pairs(points: Int64, units: Int64, share: Float64, order: UInt64, par
         l0: how many pairs a unit keeps.
     """
     units, order, partitions = units.take(points), order.take(points), partitions.take(points)
-    # The first 16 bits that can differ within a unit.
+    # A unit's share fixes the leading bits of its hashes. The digit is the 16 bits after them.
     leading = np.floor(-np.log2(share)).astype(np.uint64)
     digits = order << leading.take(units) if leading.any() else order
     digits = digits >> np.uint64(64 - DIGIT_BITS)

@@ -1,8 +1,8 @@
 """Which copy of a report counts, in every window over it: the one received first (P2).
 
-Copies are rows of one unit, one storage window and one report id. Two that were received in the same millisecond are told
-apart by a hash of what they say, under a key of their period: by the unit's own rows and a secret, so that neither another
-unit, nor the order in which segments are registered and read, nor trial can decide between them.
+Copies are rows of one unit, one storage window and one report id. Two copies that were received in the same millisecond are
+told apart by a hash of what they say, under a key of their period. So the unit's own rows and a secret decide: another unit
+does not, nor does the order in which segments are registered and read, and nobody finds the outcome by trial.
 
 References:
     RFC 7693, the BLAKE2 hash: keyed, with a personalisation that tells the uses of one key apart.
@@ -35,8 +35,8 @@ def copy_key(period_key: bytes) -> bytes:
 def counting(rows: ReportBatch, copies: Int64, begins: Bool, key: bytes) -> Bool:
     """Which of some rows count: one of each report.
 
-    A row of totals counts before any row: it is of a report that was received before every other copy that is left, and
-    its points have been added to others', so that they cannot be taken out again.
+    A row of totals counts before any other row. Its report was received before every other copy that is left, and its
+    points have been added to those of other reports, so that nobody can take them out again.
 
     Args:
         rows: the rows.
@@ -64,7 +64,7 @@ def counting(rows: ReportBatch, copies: Int64, begins: Bool, key: bytes) -> Bool
         begins = first[~alone]
         same = _same_as_first(rows, copies[tied], begins)
         group = np.cumsum(begins) - 1
-        # Copies that say the same are one report, whichever of them stands for it; nearly all that tie are such.
+        # Of copies that say the same any one may stand for their report. Nearly all copies that tie are such.
         differ = np.bincount(group[~same], minlength=int(group[-1]) + 1)[group] > 0
         counts[tied[begins & ~differ]] = True
         tied, group = tied[differ], group[differ]
@@ -93,7 +93,7 @@ def _same_as_first(rows: ReportBatch, chosen: Int64, begins: Bool) -> Bool:
     offsets, points = gathered(rows.offsets, chosen[alike])
     _, theirs = gathered(rows.offsets, leads[alike])
     others = np.zeros(len(points) + 1, np.int64)
-    # Numbers of tokens are compared: a dictionary holds each token once.
+    # Equal tokens have equal numbers here, because the dictionary holds each token once.
     np.cumsum(
         (rows.series[points] != rows.series[theirs])
         | (rows.values[points] != rows.values[theirs])
@@ -107,8 +107,8 @@ def _same_as_first(rows: ReportBatch, chosen: Int64, begins: Bool) -> Bool:
 def content_digests(rows: ReportBatch, chosen: Int64, key: bytes) -> UInt64:
     """A keyed hash of what some reports say, of 128 bits.
 
-    It is of decoded content: report id, interval, plan version and the points in their order, each with the bytes of its
-    token; not of the number that a token has here, nor of how a report was sent or is stored.
+    The hash is over decoded content: report id, interval, plan version, and the points in their order, each with the bytes
+    of its token. The number that a token has here does not enter, nor does how a report was sent or is stored.
 
     Args:
         rows: the rows.

@@ -1,7 +1,7 @@
 """A fast 64-bit mixer for orders inside sealing.
 
-It need not resist anybody: any order that is a function of the unit's own data and the window's key is sound (P4). Tokens,
-which anybody can choose, are marked with a keyed hash.
+The mixer need not resist anybody: any order that is a function of the unit's own data and the window's key is sound (P4).
+Senders choose tokens, so tokens are marked with a keyed hash.
 
 References:
     G. Steele, D. Lea, C. Flood: Fast Splittable Pseudorandom Number Generators (2014), the SplitMix64 finaliser.

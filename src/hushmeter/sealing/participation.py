@@ -1,7 +1,8 @@
 """Bounded participation: which units a window keeps, and how the sets of kept windows are carried (P7).
 
-A window is kept iff fewer than `max_windows` earlier ones of the period were. The sets are encrypted under the key of
-the period, so that they die with it; deterministically (SIV), so that sealing a window again gives the same bytes.
+A window is kept iff fewer than `max_windows` earlier ones of the period were. The sets are encrypted under the key of the
+period, so that nobody reads them once that key is destroyed. Encryption is deterministic (SIV): sealing a window again
+gives the same bytes.
 
 References:
     RFC 5297, Synthetic Initialization Vector (SIV) Authenticated Encryption.
@@ -65,14 +66,14 @@ def encrypted(kept: KeptWindows, period_key: bytes, place: bytes) -> bytes:
     return AESSIV(_key(period_key)).encrypt(plain, [place])
 
 
-def decrypted(sealed: bytes, period_key: bytes, place: bytes) -> KeptWindows:
+def decrypted(ciphertext: bytes, period_key: bytes, place: bytes) -> KeptWindows:
     """The inverse of `encrypted`.
 
     Raises:
         KeyUnavailable: the sets are damaged, belong elsewhere, or are another key's.
     """
     try:
-        plain = AESSIV(_key(period_key)).decrypt(sealed, [place])
+        plain = AESSIV(_key(period_key)).decrypt(ciphertext, [place])
     except InvalidTag:
         raise KeyUnavailable(
             f"the kept windows of {place.decode()} are damaged or another key's; restore the state from a backup"

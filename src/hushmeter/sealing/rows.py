@@ -14,7 +14,7 @@ from hushmeter.sealing.copies import counting
 from hushmeter.sealing.radix import DIGIT_BITS, first_of_runs, sorted_by
 
 _SORTED_BITS = 32
-"""Of pseudonyms: two units of a bucket have these in common about once in a hundred buckets."""
+"""So many bits of pseudonyms are sorted by. About one bucket in a hundred has two units that share all of them."""
 _FIRST_ODD, _SECOND_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -53,8 +53,8 @@ class UnitRows:
 def deduplicated(rows: ReportBatch, chosen: Int64, storage: Span, key: bytes) -> UnitRows:
     """One row for each (pseudonym, storage window, report_id), by unit (P2, P3): the copy received first.
 
-    The copy that counts is chosen among all rows, and left out where the window does not hold it: so it is the same one in
-    every window over it.
+    The copy that counts is chosen among all rows, also those that the window does not hold. Where the window does not hold
+    the chosen copy, no copy counts in it. So no two windows over a report count different copies.
 
     Args:
         rows: the rows, of whole storage windows.
@@ -66,7 +66,7 @@ def deduplicated(rows: ReportBatch, chosen: Int64, storage: Span, key: bytes) ->
         The rows that count; units are told apart and sorted by their whole 16-byte pseudonyms.
     """
     units, ids = rows.pseudonyms, rows.report_ids
-    # Reports of a unit whose ids differ are told apart by so many bits, nearly always.
+    # Different report ids of one unit almost never share these bits; the few that do are compared in full below.
     digits = ((ids[:, 0] * _FIRST_ODD + ids[:, 1] * _SECOND_ODD) >> np.uint64(64 - DIGIT_BITS)).astype(np.uint16)
     order, first = _by_unit(units[:, 0], units[:, 1], digits)
     numbers, pseudonyms = np.cumsum(first) - 1, units[order[first]]
@@ -101,7 +101,7 @@ def _by_unit(high: UInt64, low: UInt64, digits: UInt16) -> tuple[Int64, Bool]:
     """
     if not len(high):
         return np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    # The first bits that differ: units of one bucket have those before in common.
+    # Units of one bucket share the leading bits of their pseudonyms. Sorting begins at the first bit that differs.
     smallest = high.min()
     shift = np.uint64(max(0, int(high.max() - smallest).bit_length() - _SORTED_BITS))
     order = sorted_by(((high - smallest) >> shift, _SORTED_BITS), (digits, DIGIT_BITS))
@@ -127,7 +127,7 @@ def _copies(rows: ReportBatch, suspects: Int64, first: Bool, storage: Span, key:
     order, begins = np.arange(len(suspects)), first
     same = (ids[1:] == ids[:-1]).all(axis=1) & (windows[1:] == windows[:-1])
     if not (first[1:] | same).all():
-        # Several reports have one digit.
+        # Reports of different ids share a digit: their rows are brought into the order of whole ids.
         keys = (windows, ids[:, 1], ids[:, 0], np.cumsum(first))
         order = np.lexsort(keys)
         begins = first_of_runs(*(column[order] for column in keys))

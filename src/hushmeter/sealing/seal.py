@@ -42,11 +42,6 @@ class Participation:
     index: int
 
 
-def empty_tally(plan: Plan, window: Window) -> Tally:
-    """The tally of nobody: zeros for every public vector that a window of this resolution releases (T3)."""
-    return ViewSums(plan, window).tally()
-
-
 def seal(
     rows: ReportBatch,
     window: Window,
@@ -100,15 +95,18 @@ class Sealing:
 
         Args:
             rows: every row of these units in the storage windows under the window, in any order, duplicates included.
-            consent: the units' consent at this moment, under the pseudonyms of the window's period.
+            consent: the units' consent as the window's cut-off has fixed it, under the pseudonyms of the window's period.
 
         Privacy:
             Adding or removing one unit moves each vector by at most `Measurement.sensitivity` in the norms that it names.
         """
         plan = self._catalog.plan
         ensure(consent.purposes == plan.purpose_names, "the consent table is of another plan")
+        # rows: n rows with m points, of any units, duplicates included.
         chosen = assigned(rows, self._window, self._deadline_ms)
+        # chosen: int64[k], indices of the rows that the window holds, rising.
         reports = deduplicated(rows, chosen, plan.finest.span, self._copy_key)
+        # reports: j rows, one a report, unit after unit: indices int64[j], units int64[j], pseudonyms uint64[u, 2].
         if not len(reports.rows):
             return
         if len(reports.pseudonyms) > limits.UNITS_MAX:
@@ -118,14 +116,17 @@ class Sealing:
             return
         self._make_room(len(reports.pseudonyms))
         starts, since = rows.asks_consent_at_ms[reports.rows], given_since(reports.pseudonyms, consent)
+        # starts: int64[j], by when each report's unit must have agreed; since: int64[u, purposes], since when it has.
         _count_participants(self._sums, plan, reports.units, starts, since)
-        points = _Columns.of(rows, reports)
+        columns = _Columns.of(rows, reports)
+        # columns: all m points as they came, and whose each one is, int64[m].
         for index, metric in self._released:
-            # P8: a point counts only if every purpose of its metric was allowed before its interval began and its report
-            # came, and still is.
+            # A report's points count only if its unit had allowed every purpose of their metric before the report's
+            # interval began and before the report came, and allows them still (P8).
             purposes = [plan.purpose_names.index(purpose) for purpose in metric.purposes]
             allowed = since[:, purposes].max(axis=1)[reports.units] <= starts
-            self._add_metric(index, metric, points, reports.rows.compress(allowed))
+            # allowed: bool[j]; what goes on are the indices of those reports' rows, int64[i], unit after unit.
+            self._add_metric(index, metric, columns, reports.rows.compress(allowed))
 
     def tally(self) -> Tally:
         """What was added; a function of the set of reports, not of their order."""
@@ -133,7 +134,7 @@ class Sealing:
         return tally if self._done is None else self._done + tally
 
     def _make_room(self, units: int) -> None:
-        """No sum of so many units leaves int64, as `plan check` has proven; those of more are added up as tallies (P6)."""
+        """Begins new sums before those of more units could leave int64; of fewer none can, as `plan check` proves (P6)."""
         if self._units and self._units + units > limits.UNITS_MAX:
             self._done, self._units = self.tally(), 0
             self._sums = ViewSums(self._catalog.plan, self._window)
@@ -142,23 +143,27 @@ class Sealing:
     def _add_metric(self, index: int, metric: Metric, columns: _Columns, allowed: Int64) -> None:
         """Adds one metric's points to its views: those of allowed rows, of units that the window keeps."""
         series = columns.rows.series - np.uint32(self._catalog.first_series(index))
+        # series: uint32[m], numbers within the metric; those of other metrics are larger than any of its own.
         ours = series < metric.series_count
         mine = columns.of_rows(allowed) & ours
+        # mine: bool[m], the metric's points in allowed rows.
         if metric.name in self._sums.kept:
             ensure(metric.name in self._participation, f"{metric.name}: which windows were kept?")
             present = np.zeros(len(columns.pseudonyms), np.bool_)
             present[columns.units[mine]] = True
+            # present: bool[u], units with such a point.
             mine &= self._bound_participation(metric, columns.pseudonyms, present)[columns.units]
         opened = any(d.open for d in metric.dimensions)
         if opened:
-            # The door refuses points without a token; a point of no private partition has no place here either.
+            # The door refuses points without a token. A point without one is in no private partition, and is left out here.
             mine &= columns.rows.token_numbers > 0
         count = np.count_nonzero(mine)
         if not count:
             return
         bases = unit_bases(columns.pseudonyms, self._salt)
+        # bases: uint64[u], where each unit's keyed order of partitions begins.
         if ours.all() and count > _MOST * len(mine) and not any(d.open or d.per_unit for d in metric.dimensions):
-            # Carrying a few points along that count nowhere is cheaper than moving all others.
+            # Nearly all points are chosen: the few others come along and count nowhere, which costs less than moving all.
             units, values, tokens = columns.units.copy(), columns.rows.values, None
             units[~mine] = len(bases)
         else:
@@ -168,6 +173,7 @@ class Sealing:
         partitions, components = series.astype(np.int64), None
         if len(metric.components) > 1:
             partitions, components = np.divmod(partitions, len(metric.components))
+        # units, partitions, components, values: int64[p] of the p points that go on; `views` bounds and adds them up.
         points = Points(units, partitions, components, values, bases, tokens)
         add_views(self._sums, metric, self._window.resolution, points)
 
@@ -196,6 +202,7 @@ def _halves(rows: ReportBatch, middle: UInt64) -> tuple[ReportBatch, ReportBatch
 
 
 _MOST = 0.8
+"""From this share of points on, those that are not chosen come along."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def _unit_mean(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int
         return 2 * np.clip(totals[:, 0], low, high) - low - high
     events, total = _events(metric, totals), totals[:, metric.count_components]
     steps = unit_mean_steps(metric)
-    # A total beyond any range ends at the range's end; capping it first keeps the product in int64.
+    # A total beyond any range is clamped to the range below. Capping it here keeps the product in int64.
     whole, rest = np.divmod(np.clip(total, -_TOTAL_CAP, _TOTAL_CAP), np.maximum(events, 1))
     whole = np.clip(whole, -(2**32), 2**32)
     mean = np.clip(whole * steps + rest * steps // np.maximum(events, 1), low * steps, high * steps)
@@ -115,7 +115,7 @@ def _event_sum(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int
 def _kept_total(metric: Metric, bounds: ContributionBounds, totals: Int64) -> tuple[Int64, Int64]:
     """The total of at most max_events events, scaled down toward zero where there were more, clamped; and how many."""
     low, high, most = bounds.low, bounds.high, bounds.max_events
-    # The least int64 has no magnitude, so the next one stands for it.
+    # int64 does not hold the magnitude of its least number, so the next one takes its place.
     events, total = _events(metric, totals), np.maximum(totals[:, metric.count_components], -_INT64_MAX)
     kept = np.minimum(events, most)
     total = np.where(events > most, np.sign(total) * _scaled(np.abs(total), most, events), total)
@@ -163,7 +163,8 @@ def _squares(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int64
         whole_units: Int64 = 2 * (2 * np.clip(totals[:, 0], low, high) - low - high) ** 2 - widest
         return whole_units
     events, total, squares = _events(metric, totals), totals[:, -2], totals[:, -1]
-    # So many events are scaled down, so that products stay in int64: an own-data rule like any other (P1).
+    # Where a unit has more events than this limit, its sums are scaled down, so that products stay in int64. The unit's own
+    # data decide that (P1).
     shift = np.maximum(0, np.ceil(np.log2(np.maximum(events, 1) / limits.SQUARES_EVENTS_MAX))).astype(np.int64)
     events, total, squares = events >> shift, total >> shift, squares >> shift
     total = np.clip(total, events * low, events * high)

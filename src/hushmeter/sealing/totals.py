@@ -1,10 +1,11 @@
-"""Rows that a window has left behind for good, as totals: what coarser windows may still use, and nothing else.
+"""Rows that a window has left behind for good become totals: what coarser windows may still use, and nothing else.
 
-Of each report the copy that counts is the same in every window (P2), so the others go. It becomes its id alone, with its
-receipt, so that a copy that comes late counts nowhere; the points of a unit's reports become one point a series and token,
-which stands on one of them. Points that no waiting window releases, and what is not allowed any more, are left out: consent
-that is given again reaches later intervals alone (P8). Every bound is applied to sums (P4-P7), so that a tally of totals is
-the tally of the rows, whatever is decided and whatever arrives later.
+Of each report one copy counts, the same in every window (P2); its other copies are left out. The row of the copy that
+counts stays with id and receipt, so that a copy which comes late counts nowhere. The points of a unit's reports become one
+point a series and token, which stands on one of these rows. Points that no waiting window releases are left out, and points
+that their unit does not allow any more: consent that is given again reaches later intervals alone (P8). Every bound is
+applied to sums (P4-P7), so that a tally of totals is the tally of the rows, whatever is decided and whatever arrives
+afterwards.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def totals(
             before included.
         segments: int64[n], in which segment each row is: totals never join segments, which are rewritten one by one.
         fixed_ms: no row that was received before this moment can be added to the storage window any more: the deadline of
-            a window over it whose rows are final. Rows that were received later stay as they are, for a copy of earlier
-            may yet come to light.
+            a window over it whose rows are final. Rows that were received later stay as they are: an earlier copy of their
+            reports may still be found.
         windows: the release windows over the storage window that have not ended, each with its deadline.
         catalog: of the plan that they are released under.
         consent: of these units, under the pseudonyms of the windows' period, as of now or earlier.
@@ -66,7 +67,7 @@ def totals(
     points, numbers = points[order], numbers[order]
     cells = rows.series[points].astype(np.int64), rows.token_numbers[points].astype(np.int64)
     first = np.flatnonzero(first_of_runs(numbers, *cells))
-    # Sums wrap as those of sealing do, which adds these up further.
+    # A sum may wrap around in int64. Sealing adds it up further in the same arithmetic, so the unit's total is the same.
     values = np.add.reduceat(rows.values[points], first) if len(first) else np.zeros(0, np.int64)
     added = (carriers[numbers[first]], rows.series[points[first]], values, rows.token_numbers[points[first]])
     others = np.flatnonzero(~fixed)
@@ -113,7 +114,8 @@ def still_used(rows: ReportBatch, windows: Sequence[tuple[Window, int]], catalog
         over = sum(1 << bit for bit, (window, _) in enumerate(windows) if metric in plan.metrics_in(window))
         purposes = [plan.purpose_names.index(purpose) for purpose in metric.purposes]
         usable[index] = (masks & over > 0) & allowed[:, purposes].all(axis=1)
-    # Series that the plan does not know are numbered -1: the last row, of nothing.
+    # `locate` gives a series that the plan does not know the metric -1, which is the last row of `usable`: no window uses
+    # it.
     metrics, _ = catalog.locate(rows.series)
     found: Bool = usable[metrics, np.repeat(np.arange(len(rows)), np.diff(rows.offsets))]
     return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hushmeter.errors import InvariantError, KeyGone, SegmentLost, StateConflict, ensure
+from hushmeter.model.key_names import data_key
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.ring import RingRecord
 from hushmeter.ports import KeyRing, RewriteRows
@@ -104,7 +105,7 @@ class MemoryIntakeLog:
     def append(self, storage_start_ms: int, segment_id: str, batch: ReportBatch) -> int:
         """See `IntakeLog.append`."""
         segment = self._open_segment(storage_start_ms, segment_id)
-        self._keys.get_or_create(f"data/{storage_start_ms}")
+        self._keys.get_or_create(data_key(storage_start_ms))
         segment.frames.append(batch)
         segment.bytes += 100 + 70 * len(batch) + 12 * len(batch.series)
         return segment.bytes
@@ -141,7 +142,7 @@ class MemoryIntakeLog:
         if segment is None:
             raise SegmentLost(f"segment {segment_id} is missing")
         known = self._keys.get if frames else self._keys.get_or_create
-        known(f"data/{storage_start_ms}")
+        known(data_key(storage_start_ms))
         if len(segment.frames) < frames or (segment.runs is not None and len(segment.frames) != frames):
             raise SegmentLost(f"segment {segment_id} holds {len(segment.frames)} frames, but {frames} were closed")
         if segment.acknowledged > frames:
@@ -190,7 +191,7 @@ class MemoryIntakeLog:
             raise SegmentLost(f"segment {segment_id} is missing")
         rows = ReportBatch.concat(segment.frames) if segment.runs is None else segment.runs
         if segment.frames:
-            self._keys.get(f"data/{storage_start_ms}")
+            self._keys.get(data_key(storage_start_ms))
         return rows.take(np.flatnonzero((rows.pseudonyms == pairs_of([pseudonym])).all(axis=1)))
 
     def reader(self, starts_ms: Sequence[int]) -> MemoryIntakeLog:
@@ -226,7 +227,7 @@ class MemoryIntakeLog:
         segment = self._segments.get((storage_start_ms, segment_id))
         if segment is None:
             raise SegmentLost(f"segment {segment_id} is missing")
-        self._keys.get(f"data/{storage_start_ms}")
+        self._keys.get(data_key(storage_start_ms))
         if segment.runs is None:
             raise InvariantError(f"segment {segment_id} is read before it is compacted")
         return segment.runs

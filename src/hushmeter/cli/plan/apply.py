@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ def apply(
     from hushmeter.clock import SystemClock
     from hushmeter.model.time import iso
     from hushmeter.noise.opendp import OpenDPMechanisms
-    from hushmeter.plan.reading import parse_plan
+    from hushmeter.plan.reading import parse_recorded
     from hushmeter.service.deployment.approvals import approved_also, ensure_plan_approved, read_approval
     from hushmeter.service.deployment.config import read_config
     from hushmeter.service.deployment.ledger_mark import newest_followed
@@ -40,7 +39,7 @@ def apply(
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     text = read_plan_file(path)
-    new = parse_plan(text, dt.date.min, check_expiry=False)
+    new = parse_recorded(text)
     approvals = [read_approval(file) for file in approval or []]
     store = SqlStateStore.existing(chosen.state_dir)
     try:
@@ -76,10 +75,10 @@ def approve_command(
     from hushmeter.cli.options import read_plan_file
     from hushmeter.errors import ConfigError
     from hushmeter.plan.approving import approve as sign
-    from hushmeter.plan.reading import parse_plan
+    from hushmeter.plan.reading import parse_recorded
     from hushmeter.service.deployment.approvals import approval_text, read_private_key
 
-    plan = parse_plan(read_plan_file(path), dt.date.min, check_expiry=False)
+    plan = parse_recorded(read_plan_file(path))
     signed = sign(read_private_key(key), name, plan.name, plan.version, plan.plan_hash)
     try:
         with out.open("x", encoding="utf-8") as file:

@@ -156,5 +156,6 @@ def _print_changes(console: Console, changed: dict[str, object]) -> None:
 
 def _today() -> dt.date:
     from hushmeter.clock import SystemClock
+    from hushmeter.model.time import date_of
 
-    return dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC).date()
+    return date_of(SystemClock().now_ms())

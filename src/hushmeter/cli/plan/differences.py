@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from hushmeter.cli.plan.predictions import recorded_plan
 from hushmeter.model.changes import FOR_PEOPLE, PlanChange
 from hushmeter.model.plan import Plan
 from hushmeter.plan.changes import earliest
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_recorded
 
 
 def plan_at(path: Path) -> Plan:
@@ -26,7 +25,7 @@ def plan_at(path: Path) -> Plan:
         PlanError: it is no plan.
         ConfigError: the directory holds no founded state.
     """
-    return recorded_plan(path).plan if path.is_dir() else parse_plan(read_plan_file(path), dt.date.min, check_expiry=False)
+    return recorded_plan(path).plan if path.is_dir() else parse_recorded(read_plan_file(path))
 
 
 def difference_row(change: PlanChange) -> dict[str, object]:

@@ -26,7 +26,7 @@ from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.changes import changes_of, earliest
 from hushmeter.plan.check import PlanReport, check_plan
 from hushmeter.plan.expected_error import USEFUL_ERROR
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_plan, parse_recorded
 from hushmeter.query.prediction import Prediction, predict
 from hushmeter.service.deployment.budget import budget_of
 from hushmeter.service.deployment.plan_timeline import version_at
@@ -108,7 +108,7 @@ def recorded_plan(state_dir: Path) -> Priced:
     if not versions:
         raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
     in_force = version_at(versions, SystemClock().now_ms())
-    return price(parse_plan(in_force.plan_text, dt.date.min, check_expiry=False))
+    return price(parse_recorded(in_force.plan_text))
 
 
 def changes(before: Priced, after: Priced) -> dict[str, object]:

@@ -27,6 +27,7 @@ from hushmeter.access.roles import Role
 from hushmeter.access.unit_tokens import ISSUER_KEY_NAME as TOKEN_KEY
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import ConfigError
+from hushmeter.model.key_names import period_key
 from hushmeter.model.plan import Plan
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
@@ -83,7 +84,7 @@ class Foundation:
         context = open_context(_config(directory), ReplayClock(founded_ms), mechanisms, plan_text)
         period = context.plan.privacy.period
         start = period.window_of(founded_ms + 1).start_ms
-        for name in ("deployment", SIGNING_KEY, TOKEN_KEY, f"period/{start}", f"period/{period.end_of(start)}"):
+        for name in ("deployment", SIGNING_KEY, TOKEN_KEY, period_key(start), period_key(period.end_of(start))):
             context.keys.get_or_create(name)
         bearers = _with_credentials(context.store, context.plan, founded_ms)
         context.store.close()

@@ -8,7 +8,6 @@ differ by what one unit is charged for, in the charge's own norm, and no further
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import functools
 import multiprocessing
 import os
@@ -27,7 +26,7 @@ from hushmeter.model.plan import Plan
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, Window
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_recorded
 from hushmeter.rehearsal.audit.courses import Foundation, Rehearsal, Reply
 from hushmeter.rehearsal.audit.doors import everything, methods_served, unasked_methods
 from hushmeter.rehearsal.audit.evidence import Evidence, checked
@@ -210,7 +209,7 @@ def _mechanisms() -> FrozenMechanisms:
 
 def _founded_ms(plan_text: str) -> int:
     """A moment at which every metric of the plan may be measured, a few windows before a window of each resolution ends."""
-    plan: Plan = parse_plan(plan_text, dt.date.min, check_expiry=False)
+    plan: Plan = parse_recorded(plan_text)
     expiries = [m.expires_ms for m in plan.metrics]
     day = min(*expiries, *expiries) - _SPARE_MS
     ends = plan.coarsest.span.window_of(day).end_ms

@@ -94,7 +94,7 @@ def ensure_plan_approved(config: Config, plan: Plan, approvals: Sequence[Approva
 def approved_also(
     config: Config, plan: Plan, recorded: Sequence[Approval], added: Sequence[Approval]
 ) -> tuple[Approval, ...]:
-    """The approvals of a recorded version once others are added; of those that were recorded the ones that hold.
+    """The approvals of a recorded version once others are added: of the recorded ones those that hold, and the added ones.
 
     Raises:
         PlanError: an added one does not hold.
@@ -114,7 +114,7 @@ def _holds(config: Config, plan: Plan, approval: Approval) -> bool:
 
 
 def _ensure_holds(config: Config, plan: Plan, approval: Approval) -> None:
-    """Of somebody whom the configuration names, where it names anybody, and of this version in any case."""
+    """Checks that an approval is of this version, and by somebody whom the configuration names, where it names anybody."""
     of = {"plan": plan.name, "version": plan.version, "plan_hash": plan.plan_hash}
     ensure_approved([approval], config.approver_keys, min(1, len(config.approvers)), **of)  # type: ignore[arg-type]
     ensure_signed([approval], **of)  # type: ignore[arg-type]

@@ -17,8 +17,9 @@ def budget_of(plan: Plan, mechanisms: Mechanisms, founded: Currency | None = Non
 
     A deployment keeps the currency that it was `founded` with, so that the losses of its periods add up.
 
-    Private partitions, where the plan has any, may spend half of delta, the conversion of rho the other half; pure losses
-    need no conversion, and leave all of it to the partitions (C5). Epsilon and delta never exceed what the plan says.
+    Where the plan has private partitions, these may spend half of delta, and the conversion of rho the other half. Pure
+    losses need no conversion: private partitions may spend all of delta (C5). Epsilon and delta never exceed what the plan
+    says.
     """
     epsilon, delta = (float_down(Fraction(stated)) for stated in (plan.privacy.epsilon, plan.privacy.delta))
     selecting = any(m.open_dimension(view) for m in plan.metrics for view in m.views)

@@ -19,13 +19,13 @@ def newest_moment_ms(context: Context) -> int:
     """The newest moment that a deployment's state or keys know of; the time is not earlier, where no clock was wrong."""
     store, plan = context.store, context.plan
     begun = ((r, store.last_window_start(r.name)) for r in plan.resolutions)
-    # A restore may lose windows before they end (C6).
+    # A restore may lose windows before they end (C6): their deadlines say nothing about the time.
     lost = {(r.window.resolution, r.window.start_ms) for r in store.windows([WindowState.LOST])}
     restores = store.restores(context.deployment.deployment_id)
     return max(
         context.deployment.created_at_ms,
         store.last_seen_ms() or 0,
-        # A window has begun to close because its deadline had passed.
+        # Any other window has begun to close because its deadline had passed.
         *(context.deadline_ms(r.span.window_from(s)) for r, s in begun if s is not None and (r.name, s) not in lost),
         *ring_record(context.keys).newest.values(),
         *(restore.at_ms for restore in restores),

@@ -79,7 +79,7 @@ class Config(BaseModel):
 
     @property
     def keys(self) -> Path:
-        """Where keys live: where the configuration says, inside a state of before, beside any other.
+        """Where keys lie: where the configuration says; else inside an old state that holds them, and beside any other.
 
         Raises:
             ConfigError: there are keys at both places.
@@ -162,7 +162,7 @@ def read_config(path: Path | None, overrides: dict[str, object]) -> Config:
         return Config.model_validate(fields)
     except ValidationError as error:
         lines = [
-            # What stands in a field that is none may be a secret.
+            # The value of a field that does not exist is not shown: it may be a secret.
             f"{'.'.join(map(str, e['loc']))}: {e['msg']} ("
             + ("" if e["type"] == "extra_forbidden" else f"got {str(e['input'])[:80]!r}; ")
             + f"known fields: {', '.join(Config.model_fields)})"

@@ -10,7 +10,7 @@ from hushmeter.model.plan import Purpose
 from hushmeter.service.deployment.plan_timeline import Era
 
 BEHIND = 1
-"""Registers that are kept for windows of before, beside the one that goes ahead."""
+"""How many registers are kept for windows with earlier decisions, beside the one that follows the newest decision."""
 
 
 class Registers:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hushmeter.ingest.columns import PlanColumns
-from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import PrivacyBudget
 from hushmeter.model.plan import Plan
@@ -67,7 +65,7 @@ class Context:
 
     @property
     def era(self) -> Era:
-        """The era that is now."""
+        """The era in force."""
         return self.timeline.at(self.clock.now_ms())
 
     @property
@@ -81,16 +79,6 @@ class Context:
         return self.era.catalog
 
     @property
-    def columns(self) -> PlanColumns:
-        """The plan in force as columns."""
-        return self.era.columns
-
-    @property
-    def prices(self) -> PriceList:
-        """What windows of the plan in force cost."""
-        return self.era.prices
-
-    @property
     def budget(self) -> PrivacyBudget:
         """The budget of one period in the plan in force."""
         return self.era.version.budget
@@ -100,7 +88,7 @@ class Context:
         return self.timeline.at(window.start_ms).plan.resolution(window.resolution).deadline_ms(window)
 
     def dies_ms(self, moment_ms: int) -> int:
-        """When raw data of a moment dies: the deadline of the last release window that holds it."""
+        """When raw data of a moment may be destroyed: at the deadline of the last release window that holds it."""
         return max(self.deadline_ms(r.span.window_of(moment_ms)) for r in self.plan.resolutions)
 
     def reached(self, received_at_ms: int) -> tuple[Window, ...]:
@@ -115,7 +103,7 @@ class Context:
             for era in self.timeline.eras:
                 passed_ms = received_at_ms - era.plan.resolution(resolution.name).lateness_ms
                 last_ms = END_MS if era.until_ms == END_MS else span.window_of(era.until_ms).end_ms
-                # Where the newest window ends whose cut-off has passed, if it is one of the era's.
+                # The end of the newest window whose cut-off the receipt follows, where that window is one of the era's.
                 end_ms = span.window_of(min(passed_ms, last_ms) + 1).start_ms
                 if end_ms > era.from_ms:
                     start = max(start, end_ms)

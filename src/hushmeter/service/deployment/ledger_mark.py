@@ -47,7 +47,8 @@ def record_met(config: Config, record: RingRecord | None, store: StateStore, dep
             )
         return RingRecord(head)
     if record.serving is None and record.head.sequence < head.sequence:
-        # A mark of before: it was moved after a publication, so a crash between both left it behind.
+        # An older ring holds a mark without claims. The mark was moved after a publication, and a crash between both left
+        # it behind.
         at = next(store.ledger(record.head.sequence), None) if record.head.sequence else None
         if at is None or at.entry_hash == record.head.entry_hash:
             return replace(record, head=head)

@@ -41,7 +41,7 @@ def fields_of(error: BaseException) -> dict[str, str]:
         return {"kind": type(error).__name__, "error": str(error)}
     place = _place_of(error)
     if isinstance(error, OSError) and has_remedy(error):
-        # What the system said names no file.
+        # The system's own text for such an error names no file.
         return {"kind": type(error).__name__, "error": f"{error.strerror}; {remedy_of(error)}", "at": place}
     return {"kind": type(error).__name__, "at": place}
 

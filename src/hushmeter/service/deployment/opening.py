@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import secrets
 import socket
@@ -15,10 +14,11 @@ import structlog
 from hushmeter.errors import ConfigError, StateConflict
 from hushmeter.model.ring import RingRecord, Serving
 from hushmeter.model.stored import Approval
+from hushmeter.model.time import date_of
 from hushmeter.pipeline.claims import ensure_newest, move_record, ring_record
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_plan, parse_recorded
 from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
 from hushmeter.service.deployment.approvals import ensure_plan_approved
 from hushmeter.service.deployment.budget import budget_of
@@ -55,9 +55,9 @@ def open_context(
         mechanisms: noise.
         plan_text: the plan file's text; needed to found, and otherwise compared with the recorded ones.
         approvals: of the plan that is founded with; later versions have their own.
-        serves: begins an epoch, so that every other state of the deployment stops; else the process belongs to the epoch
-            that the state has begun last, or only reads: then nothing is made or moved, neither the keys' record nor the
-            state's schema (C7).
+        serves: whether the process begins an epoch, so that every other state of the deployment stops. A process that
+            does not belongs to the epoch that the state began last, or only reads: it makes and moves nothing, neither
+            the keys' record nor the state's schema (C7).
 
     Raises:
         ConfigError: the state cannot be used as asked.
@@ -84,8 +84,8 @@ def prepared(
         raise ConfigError(f"{config.state_dir} holds the keys of a deployment; choose another state_dir")
     store = SqlStateStore.open(config.database_url)
     if store.migrated_from is not None:
-        told = {"before": store.migrated_from, "now": store.schema_version(), "state": str(config.state_dir)}
-        structlog.get_logger("hushmeter.serve").warning("the state was brought to another schema", **told)
+        fields = {"before": store.migrated_from, "now": store.schema_version(), "state": str(config.state_dir)}
+        structlog.get_logger("hushmeter.serve").warning("the state was brought to another schema", **fields)
     deployment = store.deployment()
     ring = open_keys(config, new=deployment is None)
     if deployment is None:
@@ -94,7 +94,7 @@ def prepared(
             raise ConfigError(
                 f"{config.state_dir} is new and no plan was given; start with --plan FILE (hushmeter plan init writes one)"
             )
-        plan = parse_plan(plan_text, today(clock))
+        plan = parse_plan(plan_text, date_of(clock.now_ms()))
         ensure_plan_approved(config, plan, approvals)
         budget = budget_of(plan, mechanisms)
         check_plan(plan, budget)
@@ -108,7 +108,7 @@ def prepared(
     if record is None:
         ring.swap(None, known)
     keys = KnownKeys(ring, store)
-    # After a restore the decisions may be those that other keys found.
+    # After a restore the decisions may have been recorded under other keys: they do not show that these keys were used.
     decided = store.decisions_after(_BEYOND_ALL)[0] and not store.restores(deployment.deployment_id)
     keys.adopt(decided=bool(decided))
     keys.ensure_lasting(makes=True)
@@ -128,7 +128,7 @@ def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str
         ensure_newest_of_keys(config, ring, store, deployment.deployment_id)
     except StateConflict:
         if store.epoch():
-            # Whoever belongs to an epoch that has ended hears that first.
+            # Where the epoch of this state has ended, that is what the caller is told.
             ring_record(ring).ensure_serving(store.epoch())
         raise
     keys = KnownKeys(ring, store)
@@ -163,11 +163,6 @@ def _ensure_approved(config: Config, clock: Clock, era: Era) -> None:
         ensure_plan_approved(config, era.plan, era.version.approvals)
 
 
-def today(clock: Clock) -> dt.date:
-    """The day it is, UTC."""
-    return dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC).date()
-
-
 def serving_now(config: Config, clock: Clock) -> Serving:
     """A new epoch of the state that a configuration names, begun by this process."""
     state_dir = str(config.state_dir.absolute())
@@ -193,7 +188,7 @@ def begin_to_serve(config: Config, context: Context) -> str:
 
 
 def _refuse_another_plan(store: StateStore, plan_text: str) -> None:
-    offered = parse_plan(plan_text, dt.date.min, check_expiry=False)
+    offered = parse_recorded(plan_text)
     known = store.plan_versions()
     if offered.plan_hash not in {version.plan_hash for version in known}:
         raise ConfigError(

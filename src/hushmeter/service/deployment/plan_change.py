@@ -1,6 +1,7 @@
-"""Changes the plan of a deployment: what may change when, and the record of it (C3).
+"""Changes the plan of a deployment: what a new version means, when it may begin, what it costs, and its record (C3).
 
-Works on the state store alone, beside a running service or without one: workers and sealer follow what it holds.
+`apply_plan` works on the state store alone, beside a running service or without one. Workers and sealer follow the versions
+that the store holds.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from hushmeter import limits
 from hushmeter.errors import ConfigError, PlanError
 from hushmeter.ledger.pricing import PriceList
 from hushmeter.model.changes import PlanChange, When
+from hushmeter.model.ledger import PrivacyBudget
+from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Plan
 from hushmeter.model.ring import PlanMark
 from hushmeter.model.stored import Approval, PlanVersion
-from hushmeter.model.time import iso
+from hushmeter.model.time import date_of, iso
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.changes import changes_of, earliest
 from hushmeter.plan.check import check_plan
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_plan, parse_recorded
 from hushmeter.ports import Deployment, Mechanisms, StateStore
 from hushmeter.service.deployment.budget import budget_of
-from hushmeter.service.deployment.plan_timeline import Timeline, lacks
+from hushmeter.service.deployment.plan_timeline import Era, Timeline, lacks
 
 NOW, NEXT_WINDOW, NEXT_PERIOD = "now", "next-window", "next-period"
 
@@ -72,34 +75,84 @@ def apply_plan(
     """
     deployment = _founded(store)
     timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms)
-    new = parse_plan(plan_text, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).date())
+    new = parse_plan(plan_text, date_of(now_ms))
     newest = timeline.recorded()[-1]
     _ensure_not_another(new, timeline, followed)
     _ensure_later(new, newest)
-    stop_now = at == NOW
-    old = timeline.at(now_ms).plan
-    from_ms = _moment(old, at, now_ms)
-    # What rules before it takes over: a version that waits for an earlier border is that.
-    before = timeline.at(max(from_ms - 1, now_ms))
-    changes = changes_of(_declared(before.version), new)
-    _ensure_same_deployment(changes)
-    if stop_now:
-        from_ms = _soonest(old, changes, now_ms)
-    else:
-        _ensure_admissible(old, changes, from_ms, now_ms)
-    # A deployment keeps the currency that it was founded with: losses of its periods must add up.
-    budget = budget_of(new, mechanisms, deployment.budget.currency)
-    check_plan(new, budget)
-    if earliest(changes) in {When.AT_ONCE, When.NEXT_WINDOW}:
-        prices = PriceList.of(new, budget, mechanisms)
-        same = budget == before.version.budget and prices.items == before.prices.items
-        if not same:
-            raise PlanError("this change is priced, and can begin at a period's border only (C3); use --at next-period")
-    stops_ms = now_ms if stop_now else from_ms
+    in_force = timeline.at(now_ms).plan
+    asked_ms = _moment(in_force, at, now_ms)
+    meaning = _meaning(new, timeline, asked_ms, now_ms)
+    from_ms = _beginning(in_force, meaning.changes, asked_ms, now_ms, at_once=at == NOW)
+    budget = _cost(new, meaning, mechanisms, deployment.budget.currency)
+    stops_ms = now_ms if at == NOW else from_ms
     version = PlanVersion(new.version, new.plan_hash, plan_text, budget, now_ms, from_ms, stops_ms, tuple(approvals))
     store.add_plan(version, newest.version, assign_blocks(new, store.series_blocks()))
     superseded = tuple(e.version.version for e in timeline.eras if e.from_ms >= from_ms and e.from_ms > now_ms)
-    return Applied(version, before.plan, changes, superseded)
+    return Applied(version, meaning.before.plan, meaning.changes, superseded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a new version changes.
+
+    Attributes:
+        before: the era that the new version ends.
+        changes: from the plan of that era, as it was declared, to the new one.
+    """
+
+    before: Era
+    changes: tuple[PlanChange, ...]
+
+
+def _meaning(new: Plan, timeline: Timeline, asked_ms: int, now_ms: int) -> _Meaning:
+    """What a new version means that is asked to begin at a moment; refuses what a deployment keeps for ever."""
+    # The new version ends the era that is in force just before the moment that was asked for. A recorded version that waits
+    # for an earlier border begins that era; where no version waits, that era is the one of now.
+    before = timeline.at(max(asked_ms - 1, now_ms))
+    changes = changes_of(parse_recorded(before.version.plan_text), new)
+    _ensure_same_deployment(changes)
+    return _Meaning(before, changes)
+
+
+def _beginning(plan: Plan, changes: Sequence[PlanChange], asked_ms: int, now_ms: int, *, at_once: bool) -> int:
+    """From when on a new version may be in force (C3).
+
+    Args:
+        plan: in force now.
+        changes: what the new version means.
+        asked_ms: the moment that was asked for.
+        now_ms: the time.
+        at_once: whether `now` was asked for, which stops at once what is to be collected no more.
+
+    Raises:
+        ConfigError: it may not be in force then.
+    """
+    if at_once:
+        return _soonest(plan, changes, now_ms)
+    _ensure_admissible(plan, changes, asked_ms, now_ms)
+    return asked_ms
+
+
+def _cost(new: Plan, meaning: _Meaning, mechanisms: Mechanisms, founded: Currency) -> PrivacyBudget:
+    """The budget of a new version; refuses one that overspends it, or that would reprice a period that has begun (C3).
+
+    Args:
+        new: the plan.
+        meaning: what it changes.
+        mechanisms: for budget and prices.
+        founded: the currency that the deployment was founded with, in which its periods add up.
+
+    Raises:
+        PlanError: the plan cannot pay for what it releases, or is priced otherwise than before and begins inside a period.
+    """
+    budget = budget_of(new, mechanisms, founded)
+    check_plan(new, budget)
+    if earliest(meaning.changes) in {When.AT_ONCE, When.NEXT_WINDOW}:
+        before = meaning.before
+        same_prices = PriceList.of(new, budget, mechanisms).items == before.prices.items
+        if budget != before.version.budget or not same_prices:
+            raise PlanError("this change is priced, and can begin at a period's border only (C3); use --at next-period")
+    return budget
 
 
 def admissible(plan: Plan, when: When, now_ms: int) -> int:
@@ -118,10 +171,6 @@ def _founded(store: StateStore) -> Deployment:
     if deployment is None:
         raise ConfigError("this state has not been founded yet; start it with hushmeter serve --plan FILE")
     return deployment
-
-
-def _declared(version: PlanVersion) -> Plan:
-    return parse_plan(version.plan_text, dt.date.min, check_expiry=False)
 
 
 def _ensure_not_another(new: Plan, timeline: Timeline, followed: PlanMark | None) -> None:

@@ -6,7 +6,6 @@ restart; a version that is recorded before its time comes is known everywhere wh
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from hushmeter.model.ring import PlanMark
 from hushmeter.model.stored import PlanVersion
 from hushmeter.plan.catalog import Catalog, SeriesBlock
 from hushmeter.plan.changes import stopped, without_stopped
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_recorded
 
 BEGINNING_MS = -(2**62)
 END_MS = 2**62
@@ -99,7 +98,7 @@ class Timeline:
 
         Raises:
             PlanError: a version is not approved; the eras stay as they were.
-            ConfigError: the text of one is not what was recorded; likewise.
+            ConfigError: the text of one is not what was recorded; the eras stay as they were.
         """
         with self._lock:
             later = tuple(self._versions(self._known[-1].version if self._known else 0))
@@ -107,7 +106,7 @@ class Timeline:
                 return False
             known = (*self._known, *later)
             plans = {v.version: _plan_of(v) for v in known}
-            # What never comes into force needs nobody's approval.
+            # A version that never comes into force has no era, and needs nobody's approval.
             eras = eras_of(known, plans, self._blocks(), self._thresholds)
             for era in eras:
                 self._ensure(era)
@@ -135,7 +134,7 @@ class Timeline:
 
 def _plan_of(version: PlanVersion) -> Plan:
     """What a version says; also of one that is over, by which its releases are still read."""
-    plan = parse_plan(version.plan_text, dt.date.min, check_expiry=False)
+    plan = parse_recorded(version.plan_text)
     if (plan.version, plan.plan_hash) != (version.version, version.plan_hash):
         raise ConfigError(
             f"the recorded text of version {version.version} is not what its hash says: the state was altered; put the "
@@ -173,7 +172,7 @@ def versions_at(eras: Sequence[Era], ends_ms: Int64) -> Int64:
     """
     borders = np.array([era.from_ms for era in eras[1:]], np.int64)
     versions = np.array([era.version.version for era in eras], np.int64)
-    # A window holds the moments in (start, end]: a border itself belongs to what ends there.
+    # A window holds the moments in (start, end]: the moment of a border belongs to the window that ends there.
     return versions[np.searchsorted(borders, ends_ms, side="left")]
 
 

@@ -19,6 +19,7 @@ from hushmeter.errors import ConfigError, StateConflict
 from hushmeter.ledger.accountant import period_loss, spendings_of
 from hushmeter.ledger.checkpoint import is_checkpoint
 from hushmeter.ledger.entries import LOST_HISTORY, unknown_charge, verify_budget, verify_chain
+from hushmeter.model.key_names import data_key
 from hushmeter.model.ledger import GENESIS, LedgerMark, PrivacyLoss
 from hushmeter.model.ring import PlanMark, RingRecord
 from hushmeter.model.states import WindowState
@@ -123,7 +124,8 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
     timeline = timeline_of(config, store, clock, mechanisms)
     budgets = {era.from_ms: era.version.budget for era in timeline.eras}
     summary = verify_chain(store.ledger(), store.checkpoints())
-    # A history that was lost may have had a larger budget; that it is told is the truth (docs/decisions/0030).
+    # A restore may have charged for a history that was lost, under a budget that nobody knows. Such a period is not
+    # compared with the budget: its charge stands as it was told (docs/decisions/0030).
     lost_in = {
         entry.fields.get("period_start_ms") for entry in store.ledger() if entry.fields.get("metric") == LOST_HISTORY
     }
@@ -147,19 +149,20 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
         epoch=serving.epoch,
     )
     _refuse_slow_clock(context, now_ms)
-    # From here on the state that is left, where it still runs, claims and acknowledges nothing more.
+    # From here on the state that the backup was made of claims and acknowledges nothing more, where it still runs.
     known = move_record(keys, lambda record: record.served_by(serving))
     store.begin_epoch(serving.epoch)
     for start in keys.storage_windows():
         if context.plan.finest.span.end_of(start) <= now_ms:
-            keys.destroy(f"data/{start}")
+            keys.destroy(data_key(start))
     seen = known.head if known.head.sequence else None
     store.record_restore(Restore(now_ms, head.sequence, seen))
     missing = known.plan if lacks(timeline, known.plan) else None
     lost = _lose(context, known, now_ms, whole_period=missing is not None)
     charged = {start: period_loss(store.spent(start)) for start in {*known.charged, _period(context, now_ms).start_ms}}
     restored = known.restored(store.ledger_head(deployment.deployment_id), store.decision_mark(), charged)
-    # Which windows of a period have kept which units is not known wherever one was ever claimed, also ahead of the clock.
+    # In every period of which a window was ever claimed, also ahead of the clock, nobody knows which windows kept which
+    # units.
     rests = {_period(context, end_ms).start_ms for end_ms in known.newest.values()}
     keys.swap(known, replace(restored, rests=restored.rests | rests))
     closed = {m.name for r in context.plan.resolutions for m in capped_metrics(context.plan, r.name)}
@@ -180,7 +183,9 @@ def _refuse_fork(record: RingRecord, head: LedgerMark, store: StateStore) -> Non
             "of this deployment, or a new one"
         )
     at = next(store.ledger(known.sequence), None) if known.sequence else None
-    # A backup of before salts ends with the checkpoint that it got when it was opened, after all that was published in it.
+    # A backup of an old ledger, without salts, gets a checkpoint when it is opened, after all that was published in it.
+    # Where that checkpoint is its newest entry, the keys know another entry of that number, and the backup is no fork for
+    # that.
     added = at is not None and at.sequence == head.sequence and is_checkpoint(at)
     if at is not None and at.entry_hash != known.entry_hash and not added:
         raise StateConflict(
@@ -202,8 +207,8 @@ def _refuse_slow_clock(context: Context, now_ms: int) -> None:
 def _lose(context: Context, known: RingRecord, now_ms: int, *, whole_period: bool) -> int:
     """Every window that may have been released, and is not RELEASED in the backup, becomes LOST; returns how many.
 
-    Those are the ones that have ended, by the clock or by what was ever claimed; and of a period whose prices are not known
-    all, also those that are still to come. Each resolution goes in time order.
+    A window may have been released that has ended, by the clock or by what was ever claimed. Of a period whose prices are
+    not known all windows are lost, also those that are still to come. Windows of a resolution are lost in time order.
 
     Args:
         context: of the backup.
@@ -216,7 +221,8 @@ def _lose(context: Context, known: RingRecord, now_ms: int, *, whole_period: boo
     _close(context, known, now_ms, now_ms)
     period = _period(context, latest)
     if whole_period or not known.charged.get(period.start_ms, PrivacyLoss()).within(_loss_of_waiting(context, period)):
-        # What was charged is more than these windows cost: nothing is left to pay for later ones of the period with.
+        # The period was charged more than these windows cost. Nobody knows whether it can pay for its later windows: they
+        # are lost as well.
         _close(context, known, period.end_ms, now_ms)
     waiting = store.windows([WindowState.CLOSING, WindowState.SEALED])
     last = {_period(context, record.window.end_ms).start_ms: record.window for record in waiting}
@@ -240,7 +246,8 @@ def _close(context: Context, known: RingRecord, through_ms: int, now_ms: int) ->
         for window in context.upcoming(column):
             if window.end_ms > last_ms:
                 break
-            # A window may be lost before it ends; no decision is received in the future for that (P8).
+            # A window may be lost before it ends. Its cut-off is now then: no decision is received before a cut-off that is
+            # fixed, and so a later one would put receipts into the future (P8).
             context.store.begin_closing(window, min(window.end_ms, now_ms))
 
 

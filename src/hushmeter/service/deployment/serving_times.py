@@ -19,8 +19,8 @@ class Presence:
 
     Privacy:
         Completeness is published, so nothing that traffic moves may be in it (R1): no beats, no leases, no age of anything
-        that waits. A worker is up from its start until its process has ended. That traffic can end one, by the memory that
-        it takes, is taken as given.
+        that waits. A worker is up from its start until its process has ended. Traffic can still end a worker, by the memory
+        that it takes; that is accepted.
 
     Args:
         store: where it is recorded.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterator
 
 from hushmeter.plan.built_in import PARTICIPANTS
-from hushmeter.plan.reading import parse_plan
+from hushmeter.plan.reading import parse_recorded
 from hushmeter.query.answering import Question, answer, check_question
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.plan_timeline import Era
@@ -22,7 +21,7 @@ from hushmeter.transparency.words import RecordFormat
 
 def signed_record(context: Context) -> str:
     """The deployment's record, signed with its key: see `hushmeter.transparency`."""
-    versions = [(v, parse_plan(v.plan_text, dt.date.min, check_expiry=False)) for v in context.timeline.recorded()]
+    versions = [(v, parse_recorded(v.plan_text)) for v in context.timeline.recorded()]
     deployment_id = context.deployment.deployment_id
     published = Published(
         deployment_id,

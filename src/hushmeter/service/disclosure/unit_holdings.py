@@ -19,11 +19,12 @@ from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.arrays import Int64
+from hushmeter.model.key_names import period_key
 from hushmeter.model.report import ReportBatch, UInt32
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Resolution, Window
 from hushmeter.pipeline.claims import ring_record
-from hushmeter.pipeline.participation import CarriedWindows, kept_windows_of
+from hushmeter.pipeline.participation import kept_windows_of, resting_metrics
 from hushmeter.plan.built_in import capped_metrics
 from hushmeter.sealing.copies import copy_key
 from hushmeter.sealing.participation import window_index
@@ -133,7 +134,7 @@ def _names(context: Context, subject: bytes) -> dict[int, _Name]:
     found = {}
     for start in context.keys.periods():
         with contextlib.suppress(KeyGone):
-            key = context.keys.get(f"period/{start}")
+            key = context.keys.get(period_key(start))
             found[start] = _Name(pseudonyms_of(key, [subject])[0], copy_key(key))
     return found
 
@@ -232,8 +233,8 @@ def _waiting(context: Context, resolution: Resolution, period: Window, now_ms: i
     None where nothing of a metric of bounded participation is released any more in that period (C6, C7).
     """
     plan = context.timeline.at(period.start_ms).plan
-    carried = CarriedWindows(plan, resolution.span.window_from(period.start_ms), period, context.store, context.keys)
-    if carried.closed(context.deployment.deployment_id, ring_record(context.keys).rests):
+    first, rests = resolution.span.window_from(period.start_ms), ring_record(context.keys).rests
+    if resting_metrics(plan, first, context.store, context.deployment.deployment_id, rests):
         return []
     column = plan.resolutions.index(resolution)
     # Those that are still open first: one that begins to close meanwhile is among the others.

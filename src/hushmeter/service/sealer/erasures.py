@@ -15,6 +15,7 @@ import structlog
 
 from hushmeter.errors import HushmeterError, KeyGone, SegmentLost
 from hushmeter.ingest.identity import pseudonyms_of
+from hushmeter.model.key_names import period_key
 from hushmeter.model.time import Window
 from hushmeter.ports import Erasure, SegmentRecord, WindowRecord
 from hushmeter.service.deployment.context import Context
@@ -26,9 +27,9 @@ from hushmeter.service.sealer.totals_rewriting import ends
 from hushmeter.transparency.receipt import erased_by_ms
 
 SLICE_S = 1.0
-"""So long at most erasing goes on before windows that are due have their turn."""
+"""For at most this long erasing goes on before windows that are due have their turn."""
 ERASURES_PAUSE_S = 10.0
-"""Erasures that come in such a time are done together: each segment is written anew once for all of them."""
+"""Erasures that come within this time are done together: each segment is written anew once for all of them."""
 
 
 class Erasing:
@@ -44,7 +45,7 @@ class Erasing:
         self._meters = meters
         self._wanted: tuple[Erasure, ...] = ()
         self._next_s = -ERASURES_PAUSE_S
-        # By segment, the erasure up to which it is without the units' rows.
+        # By segment, the number of the newest erasure that was done in it, and so of all earlier ones that ask for it.
         self._done: dict[str, int] = {}
         self._log = structlog.get_logger("hushmeter.erasing")
 
@@ -60,7 +61,8 @@ class Erasing:
             self._tell_late()
         if not self._wanted:
             return
-        # Numbers rise, and so do the segments that they ask for: what is done is a beginning of the list.
+        # A later erasure has a higher number and asks for no fewer segments than an earlier one. So the erasures that are
+        # done in all segments come first in the list; `open_from` is the number of the first one that is not.
         open_from = self._wanted[-1].number + 1
         alive = context.store.beats()
         has_ended = ends(context)
@@ -72,7 +74,7 @@ class Erasing:
                 for e in self._wanted
                 if e.last_segment >= segment.sequence and e.number > self._done.get(segment.segment_id, 0)
             ]
-            # Receipts rise with numbers: those that must wait are the last of the list.
+            # A later erasure has a later receipt, so those that must wait for a window over this segment come last.
             pinned_ms = self._pinned_from_ms(segment.storage_start_ms, has_ended) if missing else END_MS
             now, later = ([e for e in missing if (e.at_ms < pinned_ms) is sooner] for sooner in (True, False))
             if later:
@@ -104,13 +106,13 @@ class Erasing:
             )
             missing = [e for e in asked if e.at_ms < pinned_ms and e.last_segment >= segment.sequence and e.number > done]
             if missing:
-                # A segment that cannot be read any more loses the window, which says so.
+                # A segment that cannot be read makes the window LOST once it is sealed, and its operator is told then.
                 with contextlib.suppress(SegmentLost, KeyGone):
                     self._remove(segment, missing)
                     self._done[segment.segment_id] = missing[-1].number
 
     def _pinned_from_ms(self, start_ms: int, has_ended: Callable[[Window], bool]) -> int:
-        """The first cut-off of the windows that wait over a storage window: what was received before removes its rows."""
+        """The first cut-off of the windows over a storage window that wait: erasures that came before it need not wait."""
         plan = self._context.plan
         end_ms = plan.finest.span.end_of(start_ms)
         over = [r.span.window_of(end_ms) for r in plan.resolutions]
@@ -125,14 +127,14 @@ class Erasing:
         """Removes units' rows from one segment, if its owner has ended it; whether that is done."""
         try:
             if not segment.closed:
-                # With how many frames a segment was fenced, the store tells at the next turn.
+                # `fenced` may close the segment now. The next run reads from the store with how many frames it was closed.
                 fenced(self._context, segment, alive)
                 return False
-            # Where a key is gone nobody can read the rows any more, or tell whose they were; their files go next.
+            # Without the key nobody can read the rows or tell whose they were; scrubbing removes their files.
             with contextlib.suppress(KeyGone):
                 self._remove(segment, missing)
         except HushmeterError as error:
-            # What is wrong with one segment keeps no unit's rows in the others.
+            # A segment that cannot be rewritten is tried again in the next run. It holds up no other segment.
             self._meters.failures.labels("erase").inc()
             start = segment.storage_start_ms
             self._log.error("rows cannot be removed, will try again", storage_start_ms=start, **fields_of(error))
@@ -143,7 +145,7 @@ class Erasing:
     def _remove(self, segment: SegmentRecord, missing: Sequence[Erasure]) -> None:
         context, start, plan = self._context, segment.storage_start_ms, self._context.plan
         period = plan.privacy.period.window_of(plan.finest.span.end_of(start))
-        key = context.keys.get(f"period/{period.start_ms}")
+        key = context.keys.get(period_key(period.start_ms))
         units = pseudonyms_of(key, [e.subject for e in missing])
         context.log.erase(start, segment.segment_id, segment.frames, units)
 

@@ -26,7 +26,7 @@ def give_up(context: Context, resolution: str, start_ms: int) -> Window:
         NotServing: another state of the deployment serves.
 
     Privacy:
-        The window is charged in full (C6). That it is given up is its operator's doing, whom the promise does not cover.
+        The window is charged in full (C6). Its operator decides to give it up, and the promise does not cover operators.
     """
     claims = context.claims()
     with context.publications.turn():
@@ -50,7 +50,7 @@ def give_up(context: Context, resolution: str, start_ms: int) -> Window:
         if claim is not None and claim.window != record.window:
             raise StateConflict(f"window {claim.window} is being released; try again once that has ended")
         if claim is not None and claim.state is ClaimState.DRAWN:
-            # What was drawn already is published: nobody gives up a window that somebody may have seen (C7).
+            # Noise was drawn already, and somebody may have seen it: the window ends as that publication says (C7).
             settle(claims, context.sealing_ports)
             raise StateConflict(f"noise was drawn for window {record.window} already, so it has ended as that says")
         lose_window(record.window, context.sealing_ports(record.window), claims, StateConflict("its operator gave it up"))

@@ -1,18 +1,55 @@
 """The sealer: every window leaves OPEN at its deadline and ends RELEASED or LOST, also one that received nothing (T3).
 
-All progress is in the state store and the key ring's record, so a sealer that is killed anywhere goes on where it was, as
-`hushmeter.pipeline.claims` says. Two sealers on one state do no harm: each window is claimed, and they take turns.
+The life of a window (`hushmeter.model.states`): who moves it, what is durable then, and what a crash after that leaves.
+
+    step                       durable after it                          a crash then, and who goes on
+    -------------------------  ----------------------------------------  -------------------------------------------------
+    1 its deadline passes      nothing: OPEN has no record               a sealer that comes late begins at 2, with the
+                                                                         same cut-off of consent
+    2 `_close_due`             state: CLOSING, with the newest segment   segments and decisions that come later are not
+      OPEN -> CLOSING          registered so far and the newest          the window's, whenever it is sealed
+                               decision received before the deadline
+    3 `_segments_final`        state: each segment closed, with its      a segment that is closed stays so; the others are
+                               number of frames: by its owner, or by     waited for
+                               `leases.fenced` where that is retired
+    4 `_rows_fixed`            state: SEALED                             the rows never change again, but for step 5
+      CLOSING -> SEALED
+    5 `Erasing.before`         log: without the rows that were to go     erasing twice is erasing once
+    6 `tally_window`           nothing: the tally is in memory           it is sealed again, from the same rows with the
+                                                                         same consent, to the same tally
+    7 `Claims.claim`           ring: CLAIMED, its period charged         noise may have been drawn: LOST, never drawn again
+    8 `Claims.draw`            disk: the bytes of what was drawn;        before DRAWN as after 7; after it whoever comes
+                               then ring: DRAWN, with their hash         next publishes those bytes, or without them LOST
+    9 `Claims.publish`         state, in one transaction: RELEASED,      the window has ended; the ring is behind, and
+      SEALED -> RELEASED       releases, charge, sets of kept windows    whoever comes next moves it
+   10 the claim ends           ring: no claim, the ledger's new head     nothing is left to do
+
+A window is LOST instead where its rows, its key or a decision of its consent are missing, where an open view has too many
+partitions, where noise could not be drawn, where another history has claimed it, where a claim was left that cannot be
+published, or where its operator gives it up (`giving_up`). Then the ring's claim becomes LOST in place of steps 7 and 8,
+and step 9 is SEALED -> LOST: the whole charge, no release. Whoever finds such a claim repeats step 9 until that is there.
+A restore loses windows by itself (`hushmeter.service.deployment.restoring`).
+
+Whatever else goes wrong makes the window wait where it is, such as a full disk or a key that cannot be read. Later windows
+of its resolution wait behind it (P7); those of other resolutions go on. A segment that is still open holds up every window
+that comes later in the order of deadlines: so the order of publication tells nobody whose report came late (R1).
+
+Who settles: steps 7 to 10 of one window end before step 7 of any other. `_end` takes the turn beside the publications and
+settles the claim that it finds, whoever made it, before it seals. `run_due` takes a claim off the ring whose window the
+state has ended, also where no window is due. Two sealers of one state do no harm; `hushmeter.pipeline.claims` says why, and
+what a copy of a state may do.
+
+Once all windows over some rows have ended, `Scrubbing` destroys their keys and then their files. While some of them wait,
+`Compaction` leaves totals of those rows for them, and `Erasing` removes what units asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
 
 import structlog
 
-from hushmeter import limits
 from hushmeter.errors import NotServing, StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.pipeline.settlement import settle
@@ -23,14 +60,15 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.logs import fields_of
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.sealer.erasures import Erasing
-from hushmeter.service.sealer.leases import fenced
-from hushmeter.service.sealer.totals_rewriting import Compaction, ends
+from hushmeter.service.sealer.leases import Leases, fenced
+from hushmeter.service.sealer.scrubbing import Scrubbing, others_go_on
+from hushmeter.service.sealer.totals_rewriting import Compaction
 
 POLL_S = 0.25
 
 
 class Sealer:
-    """Closes, seals, publishes and scrubs windows when they are due. One thread calls.
+    """Decides when windows close, and ends those that are due, one after another. One thread calls.
 
     Args:
         context: the deployment.
@@ -45,9 +83,9 @@ class Sealer:
         self._consent = Registers()
         self._compaction = Compaction(context, self._consent)
         self._erasing = Erasing(context, meters)
+        self._leases = Leases(context)
+        self._scrubbing = Scrubbing(context, meters, self._consent)
         self._claims = context.claims()
-        self._seen_beats: dict[str, tuple[int, float]] = {}
-        self._swept = False
         self._wake = threading.Event()
         self._stopping = False
         self._log = structlog.get_logger("hushmeter.sealer")
@@ -63,7 +101,7 @@ class Sealer:
                 self._log.error("sealing has ended for good", **fields_of(error))
                 return
             except Exception as error:
-                # Whatever it is, other windows must go on.
+                # A defect ends no sealer: other windows must go on.
                 self._meters.failures.labels("sealer").inc()
                 self._log.error("sealing failed, will try again", **fields_of(error))
             self._wake.wait(POLL_S)
@@ -81,23 +119,24 @@ class Sealer:
             NotServing: another state of the deployment serves; nothing was done.
         """
         if self._claims.follow().claim is not None:
-            # It may be on a window that has ended here, so that no turn comes; another sealer may be at it.
+            # The claim may be on a window that the state has ended already, so that no attempt below comes to it. Where
+            # another sealer has the turn, that sealer ends the claim.
             with contextlib.suppress(StateConflict), self._context.publications.turn():
                 self._claims.ended()
-        self._bury_the_dead()
+        self._leases.bury()
         try:
             return self._seal_due()
         finally:
-            # Whatever keeps windows waiting, such as a plan that nobody has approved, keeps nobody's rows.
-            with self._others_go_on("erasures"):
+            # Erasures go on while windows wait, whatever they wait for: a plan that nobody has approved is one such thing.
+            with others_go_on(self._meters, "erasures"):
                 self._erasing.run()
 
     def _seal_due(self) -> int:
         self._context.timeline.follow()
         self._close_due()
         ended = self._end_ready()
-        self._destroy_ended()
-        with self._others_go_on("totals"):
+        self._scrubbing.run()
+        with others_go_on(self._meters, "totals"):
             self._compaction.run(now=ended > 0)
         return ended
 
@@ -114,33 +153,15 @@ class Sealer:
                     break
                 self._context.store.begin_closing(window, deadline_ms)
 
-    def _bury_the_dead(self) -> None:
-        """Retires workers whose beat has stood still for a lease, and fences what they left open.
-
-        The sealer itself may be paused between any two steps: a beat counts as new as it can be when it is first seen, and
-        its age is that of the moment before it was seen again.
-        """
-        store, clock = self._context.store, self._context.clock
-        before = clock.monotonic_s()
-        beats = store.beats()
-        after = clock.monotonic_s()
-        self._seen_beats = {
-            worker: seen if (seen := self._seen_beats.get(worker)) and seen[0] == count else (count, after)
-            for worker, count in beats.items()
-        }
-        for worker, (count, since) in self._seen_beats.items():
-            if before - since >= limits.LEASE_S and store.declare_dead(worker, count):
-                self._log.warning("a worker's lease ran out; fencing its segments", worker=worker)
-
     def _end_ready(self) -> int:
         """Ends windows by deadline, so that the order tells nobody which of them had to wait for a late report (R1, T3)."""
-        ended, held = 0, set[str]()
+        ended, waiting = 0, set[str]()
         due = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
         for record in sorted(due, key=self._turn):
             if self._stopping:
                 break
             # A later window of a resolution never overtakes an earlier one (P7).
-            if record.window.resolution in held:
+            if record.window.resolution in waiting:
                 continue
             try:
                 if not self._rows_fixed(record):
@@ -150,12 +171,12 @@ class Sealer:
             except NotServing:
                 raise
             except StateConflict as conflict:
-                held.add(record.window.resolution)
+                waiting.add(record.window.resolution)
                 self._log.warning("another sealer was here", window=str(record.window), error=str(conflict))
                 continue
             except Exception as error:
-                # Something that an operator can mend, or a defect; the window waits, and those after it.
-                held.add(record.window.resolution)
+                # An operator can mend it, or it is a defect of ours: this window waits, and those behind it.
+                waiting.add(record.window.resolution)
                 self._meters.failures.labels("seal").inc()
                 self._log.error("window waits", window=str(record.window), **fields_of(error))
                 continue
@@ -187,7 +208,7 @@ class Sealer:
 
     def _end(self, record: WindowRecord) -> None:
         with self._context.publications.turn():
-            # What another process, or an earlier attempt, has claimed ends first (C7); it may be this window.
+            # A claim of another process, or of an earlier attempt, ends first (C7). It may be the claim on this window.
             settled = settle(self._claims, self._context.sealing_ports)
             if settled is not None and settled[0] == record.window:
                 state = settled[1]
@@ -204,39 +225,3 @@ class Sealer:
         era = context.timeline.at(window.start_ms)
         consent = self._consent.through(era, record.decisions_through, context.store.decisions_after)
         return release_window(record, context.sealing_ports(window, self._processes), self._claims, consent)
-
-    def _destroy_ended(self) -> None:
-        """Destroys what no window needs any more, and what an earlier attempt or another process left of it (P3, P7)."""
-        context, plan = self._context, self._context.plan
-        periods = {plan.privacy.period.end_of(start): start for start in context.keys.periods()}
-        ended = self._ended(periods)
-        self._consent.keep([start for end_ms, start in periods.items() if end_ms not in ended])
-        for end_ms in ended:
-            with self._others_go_on(f"period/{periods[end_ms]}"):
-                # The key goes last: while it is there, the next poll comes back to all of this.
-                context.store.forget_kept_windows(periods[end_ms])
-                context.keys.destroy(f"period/{periods[end_ms]}")
-        found = context.log.storage_windows()
-        if not self._swept:
-            # Also keys without files, which a crash or a restore leaves; later ones have files, or die at the next start.
-            found = (*found, *context.keys.storage_windows())
-        starts = {plan.finest.span.end_of(start): start for start in found}
-        for end_ms in self._ended(starts):
-            with self._others_go_on(f"data/{starts[end_ms]}"):
-                context.store.mark_scrubbed(starts[end_ms])
-                context.keys.destroy(f"data/{starts[end_ms]}")
-                context.log.destroy(starts[end_ms])
-        self._swept = True
-
-    @contextlib.contextmanager
-    def _others_go_on(self, key: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self._meters.failures.labels("scrub").inc()
-            self._log.error("destruction failed, will try again", key=key, **fields_of(error))
-
-    def _ended(self, moments_ms: Iterable[int]) -> list[int]:
-        """Those moments whose release windows have ended at every resolution."""
-        has_ended, resolutions = ends(self._context), self._context.plan.resolutions
-        return [m for m in moments_ms if all(has_ended(r.span.window_of(m)) for r in resolutions)]

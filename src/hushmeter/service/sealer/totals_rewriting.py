@@ -1,7 +1,8 @@
-"""Rows become totals once a window that held them has ended: what is kept is what coarser windows may still use.
+"""Rows become totals once a window that held them has ended: only what coarser windows may still use stays.
 
-Which rows those are is a matter of their receipt and the schedule: of those that were received before the deadline of a
-window that has ended every copy is known. A segment that ends early, whatever for, keeps its rows until then (P9).
+Receipt and schedule alone decide which rows become totals: those that were received before the deadline of a window that
+has ended, because every copy of their reports is known by then. A segment that is closed earlier, for whatever reason,
+keeps its rows until that window has ended (P9).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import structlog
 from hushmeter.errors import KeyGone, SegmentLost
 from hushmeter.model.arrays import Int64
 from hushmeter.model.consent import ConsentTable
+from hushmeter.model.key_names import period_key
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
@@ -25,13 +27,14 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.logs import fields_of
 
 REWRITING_PAUSE_S = 30.0
-"""Segments that were closed late are looked for so often."""
+"""So often segments that were closed late are looked for."""
 
 
 def ends(context: Context) -> Callable[[Window], bool]:
     """Which release windows have ended, as of now."""
     store = context.store
-    # In this order: what another sealer begins in between is newer than the newest, and has not ended.
+    # The newest windows are read before those that wait. A window that another sealer begins to close in between is newer
+    # than these, and so has not ended here.
     newest = {r.name: store.last_window_start(r.name) for r in context.plan.resolutions}
     waiting = {r.window for r in store.windows([WindowState.CLOSING, WindowState.SEALED])}
 
@@ -76,22 +79,24 @@ class Compaction:
             over = [r.span.window_of(end_ms) for r in plan.resolutions]
             ended = [window for window in over if has_ended(window)]
             waiting = [window for window in over if window not in ended]
-            # Different versions of the plan may ask for consent to different texts, so that rows stay as they are.
+            # Versions of the plan may ask for consent to different texts. Where several of them wait, rows stay as they
+            # are.
             versions = {self._context.timeline.at(w.start_ms).version.version for w in waiting}
             if ended and len(versions) == 1:
                 yield start, ended, waiting
 
     def _add_up(self, start_ms: int, ended: list[Window], waiting: list[Window]) -> None:
         context, kept_for = self._context, " ".join(w.resolution for w in waiting)
-        # No other segment holds a row that was received before the deadline of a window that has ended.
-        held = {w.resolution for w in ended}
-        segments = {s.segment_id: s.frames for s in context.store.segments([start_ms]) if s.closed and s.resolutions & held}
+        # Only these segments may hold a row that was received before the deadline of a window that has ended.
+        done = {w.resolution for w in ended}
+        segments = {s.segment_id: s.frames for s in context.store.segments([start_ms]) if s.closed and s.resolutions & done}
         state = kept_for, frozenset(segments)
         if self._done.get(start_ms) == state:
             return
         era = context.timeline.at(waiting[0].start_ms)
         fixed = context.store.decisions_through([*ended, *waiting])
-        # What the newest window that has ended was sealed with, and never more than one that waits will be (P8).
+        # The consent that the newest window that has ended was sealed with; but none that a waiting window will not be
+        # sealed with (P8).
         through = min([max(fixed[w] for w in ended), *(fixed[w] for w in waiting if w in fixed)])
         register = self._consent.through(era, through, context.store.decisions_after)
         period = era.plan.privacy.period.window_of(waiting[0].end_ms)
@@ -103,9 +108,9 @@ class Compaction:
 
         try:
             table = consent_table(context.keys, register, period)
-            key = copy_key(context.keys.get_or_create(f"period/{period.start_ms}"))
+            key = copy_key(context.keys.get_or_create(period_key(period.start_ms)))
             context.log.rewrite(start_ms, segments, partial(change, table, key), kept_for)
         except (SegmentLost, KeyGone) as error:
-            # The windows that wait will be LOST for it; nothing is gained by trying again.
+            # The windows that wait will be LOST for the same cause. Nothing is gained by trying again.
             self._log.error("rows cannot be added up", storage_start_ms=start_ms, **fields_of(error))
         self._done[start_ms] = state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from hushmeter.errors import KeyGone
+from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.ring import RingRecord
 from hushmeter.ports import KeyRing, PlanStore
 
@@ -56,8 +57,8 @@ class KnownKeys:
         # Whoever reads only, such as a command that shows the public key, records what it used alone.
         if self._fingerprint(LASTING[0]) is not None:
             return
-        found = [*(f"period/{start}" for start in self._ring.periods())]
-        found += (f"data/{start}" for start in self._ring.storage_windows())
+        found = [*(period_key(start) for start in self._ring.periods())]
+        found += (data_key(start) for start in self._ring.storage_windows())
         names = [name for name in LASTING if (decided and name == LASTING[0]) or self._has(name)]
         # A key that was destroyed but for its file, or cannot be read, raises when somebody asks for it.
         there = (*names, *(name for name in found if self._has(name)))

@@ -23,6 +23,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import Failure, InvariantError, KeyGone, SegmentLost, ensure
+from hushmeter.model.key_names import data_key
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.ports import Keys, RewriteRows
 from hushmeter.storage.disk import AppendFile, Disk, FileSystem, failure_of
@@ -30,7 +31,7 @@ from hushmeter.storage.keys.files import held_keys
 from hushmeter.storage.log.frames import FRAME, FramesFile, SegmentName, bucket_numbers, decode, decrypt, empty_frames
 from hushmeter.storage.log.runs import changed, file_without, read_bucket, rewritten_file, runs_file
 from hushmeter.storage.log.segment_writer import SegmentWriter
-from hushmeter.storage.log.segments import SegmentFiles, key_name
+from hushmeter.storage.log.segments import SegmentFiles
 
 
 class FileIntakeLog:
@@ -85,7 +86,7 @@ class FileIntakeLog:
             KeyUnavailable: the window's key is gone.
         """
         writer = self._writer(storage_start_ms, segment_id)
-        writer.cipher = writer.cipher or AESGCM(self._keys.get_or_create(key_name(storage_start_ms)))
+        writer.cipher = writer.cipher or AESGCM(self._keys.get_or_create(data_key(storage_start_ms)))
         return writer.append(writer.cipher, batch)
 
     def acknowledge(self, storage_start_ms: int, segment_id: str) -> None:
@@ -305,7 +306,7 @@ class FileIntakeLog:
 
     def reader(self, starts_ms: Sequence[int]) -> FileIntakeLog:
         """The same log for another process; see `IntakeLog.reader`."""
-        return FileIntakeLog(self._directory, held_keys(self._keys, map(key_name, starts_ms)), self._deployment_id)
+        return FileIntakeLog(self._directory, held_keys(self._keys, map(data_key, starts_ms)), self._deployment_id)
 
     # Scrubbing.
 
@@ -355,7 +356,7 @@ class FileIntakeLog:
         file = self._frames_file(segment)
         # A window that received nothing has no key yet, and even an empty footer is authenticated.
         key = self._keys.get if frames or file.frames else self._keys.get_or_create
-        cipher = AESGCM(key(key_name(segment.storage_start_ms)))
+        cipher = AESGCM(key(data_key(segment.storage_start_ms)))
         if frames is not None:
             file.ensure_claimed(cipher, frames)
         chosen = enumerate(file.frames[: 1 if first_alone else frames])

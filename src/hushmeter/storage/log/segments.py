@@ -13,6 +13,7 @@ from typing import BinaryIO
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hushmeter.errors import SegmentLost, ensure
+from hushmeter.model.key_names import data_key
 from hushmeter.ports import Keys
 from hushmeter.storage.disk import AppendFile, FileSystem, failure_of
 from hushmeter.storage.log.frames import SegmentName, empty_frames
@@ -57,7 +58,7 @@ class SegmentFiles:
 
     def cipher(self, storage_start_ms: int) -> AESGCM:
         """Of a storage window's key."""
-        return AESGCM(self._keys.get(key_name(storage_start_ms)))
+        return AESGCM(self._keys.get(data_key(storage_start_ms)))
 
     def size_bytes(self, segment: SegmentName) -> int:
         """How much a segment's file holds; one that is missing holds nothing."""
@@ -183,11 +184,6 @@ class SegmentFiles:
         if known is None or known[0] != identity:
             known = self._footers[segment] = (identity, read_footer(file, cipher, segment))
         return known[1]
-
-
-def key_name(storage_start_ms: int) -> str:
-    """The name of the key that encrypts a storage window's rows."""
-    return f"data/{storage_start_ms}"
 
 
 def _leftovers(directory: Path, segment: SegmentName) -> list[Path]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hushmeter.errors import InvariantError, KeyGone, KeyUnavailable, SegmentLost
+from hushmeter.model.key_names import data_key
 from hushmeter.model.report import ReportBatch
 from hushmeter.ports import IntakeLog, KeyRing
 from hushmeter.testing.contracts.intake_log_units import UnitsContract
@@ -115,7 +116,7 @@ class IntakeLogContract(UnitsContract):
     @pytest.mark.parametrize("frames", [0, 1])
     def test_a_missing_segment_is_lost(self, log: IntakeLog, keys: KeyRing, frames: int) -> None:
         """A registered segment whose file is gone is lost, even where it is said to hold nothing."""
-        keys.get_or_create(f"data/{START}")
+        keys.get_or_create(data_key(START))
         missing = "a" * 32
         assert log.count_frames(START, missing) == 0
         with pytest.raises(SegmentLost):
@@ -138,7 +139,7 @@ class IntakeLogContract(UnitsContract):
         """Once the key is destroyed, no call yields or takes a row, before and after compaction."""
         compacted, closed = closed_segment(log, random_rows(5, 1)), closed_segment(log, random_rows(5, 2))
         log.compact(START, compacted, 1)
-        keys.destroy(f"data/{START}")
+        keys.destroy(data_key(START))
         fresh = log.create(START)
         for call in (
             lambda: log.append(START, fresh, random_rows(1, 3)),
@@ -153,7 +154,7 @@ class IntakeLogContract(UnitsContract):
         """What held rows still counts frames once the key is gone, and is told to be lost; what held none counts none."""
         left, empty = log.create(START), log.create(START)
         log.append(START, left, random_rows(2, 1))
-        keys.destroy(f"data/{START}")
+        keys.destroy(data_key(START))
         frames = log.count_frames(START, left)
         assert frames > 0
         assert log.count_frames(START, empty) == 0
