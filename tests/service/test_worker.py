@@ -20,7 +20,7 @@ from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.meters import Meters
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.service.intake.queue import Outcome
 from hushmeter.testing.clock import FakeClock
 from tests.patience import PATIENCE_S
@@ -30,9 +30,9 @@ YES = [Decision(bytes(16), "tuning", True, 0, Purpose("tuning", "Tune models.").
 
 
 @asynccontextmanager
-async def working(context: Context, rules: AccessRules | None = None) -> AsyncIterator[IntakeWorker]:
+async def working(context: Context, rules: AccessRules | None = None) -> AsyncIterator[Intake]:
     """A worker that has started, and stops in good order."""
-    worker = IntakeWorker(context, Meters(), rules)
+    worker = Intake(context, Meters(), rules)
     await worker.start()
     try:
         yield worker
@@ -40,7 +40,7 @@ async def working(context: Context, rules: AccessRules | None = None) -> AsyncIt
         await worker.stop()
 
 
-async def reached(worker: IntakeWorker, condition: Callable[[], bool]) -> bool:
+async def reached(worker: Intake, condition: Callable[[], bool]) -> bool:
     """Whether something comes true within so many turns of the worker's thread."""
     for _ in range(1_000):
         if condition():
@@ -191,7 +191,7 @@ def test_a_withdrawal_binds_at_every_worker(tmp_path: Path, a_decides: bool) -> 
 
     async def run() -> None:
         async with working(context) as one, working(context) as two:
-            one._tick = lambda: None  # type: ignore[method-assign]
+            one._commits.tick = lambda: None  # type: ignore[method-assign]
             await one.decide(b"b", YES)
             clock.advance(2 * MINUTE_MS)
             assert (await one.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
@@ -219,7 +219,7 @@ def test_decisions_that_wait_are_recorded_before_reports(tmp_path: Path) -> None
             await worker.decide(b"b", YES)
             clock.advance(2 * MINUTE_MS)
             worker._deciding.add(b"b", [dataclasses.replace(YES[0], given=False)])
-            (outcome,) = await worker._in_order(lambda: worker._answers([reports(context, ["b"], clock.now_ms())]))
+            (outcome,) = await worker._in_order(lambda: worker._commits.answers([reports(context, ["b"], clock.now_ms())]))
             assert isinstance(outcome, Outcome)
             assert outcome.accepted == 0
 
@@ -241,7 +241,7 @@ def test_reports_are_judged_by_one_look_at_the_store(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with working(context) as worker:
-            worker._tick = lambda: None  # type: ignore[method-assign]
+            worker._commits.tick = lambda: None  # type: ignore[method-assign]
             await worker.decide(b"b", YES)
             clock.advance(2 * MINUTE_MS)
             assert (await worker.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
