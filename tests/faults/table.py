@@ -427,7 +427,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "units share one rate of reports",
-        "service/intake/intake.py",
+        "service/intake/doors.py",
         "self._rates.judge(admission.subjects,",
         'self._rates.judge([b""] * len(admission.subjects),',
         "replay:21",
@@ -635,9 +635,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a copy that did not become durable is the first",
-        "service/intake/intake.py",
-        "        self._segments.append(self._copies.rows(admission.batch, admission.storage_starts, now))\n        self._copies.settle()",
-        "        rows = self._copies.rows(admission.batch, admission.storage_starts, now)\n        self._copies.settle()\n        self._segments.append(rows)",
+        "service/intake/doors.py",
+        "        return self._copies.rows(admission.batch, admission.storage_starts, now_ms)",
+        "        rows = self._copies.rows(admission.batch, admission.storage_starts, now_ms)\n        self._copies.settle()\n        return rows",
         test="tests/service/test_load.py::test_a_copy_that_did_not_become_durable_is_not_the_first",
     ),
     Fault(
@@ -670,7 +670,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a version that is planned makes consent",
-        "service/intake/intake.py",
+        "service/intake/doors.py",
         "return self._registers.allowed(before, subject) | in_force",
         "return in_force | self._registers.allowed(self._eras[-1:], subject)",
         test="tests/service/test_load.py::test_what_a_later_version_will_ask_changes_no_answer",

@@ -20,7 +20,7 @@ from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.door.tls import read_tls
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.testing.clock import FakeClock
 from tests.patience import PATIENCE_S
 from tests.service.by_hand import opened
@@ -161,7 +161,7 @@ class TestConsent:
     def test_a_withdrawal_right_behind_the_last_grant(self, tmp_path: Path) -> None:
         """A withdrawal beyond the limit is recorded also where the grant before it waits for the same transaction."""
         context = opened(tmp_path, FakeClock(FOUNDED_MS + HOUR_MS))
-        worker, most = IntakeWorker(context, Meters()), limits.DECIDING_PER_UNIT_AND_MINUTE
+        worker, most = Intake(context, Meters()), limits.DECIDING_PER_UNIT_AND_MINUTE
         shown = context.plan.purposes[0].text_hash
         grant, withdrawal = (Decision(bytes(16), "tuning", given, 0, shown) for given in (True, False))
         decided = [grant] * most + [withdrawal, grant, withdrawal]
@@ -175,7 +175,7 @@ class TestConsent:
     def test_a_withdrawal_of_what_does_not_hold_any_more(self, tmp_path: Path) -> None:
         """Beyond the limit a withdrawal is recorded too where the grant was for another text, which may come back."""
         context = opened(tmp_path, FakeClock(FOUNDED_MS + HOUR_MS))
-        worker, most = IntakeWorker(context, Meters()), limits.DECIDING_PER_UNIT_AND_MINUTE
+        worker, most = Intake(context, Meters()), limits.DECIDING_PER_UNIT_AND_MINUTE
         grant, withdrawal = (Decision(bytes(16), "tuning", given, 0, b"another text") for given in (True, False))
         for decision in [grant] * most + [withdrawal, withdrawal]:
             worker._deciding.add(b"u", [decision])

@@ -23,7 +23,7 @@ from hushmeter.ports import StateStore
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.disclosure.retention import RowKind, held
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.service.sealer import erasures as erasing
 from hushmeter.service.sealer.erasures import Erasing
 from hushmeter.storage.log.segments import SegmentFiles
@@ -475,7 +475,7 @@ class TestWorkers:
                 for worker in (one, other):
                     await worker.consent_of(b"u")
                     assert (await worker.submit(reports(context, ["u"], clock.now_ms()))).accepted == 1
-                other._tick = lambda: None  # type: ignore[method-assign]
+                other._commits.tick = lambda: None  # type: ignore[method-assign]
                 await one.erase(b"u")
                 outcome = await other.submit(reports(context, ["u"], clock.now_ms()))
                 assert [r.reason.name for r in outcome.rejections] == ["NO_CONSENT"]
@@ -504,7 +504,7 @@ class TestWorkers:
                 await worker.decide(b"u", YES)
                 clock.advance(2 * MINUTE_MS)
                 await worker.consent_of(b"u")
-                worker._tick = lambda: None  # type: ignore[method-assign]
+                worker._commits.tick = lambda: None  # type: ignore[method-assign]
                 erase(context, hand, "u")
                 outcome = await worker.submit(reports(context, ["u"], clock.now_ms()))
                 assert [r.reason.name for r in outcome.rejections] == ["NO_CONSENT"]
@@ -528,9 +528,9 @@ class TestWorkers:
                 return real.store.decided()
 
         context = dataclasses.replace(real, store=Store())  # type: ignore[arg-type]
-        worker, hand = IntakeWorker(context, Meters()), Hand(real)
+        worker, hand = Intake(context, Meters()), Hand(real)
         # From the start: one that is under way would meet the failure in place of the question.
-        worker._tick = lambda: None  # type: ignore[method-assign]
+        worker._commits.tick = lambda: None  # type: ignore[method-assign]
 
         async def run() -> None:
             await worker.start()

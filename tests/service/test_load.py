@@ -26,7 +26,7 @@ from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.deployment.plan_change import apply_plan
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.clock import FakeClock
@@ -97,9 +97,9 @@ def counted(context: Context, clock: FakeClock) -> dict[int, int]:
     return sums(context, "1h")
 
 
-async def agreed(context: Context) -> IntakeWorker:
+async def agreed(context: Context) -> Intake:
     """A worker at which all units have agreed."""
-    worker = IntakeWorker(context, Meters())
+    worker = Intake(context, Meters())
     await worker.start()
     await asyncio.gather(*(worker.decide(unit.encode(), [grant(context)]) for unit in [*UNITS, "stranger"]))
     return worker
@@ -142,7 +142,7 @@ def test_a_border_of_versions_does_not_reorder(tmp_path: Path, *, limited: bool)
     ids = [os.urandom(16) for _ in UNITS]
 
     async def send() -> None:
-        worker = IntakeWorker(context, Meters(), AccessRules(unit_reports_per_minute=1) if limited else None)
+        worker = Intake(context, Meters(), AccessRules(unit_reports_per_minute=1) if limited else None)
         await worker.start()
         await asyncio.gather(*(worker.decide(unit.encode(), [grant(context)]) for unit in UNITS))
         clock.set(border)

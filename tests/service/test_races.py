@@ -18,7 +18,7 @@ from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.clock_check import ensure_clock
 from hushmeter.service.deployment.logs import fields_of
 from hushmeter.service.deployment.meters import Meters
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, erase, opened, reports, sealer_of, sums, windows
@@ -94,7 +94,7 @@ def test_an_erasure_forgets_its_own_copies_alone(tmp_path: Path, *, stranger: bo
         return sent
 
     async def send() -> None:
-        worker = IntakeWorker(context, Meters())
+        worker = Intake(context, Meters())
         await worker.start()
         shown = context.plan.purposes[0].text_hash
         grant = Decision(bytes(16), "tuning", given=True, received_at_ms=0, text_hash=shown)
@@ -105,7 +105,7 @@ def test_an_erasure_forgets_its_own_copies_alone(tmp_path: Path, *, stranger: bo
         await worker.erase(b"stranger" if stranger else b"u")
         if not stranger:
             # Whoever was declared dead has no segment that could end.
-            await worker._in_order(worker._segments.enlist)
+            await worker._in_order(worker._commits.enlist)
             await worker.decide(b"u", [grant])
         outcome = await worker.submit(copies(3))
         assert (outcome.accepted, outcome.received_at_ms) == (len(ids), HALF_PAST)

@@ -100,10 +100,12 @@ def test_rates_of_two_versions_are_settled_together(tmp_path: Path, *, stranger:
             first = [reports(context, ["x"], border - 5 * MINUTE_MS)]
             if stranger:
                 first.append(reports(context, ["s"], border + 4 * MINUTE_MS))
-            told = await worker._in_order(lambda: worker._answers(first))
+            told = await worker._in_order(lambda: worker._commits.answers(first))
             assert not isinstance(told[0], Exception)
             assert told[0].accepted == 1
-            (again,) = await worker._in_order(lambda: worker._answers([reports(context, ["x"], border - 4 * MINUTE_MS)]))
+            (again,) = await worker._in_order(
+                lambda: worker._commits.answers([reports(context, ["x"], border - 4 * MINUTE_MS)])
+            )
             assert not isinstance(again, Exception)
             return [r.reason.name for r in again.rejections]
 
@@ -130,7 +132,7 @@ def test_a_clock_that_is_set_back_a_little(tmp_path: Path, *, stranger: bool) ->
             await worker.decide(b"u", YES)
             clock.set(H + 20 * MINUTE_MS)
             # The worker has noticed the time.
-            await worker._in_order(worker._tick)
+            await worker._in_order(worker._commits.tick)
             if stranger:
                 await worker.decide(b"stranger", NO)
             clock.set(clock.now_ms() - 40_000)

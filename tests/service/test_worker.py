@@ -21,8 +21,12 @@ from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.meters import Meters
-from hushmeter.service.intake.intake import IntakeWorker
-from hushmeter.service.intake.queue import Outcome
+from hushmeter.service.intake.commits import Commits
+from hushmeter.service.intake.doors import Doors
+from hushmeter.service.intake.intake import Intake
+from hushmeter.service.intake.open_segments import OpenSegments
+from hushmeter.service.intake.period_keys import PeriodKeys
+from hushmeter.service.intake.queue import IntakeQueue, Outcome
 from hushmeter.testing.clock import FakeClock
 from tests.patience import PATIENCE_S
 from tests.service.by_hand import H, opened, reports
@@ -31,9 +35,9 @@ YES = [Decision(bytes(16), "tuning", True, 0, Purpose("tuning", "Tune models.").
 
 
 @asynccontextmanager
-async def working(context: Context, rules: AccessRules | None = None) -> AsyncIterator[IntakeWorker]:
+async def working(context: Context, rules: AccessRules | None = None) -> AsyncIterator[Intake]:
     """A worker that has started, and stops in good order."""
-    worker = IntakeWorker(context, Meters(), rules)
+    worker = Intake(context, Meters(), rules)
     await worker.start()
     try:
         yield worker
@@ -41,7 +45,7 @@ async def working(context: Context, rules: AccessRules | None = None) -> AsyncIt
         await worker.stop()
 
 
-async def reached(worker: IntakeWorker, condition: Callable[[], bool]) -> bool:
+async def reached(worker: Intake, condition: Callable[[], bool]) -> bool:
     """Whether something comes true within so many turns of the worker's thread."""
     for _ in range(1_000):
         if condition():
@@ -95,6 +99,43 @@ def test_period_keys_leave_memory_when_their_period_takes_no_report(tmp_path: Pa
             assert (await worker.submit(late)).accepted == 0
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("of_loop", [True, False], ids=["event loop", "commit thread"])
+def test_the_class_of_a_method_says_its_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, of_loop: bool) -> None:
+    """Methods of the intake and its queue run on the event loop; those of what commits, judges and writes on one other."""
+    classes = (Intake, IntakeQueue) if of_loop else (Commits, Doors, PeriodKeys, OpenSegments)
+    callers: dict[str, set[int]] = {}
+
+    def watched(name: str, method: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            callers.setdefault(name, set()).add(threading.get_ident())
+            return method(*arguments)
+
+        return call
+
+    clock = FakeClock(H)
+    context = opened(tmp_path, clock)
+
+    async def run() -> None:
+        async with working(context, AccessRules(unit_reports_per_minute=9)) as worker:
+            await worker.decide(b"u", YES)
+            clock.advance(2 * MINUTE_MS)
+            sent = reports(context, ["u"], clock.now_ms())
+            await asyncio.gather(worker.validate(sent), worker.submit(sent))
+            await asyncio.gather(worker.consent_of(b"u"), worker.allowed_by(b"u"), worker.erase(b"u"))
+            assert await reached(worker, lambda: "tick" in callers or of_loop)
+            assert worker.subject(b"u")
+
+    for one in classes:
+        for name, method in vars(one).items():
+            if callable(method) and name not in ("__init__", "seen_ms"):
+                monkeypatch.setattr(one, name, watched(name, method))
+    asyncio.run(run())
+    here = {threading.get_ident()}
+    assert len(set.union(*callers.values())) == 1
+    assert (set.union(*callers.values()) == here) is of_loop
+    assert {"submit", "put"} <= callers.keys() if of_loop else {"answers", "admit", "key", "append"} <= callers.keys()
 
 
 class StallingStore:
@@ -192,7 +233,7 @@ def test_a_withdrawal_binds_at_every_worker(tmp_path: Path, a_decides: bool) -> 
 
     async def run() -> None:
         async with working(context) as one, working(context) as two:
-            one._tick = lambda: None  # type: ignore[method-assign]
+            one._commits.tick = lambda: None  # type: ignore[method-assign]
             await one.decide(b"b", YES)
             clock.advance(2 * MINUTE_MS)
             assert (await one.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1
@@ -220,7 +261,7 @@ def test_decisions_that_wait_are_recorded_before_reports(tmp_path: Path) -> None
             await worker.decide(b"b", YES)
             clock.advance(2 * MINUTE_MS)
             worker._deciding.add(b"b", [dataclasses.replace(YES[0], given=False)])
-            (outcome,) = await worker._in_order(lambda: worker._answers([reports(context, ["b"], clock.now_ms())]))
+            (outcome,) = await worker._in_order(lambda: worker._commits.answers([reports(context, ["b"], clock.now_ms())]))
             assert isinstance(outcome, Outcome)
             assert outcome.accepted == 0
 
@@ -242,7 +283,7 @@ def test_reports_are_judged_by_one_look_at_the_store(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with working(context) as worker:
-            worker._tick = lambda: None  # type: ignore[method-assign]
+            worker._commits.tick = lambda: None  # type: ignore[method-assign]
             await worker.decide(b"b", YES)
             clock.advance(2 * MINUTE_MS)
             assert (await worker.submit(reports(context, ["b"], clock.now_ms()))).accepted == 1

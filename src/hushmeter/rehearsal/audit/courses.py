@@ -42,7 +42,7 @@ from hushmeter.service.deployment.restoring import restore
 from hushmeter.service.deployment.serving_times import Presence
 from hushmeter.service.door.gate import Gate
 from hushmeter.service.door.server import Server
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.signatures import SIGNING_KEY_NAME as SIGNING_KEY
 from hushmeter.storage.state.store import SqlStateStore
@@ -123,7 +123,7 @@ class Reply:
 class _Door:
     """One worker's process, as far as it is a process."""
 
-    worker: IntakeWorker
+    intake: Intake
     server: Server
     channel: grpc.Channel
 
@@ -293,17 +293,17 @@ class Rehearsal:
 
     async def _door(self) -> _Door:
         meters = Meters()
-        worker = IntakeWorker(self.context, meters, self._rules)
-        server = Server(self.context, worker, "127.0.0.1:0", Gate(self.context, meters, self._rules))
-        await worker.start()
+        intake = Intake(self.context, meters, self._rules)
+        server = Server(self.context, intake, "127.0.0.1:0", Gate(self.context, meters, self._rules))
+        await intake.start()
         await server.start()
-        return _Door(worker, server, grpc.insecure_channel(f"127.0.0.1:{server.port}", _NO_THREADS))
+        return _Door(intake, server, grpc.insecure_channel(f"127.0.0.1:{server.port}", _NO_THREADS))
 
     def _close(self) -> None:
         for door in self._doors:
             door.channel.close()
             self._await(door.server.stop())
-            self._await(door.worker.stop())
+            self._await(door.intake.stop())
         self._doors = []
         self._presence.down(SERVICE)
         self.sealer.stop()

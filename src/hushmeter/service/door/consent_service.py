@@ -21,7 +21,7 @@ from hushmeter.service.disclosure.public_record import signed_receipt
 from hushmeter.service.disclosure.unit_holdings import HeldErasure, Holdings, holdings
 from hushmeter.service.door.gate import passage
 from hushmeter.service.door.methods import unary
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.transparency.receipt import erased_by_ms
 
 CONSENT_SERVICE = pb.DESCRIPTOR.services_by_name["ConsentService"].full_name
@@ -33,12 +33,12 @@ class ConsentService:
 
     Args:
         context: the deployment.
-        worker: which keeps the sequence of decisions.
+        intake: where decisions and erasures go.
     """
 
-    def __init__(self, context: Context, worker: IntakeWorker) -> None:
+    def __init__(self, context: Context, intake: Intake) -> None:
         self._context = context
-        self._worker = worker
+        self._intake = intake
         self._key: bytes | None = None
         self._reads = UnitRates(limits.READING_PER_UNIT_AND_MINUTE)
         self._reading, self._asking = asyncio.Lock(), 0
@@ -60,7 +60,7 @@ class ConsentService:
         """Records decisions, and says from which windows on they hold."""
         unit_id = await self._own(request.unit_id, request.unit_token)
         decisions = self._checked(request.decisions)
-        states, received_at_ms = await self._worker.decide(unit_id, decisions)
+        states, received_at_ms = await self._intake.decide(unit_id, decisions)
         reaches = [
             pb.ReachedWindow(resolution=w.resolution, window_start_ms=w.start_ms, window_end_ms=w.end_ms)
             for w in self._context.reached(received_at_ms)
@@ -70,7 +70,7 @@ class ConsentService:
     async def get_consent(self, request: pb.GetConsentRequest) -> pb.GetConsentResponse:
         """Reads a unit's decisions as they bind now."""
         unit_id = await self._own(request.unit_id, request.unit_token)
-        return pb.GetConsentResponse(states=_states(await self._worker.consent_of(unit_id)))
+        return pb.GetConsentResponse(states=_states(await self._intake.consent_of(unit_id)))
 
     async def issue_unit_token(self, request: pb.IssueUnitTokenRequest) -> pb.IssueUnitTokenResponse:
         """Signs a token of one unit, for a caller who proved who they are: a token outlives a door that stood open."""
@@ -83,14 +83,14 @@ class ConsentService:
         unit_id, lifetime_s = _checked_unit(request.unit_id), request.lifetime_s or limits.UNIT_TOKEN_LIFETIME_DEFAULT_S
         if not 1 <= lifetime_s <= limits.UNIT_TOKEN_LIFETIME_MAX_S:
             raise MalformedMessage(f"lifetime_s is {lifetime_s}; it must be 1 to {limits.UNIT_TOKEN_LIFETIME_MAX_S}")
-        expires_ms = self._worker.now_ms() + 1000 * lifetime_s
+        expires_ms = self._intake.now_ms() + 1000 * lifetime_s
         token = issue(await self._token_key(), unit_id, expires_ms)
         return pb.IssueUnitTokenResponse(unit_token=token, expires_ms=expires_ms)
 
     async def erase_unit(self, request: pb.EraseUnitRequest) -> pb.EraseUnitResponse:
         """Withdraws all consent of a unit and has its rows removed; the answer is made of time and plan alone (R3)."""
         unit_id = await self._own(request.unit_id, request.unit_token)
-        received_at_ms = await self._worker.erase(unit_id)
+        received_at_ms = await self._intake.erase(unit_id)
         receipt = await asyncio.to_thread(signed_receipt, self._context, received_at_ms)
         gone_by_ms = erased_by_ms(self._context.timeline.at(received_at_ms).plan, received_at_ms)
         return pb.EraseUnitResponse(received_at_ms=received_at_ms, rows_gone_by_ms=gone_by_ms, receipt=receipt)
@@ -112,8 +112,8 @@ class ConsentService:
         self._asking += 1
         try:
             async with self._reading:
-                allowed, now_ms = await self._worker.allowed_by(unit_id)
-                subject = self._worker.subject(unit_id)
+                allowed, now_ms = await self._intake.allowed_by(unit_id)
+                subject = self._intake.subject(unit_id)
                 return _held(await asyncio.to_thread(holdings, self._context, subject, allowed, now_ms))
         finally:
             self._asking -= 1
@@ -126,8 +126,8 @@ class ConsentService:
                 "what is held on a unit is told with its token alone, and none are issued while nobody is asked for a "
                 "credential; make the first with 'hushmeter credential create --role consent'"
             )
-        asked = always or self._worker.rules.unit_tokens
-        if asked and not is_valid(await self._token_key(), raw, token, self._worker.now_ms()):
+        asked = always or self._intake.rules.unit_tokens
+        if asked and not is_valid(await self._token_key(), raw, token, self._intake.now_ms()):
             raise Unauthenticated(
                 "unit_token is missing, expired, damaged, or another unit's; fetch a new one for this unit with "
                 "ConsentService.IssueUnitToken and ask again"

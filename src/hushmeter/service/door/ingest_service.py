@@ -18,7 +18,7 @@ from hushmeter.service.door.decoding import decode_reports
 from hushmeter.service.door.gate import passage
 from hushmeter.service.door.methods import both_streamed, unary
 from hushmeter.service.door.plan_messages import describe_plan
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.service.intake.queue import Outcome
 
 INGEST_SERVICE = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
@@ -31,12 +31,12 @@ class IngestService:
 
     Args:
         context: the deployment.
-        worker: where reports go.
+        intake: where reports go.
     """
 
-    def __init__(self, context: Context, worker: IntakeWorker) -> None:
+    def __init__(self, context: Context, intake: Intake) -> None:
         self._context = context
-        self._worker = worker
+        self._intake = intake
         self._described = lru_cache(_ERAS_KEPT)(describe_plan)
         # All messages of one group commit have one receipt.
         self._plainly = lru_cache(_ANSWERS_KEPT)(self._plain_answers)
@@ -59,14 +59,14 @@ class IngestService:
 
     async def submit_reports(self, message: bytes) -> bytes:
         """Takes one message in; answers with a SubmitReportsResponse when it is durable."""
-        outcome = await self._worker.submit(self._decoded(message))
+        outcome = await self._intake.submit(self._decoded(message))
         if outcome.plain:
             return self._plainly(outcome.accepted, outcome.received_at_ms, self._version())[0]
         return pb.SubmitReportsResponse(acknowledgement=self._acknowledge(outcome)).SerializeToString()
 
     async def validate_reports(self, message: bytes) -> pb.ValidateReportsResponse:
         """Answers as `submit_reports` would, and stores nothing."""
-        outcome = await self._worker.validate(self._decoded(message))
+        outcome = await self._intake.validate(self._decoded(message))
         return pb.ValidateReportsResponse(acknowledgement=self._acknowledge(outcome))
 
     async def stream_reports(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -83,7 +83,7 @@ class IngestService:
                 async for message in messages:
                     if caller is not None:
                         caller.another_message()
-                    waiting.append(self._worker.submit(self._decoded(message)))
+                    waiting.append(self._intake.submit(self._decoded(message)))
                     moved.set()
                     while len(waiting) >= limits.STREAM_MESSAGES_IN_FLIGHT_MAX:
                         moved.clear()
@@ -116,7 +116,7 @@ class IngestService:
                 left.cancel()
 
     def _decoded(self, message: bytes) -> SentReports:
-        return decode_reports(message, unit_tokens=self._worker.rules.unit_tokens)
+        return decode_reports(message, unit_tokens=self._intake.rules.unit_tokens)
 
     def _version(self) -> int:
         return self._context.era.version.version

@@ -17,7 +17,7 @@ from hushmeter.service.door import query_service as querying
 from hushmeter.service.door import transparency_service as telling
 from hushmeter.service.door.gate import Gate
 from hushmeter.service.door.tls import Tls
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 
 DRAIN_S = 10.0
 _CONNECTION_AGE_MS = 30 * 60_000
@@ -38,7 +38,7 @@ class Server:
 
     Args:
         context: the deployment.
-        worker: takes reports and decisions.
+        intake: takes reports and decisions.
         listen: `host:port`; port 0 takes a free one.
         gate: which every call passes.
         tls: what the service proves itself with; None for plain text.
@@ -47,14 +47,14 @@ class Server:
         ConfigError: the address cannot be listened on.
     """
 
-    def __init__(self, context: Context, worker: IntakeWorker, listen: str, gate: Gate, tls: Tls | None = None) -> None:
+    def __init__(self, context: Context, intake: Intake, listen: str, gate: Gate, tls: Tls | None = None) -> None:
         self._gate = gate
         streams = ("grpc.max_concurrent_streams", limits.STREAMS_PER_CONNECTION_MAX)
         self._server = grpc.aio.server(options=(*_OPTIONS, streams), interceptors=[gate])
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         services = (
-            ingesting.IngestService(context, worker),
-            consenting.ConsentService(context, worker),
+            ingesting.IngestService(context, intake),
+            consenting.ConsentService(context, intake),
             querying.QueryService(context, gate.meters),
             telling.TransparencyService(context, gate.meters),
         )

@@ -1,4 +1,4 @@
-"""Decisions and erasures that wait for their turn: recorded together, in one transaction, on the worker's intake thread."""
+"""Decisions and erasures that wait: the commit thread records all of them together, in one transaction."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class _Waiting:
 
     @property
     def limited(self) -> bool:
-        """Whether it is refused to a unit that decides too often."""
+        """Whether a unit that asks too often is refused this request; one that only withdraws is answered all the same."""
         return self.erases or any(d.given for d in self.decisions)
 
 
 class Deciding:
-    """What units decide, until it is recorded. `add` is called by any thread, all else by one.
+    """What units decide, until it is recorded. Any thread calls `add` and `add_erasure`, the commit thread alone `record`.
 
     Args:
         context: the deployment.
         subject: from a unit's id to its subject.
-        follow: takes in what was recorded.
-        states: where a subject stands on each purpose that it can decide about.
-        now_ms: the worker's time, which does not go back when the machine's clock does: else a stranger's decision of
-            before would decide what receipt others get (P9).
+        follow: reads what any worker has recorded by now.
+        states: where a subject stands on each purpose that it can decide about, by what was followed.
+        now_ms: the worker's time, which does not go back when the machine's clock is set back. The store stamps no decision
+            before an earlier one: by a time that goes back, a stranger's decision would move the receipts of others (P9).
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Deciding:
     def record(self) -> None:
         """Records all that waits, in one transaction, and tells each caller what binds now, or the failure.
 
-        The transaction stamps it: receipts, numbers and commits have one order (P8). What a unit is told does not depend on
-        what is known of it, and neither does what is written (R3).
+        The store stamps the receipt inside the transaction, so that receipts and numbers of decisions have one order (P8).
+        The same is written and answered for a unit that is known here as for one that is not (R3).
         """
         waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not waiting:
@@ -102,14 +102,14 @@ class Deciding:
             ]
             erased = {subjects[i] for i in admitted if waiting[i].erases}
             received_at_ms = self._context.store.record_decisions(taken, self._now_ms, erased)
-            # What is recorded counts, also where its answer fails.
+            # The rates count what is recorded, also where a line below fails and its caller hears of that.
             self._rates.settle()
             self._erasures.settle()
             self._context.answered()
             self._follow()
             states = [self._states(subject) for subject in subjects]
         except Exception as error:
-            # Whatever it is, every caller must hear of it: each waits for its own answer.
+            # Whatever the error is, every caller must hear of it: each waits for an answer of its own.
             for w in waiting:
                 w.answer.set_exception(error)
             return
@@ -120,9 +120,9 @@ class Deciding:
                 w.answer.set_result((state, received_at_ms))
 
     def _refusals(self, waiting: Sequence[_Waiting], subjects: Sequence[bytes]) -> dict[int, RateLimited | Overloaded]:
-        """Why requests, by index, are refused as far as they may be: of what a unit withdraws only what changes nothing.
+        """Why requests of units that ask too often are refused, by index; `record` takes what they withdraw all the same.
 
-        An erasure is refused for the unit's own erasures alone, and to a new unit never: a full table has no word in it.
+        Erasures are counted in a table of their own. Where it is full, a unit that is new to it is not refused.
         """
         now_s, refusals = self._context.clock.monotonic_s(), dict[int, RateLimited | Overloaded]()
         for erases, rates, text in ((False, self._rates, _DECIDES_TOO_OFTEN), (True, self._erasures, _ERASES_TOO_OFTEN)):
@@ -138,7 +138,13 @@ class Deciding:
         return waiting.answer
 
     def _still_taken(self, decision: Decision, subject: bytes, granted: Collection[bytes]) -> bool:
-        """Whether a unit that decides too often decides this: it withdraws what it had not withdrawn before this moment."""
+        """Whether a decision of a unit that decides too often is recorded: it withdraws what is not withdrawn yet.
+
+        Args:
+            decision: of the unit.
+            subject: the unit.
+            granted: subjects that agree to something in the same transaction, which is not in their states yet.
+        """
         if decision.given:
             return False
         state = self._states(subject).get(decision.purpose)

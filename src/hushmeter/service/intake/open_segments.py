@@ -1,9 +1,52 @@
-"""One worker's open segments: the close protocol and the lease that makes acknowledgements safe (DESIGN 5).
+"""The segments that one worker has open: the close protocol, and what an acknowledgement rests on.
 
-A segment never holds rows from both sides of a deadline of a window over it: it is closed when the deadline passes, and
-another is registered for what comes later. A registration tells which windows have begun to close; the worker's time is
-then at least their deadline, so that a slow clock cannot acknowledge into them. Before a worker acknowledges, it makes
-sure that no sealer can have declared it dead.
+A *segment* is one worker's file of rows of one storage window (a window of the finest resolution). A storage window lies
+inside one release window of each resolution, and each of these has a *deadline* of its own: its end and its lateness. A row
+is in time for the windows whose deadlines come after the row's receipt. Two things must hold:
+
+- a window is sealed over rows that do not change any more;
+- every acknowledged row is sealed into each window that it was accepted for, and into no other one.
+
+No step compares the clock of one process with that of another. What orders processes is the order of transactions in the
+state store, and a count of beats.
+
+    worker   -> alive            itself, under a new random name (`enlist`)
+             alive -> retired    itself, when it stops (`retire`); or the sealer, when the worker's lease has run out
+    segment  -> open             its worker, before the first row (`open`); the store numbers these registrations
+             open -> closed      its worker, with its number of frames (`close`): at the next deadline, when the file is
+                                 full, when an erasure covers it, or when the worker retires
+             open -> closed      the sealer, with the frames that it finds in the file, once the worker is retired: it
+                                 *fences* the segment
+    window   OPEN -> CLOSING     the sealer, from the deadline on
+             CLOSING -> SEALED   the sealer, once every segment that may hold rows of the window is closed
+             SEALED -> RELEASED  the sealer; docs/data_model.md says when it is -> LOST
+
+**Deadlines.** The transaction that begins to close a window notes the number of the newest registration. The sealer waits
+for the segments up to that number, but not for one whose worker knew at its registration that the deadline had passed. A
+later registration is told that the window has begun to close. From then on its worker's time is at least the deadline,
+however slow its clock is, so that the worker stamps no more rows that would be in time for the window. A worker closes a
+segment at the next deadline of a window over it. So all rows of a segment are in time for a window, or none is.
+
+**Leases.** A worker *beats*: it counts a number up in the store. The sealer retires a worker whose number has stood still
+for `limits.LEASE_S` of the sealer's own monotonic time. So a worker's lease holds for at least `LEASE_S` from the moment
+before its newest beat. The store refuses a beat, a registration and a sign-off of a worker that is retired. Such a worker
+starts over under another name, and leaves the segments of its old name to the sealer.
+
+**Fencing.** A worker closes a segment and a sealer fences it: whichever transaction comes first sets the number of frames,
+and the other one changes nothing. A worker that was retired without knowing it may still append to its file. It cannot
+acknowledge what it appends, and no window is sealed with frames beyond the number that was set.
+
+**What an acknowledgement rests on.** `append` returns after four steps, in this order:
+
+1. The rows are durable, in frames of registered segments.
+2. The lease is known to hold: the newest beat is younger than half of it, or one more beat succeeds. So nobody had fenced
+   the segments when step 1 was done, and whoever closes or fences them later counts these frames.
+3. The key ring's record says that this state of the deployment serves. Rows in a state that was replaced count nowhere.
+4. The claim in each file says how many frames are acknowledged, so that a file which has lost one is found out by its name.
+   It comes after step 2: the claim in a fenced file must not say more than the sealer has counted.
+
+Rows that were written and not acknowledged may count or not. Their client sends them again, and of copies of one report one
+counts. The reasons stand in docs/decisions: 0002 (order of registrations), 0003 (beats), 0022 (erasures), 0034 (claims).
 """
 
 from __future__ import annotations
@@ -23,11 +66,11 @@ class _Segment:
     segment_id: str
     sequence: int
     until_ms: int
-    """The segment takes rows that are received before this moment."""
+    """The segment takes rows that are received before this moment; 0 where it takes no more."""
 
 
 class OpenSegments:
-    """The segments that one worker may write, and its lease. Not thread-safe: one thread calls, in order.
+    """The segments that one worker may write, and its lease. One thread calls, the commit thread; `seen_ms` any thread.
 
     Args:
         context: the deployment.
@@ -42,16 +85,19 @@ class OpenSegments:
         self._beat_s = 0.0
 
     def now_ms(self) -> int:
-        """The receipt of what arrives now; never goes back, and never before a deadline that is known to have passed."""
+        """The worker's time, by which it stamps what arrives now.
+
+        It never goes back, and is never before a deadline that the worker has learnt of.
+        """
         self._floor_ms = max(self._floor_ms, self._context.clock.now_ms())
         return self._floor_ms
 
     def seen_ms(self) -> int:
-        """What `now_ms` would say at least; any thread may ask, for nothing is learnt from it."""
+        """The least that `now_ms` would say. Any thread may ask: this changes nothing."""
         return max(self._floor_ms, self._context.clock.now_ms())
 
     def enlist(self) -> None:
-        """Registers the worker under a new name, with no segments; what an earlier name held is left to the sealer."""
+        """Registers the worker under a new name, without segments; the sealer fences those of its earlier name."""
         started = self._context.clock.monotonic_s()
         for start, segment in self._open.items():
             self._context.log.close(start, segment.segment_id)
@@ -75,8 +121,8 @@ class OpenSegments:
         self.close(start_ms)
         storage = context.plan.finest.span.window_from(start_ms)
         now = self.now_ms()
-        # Rows are received from now on, so they cannot belong to a window whose deadline has passed: a sealer that has not
-        # noticed yet must not wait for this segment.
+        # All rows of this segment are received from now on, so none is in time for a window whose deadline has passed. The
+        # registration leaves such a window out, and its sealer does not wait for this segment.
         windows = [r.span.window_of(storage.end_ms) for r in context.plan.resolutions]
         over = [w for w in windows if context.deadline_ms(w) > now]
         if not over:
@@ -100,6 +146,8 @@ class OpenSegments:
     def append(self, batches: Mapping[int, ReportBatch]) -> None:
         """Appends rows to the segments of their storage windows; returns when they are durable and may be acknowledged.
 
+        The module's text says in which order, and why.
+
         Raises:
             StorageFull, Failure: some rows may be durable; none may be acknowledged.
             LeaseLost: this worker was declared dead.
@@ -112,12 +160,12 @@ class OpenSegments:
         if self._context.clock.monotonic_s() - self._beat_s >= limits.LEASE_S / 2:
             self.beat()
         self._context.ensure_serving()
-        # After that: what a sealer has fenced meanwhile must not claim more than the sealer has counted.
+        # The claims come after the beat: the claim in a fenced file must not say more than the sealer has counted.
         for start in batches:
             self._context.log.acknowledge(start, self._open[start].segment_id)
 
     def end_through(self, last_segment: int) -> None:
-        """Lets segments registered up to a number take no more rows; the next tick closes them."""
+        """Ends the segments up to a registration number: they take no more rows, and the next tick closes them."""
         for segment in self._open.values():
             if segment.sequence <= last_segment:
                 segment.until_ms = 0
@@ -151,7 +199,7 @@ class OpenSegments:
         self._context.store.retire_worker(self._worker_id, self.now_ms())
 
     def _record_closed(self) -> None:
-        """Records closed segments; what the store refuses for now is tried again at the next tick."""
+        """Records closed segments. Where the store fails, the segment stays noted here until a later call."""
         for segment_id, frames in list(self._unrecorded.items()):
             self._context.store.close_segment(segment_id, frames)
             del self._unrecorded[segment_id]

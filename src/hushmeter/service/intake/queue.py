@@ -1,4 +1,4 @@
-"""What waits for its group commit in one worker: bounded in reports, points and tokens, first come first served."""
+"""What waits for its group commit in one worker: so many reports, points and tokens at most, first come first served."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class IntakeQueue:
         """Adds a message.
 
         Raises:
-            Overloaded: more reports, points or tokens would wait than may; which is about others, and not said (R4).
+            Overloaded: more reports, points or tokens would wait than may; it does not say which, for that is about
+                others (R4).
         """
         points = sent.points
         if (

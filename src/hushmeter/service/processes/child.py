@@ -26,7 +26,7 @@ from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.door.gate import Gate
 from hushmeter.service.door.server import Server
 from hushmeter.service.door.tls import read_tls
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.service.processes.supervisor import EXIT_NOT_SERVING, EXIT_REFUSED, READY_LINE
 from hushmeter.service.sealer.sealer import Sealer
 
@@ -73,17 +73,17 @@ async def _run_worker(context: Context, meters: Meters, config: Config) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     _when_orphaned(lambda: loop.call_soon_threadsafe(stop.set))
-    worker = IntakeWorker(context, meters, config.access_rules)
+    intake = Intake(context, meters, config.access_rules)
     gate = Gate(context, meters, config.access_rules)
-    server = Server(context, worker, config.listen, gate, read_tls(config, context.clock.now_ms()))
-    await worker.start()
+    server = Server(context, intake, config.listen, gate, read_tls(config, context.clock.now_ms()))
+    await intake.start()
     await server.start()
     keep_freed()
     collect_seldom()
     _say_ready()
     await stop.wait()
     await server.stop()
-    await worker.stop()
+    await intake.stop()
 
 
 def _say_ready() -> None:

@@ -16,7 +16,7 @@ from hushmeter.service.deployment.serving_times import Presence
 from hushmeter.service.door.gate import Gate
 from hushmeter.service.door.server import Server
 from hushmeter.service.door.tls import Tls
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.service.sealer.sealer import Sealer
 
 
@@ -35,15 +35,15 @@ class EmbeddedService:
     ) -> None:
         self._context = context
         self._meters = Meters()
-        self._worker = IntakeWorker(context, self._meters, rules)
+        self._intake = Intake(context, self._meters, rules)
         self.sealer = Sealer(context, self._meters)
         self._sealing = threading.Thread(target=self.sealer.run, name="sealer")
-        self._server = Server(context, self._worker, listen, Gate(context, self._meters, self._worker.rules), tls)
+        self._server = Server(context, self._intake, listen, Gate(context, self._meters, self._intake.rules), tls)
         self.port = self._server.port
         self._presence = Presence(context.store, context.clock)
 
     async def __aenter__(self) -> EmbeddedService:
-        await self._worker.start()
+        await self._intake.start()
         await self._server.start()
         self._presence.up("worker")
         self._sealing.start()
@@ -53,7 +53,7 @@ class EmbeddedService:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._server.stop()
-        await self._worker.stop()
+        await self._intake.stop()
         self._presence.down("worker")
         self.sealer.stop()
         self._sealing.join()
