@@ -293,7 +293,8 @@ class Rehearsal:
     async def _door(self) -> _Door:
         meters = Meters()
         worker = IntakeWorker(self.context, meters, self._rules)
-        server = Server(self.context, worker, "127.0.0.1:0", Gate(self.context, meters, self._rules))
+        gate = Gate(self.context.store, self.context.clock, meters, self._rules)
+        server = Server(self.context, meters, worker, "127.0.0.1:0", gate)
         await worker.start()
         await server.start()
         return _Door(worker, server, grpc.insecure_channel(f"127.0.0.1:{server.port}", _NO_THREADS))

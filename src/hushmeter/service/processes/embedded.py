@@ -38,7 +38,8 @@ class EmbeddedService:
         self._worker = IntakeWorker(context, self._meters, rules)
         self.sealer = Sealer(context, self._meters)
         self._sealing = threading.Thread(target=self.sealer.run, name="sealer")
-        self._server = Server(context, self._worker, listen, Gate(context, self._meters, self._worker.rules), tls)
+        gate = Gate(context.store, context.clock, self._meters, self._worker.rules)
+        self._server = Server(context, self._meters, self._worker, listen, gate, tls)
         self.port = self._server.port
         self._presence = Presence(context.store, context.clock)
 
