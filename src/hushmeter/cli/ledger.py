@@ -43,8 +43,8 @@ def show_ledger(
 
     from hushmeter.ledger.checkpoint import is_checkpoint
 
-    access = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
-    entries = _entries(state_dir, target, access)
+    identity = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    entries = _entries(state_dir, target, identity)
     if as_json:
         for entry in entries:
             fields = {"sequence": entry.sequence, "entry_hash": entry.entry_hash.hex(), **entry.fields}
@@ -90,10 +90,10 @@ def verify_ledger(
     from hushmeter.model.time import Span, iso
     from hushmeter.noise.opendp import OpenDPMechanisms
 
-    access = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    identity = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
     try:
-        summary = verify_chain(_entries(state_dir, target, access), _salts(state_dir))
-        budgets, period = _budgets(state_dir, target, access)
+        summary = verify_chain(_entries(state_dir, target, identity), _salts(state_dir))
+        budgets, period = _budgets(state_dir, target, identity)
         verify_budget(summary, budgets[min(budgets)], budgets)
     except LedgerBroken as error:
         typer.echo(f"the ledger does not hold: {error}", err=True)
@@ -146,7 +146,7 @@ def _store(state_dir: Path) -> StateStore:
     return SqlStateStore.existing(state_dir)
 
 
-def _budgets(state_dir: Path | None, target: str, access: ClientIdentity) -> tuple[dict[int, PrivacyBudget], str]:
+def _budgets(state_dir: Path | None, target: str, identity: ClientIdentity) -> tuple[dict[int, PrivacyBudget], str]:
     """The budget of a period, by the moment from which periods have it; and the period."""
     from hushmeter.errors import ConfigError
 
@@ -170,7 +170,7 @@ def _budgets(state_dir: Path | None, target: str, access: ClientIdentity) -> tup
         return budgets, plan.privacy.period.name
     from hushmeter.analyst import AnalystClient
 
-    with AnalystClient(target, access=access) as client:
+    with AnalystClient(target, identity=identity) as client:
         catalog = client.metrics()
     return {v.active_from_ms: _stated(v.budget) for v in catalog.plan_versions}, catalog.budget.period
 
@@ -180,7 +180,7 @@ def _stated(said: BudgetStatement) -> PrivacyBudget:
     return PrivacyBudget(said.epsilon, said.delta, Currency(said.currency), loss)
 
 
-def _entries(state_dir: Path | None, target: str, access: ClientIdentity) -> Iterator[LedgerEntry]:
+def _entries(state_dir: Path | None, target: str, identity: ClientIdentity) -> Iterator[LedgerEntry]:
     if state_dir is not None:
         store = _store(state_dir)
         try:
@@ -194,7 +194,7 @@ def _entries(state_dir: Path | None, target: str, access: ClientIdentity) -> Ite
     from hushmeter.errors import ConfigError
 
     try:
-        with AnalystClient(target, access=access) as client:
+        with AnalystClient(target, identity=identity) as client:
             for e in client.ledger():
                 yield LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
     except grpc.RpcError as error:

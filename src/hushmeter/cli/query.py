@@ -72,8 +72,8 @@ def query(
     """Ask a running service for private statistics."""
     from hushmeter.analyst import AnalystClient
 
-    access = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
-    with AnalystClient(target, access=access) as client, answered_by(target):
+    identity = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    with AnalystClient(target, identity=identity) as client, answered_by(target):
         if not metric:
             _list_metrics(client)
             return

@@ -60,8 +60,8 @@ def erase(
 
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists; name another file, a receipt is never overwritten")
-    unit_id, access = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
-    with _client(target, access, unit_id, unit_token_file) as client:
+    unit_id, identity = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    with _client(target, identity, unit_id, unit_token_file) as client:
         answer = client.erase(unit_id)
     if out is None:
         typer.echo(answer.receipt)
@@ -95,8 +95,8 @@ def show_unit(
     """Print what raw data is held on a unit now, and when it dies."""
     from hushmeter.channels import ClientIdentity
 
-    unit_id, access = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
-    with _client(target, access, unit_id, unit_token_file) as client:
+    unit_id, identity = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    with _client(target, identity, unit_id, unit_token_file) as client:
         found = client.held(unit_id)
     if as_json:
         typer.echo(json.dumps(_plain(found), indent=1))
@@ -137,7 +137,7 @@ def _unit_id(path: Path) -> str:
 
 
 @contextmanager
-def _client(target: str, access: ClientIdentity, unit_id: str, token_file: Path | None) -> Iterator[IngestClient]:
+def _client(target: str, identity: ClientIdentity, unit_id: str, token_file: Path | None) -> Iterator[IngestClient]:
     """A client that has the unit's token: from a file, or asked for; none where the service issues none."""
     import grpc
 
@@ -149,7 +149,7 @@ def _client(target: str, access: ClientIdentity, unit_id: str, token_file: Path 
             token = bytes.fromhex(read_text(token_file))
         except ValueError:
             raise ConfigError(f"{token_file} holds no token: write it in hexadecimal digits") from None
-    with IngestClient(target, access=access, unit_tokens=lambda _: token) as client, answered_by(target):
+    with IngestClient(target, identity=identity, unit_tokens=lambda _: token) as client, answered_by(target):
         if token_file is None:
             try:
                 token = client.issue_unit_token(unit_id, TOKEN_LIFETIME_S).unit_token
