@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from hushmeter.errors import ConfigError
+from hushmeter.secret_files import read_small, unread_text
 
 CREDENTIAL_VARIABLE: Final = "HUSHMETER_CREDENTIAL"
 _FILE_MAX_BYTES = 2**20
@@ -116,11 +117,9 @@ def _pem(path: Path, what: str) -> bytes:
 
 def _content(path: Path, what: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(_FILE_MAX_BYTES)
+        return read_small(path, _FILE_MAX_BYTES)
     except OSError as error:
-        text = f"the {what} file {path} cannot be read ({error.strerror}); name one that this account may read"
-        raise ConfigError(text) from None
+        raise ConfigError(unread_text(path, f"{what} file", error, "name one that this account may read")) from None
 
 
 class _Details(NamedTuple):

@@ -1,4 +1,4 @@
-"""The light client that applications embed: fetches the plan, asks for consent and sends it, sends reports, retries safely."""
+"""The light client that applications embed: fetches the plan, asks for consent and sends it, sends reports, tries again."""
 
 from __future__ import annotations
 

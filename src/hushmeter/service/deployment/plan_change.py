@@ -21,8 +21,9 @@ from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.changes import changes_of, earliest
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
-from hushmeter.ports import Deployment, Mechanisms, StateStore
+from hushmeter.ports import Mechanisms, StateStore
 from hushmeter.service.deployment.budget import budget_of
+from hushmeter.service.deployment.foundation import founded
 from hushmeter.service.deployment.plan_timeline import Timeline, lacks
 
 NOW, NEXT_WINDOW, NEXT_PERIOD = "now", "next-window", "next-period"
@@ -70,7 +71,7 @@ def apply_plan(
         PlanError: it is no plan.
         StateConflict: another version was recorded meanwhile.
     """
-    deployment = _founded(store)
+    deployment = founded(store.deployment(), "this state")
     timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms)
     new = parse_plan(plan_text, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).date())
     newest = timeline.recorded()[-1]
@@ -111,13 +112,6 @@ def admissible(plan: Plan, when: When, now_ms: int) -> int:
         return now_ms
     span = plan.coarsest.span if when is When.NEXT_WINDOW else plan.privacy.period
     return span.window_of(now_ms + limits.PLAN_LEAD_MS).end_ms
-
-
-def _founded(store: StateStore) -> Deployment:
-    deployment = store.deployment()
-    if deployment is None:
-        raise ConfigError("this state has not been founded yet; start it with hushmeter serve --plan FILE")
-    return deployment
 
 
 def _declared(version: PlanVersion) -> Plan:
