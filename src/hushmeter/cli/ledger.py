@@ -13,21 +13,28 @@ import typer
 from hushmeter.api.query.v1.query_pb2 import BudgetStatement
 from hushmeter.channels import ClientIdentity
 from hushmeter.cli import printing
-from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile
+from hushmeter.cli.connection import (
+    DEFAULT_TARGET,
+    CaFile,
+    ClientCertificate,
+    ClientKey,
+    CredentialFile,
+    TargetWithoutState,
+)
+from hushmeter.cli.options import existing_store
+from hushmeter.errors import ConfigError
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
-from hushmeter.ports import StateStore
 
 ledger_app = typer.Typer(help="Read and verify the privacy ledger.", no_args_is_help=True)
 
-StateDir = Annotated[Path | None, typer.Option(help="Read this state directory.")]
-TargetOption = Annotated[str, typer.Option(help="host:port of a running service, where no state directory is given.")]
+StateToRead = Annotated[Path | None, typer.Option(help="Read this state directory.")]
 
 
 @ledger_app.command("show")
 def show_ledger(
-    state_dir: StateDir = None,
-    target: TargetOption = "127.0.0.1:50551",
+    state_dir: StateToRead = None,
+    target: TargetWithoutState = DEFAULT_TARGET,
     limit: int = 20,
     as_json: bool = False,
     ca_file: CaFile = None,
@@ -76,8 +83,8 @@ def show_ledger(
 
 @ledger_app.command("verify")
 def verify_ledger(
-    state_dir: StateDir = None,
-    target: TargetOption = "127.0.0.1:50551",
+    state_dir: StateToRead = None,
+    target: TargetWithoutState = DEFAULT_TARGET,
     ca_file: CaFile = None,
     client_certificate: ClientCertificate = None,
     client_key: ClientKey = None,
@@ -118,11 +125,8 @@ def verify_ledger(
 def _verify_releases(state_dir: Path) -> None:
     from hushmeter.service.disclosure.verified_releases import discrepancies
 
-    store = _store(state_dir)
-    try:
+    with existing_store(state_dir) as store:
         found = list(discrepancies(store))
-    finally:
-        store.close()
     if found:
         typer.echo("\n".join(["the releases are not what the ledger says:", *found]), err=True)
         raise typer.Exit(1)
@@ -133,35 +137,20 @@ def _salts(state_dir: Path | None) -> dict[int, bytes]:
     """Of the checkpoints in a state; a service begins with the newest, which then needs none."""
     if state_dir is None:
         return {}
-    store = _store(state_dir)
-    try:
+    with existing_store(state_dir) as store:
         return store.checkpoints()
-    finally:
-        store.close()
-
-
-def _store(state_dir: Path) -> StateStore:
-    from hushmeter.storage.state.store import SqlStateStore
-
-    return SqlStateStore.existing(state_dir)
 
 
 def _budgets(state_dir: Path | None, target: str, identity: ClientIdentity) -> tuple[dict[int, PrivacyBudget], str]:
     """The budget of a period, by the moment from which periods have it; and the period."""
-    from hushmeter.errors import ConfigError
-
     if state_dir is not None:
-        store = _store(state_dir)
-        try:
-            deployment, versions = store.deployment(), store.plan_versions()
-        finally:
-            store.close()
-        if deployment is None:
-            raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
         import datetime as dt
 
         from hushmeter.plan.reading import parse_plan
+        from hushmeter.service.deployment.foundation import ensure_founded
 
+        with existing_store(state_dir) as store:
+            deployment, versions = ensure_founded(store.deployment(), state_dir), store.plan_versions()
         plan = parse_plan(deployment.plan_text, dt.date.min, check_expiry=False)
         budgets: dict[int, PrivacyBudget] = {}
         for v in versions:
@@ -182,16 +171,12 @@ def _stated(said: BudgetStatement) -> PrivacyBudget:
 
 def _entries(state_dir: Path | None, target: str, identity: ClientIdentity) -> Iterator[LedgerEntry]:
     if state_dir is not None:
-        store = _store(state_dir)
-        try:
+        with existing_store(state_dir) as store:
             yield from store.ledger()
-        finally:
-            store.close()
         return
     import grpc
 
     from hushmeter.analyst import AnalystClient
-    from hushmeter.errors import ConfigError
 
     try:
         with AnalystClient(target, identity=identity) as client:

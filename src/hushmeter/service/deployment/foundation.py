@@ -10,7 +10,7 @@ from hushmeter.errors import ConfigError
 _T = TypeVar("_T")
 
 
-def founded(found: _T | None, state_dir: Path | str) -> _T:
+def ensure_founded(found: _T | None, state_dir: Path | str) -> _T:
     """What a store holds once its deployment was founded.
 
     Args:

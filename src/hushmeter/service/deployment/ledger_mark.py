@@ -9,7 +9,7 @@ from hushmeter.model.ring import PlanMark, RingRecord
 from hushmeter.pipeline.claims import ensure_newest
 from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.deployment.config import Config
-from hushmeter.service.deployment.foundation import founded
+from hushmeter.service.deployment.foundation import ensure_founded
 from hushmeter.service.deployment.key_opening import existing_keys
 
 
@@ -31,7 +31,7 @@ def newest_followed(config: Config, store: StateStore) -> PlanMark:
         ConfigError: the keys are another deployment's, or the state is not founded.
         KeyUnavailable: there are none.
     """
-    deployment = founded(store.deployment(), config.state_dir)
+    deployment = ensure_founded(store.deployment(), config.state_dir)
     return record_met(config, existing_keys(config).record(), store, deployment.deployment_id).plan
 
 

@@ -23,7 +23,7 @@ from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan
 from hushmeter.ports import Mechanisms, StateStore
 from hushmeter.service.deployment.budget import budget_of
-from hushmeter.service.deployment.foundation import founded
+from hushmeter.service.deployment.foundation import ensure_founded
 from hushmeter.service.deployment.plan_timeline import Timeline, lacks
 
 NOW, NEXT_WINDOW, NEXT_PERIOD = "now", "next-window", "next-period"
@@ -71,7 +71,7 @@ def apply_plan(
         PlanError: it is no plan.
         StateConflict: another version was recorded meanwhile.
     """
-    deployment = founded(store.deployment(), "this state")
+    deployment = ensure_founded(store.deployment(), "this state")
     timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms)
     new = parse_plan(plan_text, dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).date())
     newest = timeline.recorded()[-1]
