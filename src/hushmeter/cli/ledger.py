@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +26,9 @@ from hushmeter.cli.options import existing_store
 from hushmeter.errors import ConfigError
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
+
+if TYPE_CHECKING:
+    from hushmeter.analyst import AnalystClient
 
 ledger_app = typer.Typer(help="Read and verify the privacy ledger.", no_args_is_help=True)
 
@@ -157,16 +161,14 @@ def _budgets(state_dir: Path | None, target: str, identity: ClientIdentity) -> t
             # A version takes the time of those that waited for it or for a later moment.
             budgets = {at: b for at, b in budgets.items() if at < v.active_from_ms} | {v.active_from_ms: v.budget}
         return budgets, plan.privacy.period.name
-    from hushmeter.analyst import AnalystClient
-
-    with AnalystClient(target, identity=identity) as client:
+    with _analyst_at(target, identity) as client:
         catalog = client.metrics()
-    return {v.active_from_ms: _stated(v.budget) for v in catalog.plan_versions}, catalog.budget.period
+    return {v.active_from_ms: _budget_of(v.budget) for v in catalog.plan_versions}, catalog.budget.period
 
 
-def _stated(said: BudgetStatement) -> PrivacyBudget:
-    loss = PrivacyLoss(Fraction(said.amount), Fraction(said.selection_delta))
-    return PrivacyBudget(said.epsilon, said.delta, Currency(said.currency), loss)
+def _budget_of(statement: BudgetStatement) -> PrivacyBudget:
+    loss = PrivacyLoss(Fraction(statement.amount), Fraction(statement.selection_delta))
+    return PrivacyBudget(statement.epsilon, statement.delta, Currency(statement.currency), loss)
 
 
 def _entries(state_dir: Path | None, target: str, identity: ClientIdentity) -> Iterator[LedgerEntry]:
@@ -174,13 +176,20 @@ def _entries(state_dir: Path | None, target: str, identity: ClientIdentity) -> I
         with existing_store(state_dir) as store:
             yield from store.ledger()
         return
+    with _analyst_at(target, identity) as client:
+        for e in client.ledger():
+            yield LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
+
+
+@contextmanager
+def _analyst_at(target: str, identity: ClientIdentity) -> Iterator[AnalystClient]:
+    """A client for analysts, whose refusals say that a state directory can be read instead."""
     import grpc
 
     from hushmeter.analyst import AnalystClient
 
     try:
         with AnalystClient(target, identity=identity) as client:
-            for e in client.ledger():
-                yield LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
+            yield client
     except grpc.RpcError as error:
         raise ConfigError(f"cannot read the ledger from {target}: {error.details()}; or give --state-dir") from None

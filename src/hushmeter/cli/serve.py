@@ -68,7 +68,7 @@ def serve(
 
 
 def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_is_right: bool) -> NoReturn:
-    """Founds or opens the deployment, and serves it until it is told to stop; exits with the status."""
+    """Founds or opens the deployment, and serves it until it is asked to stop; exits with the status."""
     from hushmeter.clock import SystemClock
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.service.deployment.approvals import read_approval

@@ -112,8 +112,8 @@ def verify_receipt_file(
         raise typer.Exit(1) from None
     content = found.content
     typer.echo(f"deployment {content['deployment']}, received at {content['received_at']}: the signature holds")
-    for said in found.promises:
-        typer.echo(f"- {said}")
+    for promise in found.promises:
+        typer.echo(f"- {promise}")
     for cost in found.costs:
         typer.echo(f"- {cost}")
     if key is None:

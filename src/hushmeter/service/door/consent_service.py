@@ -214,9 +214,9 @@ def _held(found: Holdings) -> pb.GetUnitResponse:
         )
         for k in found.kept
     ]
-    asked = found.erasure or HeldErasure(0, 0)
+    erasure = found.erasure or HeldErasure(0, 0)
     return pb.GetUnitResponse(
-        rows=rows, kept=kept, decisions=found.decisions, erasure_ms=asked.at_ms, rows_gone_by_ms=asked.gone_by_ms
+        rows=rows, kept=kept, decisions=found.decisions, erasure_ms=erasure.at_ms, rows_gone_by_ms=erasure.gone_by_ms
     )
 
 

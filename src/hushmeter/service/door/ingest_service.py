@@ -1,4 +1,4 @@
-"""IngestService: the door."""
+"""IngestService: the plan goes out, reports come in, and each message is acknowledged once it is durable."""
 
 from __future__ import annotations
 

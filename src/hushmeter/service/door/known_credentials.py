@@ -88,7 +88,7 @@ class KnownCredentials:
     async def proved_by(self, bearer: str) -> Credential:
         """The credential that a bearer text proves.
 
-        A text that proves nothing waits for a look at the store, whether or not its id is known: the time tells nothing
+        A text that proves nothing waits for a look at the store, whether or not its id is known: the time says nothing
         either.
 
         Args:

@@ -41,7 +41,7 @@ _WHOLE_VIEWS = (
 
 
 class QueryService:
-    """Answers the three methods; reads run on threads, so that the door stays open meanwhile.
+    """Answers the three methods; reads run on threads, so that other calls are answered meanwhile.
 
     Args:
         context: the deployment.
