@@ -42,7 +42,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._rules = rules
         asked = rules.credentials_required or rules.unit_tokens
         self._known = KnownCredentials(store, clock, meters, self._forget_others, required=asked)
-        self._buckets: dict[tuple[str, bool], TokenBucket] = {}
+        self._token_buckets: dict[tuple[str, bool], TokenBucket] = {}
         self._noted_s: dict[tuple[str, str], float] = {}
 
     async def start(self) -> None:
@@ -94,9 +94,9 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             return
         # What a unit withdraws or erases waits behind no report.
         name = credential.credential_id, method in RESERVED_METHODS
-        bucket = self._buckets.get(name)
+        bucket = self._token_buckets.get(name)
         if bucket is None:
-            bucket = self._buckets[name] = TokenBucket(self._rules.messages_per_s, self._rules.message_burst)
+            bucket = self._token_buckets[name] = TokenBucket(self._rules.messages_per_s, self._rules.message_burst)
         if not bucket.take(self._clock.monotonic_s()):
             raise RateLimited(
                 f"this credential sends more than {self._rules.messages_per_s:g} messages a second (and "
@@ -147,7 +147,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _forget_others(self, credential_ids: Collection[str]) -> None:
         """Forgets rates and refusals of all other credentials: they were revoked."""
-        self._buckets = {name: bucket for name, bucket in self._buckets.items() if name[0] in credential_ids}
+        self._token_buckets = {name: bucket for name, bucket in self._token_buckets.items() if name[0] in credential_ids}
         self._noted_s = {name: at for name, at in self._noted_s.items() if name[0] in credential_ids}
 
 
