@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from hushmeter.errors import ConfigError
+from hushmeter.secret_files import read_small, unread_text
 
 CREDENTIAL_VARIABLE: Final = "HUSHMETER_CREDENTIAL"
 _FILE_MAX_BYTES = 2**20
@@ -72,7 +73,7 @@ class ClientIdentity:
 
 def open_channel(
     target: str,
-    access: ClientIdentity | None = None,
+    identity: ClientIdentity | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     options: Sequence[tuple[str, Any]] = (),
 ) -> grpc.Channel:
@@ -80,16 +81,16 @@ def open_channel(
 
     Args:
         target: `host:port`.
-        access: what to prove oneself with; the environment's credential by default.
-        credentials: of the channel, instead of the files of `access`.
+        identity: what to prove oneself with; the environment's credential by default.
+        credentials: of the channel, instead of the files of `identity`.
         options: of the channel.
 
     Raises:
         ConfigError: a file cannot be used, or a credential would be sent in plain text to another machine.
     """
-    access = access or ClientIdentity()
-    credentials = credentials or access.channel_credentials()
-    bearer = access.credential()
+    identity = identity or ClientIdentity()
+    credentials = credentials or identity.channel_credentials()
+    bearer = identity.credential()
     if credentials is not None:
         channel = grpc.secure_channel(target, credentials, options)
     elif bearer and not _on_this_machine(target):
@@ -116,11 +117,9 @@ def _pem(path: Path, what: str) -> bytes:
 
 def _content(path: Path, what: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(_FILE_MAX_BYTES)
+        return read_small(path, _FILE_MAX_BYTES)
     except OSError as error:
-        text = f"the {what} file {path} cannot be read ({error.strerror}); name one that this account may read"
-        raise ConfigError(text) from None
+        raise ConfigError(unread_text(path, f"{what} file", error, "name one that this account may read")) from None
 
 
 class _Details(NamedTuple):
@@ -145,21 +144,21 @@ class _Bearer(
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """As gRPC asks."""
-        return continuation(self._told(client_call_details), request)
+        return continuation(self._with_bearer(client_call_details), request)
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """As gRPC asks."""
-        return continuation(self._told(client_call_details), request)
+        return continuation(self._with_bearer(client_call_details), request)
 
     def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         """As gRPC asks."""
-        return continuation(self._told(client_call_details), request_iterator)
+        return continuation(self._with_bearer(client_call_details), request_iterator)
 
     def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         """As gRPC asks."""
-        return continuation(self._told(client_call_details), request_iterator)
+        return continuation(self._with_bearer(client_call_details), request_iterator)
 
-    def _told(self, details: Any) -> _Details:
+    def _with_bearer(self, details: Any) -> _Details:
         metadata = (*(details.metadata or ()), self._header)
         waiting, compression = (getattr(details, name, None) for name in ("wait_for_ready", "compression"))
         return _Details(details.method, details.timeout, metadata, details.credentials, waiting, compression)

@@ -3,6 +3,34 @@
 `Refusal` is somebody else's: the caller asked for something that may not be had, and the message says what would be.
 `Failure` is the world's: a disk, a key, a file. `InvariantError` is ours: a promise between parts of hushmeter was broken.
 Messages give the value and the admissible range, and never a unit id, a token or a value of a report.
+
+    HushmeterError
+    ├── InvariantError
+    ├── Refusal
+    │   ├── PlanError
+    │   ├── BudgetExhausted
+    │   ├── QueryRefused
+    │   ├── ConsentRefused
+    │   ├── WindowClosed
+    │   ├── ConfigError
+    │   ├── StateConflict
+    │   ├── Overloaded
+    │   ├── Unauthenticated
+    │   ├── Forbidden
+    │   ├── RateLimited
+    │   └── MalformedMessage
+    └── Failure
+        ├── StorageFull
+        ├── LeaseLost
+        ├── NotServing
+        ├── CredentialsUnread
+        ├── KeyUnavailable
+        │   └── KeyGone
+        ├── SegmentLost
+        ├── ConsentUnknown
+        ├── TooManyPartitions
+        ├── LedgerBroken
+        └── ReleaseAltered
 """
 
 from __future__ import annotations
@@ -49,7 +77,7 @@ class StateConflict(Refusal):
 
 
 class Overloaded(Refusal):
-    """A limit that units share is reached: whichever it is, all are told the same text and the same delay (R4)."""
+    """A limit that units share is reached: whichever it is, all get the same text and the same delay (R4)."""
 
     retry_after_s = 1.0
 
@@ -107,7 +135,7 @@ class KeyUnavailable(Failure):
 
 
 class KeyGone(KeyUnavailable):
-    """A key is missing, damaged, another one or was destroyed: what it sealed can never be read again."""
+    """A key is missing, damaged, another one or was destroyed: what it encrypted can never be read again."""
 
 
 class SegmentLost(Failure):

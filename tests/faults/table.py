@@ -32,7 +32,7 @@ _PLAN, _SEAL, _NOISE = "plan/measurements.py", "sealing/statistics.py", "noise/o
 _DRAW = "noisy = np.array(self.invoke(cells), np.int64)"
 _RETURN = "return NoisyVector(noisy, self.mechanism, self.scale, self.mapped, salt=new_salt())"
 _VECTORS = "vectors = {_key_of(item): vector for item, vector in zip(public, noisy, strict=True)}"
-_CALLER = "if caller is None:\n            return question"
+_PLANS = "plans = [era.plan for era in self._begun() if clipped(era, question)]"
 _WHO = "who may call which method"
 _WHAT = "who may read which metric"
 
@@ -291,24 +291,24 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a roll-up of another purpose's metric",
         "service/door/query_service.py",
-        _CALLER,
-        _CALLER.replace("None:", "None or question.roll_up_time:"),
+        _PLANS,
+        "if question.roll_up_time:\n            return question\n        " + _PLANS,
         "replay:0",
         _WHAT,
     ),
     Fault(
         "statistics by name of another purpose's metric",
         "service/door/query_service.py",
-        _CALLER,
-        _CALLER.replace("None:", "None or question.statistics:"),
+        _PLANS,
+        "if question.statistics:\n            return question\n        " + _PLANS,
         "replay:0",
         _WHAT,
     ),
     Fault(
         "a filtered question about another purpose's metric",
         "service/door/query_service.py",
-        _CALLER,
-        _CALLER.replace("None:", "None or question.filters:"),
+        _PLANS,
+        "if question.filters:\n            return question\n        " + _PLANS,
         "replay:0",
         _WHAT,
     ),
@@ -330,7 +330,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "whoever has any purpose has all",
-        "service/door/gate.py",
+        "service/door/passage.py",
         "any(p in mine.purposes for p in purposes)",
         "bool(mine.purposes)",
         "replay:0",

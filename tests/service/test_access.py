@@ -19,8 +19,7 @@ from hushmeter.access.roles import Role, roles_of
 from hushmeter.analyst import AnalystClient
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
-from hushmeter.channels import CREDENTIAL_VARIABLE
-from hushmeter.channels import ClientIdentity as ClientAccess
+from hushmeter.channels import CREDENTIAL_VARIABLE, ClientIdentity
 from hushmeter.errors import ConfigError, Failure
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
@@ -311,10 +310,10 @@ class TestClients:
         """Each client finds its credential in the file that is named, or else in the environment."""
         files = {}
         for role in (Role.INGEST, Role.CONSENT):
-            files[role] = ClientAccess(credential_file=tmp_path / role)
+            files[role] = ClientIdentity(credential_file=tmp_path / role)
             (tmp_path / role).write_text(service.credential(role) + "\n")
         target = service.target
-        with IngestClient(target, access=files[Role.INGEST], consent_access=files[Role.CONSENT]) as client:
+        with IngestClient(target, identity=files[Role.INGEST], consent_identity=files[Role.CONSENT]) as client:
             client.set_consent("by-file", {"model_tuning": True})
             service.clock.advance_to(service.clock.now_ms() + 120_000)
             assert client.submit([service.report("by-file")]).accepted == 1
@@ -327,10 +326,10 @@ class TestClients:
     def test_what_is_no_credential(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A missing file, and text that is no credential, are told; the text is not."""
         with pytest.raises(ConfigError, match="cannot be read"):
-            IngestClient("127.0.0.1:1", access=ClientAccess(credential_file=tmp_path / "none"))
+            IngestClient("127.0.0.1:1", identity=ClientIdentity(credential_file=tmp_path / "none"))
         (tmp_path / "wrong").write_text("sesame")
         with pytest.raises(ConfigError, match="begins with hm_") as caught:
-            IngestClient("127.0.0.1:1", access=ClientAccess(credential_file=tmp_path / "wrong"))
+            IngestClient("127.0.0.1:1", identity=ClientIdentity(credential_file=tmp_path / "wrong"))
         assert "sesame" not in str(caught.value)
         monkeypatch.setenv(CREDENTIAL_VARIABLE, "sesame")
         with pytest.raises(ConfigError, match=CREDENTIAL_VARIABLE):

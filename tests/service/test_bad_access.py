@@ -305,7 +305,7 @@ class TestFiles:
         authority = Authority(tmp_path)
         pair, nonsense = authority.issue("client"), tmp_path / "nonsense"
         nonsense.write_bytes(b"sesame\0\xff")
-        for access, words in (
+        for identity, words in (
             (ClientIdentity(ca_file=tmp_path), "authority file .* cannot be read .Is a directory"),
             (ClientIdentity(ca_file=nonsense), "authority file .* holds nothing in PEM form"),
             (
@@ -321,7 +321,7 @@ class TestFiles:
             (ClientIdentity(credential_file=pair.key), "holds no credential"),
         ):
             with pytest.raises(ConfigError, match=words) as refused:
-                IngestClient("127.0.0.1:1", access=access)
+                IngestClient("127.0.0.1:1", identity=identity)
             assert "sesame" not in str(refused.value)
             assert "PRIVATE" not in str(refused.value)
 

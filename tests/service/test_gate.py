@@ -23,7 +23,7 @@ from hushmeter.api.query.v1 import query_pb2
 from hushmeter.errors import ConfigError, Failure, KeyUnavailable, StateConflict, StorageFull
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.config import read_config
-from hushmeter.service.door import gate, statuses
+from hushmeter.service.door import known_credentials, statuses
 from hushmeter.storage.state.store import SqlStateStore
 from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS, Guarded, guarded
@@ -143,7 +143,7 @@ class TestEveryMethod:
             raise ZeroDivisionError("a secret detail")
 
         log = Told(monkeypatch)
-        monkeypatch.setattr(gate, "proves", fail)
+        monkeypatch.setattr(known_credentials, "proves", fail)
         code, told = service.code(PLAN, service.credential())
         assert code is INTERNAL
         assert "ZeroDivisionError" in str(log.lines)

@@ -57,7 +57,7 @@ COUNTED = PLAN.replace("expected_units: 100}", "expected_units: 100, participant
 
 
 def credential_file(tmp_path: Path, bearer: str) -> ClientIdentity:
-    """A client's access with one credential."""
+    """A client's identity with one credential."""
     path = tmp_path / f"{hashlib.sha256(bearer.encode()).hexdigest()[:8]}.credential"
     path.write_text(bearer)
     path.chmod(0o600)
@@ -205,7 +205,7 @@ def test_whoever_may_read_can_verify(tmp_path: Path, capsys: pytest.CaptureFixtu
         mine = credential_file(tmp_path, service.credential(Role.ANALYST, "model_tuning"))
         record = tmp_path / "record.json"
         record.write_text(record_of(service))
-        with AnalystClient(service.target, access=mine) as client:
+        with AnalystClient(service.target, identity=mine) as client:
             for view in ((), ("platform",)):
                 found = client.verify("starts", view, resolution="1h")
                 assert (found.verified, found.withheld) == (1, 0)
@@ -219,7 +219,7 @@ def test_whoever_may_read_can_verify(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert "1 releases are what the ledger commits to" in capsys.readouterr().out
         assert run([*asked, "--statistic", "sum"]) != 0
         other = credential_file(tmp_path, service.credential(Role.ANALYST, "research"))
-        with AnalystClient(service.target, access=other) as client, pytest.raises(grpc.RpcError, match="PERMISSION"):
+        with AnalystClient(service.target, identity=other) as client, pytest.raises(grpc.RpcError, match="PERMISSION"):
             client.verify("starts", resolution="1h")
 
 

@@ -87,15 +87,15 @@ class TestSockets:
         own, client = config(authority.issue("server"), tls_client_ca=authority.file), authority.issue("client")
         with guarded(tmp_path / "state", tls=read_tls(own, FOUNDED_MS), channel=trusting(authority, client)) as service:
             (tmp_path / "credential").write_text(service.credential(Role.OPERATOR))
-            access = ClientIdentity(authority.file, client.certificate, client.key, tmp_path / "credential")
-            with IngestClient(service.target, access=access) as ingest:
+            identity = ClientIdentity(authority.file, client.certificate, client.key, tmp_path / "credential")
+            with IngestClient(service.target, identity=identity) as ingest:
                 assert ingest.plan().name == "test"
-            with AnalystClient(service.target, access=access) as analyst:
+            with AnalystClient(service.target, identity=identity) as analyst:
                 assert analyst.metrics().metrics
         with pytest.raises(ConfigError, match="both a certificate and its key"):
-            IngestClient("127.0.0.1:1", access=dataclasses.replace(access, client_key=None))
+            IngestClient("127.0.0.1:1", identity=dataclasses.replace(identity, client_key=None))
         with pytest.raises(ConfigError, match="cannot be read"):
-            IngestClient("127.0.0.1:1", access=dataclasses.replace(access, ca_file=tmp_path / "none"))
+            IngestClient("127.0.0.1:1", identity=dataclasses.replace(identity, ca_file=tmp_path / "none"))
 
 
 class TestFiles:

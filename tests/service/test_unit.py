@@ -310,10 +310,10 @@ class TestCommands:
 def test_the_client_sends_its_token(service: Guarded, tmp_path: Path) -> None:
     """A client that knows its unit's token erases and sees that unit, and no other."""
     (tmp_path / "credential").write_text(service.credential(Role.CONSENT))
-    access = ClientIdentity(credential_file=tmp_path / "credential")
-    with IngestClient(service.target, access=access) as backend:
+    identity = ClientIdentity(credential_file=tmp_path / "credential")
+    with IngestClient(service.target, identity=identity) as backend:
         tokens = {"mine": backend.issue_unit_token("mine").unit_token}
-    with IngestClient(service.target, access=access, unit_tokens=lambda unit: tokens.get(unit, b"")) as client:
+    with IngestClient(service.target, identity=identity, unit_tokens=lambda unit: tokens.get(unit, b"")) as client:
         client.set_consent("mine", {"model_tuning": True})
         assert client.held("mine").decisions == 1
         assert verify_receipt(client.erase("mine").receipt).content["privacy_unit"] == "device"

@@ -112,13 +112,13 @@ class TestTokens:
 
     def test_the_client(self, service: Guarded, tmp_path: Path) -> None:
         """A client that knows its units' tokens sends them with everything."""
-        access = {}
+        identities = {}
         for role in (Role.CONSENT, Role.INGEST):
             (tmp_path / role).write_text(service.credential(role))
-            access[role] = ClientIdentity(credential_file=tmp_path / role)
-        with IngestClient(service.target, access=access[Role.CONSENT]) as backend:
+            identities[role] = ClientIdentity(credential_file=tmp_path / role)
+        with IngestClient(service.target, identity=identities[Role.CONSENT]) as backend:
             tokens = {unit: backend.issue_unit_token(unit).unit_token for unit in ("a", "b")}
-        both = {"access": access[Role.INGEST], "consent_access": access[Role.CONSENT]}
+        both = {"identity": identities[Role.INGEST], "consent_identity": identities[Role.CONSENT]}
         with IngestClient(service.target, **both, unit_tokens=tokens.__getitem__) as client:
             client.set_consent("a", {"model_tuning": True})
             assert client.consent("a")["model_tuning"]

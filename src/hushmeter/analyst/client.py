@@ -62,18 +62,18 @@ class AnalystClient:
 
     Args:
         target: `host:port`.
-        credentials: of the channel; None for what `access` says.
-        access: certificates, and the credential, of role `analyst`; the environment's HUSHMETER_CREDENTIAL by default.
+        credentials: of the channel; None for what `identity` says.
+        identity: certificates, and the credential, of role `analyst`; the environment's HUSHMETER_CREDENTIAL by default.
 
     Raises:
         ConfigError: a file cannot be used, or a credential would be sent in plain text to another machine.
     """
 
     def __init__(
-        self, target: str, credentials: grpc.ChannelCredentials | None = None, *, access: ClientIdentity | None = None
+        self, target: str, credentials: grpc.ChannelCredentials | None = None, *, identity: ClientIdentity | None = None
     ) -> None:
         options = [("grpc.max_receive_message_length", ANSWER_MAX_BYTES)]
-        self._channel = open_channel(target, access, credentials, options)
+        self._channel = open_channel(target, identity, credentials, options)
         self._stub = query_pb2_grpc.QueryServiceStub(self._channel)
 
     def __enter__(self) -> AnalystClient:
@@ -122,8 +122,8 @@ class AnalystClient:
             grpc.RpcError: the question is refused; its details say what to ask instead.
         """
         filters = [
-            pb.PartitionFilter(dimension=name, values=[kept] if isinstance(kept, str) else list(kept))
-            for name, kept in (where or {}).items()
+            pb.PartitionFilter(dimension=name, values=[values] if isinstance(values, str) else list(values))
+            for name, values in (where or {}).items()
         ]
         request = pb.QueryReleasesRequest(
             metric=metric,
@@ -152,10 +152,10 @@ class AnalystClient:
 
         Args:
             metric: the metric; its releases are asked for whole.
-            view: likewise.
-            resolution: likewise.
-            start: likewise, as in `releases`.
-            end: likewise.
+            view: dimensions to group by; none is the total.
+            resolution: for example `1d`.
+            start: windows that end after this moment, as in `releases`.
+            end: windows that end at or before it.
             record: text of the public record (JSON, or the page that carries it); None takes the ledger of the service.
             public_key: that the record must be signed with; None takes its own.
 
@@ -175,8 +175,8 @@ class AnalystClient:
         request = pb.QueryReleasesRequest(
             metric=metric, view=view, resolution=resolution, from_ms=_ms(start), to_ms=_ms(end), openings=True
         )
-        told = (r for answer in self._stub.QueryReleases(request) for r in answer.releases)
-        return verified(told, entries)
+        releases = (r for answer in self._stub.QueryReleases(request) for r in answer.releases)
+        return verified(releases, entries)
 
     def ledger(self, from_sequence: int = 1) -> Iterator[pb.LedgerEntry]:
         """The privacy ledger, entry by entry from where on it is public; `hushmeter ledger verify` checks its chain."""

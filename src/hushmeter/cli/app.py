@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 import hushmeter
-from hushmeter.__main__ import missing_extra
 from hushmeter.cli import backup, credential, keys, ledger, query, retention, serve, transparency, unit, window
+from hushmeter.cli.extras import missing_extra
 from hushmeter.cli.plan import commands as plan
 from hushmeter.errors import HushmeterError
 

@@ -7,28 +7,26 @@ from typing import Annotated
 
 import typer
 
+from hushmeter.cli.options import ConfigFile, DatabaseDir, existing_store
+
 
 def backup_command(
     file: Annotated[Path, typer.Argument(help="The backup, a new file.")],
-    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where the database lives.")] = None,
+    config: ConfigFile = None,
+    state_dir: DatabaseDir = None,
 ) -> None:
     """Write a backup of a deployment, beside a running service or without one; it holds no raw rows and no keys."""
     from hushmeter.service.deployment.config import read_config
-    from hushmeter.storage.state.store import SqlStateStore
 
     chosen = read_config(config, {"state_dir": state_dir})
-    store = SqlStateStore.existing(chosen.state_dir)
-    try:
+    with existing_store(chosen.state_dir) as store:
         store.back_up(file)
-    finally:
-        store.close()
     typer.echo(f"{file} holds plan, ledger, releases, decisions and credentials' hashes; no raw rows, and no keys.")
 
 
 def restore_command(
     file: Annotated[Path, typer.Argument(help="A file that hushmeter backup wrote.")],
-    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
+    config: ConfigFile = None,
     state_dir: Annotated[Path | None, typer.Option(help="A new directory for the state.")] = None,
     keys_dir: Annotated[
         Path | None, typer.Option(help="The deployment's keys, where they are left; a new directory else.")

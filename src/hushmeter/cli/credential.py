@@ -16,6 +16,7 @@ from hushmeter import limits
 from hushmeter.access.credentials import ID_BYTES, SECRET_BYTES, Credential, bearer_of, hash_of
 from hushmeter.access.roles import Role
 from hushmeter.cli import printing
+from hushmeter.cli.options import existing_store
 from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError
 from hushmeter.model.plan import Plan
@@ -134,13 +135,8 @@ def _day(at_ms: int) -> str:
 def _store(state_dir: Path) -> Iterator[tuple[StateStore, Plan]]:
     """The store of a founded deployment, and the newest version of its plan: its purposes can be given out beforehand."""
     from hushmeter.plan.reading import parse_recorded
-    from hushmeter.storage.state.store import SqlStateStore
+    from hushmeter.service.deployment.foundation import ensure_founded
 
-    store = SqlStateStore.existing(state_dir)
-    try:
-        versions = store.plan_versions()
-        if not versions:
-            raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
-        yield store, parse_recorded(versions[-1].plan_text)
-    finally:
-        store.close()
+    with existing_store(state_dir) as store:
+        newest = ensure_founded(store.plan_versions(), state_dir)[-1]
+        yield store, parse_recorded(newest.plan_text)

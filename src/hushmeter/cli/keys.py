@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from hushmeter.cli.options import ConfigFile, KeysDir, StateDir
+
 keys_app = typer.Typer(help="Look after the keys of a deployment.", no_args_is_help=True)
 
 
@@ -18,9 +20,9 @@ def keys() -> None:
 
 @keys_app.command()
 def rotate(
-    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
-    keys_dir: Annotated[Path | None, typer.Option(help="Where keys live.")] = None,
+    config: ConfigFile = None,
+    state_dir: StateDir = None,
+    keys_dir: KeysDir = None,
     new_master_key_file: Annotated[
         Path | None,
         typer.Option(help="The new master key, made where there is none; not needed where hushmeter keeps it."),

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hushmeter.api.query.v1.query_pb2 import BudgetStatement
 from hushmeter.channels import ClientIdentity
 from hushmeter.cli import printing
-from hushmeter.cli.options import CaFile, ClientCertificate, ClientKey, CredentialFile
+from hushmeter.cli.connection import (
+    DEFAULT_TARGET,
+    CaFile,
+    ClientCertificate,
+    ClientKey,
+    CredentialFile,
+    TargetWithoutState,
+)
+from hushmeter.cli.options import existing_store
+from hushmeter.errors import ConfigError
 from hushmeter.model.ledger import LedgerEntry, PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency
-from hushmeter.ports import StateStore
+
+if TYPE_CHECKING:
+    from hushmeter.analyst import AnalystClient
 
 ledger_app = typer.Typer(help="Read and verify the privacy ledger.", no_args_is_help=True)
 
-StateDir = Annotated[Path | None, typer.Option(help="Read this state directory.")]
-TargetOption = Annotated[str, typer.Option(help="host:port of a running service, where no state directory is given.")]
+StateToRead = Annotated[Path | None, typer.Option(help="Read this state directory.")]
 
 
 @ledger_app.command("show")
 def show_ledger(
-    state_dir: StateDir = None,
-    target: TargetOption = "127.0.0.1:50551",
+    state_dir: StateToRead = None,
+    target: TargetWithoutState = DEFAULT_TARGET,
     limit: int = 20,
     as_json: bool = False,
     ca_file: CaFile = None,
@@ -43,8 +54,8 @@ def show_ledger(
 
     from hushmeter.ledger.checkpoint import is_checkpoint
 
-    access = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
-    entries = _entries(state_dir, target, access)
+    identity = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    entries = _entries(state_dir, target, identity)
     if as_json:
         for entry in entries:
             fields = {"sequence": entry.sequence, "entry_hash": entry.entry_hash.hex(), **entry.fields}
@@ -76,8 +87,8 @@ def show_ledger(
 
 @ledger_app.command("verify")
 def verify_ledger(
-    state_dir: StateDir = None,
-    target: TargetOption = "127.0.0.1:50551",
+    state_dir: StateToRead = None,
+    target: TargetWithoutState = DEFAULT_TARGET,
     ca_file: CaFile = None,
     client_certificate: ClientCertificate = None,
     client_key: ClientKey = None,
@@ -90,10 +101,10 @@ def verify_ledger(
     from hushmeter.model.time import Span, iso
     from hushmeter.noise.opendp import OpenDPMechanisms
 
-    access = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    identity = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
     try:
-        summary = verify_chain(_entries(state_dir, target, access), _salts(state_dir))
-        budgets, period = _budgets(state_dir, target, access)
+        summary = verify_chain(_entries(state_dir, target, identity), _salts(state_dir))
+        budgets, period = _budgets(state_dir, target, identity)
         verify_budget(summary, budgets[min(budgets)], budgets)
     except LedgerBroken as error:
         typer.echo(f"the ledger does not hold: {error}", err=True)
@@ -118,11 +129,8 @@ def verify_ledger(
 def _verify_releases(state_dir: Path) -> None:
     from hushmeter.service.disclosure.verified_releases import discrepancies
 
-    store = _store(state_dir)
-    try:
+    with existing_store(state_dir) as store:
         found = list(discrepancies(store))
-    finally:
-        store.close()
     if found:
         typer.echo("\n".join(["the releases are not what the ledger says:", *found]), err=True)
         raise typer.Exit(1)
@@ -133,67 +141,53 @@ def _salts(state_dir: Path | None) -> dict[int, bytes]:
     """Of the checkpoints in a state; a service begins with the newest, which then needs none."""
     if state_dir is None:
         return {}
-    store = _store(state_dir)
-    try:
+    with existing_store(state_dir) as store:
         return store.checkpoints()
-    finally:
-        store.close()
 
 
-def _store(state_dir: Path) -> StateStore:
-    from hushmeter.storage.state.store import SqlStateStore
-
-    return SqlStateStore.existing(state_dir)
-
-
-def _budgets(state_dir: Path | None, target: str, access: ClientIdentity) -> tuple[dict[int, PrivacyBudget], str]:
+def _budgets(state_dir: Path | None, target: str, identity: ClientIdentity) -> tuple[dict[int, PrivacyBudget], str]:
     """The budget of a period, by the moment from which periods have it; and the period."""
-    from hushmeter.errors import ConfigError
-
     if state_dir is not None:
-        store = _store(state_dir)
-        try:
-            deployment, versions = store.deployment(), store.plan_versions()
-        finally:
-            store.close()
-        if deployment is None:
-            raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
         from hushmeter.plan.reading import parse_recorded
+        from hushmeter.service.deployment.foundation import ensure_founded
 
+        with existing_store(state_dir) as store:
+            deployment, versions = ensure_founded(store.deployment(), state_dir), store.plan_versions()
         plan = parse_recorded(deployment.plan_text)
         budgets: dict[int, PrivacyBudget] = {}
         for v in versions:
             # A version takes the time of those that waited for it or for a later moment.
             budgets = {at: b for at, b in budgets.items() if at < v.active_from_ms} | {v.active_from_ms: v.budget}
         return budgets, plan.privacy.period.name
-    from hushmeter.analyst import AnalystClient
-
-    with AnalystClient(target, access=access) as client:
+    with _analyst_at(target, identity) as client:
         catalog = client.metrics()
-    return {v.active_from_ms: _stated(v.budget) for v in catalog.plan_versions}, catalog.budget.period
+    return {v.active_from_ms: _budget_of(v.budget) for v in catalog.plan_versions}, catalog.budget.period
 
 
-def _stated(said: BudgetStatement) -> PrivacyBudget:
-    loss = PrivacyLoss(Fraction(said.amount), Fraction(said.selection_delta))
-    return PrivacyBudget(said.epsilon, said.delta, Currency(said.currency), loss)
+def _budget_of(statement: BudgetStatement) -> PrivacyBudget:
+    loss = PrivacyLoss(Fraction(statement.amount), Fraction(statement.selection_delta))
+    return PrivacyBudget(statement.epsilon, statement.delta, Currency(statement.currency), loss)
 
 
-def _entries(state_dir: Path | None, target: str, access: ClientIdentity) -> Iterator[LedgerEntry]:
+def _entries(state_dir: Path | None, target: str, identity: ClientIdentity) -> Iterator[LedgerEntry]:
     if state_dir is not None:
-        store = _store(state_dir)
-        try:
+        with existing_store(state_dir) as store:
             yield from store.ledger()
-        finally:
-            store.close()
         return
+    with _analyst_at(target, identity) as client:
+        for e in client.ledger():
+            yield LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
+
+
+@contextmanager
+def _analyst_at(target: str, identity: ClientIdentity) -> Iterator[AnalystClient]:
+    """A client for analysts, whose refusals say that a state directory can be read instead."""
     import grpc
 
     from hushmeter.analyst import AnalystClient
-    from hushmeter.errors import ConfigError
 
     try:
-        with AnalystClient(target, access=access) as client:
-            for e in client.ledger():
-                yield LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
+        with AnalystClient(target, identity=identity) as client:
+            yield client
     except grpc.RpcError as error:
         raise ConfigError(f"cannot read the ledger from {target}: {error.details()}; or give --state-dir") from None

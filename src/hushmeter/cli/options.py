@@ -1,4 +1,4 @@
-"""Options that several commands share: how to reach a service, and what to prove oneself with."""
+"""What several commands share about files and directories: their options, and how they are opened and read."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hushmeter.errors import ConfigError, PlanError, QueryRefused
-from hushmeter.service.deployment.context import Context
+from hushmeter.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
+    from hushmeter.ports import StateStore
     from hushmeter.service.deployment.context import Context
 
-CaFile = Annotated[Path | None, typer.Option(help="PEM file of authorities: use TLS, and trust these.")]
-ClientCertificate = Annotated[Path | None, typer.Option(help="PEM file, where the service asks for one.")]
-ClientKey = Annotated[Path | None, typer.Option(help="PEM file of its key.")]
-CredentialFile = Annotated[Path | None, typer.Option(help="Holds the credential; else HUSHMETER_CREDENTIAL does.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")]
+StateDir = Annotated[Path | None, typer.Option(help="Where database and intake log live.")]
+DatabaseDir = Annotated[Path | None, typer.Option(help="Where the database lives.")]
+KeysDir = Annotated[Path | None, typer.Option(help="Where keys live.")]
+PlanPath = Annotated[Path, typer.Argument(help="The plan file.")]
+PublicKey = Annotated[str | None, typer.Option(help="64 hexadecimal digits, or a file that holds them.")]
 
 
-def existing_context(config: Path | None, state_dir: Path | None, keys_dir: Path | None) -> Context:
-    """Opens a deployment that was founded, beside a running service or without one; its store is the caller's to close.
+@contextmanager
+def existing_context(config: Path | None, state_dir: Path | None, keys_dir: Path | None) -> Iterator[Context]:
+    """A deployment that was founded, beside a running service or without one, for as long as the block lasts.
 
     Raises:
         ConfigError: the directory holds none.
@@ -35,18 +38,27 @@ def existing_context(config: Path | None, state_dir: Path | None, keys_dir: Path
     from hushmeter.service.deployment.opening import open_context
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
-    return open_context(chosen, SystemClock(), OpenDPMechanisms(), serves=False)
+    context = open_context(chosen, SystemClock(), OpenDPMechanisms(), serves=False)
+    try:
+        yield context
+    finally:
+        context.store.close()
 
 
 @contextmanager
-def answered_by(target: str) -> Iterator[None]:
-    """Raises `QueryRefused` in place of what a service's refusal raises, with its code and text."""
-    import grpc
+def existing_store(state_dir: Path) -> Iterator[StateStore]:
+    """The store of a state directory, beside a running service or without one, for as long as the block lasts.
 
+    Raises:
+        ConfigError: the directory holds none.
+    """
+    from hushmeter.storage.state.store import SqlStateStore
+
+    store = SqlStateStore.existing(state_dir)
     try:
-        yield
-    except grpc.RpcError as error:
-        raise QueryRefused(f"{target} answered {error.code().name}: {error.details()}") from None
+        yield store
+    finally:
+        store.close()
 
 
 def public_key_of(given: str) -> bytes:

@@ -13,16 +13,16 @@ import typer
 
 from hushmeter.channels import ClientIdentity
 from hushmeter.cli import printing
-from hushmeter.cli.options import (
+from hushmeter.cli.connection import (
+    DEFAULT_TARGET,
     CaFile,
     ClientCertificate,
     ClientKey,
     CredentialFile,
-    answered_by,
-    moment_of,
-    public_key_of,
-    read_text,
+    Target,
+    analyst_at,
 )
+from hushmeter.cli.options import moment_of, public_key_of, read_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,17 +63,15 @@ def query(
     public_key: Annotated[str | None, typer.Option(help="With --record: that it must be signed with.")] = None,
     output: Annotated[OutputFormat, typer.Option("--format", help="How to write the answer.")] = OutputFormat.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
-    target: Annotated[str, typer.Option(help="host:port of the service.")] = "127.0.0.1:50551",
+    target: Target = DEFAULT_TARGET,
     ca_file: CaFile = None,
     client_certificate: ClientCertificate = None,
     client_key: ClientKey = None,
     credential_file: CredentialFile = None,
 ) -> None:
     """Ask a running service for private statistics."""
-    from hushmeter.analyst import AnalystClient
-
-    access = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
-    with AnalystClient(target, access=access) as client, answered_by(target):
+    identity = ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    with analyst_at(target, identity) as client:
         if not metric:
             _list_metrics(client)
             return
@@ -81,15 +79,7 @@ def query(
         if verify:
             if where or statistic or roll_up_time:
                 raise typer.BadParameter("--verify is of whole views: leave out --where, --statistic and --roll-up-time")
-            _verify(
-                client,
-                metric,
-                dimensions,
-                resolution,
-                (_moment(start), _moment(end)),
-                record,
-                public_key,
-            )
+            _verify(client, metric, dimensions, resolution, (_moment(start), _moment(end)), record, public_key)
             return
         table = client.releases(
             metric,
@@ -188,15 +178,11 @@ def _cell(value: object) -> str:
     return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, dt.datetime) else str(value)
 
 
-def _list_metrics(client: object) -> None:
+def _list_metrics(client: AnalystClient) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from hushmeter.analyst import AnalystClient
-
-    if not isinstance(client, AnalystClient):
-        return
     answer = client.metrics()
     table = Table(title="What can be asked for", box=box.SIMPLE)
     for column in ("metric", "kind", "views", "at", "statistics", "unit", "purposes"):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hushmeter.cli import printing
-from hushmeter.cli.options import existing_context
+from hushmeter.cli.options import ConfigFile, KeysDir, StateDir, existing_context
 
 
 def retention(
-    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
-    keys_dir: Annotated[Path | None, typer.Option(help="Where keys live.")] = None,
+    config: ConfigFile = None,
+    state_dir: StateDir = None,
+    keys_dir: KeysDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
 ) -> None:
     """Print what raw data a deployment holds now, and when it dies; beside a running service or without one."""
@@ -25,11 +24,8 @@ def retention(
     from hushmeter.model.time import iso
     from hushmeter.service.disclosure.retention import held
 
-    context = existing_context(config, state_dir, keys_dir)
-    try:
+    with existing_context(config, state_dir, keys_dir) as context:
         found = held(context)
-    finally:
-        context.store.close()
     if as_json:
         rows = [
             {

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from hushmeter.cli.options import StateDir, read_plan_file
+
 if TYPE_CHECKING:
     from hushmeter.service.deployment.config import Config
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 def serve(
     config: Annotated[Path | None, typer.Option(help="Configuration file (YAML).")] = None,
     plan: Annotated[Path | None, typer.Option(help="Telemetry plan; needed on the first start alone.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
+    state_dir: StateDir = None,
     keys_dir: Annotated[
         Path | None, typer.Option(help="Where keys live; beside the state, in STATE_DIR-keys, by default.")
     ] = None,
@@ -39,7 +41,6 @@ def serve(
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
     """Serve: take reports in, seal windows at their deadlines, answer queries. Loopback only by default."""
-    from hushmeter.cli.options import read_plan_file
     from hushmeter.service.deployment.config import read_config
     from hushmeter.service.deployment.logs import configure_logs
 
@@ -67,7 +68,7 @@ def serve(
 
 
 def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_is_right: bool) -> NoReturn:
-    """Founds or opens the deployment, and serves it until it is told to stop; exits with the status."""
+    """Founds or opens the deployment, and serves it until it is asked to stop; exits with the status."""
     from hushmeter.clock import SystemClock
     from hushmeter.noise.opendp import OpenDPMechanisms
     from hushmeter.service.deployment.approvals import read_approval

@@ -7,14 +7,10 @@ from typing import Annotated
 
 import typer
 
-from hushmeter.cli.options import existing_context, public_key_of, read_text
+from hushmeter.cli.options import ConfigFile, DatabaseDir, KeysDir, PublicKey, existing_context, public_key_of, read_text
 from hushmeter.transparency.words import RecordFormat
 
 transparency_app = typer.Typer(help="Show and verify the public record of a deployment.", no_args_is_help=True)
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configuration file (YAML) of the service.")]
-StateDirOption = Annotated[Path | None, typer.Option("--state-dir", help="Where the database lives.")]
-KeysDirOption = Annotated[Path | None, typer.Option("--keys-dir", help="Where keys live.")]
 
 
 @transparency_app.callback()
@@ -24,9 +20,9 @@ def transparency() -> None:
 
 @transparency_app.command("show")
 def show_record(
-    config: ConfigOption = None,
-    state_dir: StateDirOption = None,
-    keys_dir: KeysDirOption = None,
+    config: ConfigFile = None,
+    state_dir: DatabaseDir = None,
+    keys_dir: KeysDir = None,
     written_as: Annotated[
         RecordFormat, typer.Option("--format", help="json is the whole record, signed.")
     ] = RecordFormat.MARKDOWN,
@@ -36,11 +32,8 @@ def show_record(
     from hushmeter.errors import ConfigError
     from hushmeter.service.disclosure.public_record import signed_record, written
 
-    context = existing_context(config, state_dir, keys_dir)
-    try:
+    with existing_context(config, state_dir, keys_dir) as context:
         text = written(signed_record(context), written_as)
-    finally:
-        context.store.close()
     if out is None:
         typer.echo(text, nl=False)
         return
@@ -53,7 +46,7 @@ def show_record(
 @transparency_app.command("verify")
 def verify_record_file(
     file: Annotated[Path, typer.Argument(help="A record as JSON or HTML.")],
-    public_key: Annotated[str | None, typer.Option(help="64 hexadecimal digits, or a file that holds them.")] = None,
+    public_key: PublicKey = None,
     earlier: Annotated[Path | None, typer.Option(help="A record from before: this one must go on from it.")] = None,
 ) -> None:
     """Check signature and hash chain of a record; exit status 1 where something does not hold."""
@@ -86,15 +79,12 @@ def verify_record_file(
 
 
 @transparency_app.command()
-def key(config: ConfigOption = None, state_dir: StateDirOption = None, keys_dir: KeysDirOption = None) -> None:
+def key(config: ConfigFile = None, state_dir: DatabaseDir = None, keys_dir: KeysDir = None) -> None:
     """Print the public key that the deployment signs with; publish it where it cannot be replaced unseen."""
     from hushmeter.signatures import SIGNING_KEY_NAME, public_key
 
-    context = existing_context(config, state_dir, keys_dir)
-    try:
+    with existing_context(config, state_dir, keys_dir) as context:
         typer.echo(public_key(context.keys.get_or_create(SIGNING_KEY_NAME)).hex())
-    finally:
-        context.store.close()
 
 
 def _record_in(path: Path) -> str:

@@ -7,61 +7,54 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hushmeter.channels import ClientIdentity
 from hushmeter.cli import printing
-from hushmeter.cli.options import (
+from hushmeter.cli.connection import (
+    DEFAULT_TARGET,
     CaFile,
     ClientCertificate,
     ClientKey,
     CredentialFile,
-    answered_by,
-    public_key_of,
-    read_text,
+    Target,
+    unit_at,
 )
+from hushmeter.cli.options import PublicKey, public_key_of, read_text
 from hushmeter.errors import ConfigError
 
 if TYPE_CHECKING:
     from hushmeter.api.consent.v1.consent_pb2 import GetUnitResponse
-    from hushmeter.channels import ClientIdentity
-    from hushmeter.sdk import IngestClient
-
-TOKEN_LIFETIME_S = 60
 
 unit_app = typer.Typer(help="What raw data is held on one unit, and the receipt of its erasure.", no_args_is_help=True)
 
-ServiceOption = Annotated[str, typer.Option(help="host:port of the service.")]
 UnitIdFile = Annotated[Path, typer.Option(help="Holds the unit's id; - reads standard input.")]
 TokenFile = Annotated[
     Path | None,
     typer.Option(help="Holds the unit's token, in hexadecimal; by default one is asked for, which takes the role consent."),
 ]
-LOOPBACK = "127.0.0.1:50551"
 
 
 def erase(
     unit_id_file: UnitIdFile,
     unit_token_file: TokenFile = None,
     out: Annotated[Path | None, typer.Option(help="Write the receipt here; standard output by default.")] = None,
-    target: ServiceOption = LOOPBACK,
+    target: Target = DEFAULT_TARGET,
     ca_file: CaFile = None,
     client_certificate: ClientCertificate = None,
     client_key: ClientKey = None,
     credential_file: CredentialFile = None,
 ) -> None:
     """Withdraw all consent of a unit, have its rows removed, and keep the signed receipt."""
-    from hushmeter.channels import ClientIdentity
     from hushmeter.model.time import iso
 
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists; name another file, a receipt is never overwritten")
-    unit_id, access = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
-    with _client(target, access, unit_id, unit_token_file) as client:
+    unit_id, identity = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    with unit_at(target, identity, unit_id, _token(unit_token_file)) as client:
         answer = client.erase(unit_id)
     if out is None:
         typer.echo(answer.receipt)
@@ -86,17 +79,15 @@ def show_unit(
     unit_id_file: UnitIdFile,
     unit_token_file: TokenFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    target: ServiceOption = LOOPBACK,
+    target: Target = DEFAULT_TARGET,
     ca_file: CaFile = None,
     client_certificate: ClientCertificate = None,
     client_key: ClientKey = None,
     credential_file: CredentialFile = None,
 ) -> None:
     """Print what raw data is held on a unit now, and when it dies."""
-    from hushmeter.channels import ClientIdentity
-
-    unit_id, access = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
-    with _client(target, access, unit_id, unit_token_file) as client:
+    unit_id, identity = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
+    with unit_at(target, identity, unit_id, _token(unit_token_file)) as client:
         found = client.held(unit_id)
     if as_json:
         typer.echo(json.dumps(_plain(found), indent=1))
@@ -107,7 +98,7 @@ def show_unit(
 @unit_app.command("verify")
 def verify_receipt_file(
     receipt: Annotated[Path, typer.Argument(help="A receipt, as `hushmeter erase` wrote it.")],
-    public_key: Annotated[str | None, typer.Option(help="64 hexadecimal digits, or a file that holds them.")] = None,
+    public_key: PublicKey = None,
 ) -> None:
     """Check the signature of an erasure's receipt, and print what it promises; exit status 1 where it does not hold."""
     from hushmeter.errors import LedgerBroken
@@ -121,8 +112,8 @@ def verify_receipt_file(
         raise typer.Exit(1) from None
     content = found.content
     typer.echo(f"deployment {content['deployment']}, received at {content['received_at']}: the signature holds")
-    for said in found.promises:
-        typer.echo(f"- {said}")
+    for promise in found.promises:
+        typer.echo(f"- {promise}")
     for cost in found.costs:
         typer.echo(f"- {cost}")
     if key is None:
@@ -136,28 +127,14 @@ def _unit_id(path: Path) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-@contextmanager
-def _client(target: str, access: ClientIdentity, unit_id: str, token_file: Path | None) -> Iterator[IngestClient]:
-    """A client that has the unit's token: from a file, or asked for; none where the service issues none."""
-    import grpc
-
-    from hushmeter.sdk import IngestClient
-
-    token = b""
-    if token_file is not None:
-        try:
-            token = bytes.fromhex(read_text(token_file))
-        except ValueError:
-            raise ConfigError(f"{token_file} holds no token: write it in hexadecimal digits") from None
-    with IngestClient(target, access=access, unit_tokens=lambda _: token) as client, answered_by(target):
-        if token_file is None:
-            try:
-                token = client.issue_unit_token(unit_id, TOKEN_LIFETIME_S).unit_token
-            except grpc.RpcError as error:
-                # An open door issues none; what then needs one says so itself.
-                if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
-                    raise
-        yield client
+def _token(path: Path | None) -> bytes | None:
+    """The token of a file; None where no file is named."""
+    if path is None:
+        return None
+    try:
+        return bytes.fromhex(read_text(path))
+    except ValueError:
+        raise ConfigError(f"{path} holds no token: write it in hexadecimal digits") from None
 
 
 def _plain(found: GetUnitResponse) -> dict[str, object]:

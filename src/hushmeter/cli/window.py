@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hushmeter.cli.options import existing_context, moment_of
+from hushmeter.cli.options import ConfigFile, KeysDir, StateDir, existing_context, moment_of
 
 window_app = typer.Typer(help="Windows that wait to be released.", no_args_is_help=True)
 
@@ -21,17 +20,14 @@ def window() -> None:
 def lose(
     resolution: Annotated[str, typer.Argument(help="Of the window, as in the plan: 1h.")],
     start: Annotated[str, typer.Argument(help="Where it begins: 2026-03-02T10:00:00Z.")],
-    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
-    keys_dir: Annotated[Path | None, typer.Option(help="Where keys live.")] = None,
+    config: ConfigFile = None,
+    state_dir: StateDir = None,
+    keys_dir: KeysDir = None,
 ) -> None:
     """Give up a window that waits: it is charged in full and never released, and whoever withdrew since is in nothing."""
     from hushmeter.service.sealer.giving_up import give_up
 
     start_ms = round(moment_of(start).timestamp() * 1000)
-    context = existing_context(config, state_dir, keys_dir)
-    try:
+    with existing_context(config, state_dir, keys_dir) as context:
         lost = give_up(context, resolution, start_ms)
-    finally:
-        context.store.close()
     typer.echo(f"Window {lost} is LOST: charged in full, never released. Its raw rows die with its coarser windows.")

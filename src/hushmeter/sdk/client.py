@@ -1,4 +1,4 @@
-"""The light client that applications embed: fetches the plan, asks and tells consent, sends reports, tries again safely."""
+"""The light client that applications embed: fetches the plan, asks for consent and sends it, sends reports, tries again."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class IngestClient:
 
     Args:
         target: `host:port`.
-        credentials: of the channel; None for what `access` says.
-        access: certificates, and the credential, of role `ingest`; the environment's HUSHMETER_CREDENTIAL by default.
-        consent_access: likewise of role `consent`, for decisions and unit tokens; as `access` by default, which is enough
+        credentials: of the channel; None for what `identity` says.
+        identity: certificates, and the credential, of role `ingest`; the environment's HUSHMETER_CREDENTIAL by default.
+        consent_identity: the same of role `consent`, for decisions and unit tokens; by default `identity`, which is enough
             where no credentials are asked for.
         unit_tokens: from a unit's id to its signed token, where the deployment asks for them.
 
@@ -71,12 +71,12 @@ class IngestClient:
         target: str,
         credentials: grpc.ChannelCredentials | None = None,
         *,
-        access: ClientIdentity | None = None,
-        consent_access: ClientIdentity | None = None,
+        identity: ClientIdentity | None = None,
+        consent_identity: ClientIdentity | None = None,
         unit_tokens: Callable[[str], bytes] | None = None,
     ) -> None:
-        self._channel = open_channel(target, access, credentials)
-        self._consent_channel = open_channel(target, consent_access, credentials) if consent_access else self._channel
+        self._channel = open_channel(target, identity, credentials)
+        self._consent_channel = open_channel(target, consent_identity, credentials) if consent_identity else self._channel
         self._ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)
         self._consent = consent_pb2_grpc.ConsentServiceStub(self._consent_channel)
         self._token_of = unit_tokens
@@ -125,15 +125,15 @@ class IngestClient:
         locale: str = "",
         source: str = "",
     ) -> Allowed:
-        """Tells a unit's decisions and returns what binds now, and the first windows that hold it.
+        """Sends a unit's decisions and returns what binds now, and the first windows that hold it.
 
         Args:
             unit_id: the unit.
             decisions: by purpose; true gives consent, false withdraws it.
-            shown: the plan whose texts were shown; None for the one that `plan` told last, which is asked for now if it
+            shown: the plan whose texts were shown; None for the one that `plan` returned last, which is fetched now if it
                 never was. Consent to a text that is not in force any more is refused: show the new one.
             locale: the language it was shown in, one of those that the plan lists.
-            source: where the decision was made, such as `settings`; likewise.
+            source: where the decision was made, such as `settings`; one of those that the plan lists.
         """
         hashes = {}
         if any(decisions.values()):
@@ -209,9 +209,10 @@ class IngestClient:
         """The reports, each with its unit's token where tokens are known; sent again, it gets the token of that moment."""
         if self._token_of is None:
             return reports
-        for report in (kept := list(reports)):
+        signed = list(reports)
+        for report in signed:
             report.unit_token = self._token_of(report.unit_id)
-        return kept
+        return signed
 
     def _correct(self, server_time_ms: int) -> None:
         self.clock_offset_ms = server_time_ms - _now_ms()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hushmeter.cli import printing
+from hushmeter.cli.options import ConfigFile, KeysDir, PlanPath, StateDir, existing_store, read_plan_file
 
 
 def apply(
@@ -16,16 +17,15 @@ def apply(
         str,
         typer.Option(help="now (what only ends or describes), next-window, next-period, or a border such as 2026-03-09."),
     ] = "next-period",
-    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML) of the service.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where database and intake log live.")] = None,
-    keys_dir: Annotated[Path | None, typer.Option(help="Where keys live.")] = None,
+    config: ConfigFile = None,
+    state_dir: StateDir = None,
+    keys_dir: KeysDir = None,
     approval: Annotated[list[Path] | None, typer.Option(help="A file of plan approve; may be repeated.")] = None,
 ) -> None:
     """Change the plan of a deployment, beside a running service or without one; running processes follow by themselves.
 
     A version that was recorded already gets the approvals that are given.
     """
-    from hushmeter.cli.options import read_plan_file
     from hushmeter.cli.plan.differences import print_changes
     from hushmeter.clock import SystemClock
     from hushmeter.model.time import iso
@@ -35,14 +35,12 @@ def apply(
     from hushmeter.service.deployment.config import read_config
     from hushmeter.service.deployment.ledger_mark import newest_followed
     from hushmeter.service.deployment.plan_change import apply_plan
-    from hushmeter.storage.state.store import SqlStateStore
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
     text = read_plan_file(path)
     new = parse_recorded(text)
     approvals = [read_approval(file) for file in approval or []]
-    store = SqlStateStore.existing(chosen.state_dir)
-    try:
+    with existing_store(chosen.state_dir) as store:
         same = [v for v in store.plan_versions() if (v.version, v.plan_hash) == (new.version, new.plan_hash)]
         if same and approvals:
             names = approved_also(chosen, new, same[0].approvals, approvals)
@@ -53,8 +51,6 @@ def apply(
         ensure_plan_approved(chosen, new, approvals)
         followed = newest_followed(chosen, store)
         done = apply_plan(store, OpenDPMechanisms(), text, at, SystemClock().now_ms(), approvals, followed)
-    finally:
-        store.close()
     version = done.version
     console = printing.console()
     print_changes(console, done.before, new, done.changes)
@@ -66,13 +62,12 @@ def apply(
 
 
 def approve_command(
-    path: Annotated[Path, typer.Argument(help="The plan file.")],
+    path: PlanPath,
     key: Annotated[Path, typer.Option(help="PEM file of an Ed25519 private key, mode 0600.")],
     name: Annotated[str, typer.Option(help="Who approves, as the service's configuration names them.")],
     out: Annotated[Path, typer.Option(help="The file to write; it must not exist.")],
 ) -> None:
     """Approve a version of a plan: sign its name, version and hash."""
-    from hushmeter.cli.options import read_plan_file
     from hushmeter.errors import ConfigError
     from hushmeter.plan.approving import approve as sign
     from hushmeter.plan.reading import parse_recorded

@@ -14,12 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from hushmeter.cli import printing
+from hushmeter.cli.options import PlanPath
 from hushmeter.cli.plan.apply import apply, approve_command
 from hushmeter.model.changes import Concern
 
 plan_app = typer.Typer(help="Write, check and change telemetry plans.", no_args_is_help=True)
 plan_app.command()(apply)
 plan_app.command("approve")(approve_command)
+
+PrintJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @plan_app.command()
@@ -48,8 +51,8 @@ def schema() -> None:
 
 @plan_app.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="The plan file.")],
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    path: PlanPath,
+    json_output: PrintJson = False,
     against: Annotated[Path | None, typer.Option(help="Price the change from the plan of this state directory.")] = None,
 ) -> None:
     """Check a plan, prove that its budget and integers hold, and say what it costs."""
@@ -93,7 +96,7 @@ def check(
 def diff(
     old: Annotated[Path, typer.Argument(help="A plan file, or the state directory of a service: its plan in force.")],
     new: Annotated[Path, typer.Argument(help="The plan file that changes it.")],
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: PrintJson = False,
     fail_on: Annotated[
         list[Concern] | None, typer.Option(help="Exit with status 1 where a change is about this; may be repeated.")
     ] = None,
@@ -120,11 +123,11 @@ def diff(
 
 @plan_app.command()
 def explain(
-    path: Annotated[Path, typer.Argument(help="The plan file.")],
+    path: PlanPath,
     units: Annotated[
         int | None, typer.Option(min=1, help="Units in one window; the plan's expected_units if left out.")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: PrintJson = False,
     chart: Annotated[Path | None, typer.Option(help="Draw the expected errors into this PNG.")] = None,
 ) -> None:
     """Predict the error of every release before anything is collected, and say what would halve it."""

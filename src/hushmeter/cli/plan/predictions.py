@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hushmeter.cli.options import read_plan_file
+from hushmeter.cli.options import existing_store, read_plan_file
 from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError
 from hushmeter.ledger.accountant import epsilon_and_delta, planned_costs
@@ -29,6 +29,7 @@ from hushmeter.plan.expected_error import USEFUL_ERROR
 from hushmeter.plan.reading import parse_plan, parse_recorded
 from hushmeter.query.prediction import Prediction, predict
 from hushmeter.service.deployment.budget import budget_of
+from hushmeter.service.deployment.foundation import ensure_founded
 from hushmeter.service.deployment.plan_timeline import version_at
 
 _BARS_MAX = 60
@@ -98,15 +99,8 @@ def recorded_plan(state_dir: Path) -> Priced:
     Raises:
         ConfigError: the directory holds no founded state.
     """
-    from hushmeter.storage.state.store import SqlStateStore
-
-    store = SqlStateStore.existing(state_dir)
-    try:
-        versions = store.plan_versions()
-    finally:
-        store.close()
-    if not versions:
-        raise ConfigError(f"{state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
+    with existing_store(state_dir) as store:
+        versions = ensure_founded(store.plan_versions(), state_dir)
     in_force = version_at(versions, SystemClock().now_ms())
     return price(parse_recorded(in_force.plan_text))
 

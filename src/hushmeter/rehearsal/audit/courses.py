@@ -294,7 +294,8 @@ class Rehearsal:
     async def _door(self) -> _Door:
         meters = Meters()
         intake = Intake(self.context, meters, self._rules)
-        server = Server(self.context, intake, "127.0.0.1:0", Gate(self.context, meters, self._rules))
+        gate = Gate(self.context.store, self.context.clock, meters, self._rules)
+        server = Server(self.context, meters, intake, "127.0.0.1:0", gate)
         await intake.start()
         await server.start()
         return _Door(intake, server, grpc.insecure_channel(f"127.0.0.1:{server.port}", _NO_THREADS))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from hushmeter.errors import ConfigError, KeyUnavailable, PlanError
 from hushmeter.model.plan import Plan
 from hushmeter.model.stored import Approval
 from hushmeter.plan.approving import ensure_approved, ensure_signed
+from hushmeter.secret_files import read_secret, read_small, unread_text
 from hushmeter.service.deployment.config import Config
 
 FILE_MAX_BYTES = 16_384
@@ -30,13 +29,9 @@ def read_private_key(path: Path) -> bytes:
         KeyUnavailable: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(FILE_MAX_BYTES)
+        content = read_secret(path, "key", FILE_MAX_BYTES)
     except OSError as error:
-        raise KeyUnavailable(f"the key {path} cannot be read ({error.strerror}); name a file of yours") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"others may read or change the key {path} (mode {mode:04o}); only its owner may: chmod 600 it")
+        raise KeyUnavailable(unread_text(path, "key", error, "name a file of yours")) from None
     try:
         key = load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -69,8 +64,7 @@ def read_approval(path: Path) -> Approval:
         ConfigError: it is none.
     """
     try:
-        with path.open("rb") as file:
-            fields = json.loads(file.read(FILE_MAX_BYTES))
+        fields = json.loads(read_small(path, FILE_MAX_BYTES))
         approval = Approval(str(fields["name"]), bytes.fromhex(fields["public_key"]), bytes.fromhex(fields["signature"]))
     except OSError as error:
         raise ConfigError(f"cannot read the approval {path}: {error.strerror}") from None

@@ -9,6 +9,7 @@ from hushmeter.model.ring import PlanMark, RingRecord
 from hushmeter.pipeline.claims import ensure_newest
 from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.foundation import ensure_founded
 from hushmeter.service.deployment.key_opening import existing_keys
 
 
@@ -30,9 +31,7 @@ def newest_followed(config: Config, store: StateStore) -> PlanMark:
         ConfigError: the keys are another deployment's, or the state is not founded.
         KeyUnavailable: there are none.
     """
-    deployment = store.deployment()
-    if deployment is None:
-        raise ConfigError(f"{config.state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
+    deployment = ensure_founded(store.deployment(), config.state_dir)
     return record_met(config, existing_keys(config).record(), store, deployment.deployment_id).plan
 
 

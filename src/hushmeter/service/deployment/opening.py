@@ -24,6 +24,7 @@ from hushmeter.service.deployment.approvals import ensure_plan_approved
 from hushmeter.service.deployment.budget import budget_of
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
+from hushmeter.service.deployment.foundation import ensure_founded
 from hushmeter.service.deployment.key_opening import existing_keys, open_keys, refuse_used_keys
 from hushmeter.service.deployment.ledger_mark import ensure_newest_of_keys, record_met
 from hushmeter.service.deployment.plan_timeline import Era, Timeline, plan_mark
@@ -118,9 +119,7 @@ def prepared(
 def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str | None) -> Context:
     """Opens a deployment that another process serves or has served; see `open_context`."""
     store = SqlStateStore.existing(config.state_dir)
-    deployment = store.deployment()
-    if deployment is None:
-        raise ConfigError(f"{config.state_dir} has not been founded yet; start it with hushmeter serve --plan FILE")
+    deployment = ensure_founded(store.deployment(), config.state_dir)
     if plan_text is not None:
         _refuse_another_plan(store, plan_text)
     ring = existing_keys(config)

@@ -24,8 +24,9 @@ from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.changes import changes_of, earliest
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan, parse_recorded
-from hushmeter.ports import Deployment, Mechanisms, StateStore
+from hushmeter.ports import Mechanisms, StateStore
 from hushmeter.service.deployment.budget import budget_of
+from hushmeter.service.deployment.foundation import ensure_founded
 from hushmeter.service.deployment.plan_timeline import Era, Timeline, lacks
 
 NOW, NEXT_WINDOW, NEXT_PERIOD = "now", "next-window", "next-period"
@@ -73,7 +74,7 @@ def apply_plan(
         PlanError: it is no plan.
         StateConflict: another version was recorded meanwhile.
     """
-    deployment = _founded(store)
+    deployment = ensure_founded(store.deployment(), "this state")
     timeline = Timeline(store.plan_versions, store.series_blocks, mechanisms)
     new = parse_plan(plan_text, date_of(now_ms))
     newest = timeline.recorded()[-1]
@@ -164,13 +165,6 @@ def admissible(plan: Plan, when: When, now_ms: int) -> int:
         return now_ms
     span = plan.coarsest.span if when is When.NEXT_WINDOW else plan.privacy.period
     return span.window_of(now_ms + limits.PLAN_LEAD_MS).end_ms
-
-
-def _founded(store: StateStore) -> Deployment:
-    deployment = store.deployment()
-    if deployment is None:
-        raise ConfigError("this state has not been founded yet; start it with hushmeter serve --plan FILE")
-    return deployment
 
 
 def _ensure_not_another(new: Plan, timeline: Timeline, followed: PlanMark | None) -> None:

@@ -19,8 +19,8 @@ from hushmeter.model.plan import Asking, Purpose
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.disclosure.public_record import signed_receipt
 from hushmeter.service.disclosure.unit_holdings import HeldErasure, Holdings, holdings
-from hushmeter.service.door.gate import passage
 from hushmeter.service.door.methods import unary
+from hushmeter.service.door.passage import passage
 from hushmeter.service.intake.intake import Intake
 from hushmeter.transparency.receipt import erased_by_ms
 
@@ -73,9 +73,11 @@ class ConsentService:
         return pb.GetConsentResponse(states=_states(await self._intake.consent_of(unit_id)))
 
     async def issue_unit_token(self, request: pb.IssueUnitTokenRequest) -> pb.IssueUnitTokenResponse:
-        """Signs a token of one unit, for a caller who proved who they are: a token outlives a door that stood open."""
-        caller = passage()
-        if caller is None or caller.credential is None:
+        """Signs a token of one unit, for a caller with a credential.
+
+        A caller who comes in while nobody is asked for one gets none: it could still be shown once everybody is asked.
+        """
+        if passage().credential is None:
             raise Forbidden(
                 "unit tokens are issued to credentials alone, and nobody is asked for one here; make the first with "
                 "'hushmeter credential create --role consent'"
@@ -107,8 +109,7 @@ class ConsentService:
             most = limits.READING_PER_UNIT_AND_MINUTE
             raise RateLimited(f"the unit asks more than {most} times a minute; ask again in a minute", RATE_RETRY_MS / 1000)
         self._reads.settle()
-        if caller := passage():
-            await caller.note("GetUnit")
+        await passage().note("GetUnit")
         self._asking += 1
         try:
             async with self._reading:
@@ -120,8 +121,8 @@ class ConsentService:
 
     async def _own(self, unit_id: str, token: bytes, *, always: bool = False) -> bytes:
         """The unit's id, which its token proves where tokens are asked for, or always (R3)."""
-        raw, caller = _checked_unit(unit_id), passage()
-        if always and (caller is None or caller.credential is None):
+        raw = _checked_unit(unit_id)
+        if always and passage().credential is None:
             raise Unauthenticated(
                 "what is held on a unit is told with its token alone, and none are issued while nobody is asked for a "
                 "credential; make the first with 'hushmeter credential create --role consent'"
@@ -213,9 +214,9 @@ def _held(found: Holdings) -> pb.GetUnitResponse:
         )
         for k in found.kept
     ]
-    asked = found.erasure or HeldErasure(0, 0)
+    erasure = found.erasure or HeldErasure(0, 0)
     return pb.GetUnitResponse(
-        rows=rows, kept=kept, decisions=found.decisions, erasure_ms=asked.at_ms, rows_gone_by_ms=asked.gone_by_ms
+        rows=rows, kept=kept, decisions=found.decisions, erasure_ms=erasure.at_ms, rows_gone_by_ms=erasure.gone_by_ms
     )
 
 

@@ -1,4 +1,4 @@
-"""IngestService: the door."""
+"""IngestService: the plan goes out, reports come in, and each message is acknowledged once it is durable."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.ingest.raw import SentReports
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.door.decoding import decode_reports
-from hushmeter.service.door.gate import passage
 from hushmeter.service.door.methods import both_streamed, unary
+from hushmeter.service.door.passage import passage
 from hushmeter.service.door.plan_messages import describe_plan
 from hushmeter.service.intake.intake import Intake
 from hushmeter.service.intake.queue import Outcome
@@ -81,8 +81,7 @@ class IngestService:
         async def read() -> None:
             try:
                 async for message in messages:
-                    if caller is not None:
-                        caller.another_message()
+                    caller.another_message()
                     waiting.append(self._intake.submit(self._decoded(message)))
                     moved.set()
                     while len(waiting) >= limits.STREAM_MESSAGES_IN_FLIGHT_MAX:

@@ -1,4 +1,4 @@
-"""A plan as clients are told it."""
+"""A plan as a message to clients."""
 
 from __future__ import annotations
 

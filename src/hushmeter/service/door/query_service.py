@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from fractions import Fraction
 from typing import Any
 
 import grpc
 
 from hushmeter import limits
 from hushmeter.api.query.v1 import query_pb2 as pb
-from hushmeter.api.release.v1 import release_pb2
 from hushmeter.errors import QueryRefused, ReleaseAltered
-from hushmeter.ledger.accountant import epsilon_and_delta
-from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
-from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Metric
 from hushmeter.model.release import Release
 from hushmeter.plan.built_in import purposes_of_values
@@ -25,16 +20,15 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.deployment.plan_timeline import Era
 from hushmeter.service.disclosure.verified_releases import public_from, released
-from hushmeter.service.door.gate import passage
 from hushmeter.service.door.methods import in_chunks, streamed, unary
+from hushmeter.service.door.passage import Passage, passage
 from hushmeter.service.door.query_eras import by_era, clipped
 from hushmeter.service.door.release_messages import (
-    agreement_of,
+    ReleaseMessages,
     budget_statement,
     catalog_entry,
     filters_of,
     hidden_shares,
-    opening_of,
 )
 
 QUERY_SERVICE = pb.DESCRIPTOR.services_by_name["QueryService"].full_name
@@ -47,7 +41,7 @@ _WHOLE_VIEWS = (
 
 
 class QueryService:
-    """Answers the three methods; reads run on threads, so that the door stays open meanwhile.
+    """Answers the three methods; reads run on threads, so that other calls are answered meanwhile.
 
     Args:
         context: the deployment.
@@ -58,7 +52,7 @@ class QueryService:
         self._context = context
         self._meters = meters
         self._listed: tuple[tuple[tuple[Era, ...], ...], pb.ListMetricsResponse] | None = None
-        self._losses: dict[tuple[float, float, float], release_pb2.PrivacyLoss] = {}
+        self._messages = ReleaseMessages(context.mechanisms)
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The methods as gRPC wants them."""
@@ -73,7 +67,7 @@ class QueryService:
 
     async def list_metrics(self, _request: pb.ListMetricsRequest) -> pb.ListMetricsResponse:
         """What can be asked for, and the budget in force."""
-        await _note("ListMetrics")
+        await passage().note("ListMetrics")
         known, begun = self._context.timeline.eras, self._begun()
         if self._listed is None or self._listed[0] != (known, begun):
             # Of a large plan it takes long to say, and is the same until another version is known or begins.
@@ -113,14 +107,15 @@ class QueryService:
             statistics=tuple(request.statistics),
             roll_up_time=request.roll_up_time,
         )
-        question = await self._within_purposes(question)
+        caller = passage()
+        question = await self._within_purposes(question, caller)
         if request.openings and (question.filters or question.roll_up_time):
             raise QueryRefused(_WHOLE_VIEWS)
-        message = self._opened if request.openings else self._message
+        message = self._messages.opened if request.openings else self._messages.message
         answers = self._answers(by_era(self._begun(), question))
         try:
             async for chunk in in_chunks(answers, lambda a: message(*a), limits.RELEASES_PER_ANSWER_MESSAGE):
-                _still_let_in()
+                caller.another_answer()
                 yield pb.QueryReleasesResponse(releases=chunk)
         except ReleaseAltered:
             self._meters.failures.labels("release").inc()
@@ -128,7 +123,8 @@ class QueryService:
 
     async def get_ledger(self, request: pb.GetLedgerRequest) -> AsyncIterator[pb.GetLedgerResponse]:
         """The privacy ledger, entry by entry, in order, from where on it is public."""
-        await _note("GetLedger")
+        caller = passage()
+        await caller.note("GetLedger")
         store = self._context.store
         first = await asyncio.to_thread(public_from, store)
         entries = store.ledger(max(first, min(request.from_sequence, _END_OF_TIME_MS)))
@@ -140,7 +136,7 @@ class QueryService:
             limits.LEDGER_ENTRIES_PER_ANSWER_MESSAGE,
         )
         async for chunk in chunks:
-            _still_let_in()
+            caller.another_answer()
             yield pb.GetLedgerResponse(entries=chunk)
 
     def _begun(self) -> tuple[Era, ...]:
@@ -148,7 +144,7 @@ class QueryService:
         now = self._context.clock.now_ms()
         return tuple(era for era in self._context.timeline.eras if era.from_ms <= now)
 
-    async def _within_purposes(self, question: Question) -> Question:
+    async def _within_purposes(self, question: Question, caller: Passage) -> Question:
         """Notes a question once for each set of purposes that its metric has had in the time range (P8).
 
         What the service counts by itself is narrowed to values of the purposes of the caller.
@@ -156,13 +152,10 @@ class QueryService:
         Raises:
             Forbidden: the metric, or a value that is asked for by name, is outside them.
         """
-        caller = passage()
-        if caller is None:
-            return question
         plans = [era.plan for era in self._begun() if clipped(era, question)]
         found = [(plan, m) for plan in plans for m in plan.measured if m.name == question.metric]
         if not found:
-            await _note("QueryReleases of an unknown metric")
+            await caller.note("QueryReleases of an unknown metric")
             return question
         dimensions = found[-1][1].dimensions
         named = [value for d in dimensions for value in question.filters.get(d.name, ())]
@@ -177,8 +170,8 @@ class QueryService:
             await caller.ask("QueryReleases", metric, parts)
         if all(serves.values()) or any(value in serves for value in named):
             return question
-        kept = tuple(value for value, mine in serves.items() if mine)
-        return dataclasses.replace(question, filters={**question.filters, dimensions[0].name: kept})
+        served = tuple(value for value, mine in serves.items() if mine)
+        return dataclasses.replace(question, filters={**question.filters, dimensions[0].name: served})
 
     def _answers(self, asked: Sequence[tuple[Era, CheckedQuestion, Question]]) -> Iterator[tuple[ReleaseAnswer, Era]]:
         """Answers of each era's releases by its own plan, in time order."""
@@ -196,74 +189,3 @@ class QueryService:
 
     def _others(self, checked: CheckedQuestion, question: Question) -> dict[tuple[str, ...], Iterator[tuple[int, Release]]]:
         return {view: self._stored(checked, view, question) for view in checked.other_views}
-
-    def _message(self, found: ReleaseAnswer, era: Era) -> release_pb2.Release:
-        estimates = [
-            release_pb2.Estimate(
-                statistic=e.statistic.value,
-                partition=label,
-                component=e.components[column],
-                selected=found.selected or e.ranked is not None,
-                value=e.values[row, column],
-                noise_std=e.noise_std[row, column],
-                interval_low=e.low[row, column],
-                interval_high=e.high[row, column],
-                agreement=agreement_of(found, e.statistic, row, column),
-            )
-            for e in found.estimates
-            for row, label in enumerate(found.partitions)
-            for column in (range(len(e.components)) if e.ranked is None else e.ranked[row].tolist())
-        ]
-        return release_pb2.Release(
-            release_id=found.release_id,
-            metric=found.metric,
-            view=found.view,
-            resolution=found.resolution,
-            window_start_ms=found.window_start_ms,
-            window_end_ms=found.window_end_ms,
-            plan_version=found.plan_version,
-            completeness=found.completeness,
-            published_at_ms=found.published_at_ms,
-            privacy_loss=self._loss(found.loss, found.delta, era.version.budget),
-            max_windows=found.max_windows,
-            estimates=estimates,
-            unit=found.unit,
-            rolled_up_from=found.rolled_up_from,
-            purposes=era.plan.metric(found.metric).purposes,
-        )
-
-    def _opened(self, found: ReleaseAnswer, era: Era) -> release_pb2.Release:
-        """A release with what opens its commitments."""
-        message = self._message(found, era)
-        if found.raw is not None:
-            message.openings.extend(opening_of(name, vector) for name, vector in found.raw.vectors.items())
-            if found.raw.keys is not None:
-                rows = [release_pb2.PrivatePartition(public_partition=n, token=token) for n, token in found.raw.keys]
-                message.private_partitions.CopyFrom(release_pb2.PrivatePartitions(rows=rows))
-        return message
-
-    def _loss(self, amount: float, delta: float, budget: PrivacyBudget) -> release_pb2.PrivacyLoss:
-        loss = self._losses.get((amount, delta, budget.conversion_delta))
-        if loss is None:
-            spent = PrivacyLoss(Fraction(amount), Fraction(delta))
-            epsilon, at = epsilon_and_delta(spent, budget, self._context.mechanisms)
-            rho = amount if budget.currency is Currency.ZCDP else 0.0
-            loss = release_pb2.PrivacyLoss(rho=rho, epsilon=epsilon, delta=at)
-            # Distinct losses are as few as metrics, views and resolutions; roll-ups must not let them grow.
-            if len(self._losses) < limits.CACHED_LOSSES_MAX:
-                self._losses[amount, delta, budget.conversion_delta] = loss
-        return loss
-
-
-async def _note(what: str) -> None:
-    """Lets a question that is not about one metric be noted in the access log."""
-    caller = passage()
-    if caller is not None:
-        await caller.ask(what)
-
-
-def _still_let_in() -> None:
-    """Ends an answer whose caller would not be let in any more."""
-    caller = passage()
-    if caller is not None:
-        caller.another_answer()

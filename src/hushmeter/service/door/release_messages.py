@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 from hushmeter import limits
 from hushmeter.api.query.v1 import query_pb2 as pb
 from hushmeter.api.release.v1 import release_pb2
 from hushmeter.errors import QueryRefused
+from hushmeter.ledger.accountant import epsilon_and_delta
+from hushmeter.model.ledger import PrivacyBudget, PrivacyLoss
 from hushmeter.model.measurement import Currency, MeasurementName
 from hushmeter.model.plan import Metric, Statistic
 from hushmeter.model.release import NoisyVector
 from hushmeter.plan.hidden_partitions import hidden_share
+from hushmeter.ports import Mechanisms
 from hushmeter.query.answering import ReleaseAnswer
 from hushmeter.service.deployment.plan_timeline import Era
 
@@ -76,13 +80,88 @@ def filters_of(request: pb.QueryReleasesRequest) -> dict[str, tuple[str, ...]]:
     return {dimension: tuple(values) for dimension, values in filters.items()}
 
 
-def opening_of(name: MeasurementName, vector: NoisyVector) -> release_pb2.Opening:
+class ReleaseMessages:
+    """Makes messages of releases; what a loss is as epsilon it works out once.
+
+    Args:
+        mechanisms: which say what a loss is as epsilon.
+    """
+
+    def __init__(self, mechanisms: Mechanisms) -> None:
+        self._mechanisms = mechanisms
+        self._losses: dict[tuple[float, float, float], release_pb2.PrivacyLoss] = {}
+
+    def message(self, found: ReleaseAnswer, era: Era) -> release_pb2.Release:
+        """A release with its estimates.
+
+        Args:
+            found: what a question found of it.
+            era: whose plan it is of.
+        """
+        estimates = [
+            release_pb2.Estimate(
+                statistic=e.statistic.value,
+                partition=label,
+                component=e.components[column],
+                selected=found.selected or e.ranked is not None,
+                value=e.values[row, column],
+                noise_std=e.noise_std[row, column],
+                interval_low=e.low[row, column],
+                interval_high=e.high[row, column],
+                agreement=_agreement(found, e.statistic, row, column),
+            )
+            for e in found.estimates
+            for row, label in enumerate(found.partitions)
+            for column in (range(len(e.components)) if e.ranked is None else e.ranked[row].tolist())
+        ]
+        return release_pb2.Release(
+            release_id=found.release_id,
+            metric=found.metric,
+            view=found.view,
+            resolution=found.resolution,
+            window_start_ms=found.window_start_ms,
+            window_end_ms=found.window_end_ms,
+            plan_version=found.plan_version,
+            completeness=found.completeness,
+            published_at_ms=found.published_at_ms,
+            privacy_loss=self._loss(found.loss, found.delta, era.version.budget),
+            max_windows=found.max_windows,
+            estimates=estimates,
+            unit=found.unit,
+            rolled_up_from=found.rolled_up_from,
+            purposes=era.plan.metric(found.metric).purposes,
+        )
+
+    def opened(self, found: ReleaseAnswer, era: Era) -> release_pb2.Release:
+        """As `message`, with what opens the commitments of its ledger entries."""
+        message = self.message(found, era)
+        if found.raw is not None:
+            message.openings.extend(_opening(name, vector) for name, vector in found.raw.vectors.items())
+            if found.raw.keys is not None:
+                rows = [release_pb2.PrivatePartition(public_partition=n, token=token) for n, token in found.raw.keys]
+                message.private_partitions.CopyFrom(release_pb2.PrivatePartitions(rows=rows))
+        return message
+
+    def _loss(self, amount: float, delta: float, budget: PrivacyBudget) -> release_pb2.PrivacyLoss:
+        loss = self._losses.get((amount, delta, budget.conversion_delta))
+        if loss is None:
+            spent = PrivacyLoss(Fraction(amount), Fraction(delta))
+            epsilon, at = epsilon_and_delta(spent, budget, self._mechanisms)
+            rho = amount if budget.currency is Currency.ZCDP else 0.0
+            loss = release_pb2.PrivacyLoss(rho=rho, epsilon=epsilon, delta=at)
+            # Distinct losses are as few as metrics, views and resolutions; roll-ups must not let them grow.
+            if len(self._losses) < limits.CACHED_LOSSES_MAX:
+                self._losses[amount, delta, budget.conversion_delta] = loss
+        return loss
+
+
+def _opening(name: MeasurementName, vector: NoisyVector) -> release_pb2.Opening:
     """What opens the commitment of one measurement's ledger entry."""
     values, columns = vector.values.ravel().tolist(), vector.values.shape[1]
     return release_pb2.Opening(measurement=name.value, salt=vector.salt or b"", columns=columns, values=values)
 
 
-def agreement_of(found: ReleaseAnswer, statistic: Statistic, row: int, column: int) -> release_pb2.Agreement | None:
+def _agreement(found: ReleaseAnswer, statistic: Statistic, row: int, column: int) -> release_pb2.Agreement | None:
     """One cell of an estimate that agrees with other views; None where there is none."""
     e = found.agreeing.get(statistic)
     if e is None:

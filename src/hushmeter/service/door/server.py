@@ -11,18 +11,19 @@ from grpc_reflection.v1alpha import reflection
 from hushmeter import limits
 from hushmeter.errors import ConfigError
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.door import consent_service as consenting
-from hushmeter.service.door import ingest_service as ingesting
-from hushmeter.service.door import query_service as querying
-from hushmeter.service.door import transparency_service as telling
+from hushmeter.service.deployment.meters import Meters
+from hushmeter.service.door.consent_service import CONSENT_SERVICE, ConsentService
 from hushmeter.service.door.gate import Gate
+from hushmeter.service.door.ingest_service import INGEST_SERVICE, IngestService
+from hushmeter.service.door.query_service import QUERY_SERVICE, QueryService
 from hushmeter.service.door.tls import Tls
+from hushmeter.service.door.transparency_service import TRANSPARENCY_SERVICE, TransparencyService
 from hushmeter.service.intake.intake import Intake
 
 DRAIN_S = 10.0
 _CONNECTION_AGE_MS = 30 * 60_000
 _KEEPALIVE_MS = 60_000
-_SERVICES = (ingesting.INGEST_SERVICE, consenting.CONSENT_SERVICE, querying.QUERY_SERVICE, telling.TRANSPARENCY_SERVICE)
+_SERVICES = (INGEST_SERVICE, CONSENT_SERVICE, QUERY_SERVICE, TRANSPARENCY_SERVICE)
 _OPTIONS = (
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", limits.MESSAGE_MAX_BYTES),
@@ -38,6 +39,7 @@ class Server:
 
     Args:
         context: the deployment.
+        meters: operators' metrics.
         intake: takes reports and decisions.
         listen: `host:port`; port 0 takes a free one.
         gate: which every call passes.
@@ -47,16 +49,18 @@ class Server:
         ConfigError: the address cannot be listened on.
     """
 
-    def __init__(self, context: Context, intake: Intake, listen: str, gate: Gate, tls: Tls | None = None) -> None:
+    def __init__(
+        self, context: Context, meters: Meters, intake: Intake, listen: str, gate: Gate, tls: Tls | None = None
+    ) -> None:
         self._gate = gate
         streams = ("grpc.max_concurrent_streams", limits.STREAMS_PER_CONNECTION_MAX)
         self._server = grpc.aio.server(options=(*_OPTIONS, streams), interceptors=[gate])
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         services = (
-            ingesting.IngestService(context, intake),
-            consenting.ConsentService(context, intake),
-            querying.QueryService(context, gate.meters),
-            telling.TransparencyService(context, gate.meters),
+            IngestService(context, intake),
+            ConsentService(context, intake),
+            QueryService(context, meters),
+            TransparencyService(context, meters),
         )
         self._server.add_generic_rpc_handlers([service.handler() for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

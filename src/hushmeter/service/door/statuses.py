@@ -54,8 +54,8 @@ def status_of(error: errors.HushmeterError) -> grpc.StatusCode:
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """Ends a call with an error's status, its text, its kind as ErrorInfo, and RetryInfo where trying again helps.
 
-    A defect's text may hold values of a report, and a failure's the names of files, so callers are not told more than that
-    there was one.
+    A defect's text may hold values of a report, and a failure's the names of files, so callers learn only that there was
+    one.
 
     Privacy:
         Text, details and delay are constants of the error's kind wherever it can come of what others sent (R4).

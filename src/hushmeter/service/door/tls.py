@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from hushmeter.errors import ConfigError
+from hushmeter.secret_files import read_secret, read_small, unread_text
 from hushmeter.service.deployment.config import Config, is_loopback
 
 _FILE_MAX_BYTES = 2**20
@@ -70,18 +69,10 @@ def read_tls(config: Config, now_ms: int) -> Tls | None:
 
 def _content(path: Path, what: str, *, secret: bool) -> bytes:
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(_FILE_MAX_BYTES)
+        return read_secret(path, what, _FILE_MAX_BYTES) if secret else read_small(path, _FILE_MAX_BYTES)
     except OSError as error:
-        raise ConfigError(
-            f"the {what} {path} cannot be read ({error.strerror}); it must be a PEM file that this account may read"
-        ) from None
-    if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(
-            f"others may read or change the {what} {path} (mode {mode:04o}); only its owner may: chmod 600 it"
-        )
-    return content
+        remedy = "it must be a PEM file that this account may read"
+        raise ConfigError(unread_text(path, what, error, remedy)) from None
 
 
 def _certificates(content: bytes, path: Path) -> Sequence[x509.Certificate]:

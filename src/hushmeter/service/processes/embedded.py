@@ -38,7 +38,8 @@ class EmbeddedService:
         self._intake = Intake(context, self._meters, rules)
         self.sealer = Sealer(context, self._meters)
         self._sealing = threading.Thread(target=self.sealer.run, name="sealer")
-        self._server = Server(context, self._intake, listen, Gate(context, self._meters, self._intake.rules), tls)
+        gate = Gate(context.store, context.clock, self._meters, self._intake.rules)
+        self._server = Server(context, self._meters, self._intake, listen, gate, tls)
         self.port = self._server.port
         self._presence = Presence(context.store, context.clock)
 

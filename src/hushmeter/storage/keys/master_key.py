@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from hushmeter.errors import ConfigError, KeyUnavailable
+from hushmeter.secret_files import read_secret, unread_text
 from hushmeter.storage.disk import failure_of, is_the_systems, remedy_of, sync_directory, write_durably
 
 MASTER_KEY_BYTES = 32
@@ -61,22 +61,14 @@ def create_master_key(path: Path) -> bytes:
 
 def _read_master_key(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(_FILE_MAX_BYTES)
+        content = read_secret(path, "master key", _FILE_MAX_BYTES)
     except FileNotFoundError:
         raise ConfigError(f"there is no master key file {path}; name the right one in master_key_file") from None
     except OSError as error:
+        remedy = "it must be a file whose owner is the account that runs hushmeter, with mode 0600"
         if is_the_systems(error):
-            raise KeyUnavailable(f"the master key {path} cannot be read ({error.strerror}); {remedy_of(error)}") from None
-        raise KeyUnavailable(
-            f"the master key {path} cannot be read ({error.strerror}); "
-            "it must be a file whose owner is the account that runs hushmeter, with mode 0600"
-        ) from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(
-            f"others may read or change the master key {path} (mode {mode:04o}); only its owner may: chmod 600 it"
-        )
+            remedy = remedy_of(error)
+        raise KeyUnavailable(unread_text(path, "master key", error, remedy)) from None
     if len(content) == MASTER_KEY_BYTES:
         return content
     key = _from_hex(content.decode("ascii", "replace").strip())
