@@ -9,8 +9,8 @@ from pathlib import Path
 
 import grpc
 
+from hushmeter.rehearsal.patience import PATIENCE_S, comes_true
 from hushmeter.sdk import IngestClient
-from tests.patience import PATIENCE_S, comes_true
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]

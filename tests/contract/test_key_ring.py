@@ -23,12 +23,12 @@ from hushmeter.model.ring import (
     encode_record,
 )
 from hushmeter.model.time import Window
+from hushmeter.rehearsal.patience import PATIENCE_S
 from hushmeter.storage.keys import files as keys_module
 from hushmeter.storage.keys import ring_record as record_module
 from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.keys.master_key import MASTER_KEY_VARIABLE, create_master_key, load_master_key
 from hushmeter.testing.memory import MemoryKeyRing
-from tests.patience import PATIENCE_S
 
 MASTER = bytes(range(32))
 NAMES = ["deployment", "unit-tokens", "signing", "data/3600000", "period/0"]

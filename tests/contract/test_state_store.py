@@ -35,6 +35,7 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.stored import Approval, Decided
 from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS, Window
 from hushmeter.ports import Deployment, StateStore
+from hushmeter.rehearsal.patience import PATIENCE_S
 from hushmeter.storage.state import credentials, schema, windows
 from hushmeter.storage.state import decisions as records
 from hushmeter.storage.state import store as state
@@ -61,7 +62,6 @@ from tests.contract.state_values import (
     state_of,
     url_of,
 )
-from tests.patience import PATIENCE_S
 
 LEASE_MS = int(limits.LEASE_S * 1_000)
 UNSEEN_MS = int(2 * limits.SERVING_MARK_S * 1_000)

@@ -28,6 +28,7 @@ from hushmeter.errors import (
     StorageFull,
 )
 from hushmeter.model.consent import Decision
+from hushmeter.rehearsal.patience import PATIENCE_S
 from hushmeter.storage.disk import Disk
 from hushmeter.storage.state import migrations, schema
 from hushmeter.storage.state.database import error_of
@@ -45,7 +46,6 @@ from tests.contract.state_values import (
     seal,
     url_of,
 )
-from tests.patience import PATIENCE_S
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -25,14 +25,14 @@ from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.api.transparency.v1 import transparency_pb2
 from hushmeter.channels import CREDENTIAL_VARIABLE
 from hushmeter.clock import ReplayClock
+from hushmeter.rehearsal.patience import PATIENCE_S
+from hushmeter.rehearsal.service import RehearsedService
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.door.tls import Tls
-from hushmeter.service.processes.embedded import serving
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.patience import PATIENCE_S
 from tests.service.running import FOUNDED_MS, PLAN
 
 FILES = (ingest_pb2.DESCRIPTOR, consent_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR, transparency_pb2.DESCRIPTOR)
@@ -54,12 +54,7 @@ class Guarded:
     context: Context
     clock: ReplayClock
     channel: grpc.Channel
-    port: int
-
-    @property
-    def target(self) -> str:
-        """Where it listens."""
-        return f"127.0.0.1:{self.port}"
+    target: str
 
     def credential(self, role: Role = Role.OPERATOR, *purposes: str, **changes: Any) -> str:
         """Makes a credential, as the command line does, and returns its bearer text."""
@@ -145,8 +140,10 @@ def guarded(
     context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
     # On a busy machine looks for credentials may be far apart.
     patient = mock.patch.object(limits, "CREDENTIALS_STALE_S", PATIENCE_S)
-    with mock.patch.dict(os.environ), patient, serving(context, rules, tls) as port:
+    with mock.patch.dict(os.environ), patient:
         os.environ.pop(CREDENTIAL_VARIABLE, None)
-        target = f"127.0.0.1:{port}"
-        with grpc.secure_channel(target, channel) if channel else grpc.insecure_channel(target) as opened:
-            yield Guarded(context, clock, opened, port)
+        with contextlib.ExitStack() as open_:
+            service = open_.enter_context(RehearsedService(context, clock, rules, tls))
+            target = service.target
+            opened = grpc.secure_channel(target, channel) if channel else grpc.insecure_channel(target)
+            yield Guarded(context, clock, open_.enter_context(opened), target)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import grpc
 import pytest
@@ -17,10 +15,9 @@ from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.clock import ReplayClock
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS
+from hushmeter.rehearsal.patience import PATIENCE_S
 from hushmeter.sdk import Recorder
-from tests.patience import PATIENCE_S
-from tests.service import running as plain
-from tests.service.running import FOUNDED_MS, Running
+from tests.service.running import FOUNDED_MS, Running, running
 
 H = FOUNDED_MS
 
@@ -94,11 +91,7 @@ def serving(
     joins: bool = False,
 ) -> Iterator[Running]:
     """Serves a deployment of a plan; see `running`."""
-    with mock.patch.object(plain, "PLAN", plan):
-        running = plain.running(state_dir, clock=clock, parts=parts, joins=joins)
-        service = running.__enter__()
-    with contextlib.ExitStack() as stack:
-        stack.push(running)
+    with running(state_dir, clock=clock, parts=parts, plan=plan, joins=joins) as service:
         yield service
 
 

@@ -22,11 +22,10 @@ from hushmeter.api.query.v1 import query_pb2
 from hushmeter.channels import CREDENTIAL_VARIABLE
 from hushmeter.channels import ClientIdentity as ClientAccess
 from hushmeter.errors import ConfigError, Failure
+from hushmeter.rehearsal.patience import PATIENCE_S, await_true
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
-from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS, Guarded, guarded, standing
-from tests.service.running import await_true
 
 PLAN = "/hushmeter.api.ingest.v1.IngestService/GetPlan"
 SUBMIT = "/hushmeter.api.ingest.v1.IngestService/SubmitReports"

@@ -18,11 +18,11 @@ from hushmeter.model.consent import ConsentTable
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.stored import SegmentRecord
 from hushmeter.pipeline.bucket_jobs import SealingJob, tally_of
+from hushmeter.rehearsal.patience import PATIENCE_S
 from hushmeter.sealing.seal import empty_tally, seal
 from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from tests.oracle.seal import Sealed
-from tests.patience import PATIENCE_S
 from tests.sealing import said
 from tests.strategies import DAY, batch_of
 from tests.unit.test_shared_bounding import catalog

@@ -21,14 +21,13 @@ from hushmeter.access.roles import OPEN, Role, roles_of
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.errors import ConfigError, Failure, KeyUnavailable, StateConflict, StorageFull
+from hushmeter.rehearsal.patience import PATIENCE_S, await_true
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.config import read_config
 from hushmeter.service.door import gate, statuses
 from hushmeter.storage.state.store import SqlStateStore
-from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS, Guarded, guarded
 from tests.service.running import PLAN as PLAN_TEXT
-from tests.service.running import await_true
 from tests.service.test_access import DENIED, HEALTH, LEDGER, METRICS, OK, PLAN, QUERY, STREAM, SUBMIT, UNAUTHENTICATED
 from tests.service.test_unit_tokens import ISSUE, issue
 

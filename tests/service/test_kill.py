@@ -21,12 +21,12 @@ from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.states import WindowState
+from hushmeter.rehearsal.patience import PATIENCE_S, comes_true
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.patience import PATIENCE_S, comes_true
 from tests.ports import free_port
 from tests.service.fast_child import FastClock
 

@@ -18,10 +18,10 @@ import pytest
 
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
-from tests.patience import PATIENCE_S
+from hushmeter.rehearsal.patience import PATIENCE_S, await_true
 from tests.ports import free_port
 from tests.service import smuggling
-from tests.service.running import FOUNDED_MS, Running, await_true, running
+from tests.service.running import FOUNDED_MS, Running, running
 from tests.service.smuggling import ATTEMPTS, CHORUS, CROWD, PLAN, Smuggler, mark, needles
 from tests.service.test_retention import everything
 
@@ -78,11 +78,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         assert sender.send(*(sender.report("lax", CHORUS, unit_id=unit) for unit in CROWD)) == "taken"
         held = everything(state_dir)
         sender.close()
-        service.advance_to(FOUNDED_MS + 2 * HOUR_MS)
+        service.advance(FOUNDED_MS + 2 * HOUR_MS)
         rows = service.analyst.releases("bytes", resolution="1h", statistics=["sum"]).to_pylist()
         sums = [(row["value"], row["noise_std"]) for row in rows]
         told = answers(service)
-        service.advance_to(FOUNDED_MS + DAY_MS + 2 * HOUR_MS)
+        service.advance(FOUNDED_MS + DAY_MS + 2 * HOUR_MS)
         await_true(lambda: not service.context.log.storage_windows())
         _, decisions = service.context.store.decisions_after(0)
         left = everything(state_dir)

@@ -121,7 +121,7 @@ def _day(state: Path, mechanisms: Mechanisms) -> Iterator[Running]:
                         recorder.observe("waits", 6)
                 reports.append(recorder.report(end - MINUTE_MS, end))
             assert service.client.submit([r for r in reports if r]).accepted == 3
-        service.advance_to(H + DAY_MS + 2 * HOUR_MS)
+        service.advance(H + DAY_MS + 2 * HOUR_MS)
         yield service
 
 

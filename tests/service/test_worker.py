@@ -17,13 +17,13 @@ from hushmeter.model.consent import Decision
 from hushmeter.model.plan import Purpose
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.ports import KeyRing, StateStore
+from hushmeter.rehearsal.patience import PATIENCE_S
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.intake.intake import IntakeWorker
 from hushmeter.service.intake.queue import Outcome
 from hushmeter.testing.clock import FakeClock
-from tests.patience import PATIENCE_S
 from tests.service.by_hand import H, opened, reports
 
 YES = [Decision(bytes(16), "tuning", True, 0, Purpose("tuning", "Tune models.").text_hash)]
