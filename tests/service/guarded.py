@@ -1,4 +1,7 @@
-"""A service that asks who comes in, and what tests send it: raw calls with any metadata."""
+"""A `RehearsedService` that asks who comes in, and what tests send it.
+
+Calls are raw, with any metadata: the clients of applications and analysts would not send what must be refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A second plan for services under test, with more to go wrong, and what is read of it."""
+"""A plan with more to go wrong, served as `running` does it, and what is sent to such a service and read of it."""
 
 from __future__ import annotations
 
@@ -17,23 +17,14 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS
 from hushmeter.rehearsal.patience import PATIENCE_S
 from hushmeter.sdk import Recorder
+from tests.plans import plan_text
 from tests.service.running import FOUNDED_MS, Running, running
 
 H = FOUNDED_MS
 
-PLAN = """
-plan: sockets
-version: 1
-privacy: {unit: account, period: 1w, epsilon: 4, delta: 1e-8, expected_units: 100}
-resolutions: {1h: {lateness: 10m}, 1d: {lateness: 48h}}
-purposes: {tuning: Tune models., research: Do research.}
-metrics:
-  joins: &common
-    description: Calls that were joined.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: product_usage
-    purposes: [tuning]
+PLAN = plan_text(
+    """
+  joins:
     kind: counter
     dimensions: {platform: {values: [ios, android, web], scope: unit}, network: {values: [wifi, cellular]}}
     views: [[], [platform], [platform, network]]
@@ -75,7 +66,10 @@ metrics:
     <<: *common
     views: [[]]
     expires: 2026-03-03
-"""
+""",
+    purposes="tuning: Tune models., research: Do research.",
+    unit="account",
+)
 
 QUICK_PLAN = PLAN.replace("lateness: 48h", "lateness: 1h")
 """Days end sooner, so that fewer hours are to be sealed before one is released."""

@@ -1,4 +1,4 @@
-"""A whole service on a loopback port, with a clock that the test moves and no noise."""
+"""A `RehearsedService` without noise, with a plan of every kind of metric, and what most tests do with it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,14 @@ from hushmeter.rehearsal.service import RehearsedService
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.plans import plan_text
 
 FOUNDED_MS = 1_772_409_600_000
 """Monday, 2 March 2026, midnight UTC."""
 
-PLAN = """
-plan: test
-version: 1
-privacy: {unit: device, period: 1w, epsilon: 4, delta: 1e-8, expected_units: 100}
-resolutions: {1h: {lateness: 10m}, 1d: {lateness: 48h}}
-purposes: {model_tuning: Tune models., research: Do research.}
-metrics:
-  starts: &common
-    description: Starts.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: product_usage
-    purposes: [model_tuning]
+PLAN = plan_text(
+    """
+  starts:
     kind: counter
     dimensions: {platform: {values: [ios, android], scope: unit}}
     views: [[], [platform]]
@@ -60,7 +51,10 @@ metrics:
   short_lived:
     <<: *common
     expires: 2026-03-03
-"""
+""",
+    asks="model_tuning",
+    purposes="model_tuning: Tune models., research: Do research.",
+)
 
 
 class Running(RehearsedService):

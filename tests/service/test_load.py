@@ -30,6 +30,7 @@ from hushmeter.service.intake.intake import IntakeWorker
 from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.clock import FakeClock
+from tests.plans import plan_text
 from tests.service.by_hand import PLAN, H, opened, reports, sealer_of, sums
 from tests.service.harness import submitted
 from tests.service.running import Running, running
@@ -38,26 +39,20 @@ HALF_PAST = H + 30 * MINUTE_MS
 DUE = H + HOUR_MS + 10 * MINUTE_MS
 UNITS = [f"u{number}" for number in range(24)]
 """So many that a hash cannot choose the first copy of each by chance."""
-TWO_PURPOSES = """
-plan: test
-version: 1
-privacy: {unit: device, period: 1d, epsilon: 4, delta: 1e-8, expected_units: 100}
-resolutions: {1h: {lateness: 10m}, 1d: {lateness: 48h}}
-purposes: {model_tuning: Tune models., research: Do research.}
-metrics:
-  starts: &common
-    description: Starts.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: product_usage
-    purposes: [model_tuning]
+TWO_PURPOSES = plan_text(
+    """
+  starts:
     kind: counter
     per_unit: {range: [0, 100]}
     statistics: [units, sum]
   opens:
     <<: *common
     purposes: [research]
-"""
+""",
+    asks="model_tuning",
+    purposes="model_tuning: Tune models., research: Do research.",
+    period="1d",
+)
 ONE_PURPOSE = (
     TWO_PURPOSES.replace("version: 1", "version: 2").replace(", research: Do research.}", "}").split("  opens:")[0]
 )

@@ -24,22 +24,13 @@ from hushmeter.rehearsal.patience import await_true
 from hushmeter.sealing.participation import decrypted
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.sealer.sealer import Sealer
+from tests.plans import plan_text
 from tests.service.harness import H, finish, read, states, submitted
 from tests.service.running import Running, running
 
-PLAN = """
-plan: participation
-version: 1
-privacy: {unit: device, period: 1w, epsilon: 4, delta: 1e-6, expected_units: 100}
-resolutions: {1d: {lateness: 2h}}
-purposes: {tuning: Tune., research: Do research.}
-metrics:
-  calls: &common
-    description: Calls.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: product_usage
-    purposes: [tuning]
+PLAN = plan_text(
+    """
+  calls:
     kind: counter
     dimensions: {platform: {values: [ios, web], scope: unit}}
     views: [[], [platform]]
@@ -56,7 +47,11 @@ metrics:
   starts:
     <<: *common
     per_unit: {range: [0, 1000]}
-"""
+""",
+    purposes="tuning: Tune., research: Do research.",
+    resolutions="1d: {lateness: 2h}",
+    delta="1e-6",
+)
 UNCOUNTED = PLAN.replace("unit: device", "unit: device, participants: false")
 LATE_PLAN = PLAN.replace("lateness: 2h", "lateness: 48h")
 

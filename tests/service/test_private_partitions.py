@@ -17,22 +17,13 @@ from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
+from tests.plans import plan_text
 from tests.service.harness import H, finish, reasons, states, submitted
 from tests.service.running import Running, running
 
-PLAN = """
-plan: open
-version: 1
-privacy: {unit: device, period: 1w, epsilon: 4, delta: 1e-6, expected_units: 100}
-resolutions: {1d: {lateness: 2h}}
-purposes: {tuning: Tune.}
-metrics:
-  setup: &common
-    description: Setup.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: performance
-    purposes: [tuning]
+PLAN = plan_text(
+    """
+  setup:
     kind: distribution
     unit: ms
     edges: [10, 100]
@@ -53,7 +44,12 @@ metrics:
     weighting: unit
     per_unit: {range: [0, 1000]}
     statistics: [units, sum]
-"""
+""",
+    category="performance",
+    purposes="tuning: Tune.",
+    resolutions="1d: {lateness: 2h}",
+    delta="1e-6",
+)
 NOISY_PLAN = (
     PLAN[: PLAN.index("  starts:")]
     .replace("[[], [platform], [version], [platform, version]]", "[[version]]")

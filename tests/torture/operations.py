@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hushmeter.service.processes.supervisor import EXIT_REFUSED
+from tests.torture.clockwork import pause
 from tests.torture.process import REFUSED, SERVES
-from tests.torture.world import Broken, World, pause
+from tests.torture.world import Broken, World
 
 ROLES = ("worker", "worker", "worker", "sealer", "sealer", "serve")
 LATE_S = 2.5

@@ -8,16 +8,11 @@ import os
 import random
 import signal
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 
 from hushmeter.ledger.entries import verify_budget, verify_chain
@@ -31,23 +26,17 @@ from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.processes.supervisor import EXIT_REFUSED, STARTS_MAX
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.ports import free_port
-from tests.service.test_kill import MINUTES_OLD, PLAN, SLOTS, UNITS, Sender
-from tests.torture.clockwork import Machine
+from tests.torture.clients import CLIENTS, SLOTS, Sender, agree, all_ended, lay
+from tests.torture.clockwork import Machine, pause
+from tests.torture.process import COMMAND, MODULE
 
-CLIENTS = 3
 ENOUGH = 20
 """Reports of an episode that must have been acknowledged, for it to mean anything."""
 ROOT = Path(__file__).parents[2]
-EXPIRES_DAYS = 200
 
 
 class Broken(Exception):
     """A promise did not hold; the text says which."""
-
-
-def pause(seconds: float) -> None:
-    """Lets real time pass: the processes are real."""
-    threading.Event().wait(seconds)
 
 
 class Client(Sender):
@@ -95,20 +84,13 @@ class World:
 
     def found(self) -> None:
         """Founds the deployment, serves it, and lets every unit agree."""
-        expires = time.strftime("%Y-%m-%d", time.gmtime(self.machine.origin_ms / 1000 + EXPIRES_DAYS * 86_400))
-        plan = PLAN.replace("EXPIRES", expires)
-        open_context(self.config, self.machine.clock(), ExactMechanisms(), plan).store.close()
+        lay(self.config, self.machine)
         self.start()
-        with IngestClient(f"127.0.0.1:{self.port}") as client, ThreadPoolExecutor(8) as pool:
-            self.wait_for(lambda: _answers(client), "the service did not come up")
-            list(pool.map(lambda unit: client.set_consent(unit, {"test": True}), UNITS))
-        # Intervals that begin before the decision are refused.
-        decided_ms, old_ms = self.machine.now_ms(), (max(MINUTES_OLD) + 1) * 60_000
-        self.wait_for(lambda: self.machine.now_ms() > decided_ms + old_ms, "the machine's time stands still")
+        agree(self.port, self.machine)
 
     def start(self) -> None:
         """Starts `hushmeter serve`."""
-        command = [sys.executable, "-m", "tests.torture.process", "serve", json.dumps(asdict(self.machine))]
+        command = [*COMMAND, "serve", json.dumps(asdict(self.machine))]
         with self.log.open("ab") as log:
             # Whoever was killed may have left half a line.
             log.write(b"\n")
@@ -135,8 +117,8 @@ class World:
                 for pid in map(int, listed):
                     with contextlib.suppress(OSError, IndexError):
                         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                        if b"tests.torture.process" in arguments:
-                            found[pid] = arguments[arguments.index(b"tests.torture.process") + 1].decode()
+                        if MODULE.encode() in arguments:
+                            found[pid] = arguments[arguments.index(MODULE.encode()) + 1].decode()
         return found
 
     def signal(self, role: str, number: int) -> int | None:
@@ -204,7 +186,7 @@ class World:
         per_client, seed = SLOTS // CLIENTS, self.rng.randrange(2**32)
         for i in range(CLIENTS):
             slots = range(i * per_client, (i + 1) * per_client)
-            self.senders.append(Client(self.port, self.machine, slots, seed + i))  # type: ignore[arg-type]
+            self.senders.append(Client(self.port, self.machine, slots, seed + i))
         for sender in self.senders:
             sender.start()
 
@@ -238,10 +220,7 @@ class World:
 
             def ended() -> bool:
                 self.keep_serving()
-                newest = [context.store.last_window_start(r.name) for r in context.plan.resolutions]
-                waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
-                begun = all(start is not None and start >= until_ms for start in newest)
-                return begun and not [r for r in waiting if r.window.start_ms <= until_ms]
+                return all_ended(context, until_ms)
 
             self.wait_for(ended, "windows did not end")
             self._judge(context)
@@ -294,13 +273,6 @@ class World:
 def _ensure(condition: object, message: str) -> None:
     if not condition:
         raise Broken(message)
-
-
-def _answers(client: IngestClient) -> bool:
-    with contextlib.suppress(grpc.RpcError):
-        client.plan()
-        return True
-    return False
 
 
 def _alive(pid: int) -> bool:
