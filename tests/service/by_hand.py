@@ -1,7 +1,7 @@
 """A deployment whose worker and sealer take every step only when the test says so, on one thread, without noise.
 
-No server and no thread of its own, unlike a `RehearsedService`: what tests of this kind are about lies between two steps, where
-a real service never stands still; and a test takes milliseconds.
+No server and no thread of its own, unlike a `RehearsedService`: what these tests are about lies between two steps, where a
+real service never stands still; and a test takes milliseconds.
 """
 
 from __future__ import annotations

@@ -29,15 +29,20 @@ def comes_true(condition: Callable[[], bool], patience_s: float = PATIENCE_S) ->
     return True
 
 
-def await_true(condition: Callable[[], bool], otherwise: Callable[[], str] = lambda: "waited in vain") -> None:
+def await_true(
+    condition: Callable[[], bool],
+    otherwise: Callable[[], str] = lambda: "waited in vain",
+    patience_s: float = PATIENCE_S,
+) -> None:
     """Waits until a condition holds.
 
     Args:
         condition: see `comes_true`.
         otherwise: says what is wrong where it does not.
+        patience_s: see `comes_true`.
 
     Raises:
         WaitedInVain: it did not hold for so long that it never will.
     """
-    if not comes_true(condition):
+    if not comes_true(condition, patience_s):
         raise WaitedInVain(otherwise())
