@@ -7,12 +7,17 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import numpy as np
 
 from hushmeter.api.report.v1.report_pb2 import Report
+from hushmeter.ledger.entries import verify_budget, verify_chain
+from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.states import WindowState
+from hushmeter.model.time import Window
 from hushmeter.rehearsal.patience import await_true
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.config import Config
@@ -46,6 +51,16 @@ PLAN = plan_text(
     expected_units=40,
 )
 """Each report counts in a slot of its own."""
+
+
+class Broken(Exception):
+    """A promise did not hold; the text says which."""
+
+
+def ensure(condition: object, message: str) -> None:
+    """Raises `Broken` unless a promise holds."""
+    if not condition:
+        raise Broken(message)
 
 
 def lay(config: Config, machine: Machine) -> None:
@@ -143,3 +158,37 @@ class Sender(threading.Thread):
                 missed = frozenset(m.resolution for m in acknowledgement.missed if index in m.indices)
                 self.missed[slot] = missed
             return
+
+
+def judge(context: Context, senders: Sequence[Sender], lost: Container[Window] = ()) -> None:
+    """Every report counts as its client was told, once; and the ledger holds.
+
+    Args:
+        context: a deployment in which every window of the reports has ended.
+        senders: the clients, which have stopped.
+        lost: windows that ended without a release.
+
+    Raises:
+        Broken: a report is missing, or counts twice, too late or elsewhere.
+    """
+    missed = {slot: m for sender in senders for slot, m in sender.missed.items()}
+    ends = {slot: end for sender in senders for slot, end in sender.ends.items()}
+    resent = set[int]().union(*(sender.resent for sender in senders))
+    for resolution in context.plan.resolutions:
+        found = [r for _, r in context.store.releases("slots", ("slot",), resolution.name, 0, 2**62)]
+        counts = {r.key.window_start_ms: r.vectors[MeasurementName.SUM].values[:, 0] for r in found}
+        ensure(len(found) == len(counts), f"{resolution.name}: a window was released twice")
+        totals = np.sum(list(counts.values()), axis=0)
+        ensure(totals.max() <= 1, f"{resolution.name}: a report was counted twice")
+        for slot, late in missed.items():
+            window = resolution.span.window_of(ends[slot])
+            if resolution.name in late:
+                # What was durable before a kill, and is sent again later, counts as it came first.
+                too_late = totals[slot] and slot not in resent
+                ensure(not too_late, f"{resolution.name}: a report that came too late was counted")
+            elif window in lost:
+                ensure(totals[slot] == 0, f"{resolution.name}: a report of a lost window was released")
+            else:
+                ensure(totals[slot] == 1, f"{window}: acknowledged report {slot} is missing, and nobody says so")
+                ensure(counts[window.start_ms][slot] == 1, f"{window}: report {slot} counted in another window")
+    verify_budget(verify_chain(context.store.ledger()), context.deployment.budget)

@@ -13,10 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from hushmeter.ledger.entries import verify_budget, verify_chain
-from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.states import WindowState
 from hushmeter.rehearsal.patience import PATIENCE_S, comes_true
 from hushmeter.sdk import IngestClient
@@ -26,17 +22,13 @@ from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.processes.supervisor import EXIT_REFUSED, STARTS_MAX
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.ports import free_port
-from tests.torture.clients import CLIENTS, SLOTS, Sender, agree, all_ended, lay
+from tests.torture.clients import CLIENTS, SLOTS, Broken, Sender, agree, all_ended, ensure, judge, lay
 from tests.torture.clockwork import Machine, pause
 from tests.torture.process import COMMAND, MODULE
 
 ENOUGH = 20
 """Reports of an episode that must have been acknowledged, for it to mean anything."""
 ROOT = Path(__file__).parents[2]
-
-
-class Broken(Exception):
-    """A promise did not hold; the text says which."""
 
 
 class Client(Sender):
@@ -153,7 +145,7 @@ class World:
             return
         killed = [line for line in self._said() if line.get("event") == "a process ended while it started"][-STARTS_MAX:]
         given_up = status == EXIT_REFUSED and [line["status"] for line in killed] == [-signal.SIGKILL] * STARTS_MAX
-        _ensure(given_up, f"the service ended with status {status}, and nobody asked it to")
+        ensure(given_up, f"the service ended with status {status}, and nobody asked it to")
         self.start()
 
     def kill_all(self) -> None:
@@ -228,38 +220,17 @@ class World:
             context.store.close()
 
     def _judge(self, context: Context) -> None:
-        missed = {slot: m for sender in self.senders for slot, m in sender.missed.items()}
-        ends = {slot: end for sender in self.senders for slot, end in sender.ends.items()}
-        resent = set[int]().union(*(sender.resent for sender in self.senders))
-        _ensure(len(missed) > ENOUGH, "the clients got too little through to mean anything")
+        ensure(self.acknowledged() > ENOUGH, "the clients got too little through to mean anything")
         lost = {record.window for record in context.store.windows([WindowState.LOST])}
         causes = self._causes()
         self.interrupted = sorted(str(window) for window in lost if LEFT_CLAIMED in causes.get(str(window), ""))
-        _ensure(self._signalled or not self.interrupted, f"a claim was left, and nobody was killed: {self.interrupted}")
+        ensure(self._signalled or not self.interrupted, f"a claim was left, and nobody was killed: {self.interrupted}")
         damaged = {window for window in lost if str(window) not in self.interrupted}
-        _ensure(self.may_lose or not damaged, f"lost without damage: {sorted(map(str, damaged))}")
+        ensure(self.may_lose or not damaged, f"lost without damage: {sorted(map(str, damaged))}")
         for window in damaged:
             said = causes.get(str(window), "")
-            _ensure("segment " in said or "key " in said, f"{window} is LOST, and the log does not say why: {said!r}")
-        for resolution in context.plan.resolutions:
-            found = [r for _, r in context.store.releases("slots", ("slot",), resolution.name, 0, 2**62)]
-            starts = [r.key.window_start_ms for r in found]
-            _ensure(len(starts) == len(set(starts)), f"{resolution.name}: a window was released twice")
-            counts = {r.key.window_start_ms: r.vectors[MeasurementName.SUM].values[:, 0] for r in found}
-            totals = np.sum(list(counts.values()), axis=0)
-            _ensure(totals.max() <= 1, f"{resolution.name}: a report was counted twice")
-            for slot, late in missed.items():
-                window = resolution.span.window_of(ends[slot])
-                if resolution.name in late:
-                    # What was durable before a kill, and is sent again later, counts as it came first.
-                    too_late = totals[slot] and slot not in resent
-                    _ensure(not too_late, f"{resolution.name}: a report that came too late was counted")
-                elif window in lost:
-                    _ensure(totals[slot] == 0, f"{resolution.name}: a report of a lost window was released")
-                else:
-                    _ensure(totals[slot] == 1, f"{window}: acknowledged report {slot} is missing, and nobody says so")
-                    _ensure(counts[window.start_ms][slot] == 1, f"{window}: report {slot} counted in another window")
-        verify_budget(verify_chain(context.store.ledger()), context.deployment.budget)
+            ensure("segment " in said or "key " in said, f"{window} is LOST, and the log does not say why: {said!r}")
+        judge(context, self.senders, lost)
 
     def _causes(self) -> dict[str, str]:
         """Why windows were lost, as the log says it."""
@@ -268,11 +239,6 @@ class World:
     def _said(self) -> list[dict[str, Any]]:
         """What the service has logged."""
         return [json.loads(line) for line in self.told() if line.startswith("{")]
-
-
-def _ensure(condition: object, message: str) -> None:
-    if not condition:
-        raise Broken(message)
 
 
 def _alive(pid: int) -> bool:
