@@ -28,6 +28,7 @@ from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.api.transparency.v1 import transparency_pb2
 from hushmeter.channels import CREDENTIAL_VARIABLE
 from hushmeter.clock import ReplayClock
+from hushmeter.ports import Mechanisms
 from hushmeter.rehearsal.patience import PATIENCE_S
 from hushmeter.rehearsal.service import RehearsedService
 from hushmeter.service.deployment.access_rules import AccessRules
@@ -136,10 +137,15 @@ def guarded(
     channel: grpc.ChannelCredentials | None = None,
     parts: Mapping[str, object] | None = None,
     elapsed_s: Callable[[], float] = time.monotonic,
+    plan: str = PLAN,
+    mechanisms: Mechanisms | None = None,
 ) -> Iterator[Guarded]:
-    """Serves a new deployment for as long as the block lasts; rates and leases are of the time that `elapsed_s` tells."""
+    """Serves a new deployment for as long as the block lasts; rates and leases are of the time that `elapsed_s` tells.
+
+    There is no noise, unless mechanisms are given.
+    """
     clock = ReplayClock(FOUNDED_MS, elapsed_s)
-    context = open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), PLAN)
+    context = open_context(Config(state_dir=state_dir), clock, mechanisms or ExactMechanisms(), plan)
     context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
     # On a busy machine looks for credentials may be far apart.
     patient = mock.patch.object(limits, "CREDENTIALS_STALE_S", PATIENCE_S)

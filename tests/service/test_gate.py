@@ -281,7 +281,7 @@ class TestQuestions:
 
     def test_built_in_metrics(self, tmp_path: Path) -> None:
         """Of what the service counts by itself an analyst is told the rows of its own purposes, and no other's by name."""
-        with mock.patch("tests.service.guarded.PLAN", self.PLAN), guarded(tmp_path / "state") as service:
+        with guarded(tmp_path / "state", plan=self.PLAN) as service:
             service.clock.advance_to(service.clock.now_ms() + 2 * 3_600_000)
             await_true(lambda: len(list(service.context.store.ledger())) > 5)
             mine, all_of = service.credential(Role.ANALYST, "research"), service.credential()

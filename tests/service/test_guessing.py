@@ -47,7 +47,7 @@ from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from hushmeter.transparency import signing
 from hushmeter.transparency.signing import entries_in, verify_record
-from tests.service.guarded import REQUIRED, Guarded, guarded
+from tests.service.guarded import Guarded, guarded
 from tests.service.running import FOUNDED_MS, PLAN
 
 H = FOUNDED_MS
@@ -68,17 +68,14 @@ def credential_file(tmp_path: Path, bearer: str) -> ClientIdentity:
 @contextlib.contextmanager
 def served(tmp_path: Path, plan: str = PLAN) -> Iterator[Guarded]:
     """A service with real noise, which has released an hour of ten units."""
-    clock = ReplayClock(H)
-    context = open_context(Config(state_dir=tmp_path / "state"), clock, OpenDPMechanisms(), plan)
-    with RehearsedService(context, clock, REQUIRED) as running, grpc.insecure_channel(running.target) as channel:
-        service = Guarded(context, clock, channel, running.target)
+    with guarded(tmp_path / "state", plan=plan, mechanisms=OpenDPMechanisms()) as service:
         ingest, consent = service.credential(Role.INGEST), service.credential(Role.CONSENT)
         for unit in range(10):
             service.decide(consent, str(unit))
-        clock.advance_to(H + 30 * MINUTE_MS)
+        service.clock.advance_to(H + 30 * MINUTE_MS)
         service.submit(ingest, *(service.report(str(unit)) for unit in range(10)))
-        clock.advance_to(H + HOUR_MS + 11 * MINUTE_MS)
-        await_true(lambda: any(context.store.ledger()))
+        service.clock.advance_to(H + HOUR_MS + 11 * MINUTE_MS)
+        await_true(lambda: any(service.context.store.ledger()))
         yield service
 
 
