@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
+from hushmeter.api.ingest.v1.ingest_pb2 import PlanDescription
 from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.clock import ReplayClock
 from hushmeter.model.time import HOUR_MS
@@ -58,7 +60,18 @@ PLAN = plan_text(
 
 
 class Running(RehearsedService):
-    """A running service, and what a test does with it."""
+    """A running service, and what a test does with it.
+
+    Attributes:
+        plan: as it was told at the start.
+    """
+
+    plan: PlanDescription
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.plan = self.client.plan()
+        return self
 
     def consent(self, *units: str, **decisions: bool) -> None:
         self.decide(units, decisions or {"model_tuning": True})

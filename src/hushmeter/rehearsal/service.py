@@ -6,14 +6,13 @@ The workers, the gRPC server on a loopback port and the sealer are those of `hus
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 from hushmeter.analyst import AnalystClient
-from hushmeter.api.ingest.v1.ingest_pb2 import Acknowledgement, PlanDescription
+from hushmeter.api.ingest.v1.ingest_pb2 import Acknowledgement
 from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.clock import ReplayClock
 from hushmeter.model.states import WindowState
@@ -70,11 +69,6 @@ class RehearsedService:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._parts.close()
-
-    @functools.cached_property
-    def plan(self) -> PlanDescription:
-        """The plan as the application's client was told it first."""
-        return self.client.plan()
 
     def decide(self, units: Iterable[str], decisions: Mapping[str, bool], *, source: str = "") -> None:
         """Tells decisions of units, many at once; returns when all bind.

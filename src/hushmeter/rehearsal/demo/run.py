@@ -79,6 +79,7 @@ class StreamedYear:
     def __init__(self, year: Year, service: RehearsedService) -> None:
         self._year = year
         self._service = service
+        self._plan = service.client.plan()
         self._allowed: dict[str, int] = {}
         self._sent: list[list[Report]] = []
         self.tallying = Tallying()
@@ -113,7 +114,7 @@ class StreamedYear:
         """Sends one day's reports soon after its end, and adds the truth of the windows that end with it."""
         end_ms = DEMO_START_MS + (day + 1) * DAY_MS
         self._service.clock.advance_to(end_ms + 10 * MINUTE_MS)
-        reports = flight_reports(self._service.plan, self._year.days[day], day)
+        reports = flight_reports(self._plan, self._year.days[day], day)
         self._sent.append(reports)
         self.tallying.take(reports, self._service.send(reports))
         self._add_truth(Window("1d", end_ms - DAY_MS, end_ms), day, day + 1)
