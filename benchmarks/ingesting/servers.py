@@ -1,4 +1,7 @@
-"""Servers to be measured, each a process tree of its own, and what it has used of the processor."""
+"""Servers to be measured, each a process tree of its own, and what it has used of the processor.
+
+A `RehearsedService` would not do: its clients would count as the server.
+"""
 
 from __future__ import annotations
 

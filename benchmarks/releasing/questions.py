@@ -94,7 +94,7 @@ def _asking(state: Path, now_ms: int) -> Iterator[query_pb2_grpc.QueryServiceStu
     command = [sys.executable, "-m", "benchmarks.releasing.server", str(state), str(now_ms)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
+        with grpc.insecure_channel(process.stdout.readline().strip()) as channel:
             yield query_pb2_grpc.QueryServiceStub(channel)
         process.communicate()
 

@@ -158,6 +158,10 @@ class ReleaseAltered(Failure):
     """A stored release is missing, or is not the one that the ledger names; nothing of it is served."""
 
 
+class WaitedInVain(Failure):
+    """What a rehearsal waited for did not come."""
+
+
 def ensure(condition: object, message: str) -> None:
     """Raises `InvariantError(message)` unless the condition holds; unlike `assert`, also under `python -O`."""
     if not condition:

@@ -7,11 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import grpc
-
-from hushmeter.sdk import IngestClient
-from tests.patience import PATIENCE_S, comes_true
+from hushmeter.patience import PATIENCE_S
 from tests.ports import free_port
+from tests.processes import hushmeter_serve
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,37 +37,19 @@ def test_the_tour_works(tmp_path: Path) -> None:
     for line in ("epsilon    4.000", "epsilon    5.841", "epsilon   10.823", "epsilon   41.269"):
         assert line in checked.stdout
         assert line in README
-    target = f"127.0.0.1:{free_port()}"
-    command = [HUSHMETER, "serve", "--plan", "plan.yaml", "--listen", target, "--metrics", ""]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
-        try:
-            await_plan(target)
-            code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-            assert code is not None
-            snippet = code[1].replace("127.0.0.1:50551", target)
-            told = subprocess.run(
-                [sys.executable, "-c", snippet], capture_output=True, text=True, timeout=PATIENCE_S, check=False
-            )
-            assert told.stdout.strip() == "1", told.stderr
-            asked = run("query", "calls", "--resolution", "1h", "--target", target, cwd=tmp_path)
-            assert asked.returncode == 0, asked.stderr
-            verified = run("ledger", "verify", "--target", target, cwd=tmp_path)
-            assert verified.returncode == 0, verified.stderr
-            second = run("serve", "--listen", f"127.0.0.1:{free_port()}", cwd=tmp_path)
-            assert second.returncode == 2
-            assert "serves hushmeter-state" in second.stderr
-        finally:
-            service.terminate()
-            assert service.wait(PATIENCE_S) == 0
-
-
-def await_plan(target: str) -> None:
-    def told() -> bool:
-        try:
-            with IngestClient(target) as client:
-                client.plan()
-        except grpc.RpcError:
-            return False
-        return True
-
-    assert comes_true(told), "the service did not start"
+    with hushmeter_serve(tmp_path, "--plan", "plan.yaml", "--metrics", "") as service:
+        target = service.target
+        code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+        assert code is not None
+        snippet = code[1].replace("127.0.0.1:50551", target)
+        told = subprocess.run(
+            [sys.executable, "-c", snippet], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+        assert told.stdout.strip() == "1", told.stderr
+        asked = run("query", "calls", "--resolution", "1h", "--target", target, cwd=tmp_path)
+        assert asked.returncode == 0, asked.stderr
+        verified = run("ledger", "verify", "--target", target, cwd=tmp_path)
+        assert verified.returncode == 0, verified.stderr
+        second = run("serve", "--listen", f"127.0.0.1:{free_port()}", cwd=tmp_path)
+        assert second.returncode == 2
+        assert "serves hushmeter-state" in second.stderr

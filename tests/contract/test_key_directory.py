@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from hushmeter.errors import Failure, InvariantError, KeyUnavailable
+from hushmeter.model.key_names import data_key
+from hushmeter.patience import PATIENCE_S
 from hushmeter.storage.keys import files as keys_module
 from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.keys.master_key import create_master_key, load_master_key
 from hushmeter.testing.contracts.key_ring import KEY_NAMES
 from tests.contract.ring_files import MASTER
-from tests.patience import PATIENCE_S
 
 
 def test_keys_survive_the_process(directory):
@@ -162,7 +163,7 @@ def _race(directory: str, barrier, names: list[str], answers) -> None:
 def test_processes_that_race_get_the_same_keys(tmp_path):
     """Two processes that found one ring and make the same keys at the same moment agree on every one."""
     spawn = multiprocessing.get_context("spawn")
-    names = ["deployment", *(f"data/{n}" for n in range(50))]
+    names = ["deployment", *(data_key(n) for n in range(50))]
     barrier, answers = spawn.Barrier(2), spawn.Queue()
     racers = [spawn.Process(target=_race, args=(str(tmp_path / "keys"), barrier, names, answers)) for _ in range(2)]
     for racer in racers:

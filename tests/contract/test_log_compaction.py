@@ -13,6 +13,7 @@ import pytest
 
 from hushmeter import limits
 from hushmeter.errors import Failure, InvariantError, SegmentLost, StorageFull
+from hushmeter.model.key_names import data_key
 from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.contracts.report_rows import (
@@ -130,7 +131,7 @@ def test_nothing_of_a_unit_lies_in_the_clear(files, tmp_path, keys):
     kept = path_of(tmp_path, segment).read_bytes()
     files.compact(START, segment, 1)
     kept += path_of(tmp_path, segment, "runs").read_bytes()
-    key = keys.get(f"data/{START}")
+    key = keys.get(data_key(START))
     for plain in (token, secret, secret[:8], secret[7::-1], b"value of", b"a unit!", batch.series.tobytes(), key):
         assert plain not in kept
     assert segment.encode() in kept

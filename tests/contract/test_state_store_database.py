@@ -22,6 +22,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hushmeter.errors import ConfigError, Failure, InvariantError, StateConflict, StorageFull
 from hushmeter.model.consent import Decision
+from hushmeter.patience import PATIENCE_S
 from hushmeter.storage.disk import Disk
 from hushmeter.storage.state import database, migrations, schema
 from hushmeter.storage.state.database import STATE_NAME, error_of
@@ -38,7 +39,6 @@ from hushmeter.testing.contracts.state_values import (
     seal_window,
 )
 from hushmeter.testing.state import memory_state_store
-from tests.patience import PATIENCE_S
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -1,4 +1,8 @@
-"""A deployment whose worker and sealer take every step only when the test says so, on one thread, without noise."""
+"""A deployment whose worker and sealer take every step only when the test says so, on one thread, without noise.
+
+No server and no thread of its own, unlike a `RehearsedService`: what these tests are about lies between two steps, where a
+real service never stands still; and a test takes milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -25,27 +29,20 @@ from hushmeter.service.intake.open_segments import OpenSegments
 from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.plans import plan_text
 from tests.service.running import FOUNDED_MS
 
 H = FOUNDED_MS
 
-PLAN = """
-plan: steps
-version: 1
-privacy: {unit: device, period: 1w, epsilon: 4, delta: 1e-8, expected_units: 100}
-resolutions: {1h: {lateness: 10m}, 1d: {lateness: 1h}}
-purposes: {tuning: Tune models.}
-metrics:
+PLAN = plan_text(
+    """
   starts:
-    description: Starts.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: product_usage
-    purposes: [tuning]
     kind: counter
     per_unit: {range: [0, 100]}
     statistics: [units, sum]
-"""
+""",
+    resolutions="1h: {lateness: 10m}, 1d: {lateness: 1h}",
+)
 
 
 def of_today(plan: str) -> str:

@@ -1,4 +1,7 @@
-"""A service that asks who comes in, and what tests send it: raw calls with any metadata."""
+"""A `RehearsedService` that asks who comes in, and what tests send it.
+
+Calls are raw, with any metadata: the clients of applications and analysts would not send what must be refused.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,15 @@ from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.api.transparency.v1 import transparency_pb2
 from hushmeter.channels import CREDENTIAL_VARIABLE
 from hushmeter.clock import ReplayClock
+from hushmeter.patience import PATIENCE_S
+from hushmeter.ports import Mechanisms
+from hushmeter.rehearsal.service import RehearsedService
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.door.tls import Tls
-from hushmeter.service.processes.embedded import serving
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.patience import PATIENCE_S
 from tests.service.running import FOUNDED_MS, PLAN
 
 FILES = (ingest_pb2.DESCRIPTOR, consent_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR, transparency_pb2.DESCRIPTOR)
@@ -54,12 +58,7 @@ class Guarded:
     context: Context
     clock: ReplayClock
     channel: grpc.Channel
-    port: int
-
-    @property
-    def target(self) -> str:
-        """Where it listens."""
-        return f"127.0.0.1:{self.port}"
+    target: str
 
     def credential(self, role: Role = Role.OPERATOR, *purposes: str, **changes: Any) -> str:
         """Makes a credential, as the command line does, and returns its bearer text."""
@@ -138,15 +137,22 @@ def guarded(
     channel: grpc.ChannelCredentials | None = None,
     parts: Mapping[str, object] | None = None,
     elapsed_s: Callable[[], float] = time.monotonic,
+    plan: str = PLAN,
+    mechanisms: Mechanisms | None = None,
 ) -> Iterator[Guarded]:
-    """Serves a new deployment for as long as the block lasts; rates and leases are of the time that `elapsed_s` tells."""
+    """Serves a new deployment for as long as the block lasts; rates and leases are of the time that `elapsed_s` tells.
+
+    There is no noise, unless mechanisms are given.
+    """
     clock = ReplayClock(FOUNDED_MS, elapsed_s)
-    context = open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), PLAN)
+    context = open_context(Config(state_dir=state_dir), clock, mechanisms or ExactMechanisms(), plan)
     context = dataclasses.replace(context, **(parts or {}))  # type: ignore[arg-type]
     # On a busy machine looks for credentials may be far apart.
     patient = mock.patch.object(limits, "CREDENTIALS_STALE_S", PATIENCE_S)
-    with mock.patch.dict(os.environ), patient, serving(context, rules, tls) as port:
+    with mock.patch.dict(os.environ), patient:
         os.environ.pop(CREDENTIAL_VARIABLE, None)
-        target = f"127.0.0.1:{port}"
-        with grpc.secure_channel(target, channel) if channel else grpc.insecure_channel(target) as opened:
-            yield Guarded(context, clock, opened, port)
+        with contextlib.ExitStack() as open_:
+            service = open_.enter_context(RehearsedService(context, clock, rules, tls))
+            target = service.target
+            opened = grpc.secure_channel(target, channel) if channel else grpc.insecure_channel(target)
+            yield Guarded(context, clock, open_.enter_context(opened), target)

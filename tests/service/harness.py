@@ -1,12 +1,10 @@
-"""A second plan for services under test, with more to go wrong, and what is read of it."""
+"""A plan with more to go wrong, served as `running` does it, and what is sent to such a service and read of it."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import grpc
 import pytest
@@ -17,26 +15,16 @@ from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.clock import ReplayClock
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS
+from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import Recorder
-from tests.patience import PATIENCE_S
-from tests.service import running as plain
-from tests.service.running import FOUNDED_MS, Running
+from tests.plans import plan_text
+from tests.service.running import FOUNDED_MS, Running, running
 
 H = FOUNDED_MS
 
-PLAN = """
-plan: sockets
-version: 1
-privacy: {unit: account, period: 1w, epsilon: 4, delta: 1e-8, expected_units: 100}
-resolutions: {1h: {lateness: 10m}, 1d: {lateness: 48h}}
-purposes: {tuning: Tune models., research: Do research.}
-metrics:
-  joins: &common
-    description: Calls that were joined.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: product_usage
-    purposes: [tuning]
+PLAN = plan_text(
+    """
+  joins:
     kind: counter
     dimensions: {platform: {values: [ios, android, web], scope: unit}, network: {values: [wifi, cellular]}}
     views: [[], [platform], [platform, network]]
@@ -78,7 +66,10 @@ metrics:
     <<: *common
     views: [[]]
     expires: 2026-03-03
-"""
+""",
+    purposes="tuning: Tune models., research: Do research.",
+    unit="account",
+)
 
 QUICK_PLAN = PLAN.replace("lateness: 48h", "lateness: 1h")
 """Days end sooner, so that fewer hours are to be sealed before one is released."""
@@ -94,11 +85,7 @@ def serving(
     joins: bool = False,
 ) -> Iterator[Running]:
     """Serves a deployment of a plan; see `running`."""
-    with mock.patch.object(plain, "PLAN", plan):
-        running = plain.running(state_dir, clock=clock, parts=parts, joins=joins)
-        service = running.__enter__()
-    with contextlib.ExitStack() as stack:
-        stack.push(running)
+    with running(state_dir, clock=clock, parts=parts, plan=plan, joins=joins) as service:
         yield service
 
 

@@ -22,8 +22,8 @@ from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
+from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import IngestClient
-from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS
 
 PLAN = r"""

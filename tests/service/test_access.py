@@ -21,11 +21,10 @@ from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.channels import CREDENTIAL_VARIABLE, ClientIdentity
 from hushmeter.errors import ConfigError, Failure
+from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
-from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS, Guarded, guarded, standing
-from tests.service.running import await_true
 
 PLAN = "/hushmeter.api.ingest.v1.IngestService/GetPlan"
 SUBMIT = "/hushmeter.api.ingest.v1.IngestService/SubmitReports"

@@ -21,6 +21,7 @@ from hushmeter.model.measurement import MeasurementName, Mechanism
 from hushmeter.model.release import NoisyVector
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.patience import await_true
 from hushmeter.service.deployment.plan_change import apply_plan
 from hushmeter.service.disclosure.public_record import signed_record
 from hushmeter.service.disclosure.verified_releases import discrepancies, released
@@ -32,7 +33,6 @@ from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of
 from tests.service.guarded import guarded
-from tests.service.running import await_true
 
 HOURS = 3
 CHANGED, FIRST = 3, 4

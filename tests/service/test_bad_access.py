@@ -16,18 +16,18 @@ from hushmeter.channels import ClientIdentity
 from hushmeter.errors import ConfigError, RateLimited
 from hushmeter.model.consent import Decision
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.door.tls import read_tls
 from hushmeter.service.intake.intake import Intake
 from hushmeter.testing.clock import FakeClock
-from tests.patience import PATIENCE_S
 from tests.service.by_hand import opened
 from tests.service.certificates import Authority
 from tests.service.guarded import Guarded, guarded, standing
 from tests.service.harness import reasons
-from tests.service.running import FOUNDED_MS, Running, await_true, running
+from tests.service.running import FOUNDED_MS, Running, running
 from tests.service.test_access import HEALTH, OK, PLAN, UNAUTHENTICATED
 from tests.service.test_tls import config, trusting
 from tests.service.test_unit_tokens import GET, RULES, SET, get
@@ -93,7 +93,7 @@ class TestConsent:
             service.client.set_consent("u", {"model_tuning": False})
             service.clock.advance_to(now + 2 * MINUTE_MS)
             service.consent("u")
-            service.advance_to(FOUNDED_MS + 2 * HOUR_MS)
+            service.advance(FOUNDED_MS + 2 * HOUR_MS)
             assert service.sums("1h") == {0: 2}
 
     def test_a_replayed_withdrawal_takes_nothing_more(self, service: Guarded) -> None:

@@ -271,7 +271,7 @@ def test_questions_without_an_answer(service: Running) -> None:
 
 def test_releases_state_their_cost_and_the_ledger_holds(service: Running) -> None:
     """Every row states rho, epsilon and delta; listing names the budget; the ledger that is served verifies."""
-    service.advance_to(FOUNDED_MS + 2 * DAY_MS + HOUR_MS)
+    service.advance(FOUNDED_MS + 2 * DAY_MS + HOUR_MS)
     table = service.analyst.releases("latency", ["platform"], resolution="1h", where={"platform": "ios"})
     assert set(table["platform"].to_pylist()) == {"ios"}
     assert min(table["rho"].to_pylist()) > 0

@@ -18,13 +18,13 @@ from hushmeter.model.consent import ConsentTable
 from hushmeter.model.key_names import data_key
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.stored import SegmentRecord
+from hushmeter.patience import PATIENCE_S
 from hushmeter.pipeline.bucket_jobs import SealingJob, tally_of
 from hushmeter.sealing.seal import seal
 from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.tallies import empty_tally
 from tests.oracle.seal import Sealed
-from tests.patience import PATIENCE_S
 from tests.sealing import said
 from tests.strategies import DAY, batch_of
 from tests.unit.test_shared_bounding import catalog

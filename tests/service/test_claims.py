@@ -24,6 +24,7 @@ from hushmeter.model.publication import Publication
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.patience import PATIENCE_S
 from hushmeter.pipeline.claims import Claims
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
@@ -33,7 +34,6 @@ from hushmeter.storage.keys.ring_record import RecordFile
 from hushmeter.storage.publications import PublicationFiles, decode_publication, encode_publication
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.patience import PATIENCE_S
 from tests.service.by_hand import PLAN, H, Hand, sealer_of, windows
 
 CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 100}}")

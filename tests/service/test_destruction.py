@@ -13,10 +13,10 @@ import pytest
 from hushmeter.errors import Failure
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS, Window
+from hushmeter.patience import await_true
 from hushmeter.service.deployment.context import Context
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of, sums, windows
-from tests.service.running import await_true
 
 CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 24}}")
 """With kept windows to forget."""

@@ -71,10 +71,10 @@ def test_what_was_taken_is_released(tmp_path: Path) -> None:
     """Windows that began before the date are released with what they hold; later ones neither hold nor cost it."""
     with serving(tmp_path) as service:
         agree(service, "u")
-        service.advance_to(EXPIRES - HOUR_MS)
+        service.advance(EXPIRES - HOUR_MS)
         service.clock.advance_to(EXPIRES - 1)
         assert judged(service, EXPIRES - 1, "short_lived", "joins") == {}
-        service.advance_to(EXPIRES + 3 * HOUR_MS)
+        service.advance(EXPIRES + 3 * HOUR_MS)
         last = (EXPIRES - H) // HOUR_MS - 1
         assert service.sums("1h", metric="short_lived") == {last: 1}
         told = service.analyst.releases("short_lived", resolution="1h").to_pylist()

@@ -17,11 +17,11 @@ from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.ingest.v1 import ingest_pb2_grpc
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.disk import FaultyDisk
-from tests.patience import PATIENCE_S
 from tests.service.harness import QUICK_PLAN, H, agree, missed, read, refused, serving, states, submitted
-from tests.service.running import Running, await_true
+from tests.service.running import Running
 
 NOW = H + 10 * MINUTE_MS
 RELEASED = H + DAY_MS + HOUR_MS
@@ -78,7 +78,7 @@ def test_a_full_disk_refuses_and_then_counts_once(tmp_path: Path, fill: Callable
         disk._errors.clear()
         assert submitted(service, [report]).accepted == 1
         assert submitted(service, [kept, report]).accepted == 2
-        service.advance_to(H + 2 * HOUR_MS)
+        service.advance(H + 2 * HOUR_MS)
         assert states(service, WindowState.RELEASED) == [("1h", 0)]
         assert read(service, "joins", "sum", "1h") == {(0,): 7}
 
@@ -90,7 +90,7 @@ def test_a_disk_that_fails_is_unavailable(tmp_path: Path) -> None:
         disk.fail_next("datasync", errno.EIO)
         assert_retryable(refused(grpc.StatusCode.UNAVAILABLE, service, [report]), "Failure")
         assert submitted(service, [report]).accepted == 1
-        service.advance_to(RELEASED)
+        service.advance(RELEASED)
         assert read(service, "joins", "sum", "1h") == {(0,): 2}
 
 
@@ -109,7 +109,7 @@ def test_half_of_a_message_that_was_durable_counts_once(tmp_path: Path) -> None:
         assert disk.done.count("datasync") > written
         disk.room_bytes = None
         assert submitted(service, [early, late]).accepted == 2
-        service.advance_to(RELEASED)
+        service.advance(RELEASED)
         assert read(service, "joins", "sum", "1h") == {(0,): 4, (1,): 11}
         assert read(service, "joins", "sum", "1d") == {(0,): 15}
 
@@ -137,7 +137,7 @@ def test_a_stream_keeps_what_it_acknowledged(tmp_path: Path) -> None:
         assert acknowledged == [0, 1, 2]
         disk.room_bytes = None
         assert submitted(service, [m[0] for m in messages[3:]]).accepted == 3
-        service.advance_to(RELEASED)
+        service.advance(RELEASED)
         assert read(service, "joins", "sum", "1d") == {(0,): 6}
 
 
@@ -154,7 +154,7 @@ def test_reading_and_consent_go_on(tmp_path: Path) -> None:
         assert service.client.plan() == service.plan
         assert service.analyst.releases("joins", resolution="1h").num_rows == 0
         disk.room_bytes = None
-        service.advance_to(RELEASED)
+        service.advance(RELEASED)
         assert read(service, "joins", "sum", "1d") == {}
 
 
@@ -169,7 +169,7 @@ def test_sealing_waits_for_room(tmp_path: Path) -> None:
         assert service.analyst.releases("joins", resolution="1h").num_rows == 0
         assert states(service, WindowState.LOST) == []
         disk.room_bytes = None
-        service.advance_to(H + 3 * HOUR_MS)
+        service.advance(H + 3 * HOUR_MS)
         assert states(service, WindowState.RELEASED) == [("1h", 0), ("1h", 1)]
         assert read(service, "joins", "sum", "1h") == {(0,): 2}
         # The hour's rows become totals after its release, in a file that is new for a moment.
@@ -186,7 +186,7 @@ def test_a_deadline_that_passes_on_a_full_disk_is_told(tmp_path: Path) -> None:
         refused(grpc.StatusCode.RESOURCE_EXHAUSTED, service, [report])
         disk.room_bytes = None
         assert missed(submitted(service, [report])) == {"1h": [0]}
-        service.advance_to(RELEASED)
+        service.advance(RELEASED)
         assert read(service, "joins", "sum", "1h") == {}
         assert read(service, "joins", "sum", "1d") == {(0,): 2}
 
@@ -231,5 +231,5 @@ def test_a_full_state_store_refuses_and_recovers(tmp_path: Path) -> None:
         for unit in asked:
             assert service.client.set_consent(unit, {"tuning": True})["tuning"]
         assert submitted(service, [service.starts("u", NOW, 2)]).accepted == 1
-        service.advance_to(RELEASED)
+        service.advance(RELEASED)
         assert read(service, "joins", "sum", "1d") == {(0,): 2}

@@ -21,14 +21,13 @@ from hushmeter.access.roles import OPEN, Role, roles_of
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.errors import ConfigError, Failure, KeyUnavailable, StateConflict, StorageFull
+from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.config import read_config
 from hushmeter.service.door import known_credentials, statuses
 from hushmeter.storage.state.store import SqlStateStore
-from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS, Guarded, guarded
 from tests.service.running import PLAN as PLAN_TEXT
-from tests.service.running import await_true
 from tests.service.test_access import DENIED, HEALTH, LEDGER, METRICS, OK, PLAN, QUERY, STREAM, SUBMIT, UNAUTHENTICATED
 from tests.service.test_unit_tokens import ISSUE, issue
 
@@ -282,7 +281,7 @@ class TestQuestions:
 
     def test_built_in_metrics(self, tmp_path: Path) -> None:
         """Of what the service counts by itself an analyst is told the rows of its own purposes, and no other's by name."""
-        with mock.patch("tests.service.guarded.PLAN", self.PLAN), guarded(tmp_path / "state") as service:
+        with guarded(tmp_path / "state", plan=self.PLAN) as service:
             service.clock.advance_to(service.clock.now_ms() + 2 * 3_600_000)
             await_true(lambda: len(list(service.context.store.ledger())) > 5)
             mine, all_of = service.credential(Role.ANALYST, "research"), service.credential()

@@ -37,17 +37,18 @@ from hushmeter.model.release import Release
 from hushmeter.model.stored import Restore
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.patience import await_true
+from hushmeter.rehearsal.service import RehearsedService
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.disclosure.public_record import signed_record
-from hushmeter.service.processes.embedded import serving
 from hushmeter.signatures import SIGNING_KEY_NAME
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from hushmeter.transparency import signing
 from hushmeter.transparency.signing import entries_in, verify_record
-from tests.service.guarded import REQUIRED, Guarded, guarded
-from tests.service.running import FOUNDED_MS, PLAN, await_true
+from tests.service.guarded import Guarded, guarded
+from tests.service.running import FOUNDED_MS, PLAN
 
 H = FOUNDED_MS
 QUERY = "/hushmeter.api.query.v1.QueryService/"
@@ -67,17 +68,14 @@ def credential_file(tmp_path: Path, bearer: str) -> ClientIdentity:
 @contextlib.contextmanager
 def served(tmp_path: Path, plan: str = PLAN) -> Iterator[Guarded]:
     """A service with real noise, which has released an hour of ten units."""
-    clock = ReplayClock(H)
-    context = open_context(Config(state_dir=tmp_path / "state"), clock, OpenDPMechanisms(), plan)
-    with serving(context, REQUIRED) as port, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        service = Guarded(context, clock, channel, port)
+    with guarded(tmp_path / "state", plan=plan, mechanisms=OpenDPMechanisms()) as service:
         ingest, consent = service.credential(Role.INGEST), service.credential(Role.CONSENT)
         for unit in range(10):
             service.decide(consent, str(unit))
-        clock.advance_to(H + 30 * MINUTE_MS)
+        service.clock.advance_to(H + 30 * MINUTE_MS)
         service.submit(ingest, *(service.report(str(unit)) for unit in range(10)))
-        clock.advance_to(H + HOUR_MS + 11 * MINUTE_MS)
-        await_true(lambda: any(context.store.ledger()))
+        service.clock.advance_to(H + HOUR_MS + 11 * MINUTE_MS)
+        await_true(lambda: any(service.context.store.ledger()))
         yield service
 
 
@@ -331,7 +329,8 @@ def test_a_service_withholds_them_too(tmp_path: Path, capsys: pytest.CaptureFixt
         archive.extractall(tmp_path, filter="data")
     clock = ReplayClock(H + 2 * HOUR_MS + 12 * MINUTE_MS)
     context = open_context(Config(state_dir=tmp_path / "state"), clock, ExactMechanisms())
-    with serving(context) as port, AnalystClient(f"127.0.0.1:{port}") as client:
+    with RehearsedService(context, clock) as service:
+        client = service.analyst
         await_true(lambda: len(list(context.store.ledger())) > 5)
         for asked in (0, 1, 3, 5):
             assert next(client.ledger(asked)).sequence == 5
@@ -340,7 +339,7 @@ def test_a_service_withholds_them_too(tmp_path: Path, capsys: pytest.CaptureFixt
         assert (found.verified, found.withheld) == (1, 1)
         # The sealer goes on meanwhile: the checkpoint need not be among the newest twenty entries.
         for command in (["verify"], ["show", "--limit", "1000"], ["show", "--as-json"]):
-            assert run(["ledger", *command, "--target", f"127.0.0.1:{port}"]) == 0
+            assert run(["ledger", *command, "--target", service.target]) == 0
             assert "checkpoint" in capsys.readouterr().out
 
 

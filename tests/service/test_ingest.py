@@ -19,8 +19,8 @@ from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.ingest.v1 import ingest_pb2_grpc
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import IngestClient
-from tests.patience import PATIENCE_S
 from tests.service.harness import QUICK_PLAN, H, agree, finish, missed, read, reasons, refused, serving, submitted
 from tests.service.running import Running
 from tests.service.test_bad_input import packed, submit_bytes, varint, with_points
@@ -279,9 +279,9 @@ def test_a_retry_counts_once_by_every_way(tmp_path: Path) -> None:
         assert [a.acknowledgement.accepted for a in stream(service, [[report], [report, twin]])] == [1, 2]
         service.clock.advance_to(H + 40 * MINUTE_MS)
         assert submitted(service, [report]).accepted == 1
-        service.advance_to(H + 2 * HOUR_MS)
+        service.advance(H + 2 * HOUR_MS)
         assert missed(submitted(service, [report])) == {"1h": [0]}
-        service.advance_to(H + DAY_MS + HOUR_MS)
+        service.advance(H + DAY_MS + HOUR_MS)
         assert reasons(submitted(service, [report])) == {0: "TOO_LATE"}
         assert read(service, "joins", "sum", "1h") == {(0,): 13}
         assert read(service, "joins", "sum", "1d") == {(0,): 13}
@@ -295,7 +295,7 @@ def test_one_id_with_two_contents_counts_as_one_of_them(tmp_path: Path) -> None:
         ids = {"report_id": os.urandom(16)}
         for count in (3, 5, 7, 3):
             assert submitted(service, [service.starts("u", H + 10 * MINUTE_MS, count, **ids)]).accepted == 1
-        service.advance_to(H + DAY_MS + HOUR_MS)
+        service.advance(H + DAY_MS + HOUR_MS)
         hours, days = read(service, "joins", "sum", "1h"), read(service, "joins", "sum", "1d")
         assert hours == days
         assert hours[0,] in (3, 5, 7)
@@ -316,7 +316,7 @@ def test_many_connections_at_once_lose_and_double_nothing(tmp_path: Path) -> Non
 
         with ThreadPoolExecutor(2 * len(sets)) as pool:
             assert list(pool.map(send, sets + sets)) == [5] * 2 * len(sets)
-        service.advance_to(H + DAY_MS + HOUR_MS)
+        service.advance(H + DAY_MS + HOUR_MS)
         assert read(service, "joins", "sum", "1d") == {(0,): 5 * sum(range(1, 9))}
         assert read(service, "joins", "units", "1h") == {(0,): 8}
 

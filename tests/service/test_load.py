@@ -30,6 +30,7 @@ from hushmeter.service.intake.intake import Intake
 from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.clock import FakeClock
+from tests.plans import plan_text
 from tests.service.by_hand import PLAN, H, opened, reports, sealer_of, sums
 from tests.service.harness import submitted
 from tests.service.running import Running, running
@@ -38,26 +39,20 @@ HALF_PAST = H + 30 * MINUTE_MS
 DUE = H + HOUR_MS + 10 * MINUTE_MS
 UNITS = [f"u{number}" for number in range(24)]
 """So many that a hash cannot choose the first copy of each by chance."""
-TWO_PURPOSES = """
-plan: test
-version: 1
-privacy: {unit: device, period: 1d, epsilon: 4, delta: 1e-8, expected_units: 100}
-resolutions: {1h: {lateness: 10m}, 1d: {lateness: 48h}}
-purposes: {model_tuning: Tune models., research: Do research.}
-metrics:
-  starts: &common
-    description: Starts.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: product_usage
-    purposes: [model_tuning]
+TWO_PURPOSES = plan_text(
+    """
+  starts:
     kind: counter
     per_unit: {range: [0, 100]}
     statistics: [units, sum]
   opens:
     <<: *common
     purposes: [research]
-"""
+""",
+    asks="model_tuning",
+    purposes="model_tuning: Tune models., research: Do research.",
+    period="1d",
+)
 ONE_PURPOSE = (
     TWO_PURPOSES.replace("version: 1", "version: 2").replace(", research: Do research.}", "}").split("  opens:")[0]
 )
@@ -288,7 +283,7 @@ def test_a_purpose_that_the_plan_dropped_can_be_withdrawn(tmp_path: Path) -> Non
         context = service.context
         apply_plan(context.store, context.mechanisms, ONE_PURPOSE, "next-period", service.clock.now_ms())
         context.timeline.follow()
-        service.advance_to(H + DAY_MS + 5 * HOUR_MS)
+        service.advance(H + DAY_MS + 5 * HOUR_MS)
         # What a unit allows of it is told as long as that matters, and may be taken back, but not given.
         assert service.client.consent("a")["research"]
         with pytest.raises(grpc.RpcError, match="is not in the plan"):
@@ -296,7 +291,7 @@ def test_a_purpose_that_the_plan_dropped_can_be_withdrawn(tmp_path: Path) -> Non
         service.client.set_consent("a", {"research": False})
         assert "research" not in service.client.consent("a")
         assert service.client.consent("b")["research"]
-        service.advance_to(H + 3 * DAY_MS + MINUTE_MS)
+        service.advance(H + 3 * DAY_MS + MINUTE_MS)
         assert service.sums("1d", metric="opens") == {0: 7}
         assert "research" not in service.client.consent("b")
 
@@ -322,7 +317,7 @@ def test_what_a_later_version_will_ask_changes_no_answer(tmp_path: Path) -> None
         service.client.set_consent("a", {"model_tuning": True, "research": True})
         service.clock.advance_to(H + HOUR_MS)
         followed(service, other, "next-window")
-        service.advance_to(H + 4 * DAY_MS + 5 * HOUR_MS)
+        service.advance(H + 4 * DAY_MS + 5 * HOUR_MS)
         before = told(service, "a")
         assert before == {"model_tuning": (True, False), "research": (False, True)}
         followed(service, TWO_PURPOSES.replace("version: 1", "version: 3"), "next-window")
@@ -331,7 +326,7 @@ def test_what_a_later_version_will_ask_changes_no_answer(tmp_path: Path) -> None
         service.client.set_consent("a", {"model_tuning": True, "research": True})
         service.clock.advance_to(H + DAY_MS - 30 * MINUTE_MS)
         followed(service, ONE_PURPOSE, "next-period")
-        service.advance_to(H + DAY_MS + 5 * HOUR_MS)
+        service.advance(H + DAY_MS + 5 * HOUR_MS)
         before = told(service, "a")
         assert before == {"model_tuning": (True, False), "research": (True, False)}
         followed(service, other.replace("version: 2", "version: 3"), "next-period")
@@ -344,7 +339,7 @@ def test_withdrawing_what_the_plan_dropped_is_limited_like_all_else(tmp_path: Pa
         service.client.set_consent("a", {"research": True})
         service.clock.advance_to(H + DAY_MS - 30 * MINUTE_MS)
         followed(service, ONE_PURPOSE, "next-period")
-        service.advance_to(H + DAY_MS + 5 * HOUR_MS)
+        service.advance(H + DAY_MS + 5 * HOUR_MS)
         for _ in range(limits.DECIDING_PER_UNIT_AND_MINUTE - 1):
             service.client.set_consent("a", {"model_tuning": False})
         for _ in range(5):

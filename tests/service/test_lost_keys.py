@@ -15,13 +15,13 @@ from hushmeter.errors import KeyGone
 from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.patience import await_true
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.key_opening import open_keys
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
 from tests.service.harness import QUICK_PLAN, agree, read, serving, states, submitted
-from tests.service.running import await_true
 
 
 def _destroy(_: Path, context: Context) -> None:
@@ -163,7 +163,7 @@ def test_a_key_that_goes_under_a_running_service_is_missed(tmp_path: Path, kind:
         assert submitted(service, [service.starts("u", service.clock.now_ms(), 2)]).accepted == 1
         path = _file(state, kind if kind in {"deployment", "signing"} else f"{kind}/{H}")
         path.unlink()
-        service.advance_to(H + 2 * HOUR_MS)
+        service.advance(H + 2 * HOUR_MS)
         sealed = kind in {"data", "period"}
         assert states(service, WindowState.LOST) == ([("1h", 0)] if sealed else [])
         assert read(service, "joins", "sum", "1h") == ({} if sealed else {(0,): 2})

@@ -15,6 +15,7 @@ from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
+from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.sdk import Recorder
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.meters import Meters
@@ -23,8 +24,7 @@ from hushmeter.service.deployment.state_lock import hold_lock
 from hushmeter.service.processes.supervisor import hold_port
 from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.patience import PATIENCE_S
-from tests.service.running import FOUNDED_MS, PLAN, await_true, running
+from tests.service.running import FOUNDED_MS, PLAN, running
 
 H = FOUNDED_MS
 QUICK_PLAN = PLAN.replace("lateness: 48h", "lateness: 1h")
@@ -47,7 +47,7 @@ def test_one_report_becomes_releases_of_every_statistic(tmp_path: Path) -> None:
         report = recorder.report(H, H + 30 * MINUTE_MS)
         assert report is not None
         assert service.client.submit([report]).accepted == 1
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         for resolution in ("1h", "1d"):
 
             def first(metric: str, statistic: str, resolution: str = resolution) -> list[float]:
@@ -66,11 +66,11 @@ def test_a_report_six_hours_late_misses_its_hour_and_is_in_its_day(tmp_path: Pat
     """A late report is told which resolution it missed, is absent there, and counts in the other (T2)."""
     with running(tmp_path / "state", plan=QUICK_PLAN) as service:
         service.consent("u", "v")
-        service.advance_to(H + 7 * HOUR_MS)
+        service.advance(H + 7 * HOUR_MS)
         late = service.client.submit([service.starts("u", H + HOUR_MS, 5), service.starts("v", H + 7 * HOUR_MS, 2)])
         assert late.accepted == 2
         assert [(m.resolution, list(m.indices)) for m in late.missed] == [("1h", [0])]
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert service.sums("1h") == {6: 2.0}
         assert service.sums("1d") == {0: 7.0}
 
@@ -78,11 +78,11 @@ def test_a_report_six_hours_late_misses_its_hour_and_is_in_its_day(tmp_path: Pat
 def test_every_window_is_released_once_at_its_deadline(tmp_path: Path) -> None:
     """Windows end in order, none before its deadline, also those that received nothing (T3)."""
     with running(tmp_path / "state") as service:
-        service.advance_to(H + HOUR_MS + 10 * MINUTE_MS - 1)
+        service.advance(H + HOUR_MS + 10 * MINUTE_MS - 1)
         assert service.analyst.releases("starts", resolution="1h").num_rows == 0
-        service.advance_to(H + HOUR_MS + 10 * MINUTE_MS)
+        service.advance(H + HOUR_MS + 10 * MINUTE_MS)
         assert service.analyst.releases("starts", resolution="1h", statistics=["sum"]).num_rows == 1
-        service.advance_to(H + 4 * DAY_MS)
+        service.advance(H + 4 * DAY_MS)
         rows = service.analyst.releases("starts", resolution="1h", statistics=["sum"]).to_pylist()
         starts = [int(r["window_start"].timestamp() * 1000) for r in rows]
         assert starts == [H + i * HOUR_MS for i in range(4 * 24 - 1)]
@@ -96,16 +96,16 @@ def test_raw_rows_and_keys_die_with_the_last_window(tmp_path: Path) -> None:
         service.consent("a-very-visible-unit")
         service.clock.advance_to(H + 10 * MINUTE_MS)
         service.client.submit([service.starts("a-very-visible-unit", H + 10 * MINUTE_MS)])
-        service.advance_to(H + 2 * HOUR_MS)
+        service.advance(H + 2 * HOUR_MS)
         stored = [p for p in (state / "log").rglob("*") if p.is_file()]
         assert stored
         assert service.context.keys.get(data_key(H))
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         await_true(lambda: not any(p.is_file() for p in (state / "log").rglob("*")))
         with pytest.raises(KeyGone):
             service.context.keys.get(data_key(H))
         assert service.context.keys.get(period_key(H))
-        service.advance_to(H + WEEK_MS + HOUR_MS)
+        service.advance(H + WEEK_MS + HOUR_MS)
         await_true(lambda: H not in service.context.keys.periods())
         with pytest.raises(KeyGone):
             service.context.keys.get(period_key(H))
@@ -128,9 +128,9 @@ def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
         service.client.submit([kept, service.starts("v", H + 50 * MINUTE_MS, 4)])
     clock.advance_to(H + 5 * HOUR_MS)
     with running(state, clock=clock, plan=QUICK_PLAN) as service:
-        service.advance_to(H + 5 * HOUR_MS)
+        service.advance(H + 5 * HOUR_MS)
         assert service.sums("1h") == {0: 6.0}
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert service.sums("1d") == {0: 6.0}
         row = service.analyst.releases("starts", resolution="1h", statistics=["sum"]).to_pylist()[1]
         assert row["completeness"] == 0.0
@@ -145,12 +145,12 @@ def test_consent_is_enforced_at_the_door_and_at_sealing(tmp_path: Path) -> None:
         answer = service.client.submit(reports)
         assert answer.accepted == 3
         service.consent("v", model_tuning=False)
-        service.advance_to(H + 2 * HOUR_MS)
+        service.advance(H + 2 * HOUR_MS)
         assert service.sums("1h") == {0: 20.0}
         service.consent("w", model_tuning=False)
         service.clock.advance_to(H + 3 * HOUR_MS)
         service.consent("w", model_tuning=True)
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert service.sums("1d") == {0: 10.0}
 
 
@@ -177,7 +177,7 @@ def test_duplicates_count_once_across_connections(tmp_path: Path) -> None:
         assert service.client.submit([report, report]).accepted == 2
         with IngestClient(service.target) as other:
             assert other.submit([report]).accepted == 1
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert service.sums("1h") == {0: 7.0}
         assert service.sums("1d") == {0: 7.0}
 
@@ -191,7 +191,7 @@ def test_a_window_whose_segment_is_gone_is_lost_by_name(tmp_path: Path) -> None:
         service.client.submit([service.starts("u", H + 10 * MINUTE_MS)])
         for path in (state / "log").rglob("*.frames"):
             path.unlink()
-        service.advance_to(H + 3 * HOUR_MS)
+        service.advance(H + 3 * HOUR_MS)
         assert [str(r.window) for r in service.context.store.windows([WindowState.LOST])] == ["1h 2026-03-02T00:00:00Z"]
         rows = service.analyst.releases("starts", resolution="1h", statistics=["sum"]).to_pylist()
         assert [int(r["window_start"].timestamp() * 1000) for r in rows] == [H + HOUR_MS]
@@ -209,7 +209,7 @@ def test_two_sealers_release_each_window_once(tmp_path: Path) -> None:
         second = Sealer(service.context, Meters())
         thread = threading.Thread(target=second.run)
         thread.start()
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         second.stop()
         thread.join()
         rows = service.analyst.releases("starts", resolution="1h", statistics=["sum"]).to_pylist()
@@ -295,7 +295,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None
         assert any(detail.Is(RetryInfo.DESCRIPTOR) for detail in status.details)
         disk.room_bytes = None
         assert service.client.submit([report]).accepted == 1
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert service.sums("1h") == {0: 7.0}
         assert service.sums("1d") == {0: 7.0}
 
@@ -350,7 +350,7 @@ def test_a_late_report_does_not_hold_up_the_hour_it_missed(tmp_path: Path) -> No
         answer = service.client.submit([service.starts("u", H + 30 * MINUTE_MS, 3)])
         assert [m.resolution for m in answer.missed] == ["1h"]
         registered.set()
-        service.advance_to(H + HOUR_MS + 15 * MINUTE_MS)
+        service.advance(H + HOUR_MS + 15 * MINUTE_MS)
         assert service.analyst.releases("starts", resolution="1h", statistics=["sum"]).num_rows == 1
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert service.sums("1d") == {0: 3.0}

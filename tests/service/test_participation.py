@@ -21,25 +21,17 @@ from hushmeter.ledger.entries import spending_of, verify_budget, verify_chain
 from hushmeter.model.key_names import period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS
+from hushmeter.patience import await_true
 from hushmeter.sealing.participation import decrypted
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.sealer.sealer import Sealer
+from tests.plans import plan_text
 from tests.service.harness import H, finish, read, states, submitted
-from tests.service.running import Running, await_true, running
+from tests.service.running import Running, running
 
-PLAN = """
-plan: participation
-version: 1
-privacy: {unit: device, period: 1w, epsilon: 4, delta: 1e-6, expected_units: 100}
-resolutions: {1d: {lateness: 2h}}
-purposes: {tuning: Tune., research: Do research.}
-metrics:
-  calls: &common
-    description: Calls.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: product_usage
-    purposes: [tuning]
+PLAN = plan_text(
+    """
+  calls:
     kind: counter
     dimensions: {platform: {values: [ios, web], scope: unit}}
     views: [[], [platform]]
@@ -56,7 +48,11 @@ metrics:
   starts:
     <<: *common
     per_unit: {range: [0, 1000]}
-"""
+""",
+    purposes="tuning: Tune., research: Do research.",
+    resolutions="1d: {lateness: 2h}",
+    delta="1e-6",
+)
 UNCOUNTED = PLAN.replace("unit: device", "unit: device, participants: false")
 LATE_PLAN = PLAN.replace("lateness: 2h", "lateness: 48h")
 
@@ -78,7 +74,7 @@ def seen_from(unit: str, end_ms: int, service: Running) -> Report:
 
 def send(service: Running, end_ms: int, units: Sequence[str]) -> None:
     """Moves on to a moment, and has units report."""
-    service.advance_to(end_ms)
+    service.advance(end_ms)
     answer = submitted(service, [seen_from(unit, end_ms, service) for unit in units])
     assert answer.accepted == len(units)
 
@@ -128,7 +124,7 @@ def lived(state: Path, stops: Sequence[int] = ()) -> list[dict[str, object]]:
                 units = [u for u, p in PRESENT.items() if p[half // 2] == "1" and (u in {"always", "later"}) == half % 2]
                 send(service, H + half * DAY_MS // 2 + 9 * HOUR_MS, units)
             if last == 15:
-                service.advance_to(due(6))
+                service.advance(due(6))
                 for metric in service.analyst.metrics().metrics:
                     for view in metric.views:
                         told += rows(service, metric.name, view.dimensions)
@@ -144,7 +140,7 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         for day in range(7):
             send(service, noon(day), [unit for unit, pattern in PRESENT.items() if pattern[day] == "1"])
         send(service, noon(7), list(PRESENT))
-        service.advance_to(due(7))
+        service.advance(due(7))
         yield service
 
 
@@ -233,7 +229,7 @@ def test_a_publication_that_fails_keeps_nothing(tmp_path: Path) -> None:
         store.publish = failing  # type: ignore[method-assign]
         for day in range(4):
             send(service, noon(day), ["always"])
-        service.advance_to(due(3))
+        service.advance(due(3))
         assert failures == [0, 0, 0, 1]
         assert read(service, "calls", "sum", "1d") == {(0,): 1, (24,): 1}
         assert [r["value"] for r in rows(service, "capped", ["metric"])][::2] == [0, 0, 1, 1]
@@ -248,7 +244,7 @@ def test_two_sealers_keep_the_same_windows(tmp_path: Path) -> None:
         thread.start()
         for day in range(7):
             send(service, noon(day), [unit for unit, pattern in PRESENT.items() if pattern[day] == "1"])
-        service.advance_to(due(6))
+        service.advance(due(6))
         second.stop()
         thread.join()
         assert read(service, "calls", "sum", "1d") == expected(2)
@@ -262,7 +258,7 @@ def test_windows_are_kept_in_the_order_of_time(tmp_path: Path) -> None:
         reports = [seen_from("u", moment, service) for moment in (noon(1), noon(1) - HOUR_MS, noon(0))]
         assert [submitted(service, [report]).accepted for report in reports] == [1, 1, 1]
         send(service, noon(2), ["u"])
-        service.advance_to(due(4))
+        service.advance(due(4))
         assert read(service, "calls", "sum", "1d") == {(0,): 1, (24,): 2}
         assert read(service, "starts", "sum", "1d") == {(0,): 1, (24,): 2, (48,): 1}
 
@@ -274,13 +270,13 @@ def test_a_withdrawal_does_not_renew_a_units_windows(tmp_path: Path) -> None:
         send(service, noon(0), ["kept", "spared"])
         service.consent("spared", tuning=False)
         send(service, noon(1), ["kept"])
-        service.advance_to(due(1))
+        service.advance(due(1))
         service.consent("kept", tuning=False)
         service.clock.advance_to(due(1) + HOUR_MS)
         service.consent("kept", "spared", tuning=True)
         for day in (2, 3, 4):
             send(service, noon(day), ["kept", "spared"])
-        service.advance_to(due(4))
+        service.advance(due(4))
         assert read(service, "calls", "units", "1d") == {(0,): 1, (24,): 1, (48,): 1, (72,): 1}
         assert read(service, "starts", "units", "1d") == {(0,): 1, (24,): 1, (48,): 2, (72,): 2, (96,): 2}
         calls = [r["value"] for r in rows(service, "capped", ["metric"], where={"metric": "calls"})]
@@ -294,7 +290,7 @@ def test_kept_windows_are_encrypted_and_die_with_their_period(tmp_path: Path) ->
         service.consent(*PRESENT, tuning=True, research=True)
         for day in range(3):
             send(service, noon(day), [unit for unit, pattern in PRESENT.items() if pattern[day] == "1"])
-        service.advance_to(due(2))
+        service.advance(due(2))
         store, keys = service.context.store, service.context.keys
         key = keys.get(period_key(H))
         subjects = {u: subject_of(keys.get("deployment"), u.encode()) for u in PRESENT}
@@ -306,7 +302,7 @@ def test_kept_windows_are_encrypted_and_die_with_their_period(tmp_path: Path) ->
             days = {u: sum(1 << d for d in kept_days(p[:3], most)) for u, p in PRESENT.items()}
             assert held == {pseudonyms[u]: bits for u, bits in days.items() if bits}
         _ensure_unseen(state, [*pseudonyms.values(), *(u.encode() for u in ("weekend", "always"))])
-        service.advance_to(due(6))
+        service.advance(due(6))
         await_true(lambda: H not in keys.periods())
         with pytest.raises(KeyGone):
             keys.get(period_key(H))
@@ -351,7 +347,7 @@ def test_participants_are_those_who_may_count(tmp_path: Path) -> None:
         refused = service.starts("refuses", noon(0) + HOUR_MS)
         assert submitted(service, [stranger, refused]).accepted == 0
         service.consent("withdraws", research=False)
-        service.advance_to(due(0))
+        service.advance(due(0))
         assert read(service, "participants", "units", "1d", ["purpose"]) == {(0, "tuning"): 3, (0, "research"): 1}
         assert {r["selected"] for r in rows(service, "participants", ["purpose"])} == {False}
 
@@ -361,7 +357,7 @@ def test_opting_out_is_not_mistaken_for_silence(tmp_path: Path) -> None:
     with running(tmp_path / "state", plan=PLAN) as service:
         service.consent("u", "v", tuning=True, research=True)
         for day in range(3):
-            service.advance_to(noon(day))
+            service.advance(noon(day))
             recorders = [service.client.recorder(unit) for unit in ("u", "v")]
             for recorder in recorders:
                 recorder.count("starts", 1, platform="ios")
@@ -369,9 +365,9 @@ def test_opting_out_is_not_mistaken_for_silence(tmp_path: Path) -> None:
                     recorder.flag("crashed", True)
             assert submitted(service, [finish(r, noon(day)) for r in recorders]).accepted == 2
             if day == 1:
-                service.advance_to(due(1))
+                service.advance(due(1))
                 service.consent("u", "v", research=False)
-        service.advance_to(due(2))
+        service.advance(due(2))
         of_research = {
             d: n for (d, name), n in read(service, "participants", "units", "1d", ["purpose"]).items() if name == "research"
         }
@@ -386,5 +382,5 @@ def test_a_plan_may_leave_participants_uncounted(tmp_path: Path) -> None:
         assert [m.name for m in service.analyst.metrics().metrics] == ["calls", "crashed", "starts", "capped"]
         with pytest.raises(grpc.RpcError, match="there is no metric 'participants'"):
             rows(service, "participants", ["purpose"])
-        service.advance_to(due(0))
+        service.advance(due(0))
         assert "participants" not in {e.fields["metric"] for e in service.context.store.ledger()}

@@ -17,6 +17,7 @@ from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.errors import Forbidden, Unauthenticated
 from hushmeter.ingest.raw import SentReports
+from hushmeter.patience import PATIENCE_S
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.door import ingest_service, methods
 from hushmeter.service.door.consent_service import ConsentService
@@ -25,7 +26,6 @@ from hushmeter.service.door.passage import OPEN_PASSAGE, passage
 from hushmeter.service.door.query_service import QueryService
 from hushmeter.service.intake.intake import IntakeWorker
 from hushmeter.storage.state.store import SqlStateStore
-from tests.patience import PATIENCE_S
 from tests.service.guarded import METHODS, Guarded, guarded
 from tests.service.test_access import METRICS, PLAN, STREAM
 

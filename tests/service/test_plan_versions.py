@@ -14,10 +14,11 @@ from hushmeter.errors import ConfigError, PlanError, StateConflict
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.patience import await_true
 from hushmeter.service.deployment.plan_change import Applied, apply_plan
 from hushmeter.service.deployment.plan_timeline import BEGINNING_MS, END_MS
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.running import FOUNDED_MS, PLAN, Running, await_true, running
+from tests.service.running import FOUNDED_MS, PLAN, Running, running
 
 H = FOUNDED_MS
 B = H + WEEK_MS
@@ -77,17 +78,17 @@ def test_each_period_has_the_plan_and_the_budget_of_its_own(service: Running) ->
     """Windows of both plans are open at once; each is charged by its own plan, and no period more than its budget."""
     new = changed(privacy__epsilon=2, metrics__starts__per_unit={"range": [0, 7]})
     service.consent(UNIT)
-    service.advance_to(H + DAY_MS)
+    service.advance(H + DAY_MS)
     done = applied(service, new, AT_BORDER)
     assert (done.version.active_from_ms, done.version.budget.epsilon) == (B, 2.0)
-    service.advance_to(B + 5 * MINUTE_MS)
+    service.advance(B + 5 * MINUTE_MS)
     before = service.starts(UNIT, B, count=50)
     after = service.starts(UNIT, B + 2 * MINUTE_MS, count=5, plan_version=2)
     old_words = service.starts(UNIT, B + 3 * MINUTE_MS, count=1, plan_version=1)
     too_many = service.starts(UNIT, B + 4 * MINUTE_MS, count=50, plan_version=1)
     assert reason(service, before, after, old_words, too_many) == ["VALUE_OUT_OF_RANGE"]
     assert service.client.plan().version == 2
-    service.advance_to(B + WEEK_MS + 3 * DAY_MS)
+    service.advance(B + WEEK_MS + 3 * DAY_MS)
     # The border itself belongs to the last window of the old plan.
     assert service.sums("1h") == {167: 50, 168: 6}
     assert service.sums("1d") == {144: 50, 168: 6}
@@ -102,12 +103,12 @@ def test_each_period_has_the_plan_and_the_budget_of_its_own(service: Running) ->
 
 def test_a_version_is_taken_for_as_long_as_its_windows_are_open(service: Running) -> None:
     service.consent(UNIT)
-    service.advance_to(H + HOUR_MS)
+    service.advance(H + HOUR_MS)
     assert reason(service, service.starts(UNIT, H + HOUR_MS, plan_version=2)) == ["UNKNOWN_PLAN_VERSION"]
     applied(service, changed(privacy__epsilon=2), "next-period")
-    service.advance_to(B + 2 * DAY_MS - 1)
+    service.advance(B + 2 * DAY_MS - 1)
     assert reason(service, service.starts(UNIT, B, plan_version=1)) == []
-    service.advance_to(B + 2 * DAY_MS)
+    service.advance(B + 2 * DAY_MS)
     assert reason(service, service.starts(UNIT, B, plan_version=2)) == ["TOO_LATE"]
     assert reason(service, service.starts(UNIT, B + 2 * DAY_MS, plan_version=1)) == ["UNKNOWN_PLAN_VERSION"]
     assert reason(service, service.starts(UNIT, B + 2 * DAY_MS, plan_version=2)) == []
@@ -116,22 +117,22 @@ def test_a_version_is_taken_for_as_long_as_its_windows_are_open(service: Running
 def test_a_new_metric_starts_at_the_border(service: Running) -> None:
     fresh = yaml.safe_load(PLAN)["metrics"]["starts"]
     service.consent(UNIT)
-    service.advance_to(H + HOUR_MS)
+    service.advance(H + HOUR_MS)
     applied(service, changed(metrics__fresh=fresh), "next-period")
-    service.advance_to(B + 5 * MINUTE_MS)
+    service.advance(B + 5 * MINUTE_MS)
     description = service.client.plan()
     (series,) = [m.first_series for m in description.metrics if m.name == "fresh"]
     assert [m.first_series for m in description.metrics][:4] == [m.first_series for m in service.plan.metrics]
     early = service.starts(UNIT, B, plan_version=2, series=[series])
     late = service.starts(UNIT, B + MINUTE_MS, plan_version=2, series=[series])
     assert reason(service, early, late) == ["UNKNOWN_SERIES"]
-    service.advance_to(B + 2 * HOUR_MS)
+    service.advance(B + 2 * HOUR_MS)
     assert service.sums("1h", metric="fresh") == {168: 1}
 
 
 def test_a_removed_metric_stops_at_once_and_its_share_stays_unspent(service: Running) -> None:
     service.consent(UNIT, model_tuning=True, research=True)
-    service.advance_to(H + 3 * HOUR_MS)
+    service.advance(H + 3 * HOUR_MS)
     crashed = service.plan.metrics[2]
     assert crashed.name == "crashed"
     said = {"series": [crashed.first_series]}
@@ -139,7 +140,7 @@ def test_a_removed_metric_stops_at_once_and_its_share_stays_unspent(service: Run
     done = applied(service, changed(metrics__crashed=...), "now")
     assert (done.version.active_from_ms, done.version.stops_from_ms) == (B, H + 3 * HOUR_MS)
     assert reason(service, service.starts(UNIT, H + 3 * HOUR_MS, **said)) == ["EXPIRED_METRIC"]
-    service.advance_to(B + WEEK_MS + 3 * DAY_MS)
+    service.advance(B + WEEK_MS + 3 * DAY_MS)
     windows = {
         (f["resolution"], int(str(f["window_start_ms"])))
         for f in (e.fields for e in service.context.store.ledger())
@@ -157,20 +158,20 @@ def test_a_removed_metric_stops_at_once_and_its_share_stays_unspent(service: Run
 
 def test_a_changed_text_asks_again_from_the_next_window_on(service: Running) -> None:
     service.consent(UNIT)
-    service.advance_to(H + HOUR_MS)
+    service.advance(H + HOUR_MS)
     done = applied(service, changed(purposes__model_tuning="Tune larger models."), "next-window")
     border = H + DAY_MS
     assert done.version.active_from_ms == border
     assert service.client.to_ask(UNIT) == ["research"]
-    service.advance_to(border + 5 * MINUTE_MS)
+    service.advance(border + 5 * MINUTE_MS)
     assert service.client.to_ask(UNIT) == ["model_tuning", "research"]
     assert reason(service, service.starts(UNIT, border)) == [], "agreed to the text of that time"
     assert reason(service, service.starts(UNIT, border + MINUTE_MS)) == ["NO_CONSENT"]
     service.client.plan()
     service.consent(UNIT)
-    service.advance_to(border + HOUR_MS)
+    service.advance(border + HOUR_MS)
     assert reason(service, service.starts(UNIT, border + HOUR_MS, plan_version=2)) == []
-    service.advance_to(border + 3 * DAY_MS)
+    service.advance(border + 3 * DAY_MS)
     assert service.sums("1h") == {23: 1, 24: 1}
     assert charged(service) == {H: {1, 2}}
     verify_budget(verify_chain(service.context.store.ledger()), service.context.budget)
@@ -179,7 +180,7 @@ def test_a_changed_text_asks_again_from_the_next_window_on(service: Running) -> 
 def test_a_change_that_waits_survives_a_restart(tmp_path: Path) -> None:
     with running(tmp_path / "state", plan=changed(1)) as one:
         one.consent(UNIT)
-        one.advance_to(H + HOUR_MS)
+        one.advance(H + HOUR_MS)
         applied(one, changed(privacy__epsilon=2), "next-period")
         clock = one.clock
     with running(tmp_path / "state", clock=clock, plan=changed(1)) as two:
@@ -187,19 +188,19 @@ def test_a_change_that_waits_survives_a_restart(tmp_path: Path) -> None:
             (1, BEGINNING_MS, B),
             (2, B, END_MS),
         ]
-        two.advance_to(B - HOUR_MS)
+        two.advance(B - HOUR_MS)
         assert two.client.plan().version == 1
     with running(tmp_path / "state", clock=clock, plan=changed(privacy__epsilon=2)) as three:
-        three.advance_to(B + 5 * MINUTE_MS)
+        three.advance(B + 5 * MINUTE_MS)
         assert three.client.plan().version == 2
         assert reason(three, three.starts(UNIT, B), three.starts(UNIT, B + MINUTE_MS, plan_version=2)) == []
-        three.advance_to(B + 3 * DAY_MS)
+        three.advance(B + 3 * DAY_MS)
         assert three.sums("1h") == {167: 1, 168: 1}
         assert charged(three) == {H: {1}, B: {2}}
 
 
 def test_a_later_version_takes_the_place_of_one_that_waits(service: Running) -> None:
-    service.advance_to(H + HOUR_MS)
+    service.advance(H + HOUR_MS)
     applied(service, changed(2, privacy__epsilon=2), "next-period")
     done = applied(service, changed(3, privacy__epsilon=3), "next-period")
     assert done.superseded == (2,)
@@ -253,17 +254,17 @@ def test_two_who_change_it_at_once_do_not_undo_each_other(service: Running) -> N
 def test_queries_answer_for_metrics_and_versions_that_are_gone(service: Running) -> None:
     """Each release is read by the plan that it was made under, also where the metric is gone or has other values since."""
     service.consent(UNIT)
-    service.advance_to(H + HOUR_MS)
+    service.advance(H + HOUR_MS)
     latency = next(m for m in service.plan.metrics if m.name == "latency")
     said = {"series": [latency.first_series + n for n in (1, 3)], "value": [1, 40]}
     assert [*latency.components] == ["le_0", "le_1", "le_2", "sum"]
     assert reason(service, service.starts(UNIT, H + HOUR_MS, **said)) == []
     narrower = {"range": [0, 50], "max_events": 10}
     applied(service, changed(metrics__theme=..., metrics__latency__per_unit=narrower), "next-period")
-    service.advance_to(B + HOUR_MS)
+    service.advance(B + HOUR_MS)
     late = service.starts(UNIT, B + HOUR_MS, plan_version=2, **said)
     assert reason(service, late) == []
-    service.advance_to(B + 3 * DAY_MS)
+    service.advance(B + 3 * DAY_MS)
     rows = service.analyst.releases("latency", (), resolution="1h", statistics=["mean", "units"]).to_pylist()
     told = [(r["plan_version"], r["value"]) for r in rows if r["statistic"] == "mean" and r["value"] != 500]
     assert (1, 40) in told

@@ -17,22 +17,13 @@ from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
+from tests.plans import plan_text
 from tests.service.harness import H, finish, reasons, states, submitted
 from tests.service.running import Running, running
 
-PLAN = """
-plan: open
-version: 1
-privacy: {unit: device, period: 1w, epsilon: 4, delta: 1e-6, expected_units: 100}
-resolutions: {1d: {lateness: 2h}}
-purposes: {tuning: Tune.}
-metrics:
-  setup: &common
-    description: Setup.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: performance
-    purposes: [tuning]
+PLAN = plan_text(
+    """
+  setup:
     kind: distribution
     unit: ms
     edges: [10, 100]
@@ -53,7 +44,12 @@ metrics:
     weighting: unit
     per_unit: {range: [0, 1000]}
     statistics: [units, sum]
-"""
+""",
+    category="performance",
+    purposes="tuning: Tune.",
+    resolutions="1d: {lateness: 2h}",
+    delta="1e-6",
+)
 NOISY_PLAN = (
     PLAN[: PLAN.index("  starts:")]
     .replace("[[], [platform], [version], [platform, version]]", "[[version]]")
@@ -108,11 +104,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         service.consent(*"abcdefghi", tuning=True)
         service.clock.advance_to(noon(0))
         assert submitted(service, [observed(service, noon(0), *row) for row in FIRST_DAY]).accepted == len(FIRST_DAY)
-        service.advance_to(noon(2))
+        service.advance(noon(2))
         reports = [observed(service, noon(2), unit, "web", "2") for unit in "abcd"]
         reports += [observed(service, noon(2), unit, "ios", "7", "8", "9") for unit in "ef"]
         assert submitted(service, reports).accepted == len(reports)
-        service.advance_to(due(2))
+        service.advance(due(2))
         yield service
 
 
@@ -243,7 +239,7 @@ def test_a_bad_token_is_refused_and_nothing_else_is_lost(tmp_path: Path) -> None
         answer = submitted(service, [bad[0], good[0], bad[1], finish(plain, noon(0)), bad[2], good[1]])
         assert answer.accepted == 3
         assert reasons(answer) == {0: "BAD_TOKEN", 2: "BAD_TOKEN", 4: "BAD_TOKEN"}
-        service.advance_to(due(0))
+        service.advance(due(0))
         assert values(service, ["version"], "units") == {("1.0",): 2}
         assert values(service, ["version"], "events") == {("1.0",): 4}, "a report is refused as a whole"
         assert values(service, [], "units") == {(): 2}
@@ -257,11 +253,11 @@ def test_too_many_tokens_fail_their_day_by_name(tmp_path: Path, monkeypatch: pyt
     with running(tmp_path / "state", plan=PLAN) as service:
         service.consent(*"abcd", tuning=True)
         for day, versions in enumerate((["1", "2", "3", "4"], ["1", "2", "3", "4", "5"], ["1", "1", "1", "1"])):
-            service.advance_to(noon(day))
+            service.advance(noon(day))
             units = "abcd" + "a" * (len(versions) - 4)
             reports = [observed(service, noon(day), u, "ios", v) for u, v in zip(units, versions, strict=True)]
             assert submitted(service, reports).accepted == len(versions)
-        service.advance_to(due(2))
+        service.advance(due(2))
         assert states(service, WindowState.LOST) == [("1d", 24)]
         assert [values(service, ["version"], "units", day) for day in (0, 1, 2)] == [{}, {}, {("1",): 4}]
         assert values(service, [], "units") == {(): 4}
@@ -278,7 +274,7 @@ def test_real_noise_hides_one_unit_and_shows_many(tmp_path: Path) -> None:
         reports = [observed(service, noon(0), unit, "ios", "1.0") for unit in many]
         reports.append(observed(service, noon(0), "loner", "ios", "66.6"))
         assert submitted(service, reports).accepted == 121
-        service.advance_to(due(0))
+        service.advance(due(0))
         (entry,) = [e.fields for e in service.context.store.ledger() if e.fields["threshold"] is not None]
         threshold, scale = int(str(entry["threshold"])), float(str(entry["scale"]))
         assert 1 + 5 * scale < threshold < 120 - 8 * scale

@@ -17,7 +17,7 @@ from hushmeter.errors import LedgerBroken
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from tests.patience import PATIENCE_S
+from hushmeter.patience import PATIENCE_S
 from tests.service.harness import H, agree, finish, hour_of, read, serving
 from tests.service.running import Running
 
@@ -46,7 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 recorder.choose("theme", "dark")
                 reports.append(finish(recorder, end))
             assert service.client.submit(reports).accepted == len(reports)
-        service.advance_to(H + HOURS * HOUR_MS + 10 * MINUTE_MS)
+        service.advance(H + HOURS * HOUR_MS + 10 * MINUTE_MS)
         yield service
 
 
@@ -300,8 +300,8 @@ def test_bytes_that_are_no_message_are_answered(service: Running, method: str) -
 
 def test_a_whole_period_spends_no_more_than_its_budget(service: Running) -> None:
     """A week's charges are at most its budget, and all of it but what the expired metric leaves unspent (C3)."""
-    service.advance_to(H + 7 * DAY_MS + HOUR_MS)
-    service.advance_to(H + 9 * DAY_MS)
+    service.advance(H + 7 * DAY_MS + HOUR_MS)
+    service.advance(H + 9 * DAY_MS)
     entries = ledger_of(service)
     summary = verify_chain(entries)
     budget = service.context.deployment.budget

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
-import subprocess
-import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,12 +14,14 @@ import pytest
 
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
-from tests.patience import PATIENCE_S
+from hushmeter.patience import PATIENCE_S, await_true
 from tests.ports import free_port
+from tests.processes import hushmeter_serve
 from tests.service import smuggling
-from tests.service.running import FOUNDED_MS, Running, await_true, running
+from tests.service.running import FOUNDED_MS, Running, running
 from tests.service.smuggling import ATTEMPTS, CHORUS, CROWD, PLAN, Smuggler, mark, needles
 from tests.service.test_retention import everything
+from tests.torture.clockwork import pause
 
 DOCS = Path(__file__).parents[2] / "docs" / "privacy" / "smuggling.md"
 NOW = FOUNDED_MS + 30 * MINUTE_MS
@@ -78,11 +76,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         assert sender.send(*(sender.report("lax", CHORUS, unit_id=unit) for unit in CROWD)) == "taken"
         held = everything(state_dir)
         sender.close()
-        service.advance_to(FOUNDED_MS + 2 * HOUR_MS)
+        service.advance(FOUNDED_MS + 2 * HOUR_MS)
         rows = service.analyst.releases("bytes", resolution="1h", statistics=["sum"]).to_pylist()
         sums = [(row["value"], row["noise_std"]) for row in rows]
         told = answers(service)
-        service.advance_to(FOUNDED_MS + DAY_MS + 2 * HOUR_MS)
+        service.advance(FOUNDED_MS + DAY_MS + 2 * HOUR_MS)
         await_true(lambda: not service.context.log.storage_windows())
         _, decisions = service.context.store.decisions_after(0)
         left = everything(state_dir)
@@ -183,31 +181,16 @@ class TestServed:
         expires = (dt.datetime.now(dt.UTC) + dt.timedelta(days=90)).date()
         (tmp_path / "plan.yaml").write_text(PLAN.replace("EXPIRES", str(expires)))
         metrics = f"127.0.0.1:{free_port()}"
-        command = ["serve", "--plan", "plan.yaml", "--listen", "127.0.0.1:0", "--metrics", metrics, "--workers", "2"]
-        with (tmp_path / "log").open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "hushmeter", *command, "--log-format", "json", "--state-dir", "state"],
-                cwd=tmp_path,
-                env=os.environ | {"GRPC_VERBOSITY": "DEBUG"},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            try:
-                yield line.split(" on ")[1].split()[0], metrics, tmp_path
-            finally:
-                process.terminate()
-                process.wait(PATIENCE_S)
-                process.stdout.close()
+        options = f"--plan plan.yaml --metrics {metrics} --workers 2 --log-format json --state-dir state".split()
+        with hushmeter_serve(tmp_path, *options, GRPC_VERBOSITY="DEBUG") as service:
+            yield service.target, metrics, tmp_path
 
     def test_logs_and_metrics(self, served: tuple[str, str, Path]) -> None:
         """Neither log nor metrics nor any file holds a mark, a unit or an address; counts are by reason alone."""
         target, metrics, directory = served
         sender = Smuggler(target, lambda: time.time_ns() // 1_000_000)
         # Reports are of a whole second after consent.
-        threading.Event().wait(2)
+        pause(2)
         for name, (attempt, expected) in ATTEMPTS.items():
             # Nobody has consented for so long yet.
             if name != "text_in_odd_milliseconds":

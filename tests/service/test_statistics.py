@@ -12,23 +12,14 @@ import pytest
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.ports import Mechanisms
 from hushmeter.testing.mechanisms import ExactMechanisms, SeededMechanisms
+from tests.plans import plan_text
 from tests.service.running import FOUNDED_MS, Running, running
 
 H = FOUNDED_MS
 
-PLAN = """
-plan: statistics
-version: 1
-privacy: {unit: device, period: 1d, epsilon: 4, delta: 1e-6, expected_units: 100}
-resolutions: {1h: {lateness: 10m}, 1d: {lateness: 2h}}
-purposes: {tuning: Tune., research: Do research.}
-metrics:
-  setup: &common
-    description: Setup.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: performance
-    purposes: [tuning]
+PLAN = plan_text(
+    """
+  setup:
     kind: distribution
     unit: ms
     edges: [10, 100]
@@ -79,7 +70,13 @@ metrics:
     bounding: shared
     per_unit: {range: [0, 10], max_partitions: 2, max_windows: {1h: 2}}
     statistics: [units, sum, variance, clamped]
-"""
+""",
+    category="performance",
+    purposes="tuning: Tune., research: Do research.",
+    resolutions="1h: {lateness: 10m}, 1d: {lateness: 2h}",
+    period="1d",
+    delta="1e-6",
+)
 
 _UNITS = {"mean": "{}", "sum": "{}", "quantiles": "{}", "ratio": "{}", "numerator": "{}", "variance": "{}^2"}
 """Of the statistics that have a unit, how it is made of the metric's."""
@@ -121,7 +118,7 @@ def _day(state: Path, mechanisms: Mechanisms) -> Iterator[Running]:
                         recorder.observe("waits", 6)
                 reports.append(recorder.report(end - MINUTE_MS, end))
             assert service.client.submit([r for r in reports if r]).accepted == 3
-        service.advance_to(H + DAY_MS + 2 * HOUR_MS)
+        service.advance(H + DAY_MS + 2 * HOUR_MS)
         yield service
 
 

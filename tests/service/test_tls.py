@@ -16,10 +16,10 @@ from hushmeter.access.roles import Role
 from hushmeter.analyst import AnalystClient
 from hushmeter.channels import ClientIdentity
 from hushmeter.errors import ConfigError
+from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.config import Config, read_config
 from hushmeter.service.door.tls import read_tls
-from tests.patience import PATIENCE_S
 from tests.service.certificates import Authority, Pair
 from tests.service.guarded import guarded
 from tests.service.running import FOUNDED_MS

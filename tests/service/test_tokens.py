@@ -13,6 +13,7 @@ from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.time import MINUTE_MS
 from hushmeter.testing.batches import said
+from tests.plans import plan_text
 from tests.service.harness import H, finish, reasons, serving, submitted
 from tests.service.running import Running
 from tests.service.test_bad_input import packed, submit_bytes, varint
@@ -21,19 +22,9 @@ NOW = H + 30 * MINUTE_MS
 UNIT = "unit-that-must-not-be-named"
 MARK = "9.98877"
 
-PLAN = r"""
-plan: tokens
-version: 1
-privacy: {unit: account, period: 1w, epsilon: 4, delta: 1e-8, expected_units: 100}
-resolutions: {1h: {lateness: 10m}}
-purposes: {tuning: Tune models.}
-metrics:
-  joins: &common
-    description: Calls that were joined.
-    owner: test@example.com
-    expires: 2026-12-31
-    category: product_usage
-    purposes: [tuning]
+PLAN = plan_text(
+    r"""
+  joins:
     kind: counter
     dimensions:
       platform: {values: [ios, android], scope: unit}
@@ -55,7 +46,10 @@ metrics:
     <<: *common
     dimensions: {platform: {values: [ios, android], scope: unit}}
     views: [[platform]]
-"""
+""",
+    resolutions="1h: {lateness: 10m}",
+    unit="account",
+)
 
 
 @pytest.fixture(scope="module")

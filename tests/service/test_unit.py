@@ -16,6 +16,7 @@ from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.channels import ClientIdentity
 from hushmeter.cli.app import run
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.patience import await_true
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.sealer import erasures as erasing
@@ -23,7 +24,7 @@ from hushmeter.signatures import public_key, sign
 from hushmeter.transparency.receipt import RECEIPT, verify_receipt
 from hushmeter.transparency.signing import SIGNED_RECORD
 from tests.service.guarded import Guarded, guarded, standing
-from tests.service.running import FOUNDED_MS, await_true, running
+from tests.service.running import FOUNDED_MS, running
 
 SERVICE = "/hushmeter.api.consent.v1.ConsentService/"
 RULES = AccessRules(unit_tokens=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from hushmeter.service.deployment.key_opening import warning_of_keys
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.processes import hushmeter_serve
 from tests.service.by_hand import PLAN, H, of_today, opened
 
 OF_BEFORE = Path(__file__).parents[1] / "data" / "state_of_schema_7.tar.gz"
@@ -126,17 +125,10 @@ def test_each_start_warns(tmp_path: Path, inside: bool) -> None:
     (tmp_path / "plan.yaml").write_text(of_today(PLAN))
     if inside:
         (state / "keys").mkdir(parents=True)
-    command = [sys.executable, "-m", "hushmeter", "serve", "--state-dir", str(state), "--listen", "127.0.0.1:0"]
-    for more in (["--plan", str(tmp_path / "plan.yaml")], []):
-        served = [*command, "--metrics", "", *more]
-        with subprocess.Popen(served, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
-            assert service.stdout is not None
-            said = service.stdout.readline()
-            while "hushmeter serves plan" not in said and service.poll() is None:
-                said += service.stdout.readline()
-            service.send_signal(signal.SIGTERM)
-            _, logged = service.communicate()
-        assert service.returncode == 0, logged
+    for more in (["--plan", "plan.yaml"], []):
+        with hushmeter_serve(tmp_path, "--state-dir", str(state), "--metrics", "", *more) as service:
+            said = service.said
+        logged = service.log.read_text()
         assert ("Warning: the keys are in" in said) is inside
         assert ("keys lie inside the state directory" in logged) is inside
 

@@ -17,10 +17,10 @@ from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
+from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.deployment.state_lock import hold_lock
 from hushmeter.service.sealer.sealer import Sealer
-from tests.patience import PATIENCE_S
 from tests.service.harness import (
     QUICK_PLAN,
     H,
@@ -33,7 +33,7 @@ from tests.service.harness import (
     states,
     submitted,
 )
-from tests.service.running import Running, await_true
+from tests.service.running import Running
 
 ENDED = H + DAY_MS + HOUR_MS
 """The deadline of the first day, by the quick plan."""
@@ -50,7 +50,7 @@ def test_a_border_belongs_to_the_window_that_ends_there(tmp_path: Path) -> None:
         service.clock.advance_to(H + DAY_MS + 1)
         borders = [service.starts("u", H + DAY_MS, 4), service.starts("u", H + DAY_MS + 1, 8)]
         assert missed(submitted(service, borders)) == {}
-        service.advance_to(ENDED + DAY_MS)
+        service.advance(ENDED + DAY_MS)
         assert read(service, "joins", "sum", "1h") == {(0,): 1, (1,): 2, (23,): 4, (24,): 8}
         assert read(service, "joins", "sum", "1d") == {(0,): 7, (24,): 8}
 
@@ -69,7 +69,7 @@ def test_the_deadline_is_sharp(tmp_path: Path) -> None:
             answer = submitted(service, [service.starts("u", H + HOUR_MS, 10)])
             assert missed(answer) == lost
             assert reasons(answer) == ({} if lost else {0: "TOO_LATE"})
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert read(service, "joins", "sum", "1h") == {(0,): 1}
         assert read(service, "joins", "sum", "1d") == {(0,): 12}
 
@@ -85,7 +85,7 @@ def test_a_report_of_several_hours_is_of_its_day_alone(tmp_path: Path) -> None:
         ]
         answer = submitted(service, reports)
         assert (answer.accepted, missed(answer)) == (2, {})
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert read(service, "joins", "sum", "1h") == {(2,): 2}
         assert read(service, "joins", "sum", "1d") == {(0,): 7}
 
@@ -99,7 +99,7 @@ def test_a_metric_of_days_alone_misses_no_hour(tmp_path: Path) -> None:
         recorder.choose("theme", "dark")
         answer = submitted(service, [finish(recorder, H + HOUR_MS), service.starts("u", H + HOUR_MS)])
         assert (answer.accepted, missed(answer)) == (2, {"1h": [1]})
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert read(service, "theme", "units", "1d") == {(0,): 1}
 
 
@@ -115,7 +115,7 @@ def test_each_resolution_goes_in_order_and_never_early(tmp_path: Path) -> None:
 
         store.publish = watched  # type: ignore[method-assign]
         for minutes in (69, 70, 71, 189, 190, 24 * 60 + 59, 25 * 60, 25 * 60 + 10):
-            service.advance_to(H + minutes * MINUTE_MS)
+            service.advance(H + minutes * MINUTE_MS)
         hours = [start for name, start, _ in released if name == "1h"]
         assert hours == [H + i * HOUR_MS for i in range(25)]
         assert [start for name, start, _ in released if name == "1d"] == [H]
@@ -134,12 +134,12 @@ def test_raw_rows_die_when_their_day_is_released(tmp_path: Path) -> None:
         agree(service, "u")
         service.clock.advance_to(H + 20 * MINUTE_MS)
         submitted(service, [service.starts("u", H + 20 * MINUTE_MS)])
-        service.advance_to(H + 7 * HOUR_MS)
+        service.advance(H + 7 * HOUR_MS)
         assert missed(submitted(service, [service.starts("u", H + 30 * MINUTE_MS)])) == {"1h": [0]}
-        service.advance_to(ENDED - 1)
+        service.advance(ENDED - 1)
         assert service.context.log.storage_windows() == (H,)
         assert len(service.context.keys.get(data_key(H))) == 32
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         await_true(lambda: not [p for p in log.rglob("*") if p.is_file()])
         await_true(lambda: not list(log.iterdir()))
         with pytest.raises(KeyGone):
@@ -184,7 +184,7 @@ def test_a_stop_in_mid_window_loses_and_doubles_nothing(tmp_path: Path) -> None:
         clock.advance_to(H + 20 * MINUTE_MS)
         again = [r for i, rs in enumerate(reports) for n, r in enumerate(rs) if i * 60 + n not in taken or n < 5]
         assert submitted(service, again).accepted == len(again)  # type: ignore[arg-type]
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert read(service, "joins", "sum", "1h") == {(0,): 240}
         assert read(service, "joins", "sum", "1d") == {(0,): 240}
         assert states(service, WindowState.LOST) == []
@@ -206,7 +206,7 @@ def test_two_services_on_one_state_count_once(tmp_path: Path) -> None:
             assert submitted(service, [shared, own]).accepted == 2
         two.consent("v", research=False)
         assert one.client.consent("v") == {"tuning": True, "research": False}
-        one.advance_to(ENDED)
+        one.advance(ENDED)
         assert read(two, "joins", "sum", "1h") == {(0,): 21}
         assert read(two, "joins", "sum", "1d") == {(0,): 21}
         hours = states(one, WindowState.RELEASED)
@@ -224,7 +224,7 @@ def test_two_sealers_share_the_work_safely(tmp_path: Path) -> None:
         threads = [threading.Thread(target=s.run) for s in others]
         for thread in threads:
             thread.start()
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         for sealer, thread in zip(others, threads, strict=True):
             sealer.stop()
             thread.join()
@@ -253,7 +253,7 @@ def test_a_withdrawal_reaches_every_resolution_that_is_not_released(tmp_path: Pa
     with serving(tmp_path / "state", plan=QUICK_PLAN) as service:
         agree(service, "u", "v")
         for hour in (0, 1):
-            service.advance_to(H + hour * HOUR_MS + 20 * MINUTE_MS)
+            service.advance(H + hour * HOUR_MS + 20 * MINUTE_MS)
             reports = [service.starts(unit, H + hour * HOUR_MS + 20 * MINUTE_MS, 10) for unit in ("u", "v")]
             assert submitted(service, reports).accepted == 2
         service.consent("v", tuning=False)
@@ -264,7 +264,7 @@ def test_a_withdrawal_reaches_every_resolution_that_is_not_released(tmp_path: Pa
         assert reasons(submitted(service, [late, reports[1]])) == {0: "NO_CONSENT", 1: "NO_CONSENT"}
         service.clock.advance_to(H + HOUR_MS + 40 * MINUTE_MS)
         assert submitted(service, [service.starts("v", H + HOUR_MS + 40 * MINUTE_MS, 3)]).accepted == 1
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert read(service, "joins", "sum", "1h") == {(0,): 20, (1,): 13}
         assert read(service, "joins", "sum", "1d") == {(0,): 23}
 
@@ -287,7 +287,7 @@ def test_every_purpose_of_a_metric_is_needed(tmp_path: Path) -> None:
         reports[0].unit_id = "w"
         assert reasons(submitted(service, reports[:1])) == {0: "NO_CONSENT"}
         service.consent("v", research=False)
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         for resolution in ("1h", "1d"):
             assert read(service, "joins", "units", resolution) == {(0,): 3}
             assert read(service, "crashed", "units", resolution) == {(0,): 1}
@@ -303,7 +303,7 @@ def test_a_unit_that_never_agreed_is_in_no_release(tmp_path: Path) -> None:
         assert reasons(submitted(service, reports)) == {0: "NO_CONSENT", 1: "NO_CONSENT"}
         service.consent("never", tuning=True)
         assert reasons(submitted(service, reports)) == {0: "NO_CONSENT", 1: "NO_CONSENT"}
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert read(service, "joins", "units", "1h") == {(0,): 1}
         assert read(service, "joins", "sum", "1d") == {(0,): 1}
 
@@ -319,7 +319,7 @@ def test_a_withdrawal_while_stopped_windows_fall_due_is_heeded(tmp_path: Path) -
         service.consent("v", tuning=False)
     clock.advance_to(ENDED)
     with serving(state, clock=clock, plan=QUICK_PLAN) as service:
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         assert read(service, "joins", "sum", "1h") == {(0,): 5}
         assert read(service, "joins", "sum", "1d") == {(0,): 5}
 
@@ -351,11 +351,11 @@ def test_a_lost_segment_is_charged_and_told(tmp_path: Path, harm: Callable[[Path
         submitted(service, [service.starts("u", H + 10 * MINUTE_MS)])
         (segment,) = (state / "log").rglob("*.frames")
         harm(segment)
-        service.advance_to(H + HOUR_MS + 20 * MINUTE_MS)
+        service.advance(H + HOUR_MS + 20 * MINUTE_MS)
         submitted(service, [service.starts("u", H + HOUR_MS + 20 * MINUTE_MS, 4)])
-        service.advance_to(ENDED)
+        service.advance(ENDED)
         submitted(service, [service.starts("u", ENDED, 8)])
-        service.advance_to(ENDED + 2 * HOUR_MS)
+        service.advance(ENDED + 2 * HOUR_MS)
         assert sorted(states(service, WindowState.LOST)) == [("1d", 0), ("1h", 0)]
         assert read(service, "joins", "sum", "1h") == {(1,): 4, (24,): 8}
         assert read(service, "joins", "sum", "1d") == {}
@@ -378,10 +378,10 @@ def test_a_destroyed_data_key_loses_its_windows_alone(tmp_path: Path) -> None:
         service.clock.advance_to(H + 10 * MINUTE_MS)
         submitted(service, [service.starts("u", H + 10 * MINUTE_MS)])
         service.context.keys.destroy(data_key(H))
-        service.advance_to(H + HOUR_MS + 20 * MINUTE_MS)
+        service.advance(H + HOUR_MS + 20 * MINUTE_MS)
         assert states(service, WindowState.LOST) == [("1h", 0)]
         assert submitted(service, [service.starts("u", H + HOUR_MS + 20 * MINUTE_MS, 4)]).accepted == 1
-        service.advance_to(H + 3 * HOUR_MS)
+        service.advance(H + 3 * HOUR_MS)
         assert read(service, "joins", "sum", "1h") == {(1,): 4}
 
 
@@ -403,13 +403,13 @@ def test_the_border_of_a_period_is_one_of_windows(tmp_path: Path) -> None:
         agree(service, "u")
         clock.advance_to(H + WEEK_MS + 5 * MINUTE_MS)
         assert submitted(service, monday(service, 1)[::-1]).accepted == 2  # type: ignore[arg-type]
-        service.advance_to(H + WEEK_MS + 10 * MINUTE_MS)
-        service.advance_to(H + WEEK_MS + HOUR_MS)
+        service.advance(H + WEEK_MS + 10 * MINUTE_MS)
+        service.advance(H + WEEK_MS + HOUR_MS)
         assert read(service, "joins", "sum", "1d") == {(6 * 24,): 1}
         await_true(lambda: service.context.keys.periods() == (H + WEEK_MS,))
         with pytest.raises(KeyGone):
             service.context.keys.get(period_key(H))
-        service.advance_to(H + WEEK_MS + DAY_MS + HOUR_MS)
+        service.advance(H + WEEK_MS + DAY_MS + HOUR_MS)
         assert read(service, "joins", "sum", "1h") == {(7 * 24 - 1,): 1, (7 * 24,): 10}
         assert read(service, "joins", "sum", "1d") == {(6 * 24,): 1, (7 * 24,): 10}
         spent = verify_chain(service.context.store.ledger()).by_period
@@ -425,7 +425,7 @@ def test_a_stop_over_the_end_of_a_period_loses_no_window(tmp_path: Path) -> None
         assert submitted(service, [service.starts("u", H + WEEK_MS - 5 * MINUTE_MS, 3)]).accepted == 1
     clock.advance_to(H + WEEK_MS + HOUR_MS)
     with serving(state, clock=clock, plan=LATER_PLAN) as service:
-        service.advance_to(H + WEEK_MS + HOUR_MS)
+        service.advance(H + WEEK_MS + HOUR_MS)
         assert states(service, WindowState.LOST) == []
         assert read(service, "joins", "sum", "1h") == {(7 * 24 - 1,): 3}
         assert read(service, "joins", "sum", "1d") == {(6 * 24,): 3}
@@ -438,7 +438,7 @@ def test_an_hour_that_waits_does_not_lose_its_period_key(tmp_path: Path) -> None
         agree(service, "u")
         clock.advance_to(H + WEEK_MS - 5 * MINUTE_MS)
         assert submitted(service, [service.starts("u", H + WEEK_MS - 5 * MINUTE_MS, 3)]).accepted == 1
-        service.advance_to(H + WEEK_MS - 5 * MINUTE_MS)
+        service.advance(H + WEEK_MS - 5 * MINUTE_MS)
         store, broken = service.context.store, threading.Event()
         serving_ms = store.serving_ms
         broken.set()
@@ -453,6 +453,6 @@ def test_an_hour_that_waits_does_not_lose_its_period_key(tmp_path: Path) -> None
         clock.advance_to(H + WEEK_MS + HOUR_MS)
         await_true(lambda: ("1d", 6 * 24) in states(service, WindowState.RELEASED))
         broken.clear()
-        service.advance_to(H + WEEK_MS + HOUR_MS)
+        service.advance(H + WEEK_MS + HOUR_MS)
         assert states(service, WindowState.LOST) == []
         assert read(service, "joins", "sum", "1h") == {(7 * 24 - 1,): 3}

@@ -17,6 +17,7 @@ from hushmeter.model.consent import Decision
 from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.plan import Purpose
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
+from hushmeter.patience import PATIENCE_S
 from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.context import Context
@@ -28,7 +29,6 @@ from hushmeter.service.intake.open_segments import OpenSegments
 from hushmeter.service.intake.period_keys import PeriodKeys
 from hushmeter.service.intake.queue import IntakeQueue, Outcome
 from hushmeter.testing.clock import FakeClock
-from tests.patience import PATIENCE_S
 from tests.service.by_hand import H, opened, reports
 
 YES = [Decision(bytes(16), "tuning", True, 0, Purpose("tuning", "Tune models.").text_hash)]

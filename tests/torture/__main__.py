@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.torture import operations as ops
-from tests.torture.world import World, pause
+from tests.torture.clockwork import pause
+from tests.torture.world import World
 
 KILLS_PER_EPISODE = 12
 FULL_PER_EPISODE = 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from hushmeter.clock import Anchor, SystemClock
 
 SPEED = 600
 _OFFSET = struct.Struct("<q")
+
+
+def pause(seconds: float) -> None:
+    """Lets real time pass: the processes are real."""
+    threading.Event().wait(seconds)
 
 
 @dataclass(frozen=True)

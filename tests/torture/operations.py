@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hushmeter.service.processes.supervisor import EXIT_REFUSED
+from tests.torture.clients import Broken
+from tests.torture.clockwork import pause
 from tests.torture.process import REFUSED, SERVES
-from tests.torture.world import Broken, World, pause
+from tests.torture.world import World
 
 ROLES = ("worker", "worker", "worker", "sealer", "sealer", "serve")
 LATE_S = 2.5

@@ -1,4 +1,4 @@
-"""`hushmeter serve` and its processes, with a machine's fast clock and without noise; otherwise the real thing.
+"""`hushmeter serve`, or one of its processes, with a machine's fast clock and without noise; otherwise the real thing.
 
 Called with `serve`, or a role of a child.
 """
@@ -23,6 +23,9 @@ from hushmeter.service.processes.supervisor import EXIT_REFUSED, Supervisor
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.torture.clockwork import Machine
 
+MODULE = "tests.torture.process"
+COMMAND = [sys.executable, "-m", MODULE]
+"""Begins a command line; the role follows."""
 LEASE_S = 2.0
 REFUSED, SERVES = "refused: ", "serves: "
 """How lines begin that say that a start was refused, and that everything serves."""
@@ -36,7 +39,7 @@ class FastSupervisor(Supervisor):
     def _spawn(self, role: str) -> subprocess.Popen[str]:
         anchor, machine = json.dumps(asdict(self._clock.anchor())), json.dumps(asdict(self.machine))
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.process", role, machine, anchor, self._config.model_dump_json()],
+            [*COMMAND, role, machine, anchor, self._config.model_dump_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

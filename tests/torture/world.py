@@ -8,46 +8,27 @@ import os
 import random
 import signal
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
-import numpy as np
-
-from hushmeter.ledger.entries import verify_budget, verify_chain
-from hushmeter.model.measurement import MeasurementName
 from hushmeter.model.states import WindowState
+from hushmeter.patience import PATIENCE_S, comes_true
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.processes.supervisor import EXIT_REFUSED, STARTS_MAX
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.patience import PATIENCE_S, comes_true
 from tests.ports import free_port
-from tests.service.test_kill import MINUTES_OLD, PLAN, SLOTS, UNITS, Sender
-from tests.torture.clockwork import Machine
+from tests.torture.clients import CLIENTS, SLOTS, Broken, Sender, agree, all_ended, ensure, judge, lay
+from tests.torture.clockwork import Machine, pause
+from tests.torture.process import COMMAND, MODULE
 
-CLIENTS = 3
 ENOUGH = 20
 """Reports of an episode that must have been acknowledged, for it to mean anything."""
 ROOT = Path(__file__).parents[2]
-EXPIRES_DAYS = 200
-
-
-class Broken(Exception):
-    """A promise did not hold; the text says which."""
-
-
-def pause(seconds: float) -> None:
-    """Lets real time pass: the processes are real."""
-    threading.Event().wait(seconds)
 
 
 class Client(Sender):
@@ -95,20 +76,13 @@ class World:
 
     def found(self) -> None:
         """Founds the deployment, serves it, and lets every unit agree."""
-        expires = time.strftime("%Y-%m-%d", time.gmtime(self.machine.origin_ms / 1000 + EXPIRES_DAYS * 86_400))
-        plan = PLAN.replace("EXPIRES", expires)
-        open_context(self.config, self.machine.clock(), ExactMechanisms(), plan).store.close()
+        lay(self.config, self.machine)
         self.start()
-        with IngestClient(f"127.0.0.1:{self.port}") as client, ThreadPoolExecutor(8) as pool:
-            self.wait_for(lambda: _answers(client), "the service did not come up")
-            list(pool.map(lambda unit: client.set_consent(unit, {"test": True}), UNITS))
-        # Intervals that begin before the decision are refused.
-        decided_ms, old_ms = self.machine.now_ms(), (max(MINUTES_OLD) + 1) * 60_000
-        self.wait_for(lambda: self.machine.now_ms() > decided_ms + old_ms, "the machine's time stands still")
+        agree(self.port, self.machine)
 
     def start(self) -> None:
         """Starts `hushmeter serve`."""
-        command = [sys.executable, "-m", "tests.torture.process", "serve", json.dumps(asdict(self.machine))]
+        command = [*COMMAND, "serve", json.dumps(asdict(self.machine))]
         with self.log.open("ab") as log:
             # Whoever was killed may have left half a line.
             log.write(b"\n")
@@ -135,8 +109,8 @@ class World:
                 for pid in map(int, listed):
                     with contextlib.suppress(OSError, IndexError):
                         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                        if b"tests.torture.process" in arguments:
-                            found[pid] = arguments[arguments.index(b"tests.torture.process") + 1].decode()
+                        if MODULE.encode() in arguments:
+                            found[pid] = arguments[arguments.index(MODULE.encode()) + 1].decode()
         return found
 
     def signal(self, role: str, number: int) -> int | None:
@@ -171,7 +145,7 @@ class World:
             return
         killed = [line for line in self._said() if line.get("event") == "a process ended while it started"][-STARTS_MAX:]
         given_up = status == EXIT_REFUSED and [line["status"] for line in killed] == [-signal.SIGKILL] * STARTS_MAX
-        _ensure(given_up, f"the service ended with status {status}, and nobody asked it to")
+        ensure(given_up, f"the service ended with status {status}, and nobody asked it to")
         self.start()
 
     def kill_all(self) -> None:
@@ -204,7 +178,7 @@ class World:
         per_client, seed = SLOTS // CLIENTS, self.rng.randrange(2**32)
         for i in range(CLIENTS):
             slots = range(i * per_client, (i + 1) * per_client)
-            self.senders.append(Client(self.port, self.machine, slots, seed + i))  # type: ignore[arg-type]
+            self.senders.append(Client(self.port, self.machine, slots, seed + i))
         for sender in self.senders:
             sender.start()
 
@@ -238,10 +212,7 @@ class World:
 
             def ended() -> bool:
                 self.keep_serving()
-                newest = [context.store.last_window_start(r.name) for r in context.plan.resolutions]
-                waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
-                begun = all(start is not None and start >= until_ms for start in newest)
-                return begun and not [r for r in waiting if r.window.start_ms <= until_ms]
+                return all_ended(context, until_ms)
 
             self.wait_for(ended, "windows did not end")
             self._judge(context)
@@ -249,38 +220,17 @@ class World:
             context.store.close()
 
     def _judge(self, context: Context) -> None:
-        missed = {slot: m for sender in self.senders for slot, m in sender.missed.items()}
-        ends = {slot: end for sender in self.senders for slot, end in sender.ends.items()}
-        resent = set[int]().union(*(sender.resent for sender in self.senders))
-        _ensure(len(missed) > ENOUGH, "the clients got too little through to mean anything")
+        ensure(self.acknowledged() > ENOUGH, "the clients got too little through to mean anything")
         lost = {record.window for record in context.store.windows([WindowState.LOST])}
         causes = self._causes()
         self.interrupted = sorted(str(window) for window in lost if LEFT_CLAIMED in causes.get(str(window), ""))
-        _ensure(self._signalled or not self.interrupted, f"a claim was left, and nobody was killed: {self.interrupted}")
+        ensure(self._signalled or not self.interrupted, f"a claim was left, and nobody was killed: {self.interrupted}")
         damaged = {window for window in lost if str(window) not in self.interrupted}
-        _ensure(self.may_lose or not damaged, f"lost without damage: {sorted(map(str, damaged))}")
+        ensure(self.may_lose or not damaged, f"lost without damage: {sorted(map(str, damaged))}")
         for window in damaged:
             said = causes.get(str(window), "")
-            _ensure("segment " in said or "key " in said, f"{window} is LOST, and the log does not say why: {said!r}")
-        for resolution in context.plan.resolutions:
-            found = [r for _, r in context.store.releases("slots", ("slot",), resolution.name, 0, 2**62)]
-            starts = [r.key.window_start_ms for r in found]
-            _ensure(len(starts) == len(set(starts)), f"{resolution.name}: a window was released twice")
-            counts = {r.key.window_start_ms: r.vectors[MeasurementName.SUM].values[:, 0] for r in found}
-            totals = np.sum(list(counts.values()), axis=0)
-            _ensure(totals.max() <= 1, f"{resolution.name}: a report was counted twice")
-            for slot, late in missed.items():
-                window = resolution.span.window_of(ends[slot])
-                if resolution.name in late:
-                    # What was durable before a kill, and is sent again later, counts as it came first.
-                    too_late = totals[slot] and slot not in resent
-                    _ensure(not too_late, f"{resolution.name}: a report that came too late was counted")
-                elif window in lost:
-                    _ensure(totals[slot] == 0, f"{resolution.name}: a report of a lost window was released")
-                else:
-                    _ensure(totals[slot] == 1, f"{window}: acknowledged report {slot} is missing, and nobody says so")
-                    _ensure(counts[window.start_ms][slot] == 1, f"{window}: report {slot} counted in another window")
-        verify_budget(verify_chain(context.store.ledger()), context.deployment.budget)
+            ensure("segment " in said or "key " in said, f"{window} is LOST, and the log does not say why: {said!r}")
+        judge(context, self.senders, lost)
 
     def _causes(self) -> dict[str, str]:
         """Why windows were lost, as the log says it."""
@@ -289,18 +239,6 @@ class World:
     def _said(self) -> list[dict[str, Any]]:
         """What the service has logged."""
         return [json.loads(line) for line in self.told() if line.startswith("{")]
-
-
-def _ensure(condition: object, message: str) -> None:
-    if not condition:
-        raise Broken(message)
-
-
-def _answers(client: IngestClient) -> bool:
-    with contextlib.suppress(grpc.RpcError):
-        client.plan()
-        return True
-    return False
 
 
 def _alive(pid: int) -> bool:

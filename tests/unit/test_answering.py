@@ -25,21 +25,12 @@ from hushmeter.release.measuring import measure
 from hushmeter.sealing.statistics import contribution
 from hushmeter.testing.mechanisms import ExactMechanisms, SeededMechanisms
 from hushmeter.testing.tallies import empty_tally
+from tests.plans import plan_text
 
 TODAY = dt.date(2026, 3, 2)
-TEXT = """
-plan: answering
-version: 1
-privacy: {unit: account, period: 1w, epsilon: 4, delta: 1e-8, expected_units: 50000}
-resolutions: {1h: {lateness: 10m}, 1d: {lateness: 48h}}
-purposes: {tuning: Tune., research: Learn.}
-metrics:
-  calls: &common
-    description: Something.
-    owner: test@example.com
-    expires: 2026-06-30
-    category: performance
-    purposes: [tuning]
+TEXT = plan_text(
+    """
+  calls:
     kind: counter
     unit: calls
     dimensions: {platform: {values: [ios, android, web], scope: unit}}
@@ -104,7 +95,13 @@ metrics:
     at: [1d]
     per_unit: {range: [0, 1000], max_denominator: 100}
     statistics: [ratio, numerator, denominator]
-"""
+""",
+    expires="2026-06-30",
+    category="performance",
+    purposes="tuning: Tune., research: Learn.",
+    unit="account",
+    expected_units=50000,
+)
 PLAN = parse_plan(TEXT, TODAY)
 BUDGETS = {
     Currency.ZCDP: PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1, 4), Fraction(1e-8) / 2)),

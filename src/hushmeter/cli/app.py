@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hushmeter
-from hushmeter.cli import backup, credential, keys, ledger, query, retention, serve, transparency, unit, window
+from hushmeter.cli import audit, backup, credential, demo, keys, ledger, query, retention, serve, transparency, unit, window
 from hushmeter.cli.extras import missing_extra
 from hushmeter.cli.plan import commands as plan
 from hushmeter.errors import HushmeterError
@@ -31,36 +31,8 @@ app.command("retention")(retention.retention)
 app.command("erase")(unit.erase)
 app.command("backup")(backup.backup_command)
 app.command("restore")(backup.restore_command)
-
-
-@app.command()
-def demo(
-    out: Annotated[str, typer.Option(help="Where summary.json, releases.parquet and the chart go.")],
-    keep: Annotated[str, typer.Option(help="Keep the state here, so that `hushmeter serve` can serve it.")] = "",
-) -> None:
-    """Run the main job on a year of real flights: collect, seal, release, query, and compare with the truth."""
-    from pathlib import Path
-
-    from hushmeter.cli.demo import run_demo
-
-    raise typer.Exit(run_demo(Path(out), Path(keep) if keep else None))
-
-
-@app.command()
-def audit(
-    plan_file: Annotated[str, typer.Option("--plan", help="Your own plan; the audit's own plans by default.")] = "",
-    json_output: Annotated[str, typer.Option("--json", help="Where a list of all checks goes.")] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer draws, no canaries: two minutes instead of many.")] = False,
-    only: Annotated[list[str] | None, typer.Option(help="Run this part alone; may be given several times.")] = None,
-    stop_at_first: Annotated[bool, typer.Option("--stop-at-first", help="End at the first check that fails.")] = False,
-) -> None:
-    """Try to find out who is in a release, by every door that is not the operator's. Status 1 if that succeeds."""
-    from pathlib import Path
-
-    from hushmeter.cli.audit import run_audit
-
-    path, plan = (Path(text) if text else None for text in (json_output, plan_file))
-    raise typer.Exit(run_audit(path, quick=quick, plan=plan, only=only or (), stop_at_first=stop_at_first))
+app.command("demo")(demo.demo)
+app.command("audit")(audit.audit)
 
 
 @app.callback(invoke_without_command=True)

@@ -6,15 +6,11 @@ from one `Foundation` have the same deployment, keys, credentials and clock: wha
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import hashlib
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,33 +22,28 @@ from hushmeter.access.credentials import Credential, bearer_of, hash_of
 from hushmeter.access.roles import Role
 from hushmeter.access.unit_tokens import ISSUER_KEY_NAME as TOKEN_KEY
 from hushmeter.clock import ReplayClock
-from hushmeter.errors import ConfigError
 from hushmeter.model.key_names import period_key
 from hushmeter.model.plan import Plan
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
+from hushmeter.patience import await_true
 from hushmeter.ports import Mechanisms, StateStore
 from hushmeter.rehearsal.audit.frozen import FrozenMechanisms, Hidden, WatchedStore
+from hushmeter.rehearsal.service import is_settled, unsettled
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.deployment.restoring import restore
-from hushmeter.service.deployment.serving_times import Presence
-from hushmeter.service.door.gate import Gate
-from hushmeter.service.door.server import Server
-from hushmeter.service.intake.intake import Intake
+from hushmeter.service.processes.embedded import serving
 from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.signatures import SIGNING_KEY_NAME as SIGNING_KEY
 from hushmeter.storage.state.store import SqlStateStore
 
 ELSEWHERE: Final = "purpose_of_others"
 """A purpose that no plan of the audit has."""
-SERVICE: Final = "the service"
 RULES: Final = AccessRules(credentials_required=True, unit_tokens=True)
-_WAIT_S = 120.0
-_POLL_S = 0.002
 _CALL_S = 60.0
 _NO_THREADS: Final = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
 """Whoever calls waits for the answer itself: no call begins a thread."""
@@ -119,15 +110,6 @@ class Reply:
     metadata: tuple[tuple[str, str | bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Door:
-    """One worker's process, as far as it is a process."""
-
-    intake: Intake
-    server: Server
-    channel: grpc.Channel
-
-
 class Rehearsal:
     """One run of a service from a foundation; a context manager.
 
@@ -141,9 +123,12 @@ class Rehearsal:
     Attributes:
         bearers: credentials that hold, as the foundation's.
         store: the state, as its processes see it.
+        sealer: works when `advance` has it work.
         told: what others were answered by the way, in order.
         seen: what noise hides in each published window.
     """
+
+    sealer: Sealer
 
     def __init__(
         self,
@@ -165,26 +150,20 @@ class Rehearsal:
         self.told: list[tuple[str, Reply]] = []
         self.seen: dict[Window, dict[str, Hidden]] = {}
         self._workers = workers
-        self._doors: list[_Door] = []
-        self.sealer: Sealer
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="doors", daemon=True)
+        self._served = contextlib.ExitStack()
+        self._channels: list[grpc.Channel] = []
 
     def __enter__(self) -> Rehearsal:
-        self._thread.start()
         self._open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._served.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def restart(self, away_ms: int) -> None:
         """Ends every process, and starts them again from what is on disk, so much later."""
-        self._close()
+        self._served.close()
         self.clock.advance_to(self.clock.now_ms() + away_ms)
         self._open()
 
@@ -194,7 +173,7 @@ class Rehearsal:
 
     def restore(self, away_ms: int) -> None:
         """Ends every process, and goes on so much later from the backup: a new state directory, the same keys."""
-        self._close()
+        self._served.close()
         self.clock.advance_to(self.clock.now_ms() + away_ms)
         self._config = self._config.model_copy(update={"state_dir": self._directory / "restored"})
         restore(self._directory / "backup", self._config, self.clock, self.mechanisms)
@@ -238,7 +217,7 @@ class Rehearsal:
         return Reply((), call.code().name, call.details() or "", _metadata(call))
 
     def _channel(self, worker: int) -> Any:
-        return self._doors[worker % len(self._doors)].channel
+        return self._channels[worker % len(self._channels)]
 
     def _credential(self, bearer: str) -> list[tuple[str, str]]:
         secret = self.bearers[bearer]
@@ -252,20 +231,17 @@ class Rehearsal:
             between: called after each turn of the sealer.
         """
         self.clock.advance_to(now_ms)
-        deadline = time.monotonic() + _WAIT_S
-        while True:
+
+        def turn() -> bool:
             try:
                 self.sealer.run_due()
             except Killed:
                 # What it had in its memory is gone; the store and the keys' record say where the next one goes on.
                 self.sealer = Sealer(self.context, Meters())
             between()
-            if self._idle():
-                break
-            if time.monotonic() > deadline:
-                waiting = self.context.store.windows([WindowState.CLOSING, WindowState.SEALED])
-                raise ConfigError(f"the audited service does not end its windows: {[str(w.window) for w in waiting]}")
-            time.sleep(_POLL_S)
+            return is_settled(self.context)
+
+        await_true(turn, lambda: unsettled(self.context))
         # Once more, so that whatever waits for windows to have ended is done.
         self.sealer.run_due()
 
@@ -274,45 +250,13 @@ class Rehearsal:
         records = self.context.store.windows([WindowState.RELEASED, WindowState.LOST])
         return sorted((r.window, r.state) for r in records)
 
-    def _idle(self) -> bool:
-        store, now = self.context.store, self.clock.now_ms()
-        begun = all(
-            self.context.deadline_ms(next(iter(self.context.upcoming(column)))) > now
-            for column in range(len(self.plan.resolutions))
-        )
-        return begun and not store.windows([WindowState.CLOSING, WindowState.SEALED])
-
     def _open(self) -> None:
         context = open_context(self._config, self.clock, self.mechanisms)
         self.store = WatchedStore(context.store, self.mechanisms, self.seen)
         self.context: Context = dataclasses.replace(context, store=self.store)
         self.sealer = Sealer(self.context, Meters())
-        self._doors = [self._await(self._door()) for _ in range(self._workers)]
-        self._presence = Presence(self.context.store, self.clock)
-        self._presence.up(SERVICE)
-
-    async def _door(self) -> _Door:
-        meters = Meters()
-        intake = Intake(self.context, meters, self._rules)
-        gate = Gate(self.context.store, self.context.clock, meters, self._rules)
-        server = Server(self.context, meters, intake, "127.0.0.1:0", gate)
-        await intake.start()
-        await server.start()
-        return _Door(intake, server, grpc.insecure_channel(f"127.0.0.1:{server.port}", _NO_THREADS))
-
-    def _close(self) -> None:
-        for door in self._doors:
-            door.channel.close()
-            self._await(door.server.stop())
-            self._await(door.intake.stop())
-        self._doors = []
-        self._presence.down(SERVICE)
-        self.sealer.stop()
-        self.context.store.close()
-
-    def _await(self, coroutine: Any) -> Any:
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        return future.result(_WAIT_S)
+        targets = self._served.enter_context(serving(self.context, self._rules, workers=self._workers, seals=False))
+        self._channels = [self._served.enter_context(grpc.insecure_channel(target, _NO_THREADS)) for target in targets]
 
 
 def _config(directory: Path) -> Config:

@@ -96,14 +96,14 @@ def _live(service: Audited, slots: list[str], canaries: list[str]) -> None:
     """Four windows of reports; after each canaries withdraw their consent, and give it again."""
     units = [f"{slot}/{i}" for slot in slots for i in range(BACKGROUND)]
     leaving = [f"{slot}/canary" for slot in canaries]
-    service.decide([*units, *leaving])
+    service.agree([*units, *leaving])
     for window in range(_WINDOWS):
         start = AUDIT_START_MS + window * _QUARTER_MS
         service.advance(start + HOUR_MS + MINUTE_MS)
         if window:
-            service.decide(leaving, given=False)
+            service.agree(leaving, given=False)
             service.clock.advance_to(start + HOUR_MS + 2 * MINUTE_MS)
-            service.decide(leaving)
+            service.agree(leaving)
         end = start + 2 * HOUR_MS
         service.clock.advance_to(end)
         plan = service.client.plan()

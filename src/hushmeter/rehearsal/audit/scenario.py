@@ -6,18 +6,15 @@ import hashlib
 import math
 import os
 import tempfile
-import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from hushmeter.analyst import AnalystClient
 from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import ConfigError
@@ -25,24 +22,18 @@ from hushmeter.ledger.entries import spending_of
 from hushmeter.model.arrays import Bool, Float64
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.measurement import Mechanism
-from hushmeter.model.states import WindowState
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.rehearsal.audit.evidence import PrivacyClaim, lattice_factor
-from hushmeter.sdk import IngestClient
+from hushmeter.rehearsal.service import RehearsedService
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
-from hushmeter.service.processes.embedded import serving
 
 AUDIT_START_MS = 1_772_409_600_000
 """Monday, 2 March 2026, midnight UTC."""
 AUDIT_PURPOSE = "audit"
 BACKGROUND = 6
 """Units in each slot that are always there."""
-_AT_ONCE = 64
-_REPORTS_PER_MESSAGE = 250
-_POLL_S = 0.005
-_WAIT_S = 300.0
 
 
 def slots_of(count: int) -> list[str]:
@@ -57,52 +48,22 @@ def flip(count: int, seed: int) -> Bool:
     return bits[:count].astype(np.bool_)
 
 
-@dataclass
-class Audited:
-    """A running service, and what an auditor does with it.
+class Audited(RehearsedService):
+    """A running service, and what an auditor reads of it.
 
-    Attributes:
-        rejected: how many reports the door refused, by reason.
+    Args:
+        context: the deployment.
+        clock: the deployment's.
     """
 
-    context: Context
-    clock: ReplayClock
-    client: IngestClient
-    analyst: AnalystClient
-    rejected: Counter[int] = field(default_factory=Counter)
-    _claims: dict[tuple[str, tuple[str, ...], str, str], PrivacyClaim] = field(default_factory=dict)
-    _charges: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    def __init__(self, context: Context, clock: ReplayClock) -> None:
+        super().__init__(context, clock)
+        self._claims: dict[tuple[str, tuple[str, ...], str, str], PrivacyClaim] = {}
+        self._charges: dict[tuple[str, int], list[float]] = defaultdict(list)
 
-    def decide(self, units: Sequence[str], *, given: bool = True) -> None:
-        """Tells the units' consent."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda unit: self.client.set_consent(unit, {AUDIT_PURPOSE: given}), units))
-
-    def send(self, reports: Sequence[Report]) -> None:
-        """Sends reports over one stream."""
-        messages = (reports[i : i + _REPORTS_PER_MESSAGE] for i in range(0, len(reports), _REPORTS_PER_MESSAGE))
-        for acknowledgement in self.client.stream(messages):
-            for rejection in acknowledgement.rejections:
-                self.rejected[rejection.reason] += 1
-
-    def advance(self, now_ms: int) -> None:
-        """Moves the clock, and waits until every window whose deadline has passed is released."""
-        self.clock.advance_to(now_ms)
-        deadline = time.monotonic() + _WAIT_S
-        while not self._idle(now_ms):
-            if time.monotonic() > deadline:
-                raise ConfigError("the audited service did not release its windows; its log says why")
-            time.sleep(_POLL_S)
-
-    def _idle(self, now_ms: int) -> bool:
-        store = self.context.store
-        begun = all(
-            (newest := store.last_window_start(r.name)) is not None
-            and r.deadline_ms(r.span.window_from(r.span.end_of(newest))) > now_ms
-            for r in self.context.plan.resolutions
-            if r.deadline_ms(r.span.window_of(AUDIT_START_MS + 1)) <= now_ms
-        )
-        return begun and not store.windows([WindowState.CLOSING, WindowState.SEALED])
+    def agree(self, units: Sequence[str], *, given: bool = True) -> None:
+        """Tells the units' consent to the audit's purpose."""
+        self.decide(units, {AUDIT_PURPOSE: given})
 
     def values(
         self, metric: str, view: Sequence[str], slots: Sequence[str], *, resolution: str, start_ms: int = AUDIT_START_MS
@@ -164,12 +125,10 @@ def audited(plan_text: str) -> Iterator[Audited]:
     """Serves a plan on a loopback port, from an empty state in a temporary directory, with a clock that the audit moves."""
     with tempfile.TemporaryDirectory(prefix="hushmeter-audit-") as directory:
         clock = ReplayClock(AUDIT_START_MS)
-        config = Config(state_dir=Path(directory) / "state", listen="127.0.0.1:0")
+        config = Config(state_dir=Path(directory) / "state")
         context = open_context(config, clock, OpenDPMechanisms(), plan_text)
-        with serving(context) as port:
-            target = f"127.0.0.1:{port}"
-            with IngestClient(target) as client, AnalystClient(target) as analyst:
-                yield Audited(context, clock, client, analyst)
+        with Audited(context, clock) as service:
+            yield service
 
 
 def finished(recorder_report: Report | None) -> Report:

@@ -149,7 +149,7 @@ def collect(service: Audited, slots: list[str], present: Bool) -> None:
     """Sends the background of every slot and the canaries that are present, late copies included."""
     canaries = [slot for slot, there in zip(slots, present.tolist(), strict=True) if there]
     units = [f"{slot}/{i}" for slot in slots for i in range(BACKGROUND)]
-    service.decide([*units, *(f"{slot}/canary" for slot in canaries)])
+    service.agree([*units, *(f"{slot}/canary" for slot in canaries)])
     service.clock.advance_to(AUDIT_START_MS + HOUR_MS)
     plan = service.client.plan()
     background = {

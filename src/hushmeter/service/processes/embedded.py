@@ -1,12 +1,13 @@
-"""The whole service in one process: a worker, its server, and the sealer on a thread of its own."""
+"""The whole service in one process: workers with their servers on one event loop, and the sealer on a thread of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from hushmeter.errors import ConfigError
 from hushmeter.service.deployment.access_rules import AccessRules
@@ -19,85 +20,92 @@ from hushmeter.service.door.tls import Tls
 from hushmeter.service.intake.intake import Intake
 from hushmeter.service.sealer.sealer import Sealer
 
+_LOOPBACK = "127.0.0.1"
+_WORKERS = "workers"
 
-class EmbeddedService:
-    """Serves a deployment for as long as it is entered; the same parts as `hushmeter serve`, without its processes.
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """One worker and its server, which would be a process of `hushmeter serve`."""
+
+    intake: Intake
+    server: Server
+
+    async def stop(self) -> None:
+        await self.server.stop()
+        await self.intake.stop()
+
+
+@contextlib.contextmanager
+def serving(
+    context: Context, rules: AccessRules | None = None, tls: Tls | None = None, *, workers: int = 1, seals: bool = True
+) -> Iterator[tuple[str, ...]]:
+    """Serves a deployment for as long as the block lasts, and closes its store at the end.
+
+    These are the parts of `hushmeter serve`, without its processes.
 
     Args:
         context: the deployment.
-        listen: `host:port`; port 0 takes a free one.
         rules: what is asked of those who come in; nothing by default.
         tls: what the service proves itself with; None for plain text.
-    """
+        workers: how many; each has a free loopback port of its own.
+        seals: whether a sealer runs; where none does, the caller has one of its own.
 
-    def __init__(
-        self, context: Context, listen: str = "127.0.0.1:0", rules: AccessRules | None = None, tls: Tls | None = None
-    ) -> None:
-        self._context = context
-        self._meters = Meters()
-        self._intake = Intake(context, self._meters, rules)
-        self.sealer = Sealer(context, self._meters)
-        self._sealing = threading.Thread(target=self.sealer.run, name="sealer")
-        gate = Gate(context.store, context.clock, self._meters, self._intake.rules)
-        self._server = Server(context, self._meters, self._intake, listen, gate, tls)
-        self.port = self._server.port
-        self._presence = Presence(context.store, context.clock)
-
-    async def __aenter__(self) -> EmbeddedService:
-        await self._intake.start()
-        await self._server.start()
-        self._presence.up("worker")
-        self._sealing.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._server.stop()
-        await self._intake.stop()
-        self._presence.down("worker")
-        self.sealer.stop()
-        self._sealing.join()
-        self._context.store.close()
-
-
-@contextmanager
-def serving(context: Context, rules: AccessRules | None = None, tls: Tls | None = None) -> Iterator[int]:
-    """Serves on a free loopback port, on an event loop of its own thread, for as long as the block lasts; yields the port.
-
-    Arguments are those of `EmbeddedService`.
+    Yields:
+        `host:port` of each worker.
 
     Raises:
         ConfigError: the service did not start.
     """
-    started: list[int] = []
-    failed: list[BaseException] = []
-    ready, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        async with EmbeddedService(context, rules=rules, tls=tls) as service:
-            started.append(service.port)
-            ready.set()
-            await stop.wait()
-
-    def run() -> None:
+    presence = Presence(context.store, context.clock)
+    with contextlib.ExitStack() as parts:
+        on_loop = parts.enter_context(_looping())
         try:
-            loop.run_until_complete(serve())
+            served = [on_loop(lambda: _started(context, rules, tls)) for _ in range(workers)]
         except Exception as error:
-            failed.append(error)
-        finally:
-            ready.set()
-            loop.close()
+            raise ConfigError("the service did not start") from error
+        parts.callback(context.store.close)
+        presence.up(_WORKERS)
+        if seals:
+            parts.enter_context(_sealing(context))
+        parts.callback(presence.down, _WORKERS)
+        for one in reversed(served):
+            parts.callback(on_loop, one.stop)
+        yield tuple(f"{_LOOPBACK}:{one.server.port}" for one in served)
 
-    thread = threading.Thread(target=run, name="service")
+
+async def _started(context: Context, rules: AccessRules | None, tls: Tls | None) -> _Served:
+    meters = Meters()
+    intake = Intake(context, meters, rules)
+    gate = Gate(context.store, context.clock, meters, intake.rules)
+    server = Server(context, meters, intake, f"{_LOOPBACK}:0", gate, tls)
+    await intake.start()
+    await server.start()
+    return _Served(intake, server)
+
+
+@contextlib.contextmanager
+def _looping() -> Iterator[Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]]:
+    """An event loop on a thread of its own; yields what calls a function there and waits for its result."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="service", daemon=True)
     thread.start()
-    ready.wait()
-    if not started:
-        thread.join()
-        raise ConfigError("the service did not start") from failed[0]
     try:
-        yield started[0]
+        yield lambda call: asyncio.run_coroutine_threadsafe(call(), loop).result()
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextlib.contextmanager
+def _sealing(context: Context) -> Iterator[None]:
+    """Runs a sealer on a thread of its own."""
+    sealer = Sealer(context, Meters())
+    thread = threading.Thread(target=sealer.run, name="sealer")
+    thread.start()
+    try:
+        yield
+    finally:
+        sealer.stop()
         thread.join()

@@ -12,9 +12,9 @@ from hushmeter import limits
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.model.consent import ERASURE, NEVER, Decision
 from hushmeter.model.plan import Purpose
+from hushmeter.patience import PATIENCE_S
 from hushmeter.ports import ConsentStore
 from hushmeter.testing.contracts.state_values import decide, failing_at
-from hushmeter.testing.patience import PATIENCE_S
 
 _TUNING: Final = Purpose("tuning", "Tune models.")
 

@@ -16,6 +16,7 @@ from hushmeter.model.ledger import GENESIS, DraftEntry, PrivacyLoss, Spending, c
 from hushmeter.model.release import NoisyVector, Release
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, WEEK_MS
+from hushmeter.patience import PATIENCE_S
 from hushmeter.ports import WindowStore
 from hushmeter.storage.state import windows
 from hushmeter.testing.contracts.state_values import (
@@ -35,7 +36,6 @@ from hushmeter.testing.contracts.state_values import (
     selected,
     state_of,
 )
-from hushmeter.testing.patience import PATIENCE_S
 
 
 def _noise_of(vector: NoisyVector) -> tuple[object, ...]:
