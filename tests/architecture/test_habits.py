@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.covered import lines_about
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -63,3 +64,17 @@ def test_hooks_are_what_check_runs() -> None:
     assert parts is not None
     assert [hook["entry"] for hook in hooks] == [f"make {part}" for part in parts[1].split()]
     assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in hooks)
+
+
+def test_what_is_covered_too_little_is_listed() -> None:
+    """The report of `make coverage` has the whole in its first line, and below each module under 90 %, worst first."""
+    files = {
+        f"src/hushmeter/{name}.py": {"summary": {"percent_covered": p}} for name, p in (("a", 90.0), ("b", 89.9), ("c", 5))
+    }
+    totals = {"percent_covered": 61.6, "covered_branches": 3, "num_branches": 4}
+    assert list(lines_about({"totals": totals, "files": files})) == [
+        "61.6 % of lines and branches, 3 of 4 branches",
+        "2 of 3 modules are below 90 %",
+        "  5.0 %  c.py",
+        " 89.9 %  b.py",
+    ]
