@@ -22,6 +22,8 @@ CITATION = re.compile(rf"\b([{CHAPTERS}])([1-9][0-9]?)(?:-\1([1-9][0-9]?))?\b(?!
 # A name is a file and what it defines, in code type: `sealing/rows.py::assigned`, `tests/x.py::TestClass::test_method`.
 NAME = re.compile(r"`([\w/]+\.py)::(\w+(?:::\w+)?)`")
 FILE = re.compile(r"`(\w+/[\w/]+\.py)`")
+# ARCHITECTURE.md's names of files by themselves and of folders count as well: `limits.py`, `sealing/`, `docs/privacy/`.
+ON_THE_MAP = re.compile(r"`((?:\w+/)*(?:\w+/|\w+\.(?:py|proto)))`")
 HEADING = re.compile(rf"### ([{CHAPTERS}])([1-9][0-9]?)\. \S.*\n")
 TESTS = ("tests/", "testing/contracts/")
 """Tests, and the suites of src that they inherit."""
@@ -95,6 +97,20 @@ def exists(name: str) -> bool:
     """Whether a file defines a name; files of src are named from the package on."""
     path, _, symbol = name.partition("::")
     return place_of(path).is_file() and symbol in defined_in(place_of(path))
+
+
+def not_there(page: str) -> list[str]:
+    """Files and folders that a map names and that do not exist.
+
+    A file without a folder is below `src/hushmeter`, or in the folder that its line names first.
+    """
+    missing = []
+    for line in page.splitlines():
+        named = ON_THE_MAP.findall(line)
+        first = next((name for name in named if name.endswith("/")), "")
+        places = (ROOT, SRC, SRC / first)
+        missing += [name for name in named if not any((place / name).exists() for place in places)]
+    return missing
 
 
 def place_of(path: str) -> Path:
@@ -176,6 +192,30 @@ def test_every_name_in_the_docs_is_there() -> None:
         missing += [f"{path.relative_to(ROOT)}: {name}" for name in names_in(text) if not exists(name)]
         missing += [f"{path.relative_to(ROOT)}: {file}" for file in FILE.findall(text) if not place_of(file).is_file()]
     assert missing == []
+
+
+def test_everything_on_the_map_is_there() -> None:
+    """ARCHITECTURE.md names files and folders that exist, and every folder of src, or those in it."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert not_there(page) == []
+    folders = {p.parent.relative_to(SRC).as_posix() for p in SRC.rglob("*.py")} - {"."}
+    named = set(re.findall(r"`([\w/]+)/`", page))
+    covered = named | {name.rpartition("/")[0] for name in named}
+    assert {folder for folder in folders if not folder.startswith("api/")} - covered == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [
+        ("1. `ingest/admission.py`, `limits.py`, `ingest/`, `docs/privacy/`, `proto/`", []),
+        ("| `plan/` | `catalog.py`, `reading.py` |", []),
+        ("| `plan/` | `admission.py` |", ["admission.py"]),
+        ("`ingest/admitting.py` and `intake/`", ["ingest/admitting.py", "intake/"]),
+    ],
+)
+def test_what_is_not_on_the_ground_is_told(line: str, missing: list[str]) -> None:
+    """A file or folder that a map names and that is not there is found, and nothing else."""
+    assert not_there(line) == missing
 
 
 @pytest.mark.parametrize(

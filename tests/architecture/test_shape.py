@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(p for p in (ROOT / "src" / "hushmeter").rglob("*.py") if "api" not in p.parts)
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
-ARCHITECTURE_LINES_MAX = 150
+ARCHITECTURE_LINES_MAX = 250
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT / "src")))

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import pytest
 from dp_accounting.pld import privacy_loss_distribution
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hushmeter.errors import BudgetExhausted
@@ -23,6 +23,7 @@ from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
 from hushmeter.service.deployment.budget import budget_of
+from tests.examples import examples
 
 TODAY = dt.date(2026, 3, 2)
 PLAN = parse_plan(plan_template(TODAY), TODAY)
@@ -40,7 +41,7 @@ def test_floats_are_rounded_to_their_side(number: Fraction) -> None:
     assert up in {down, float_up(Fraction(down) + Fraction(1, 10**400))}, "there is no float between them"
 
 
-@settings(max_examples=10)
+@examples(10)
 @pytest.mark.parametrize("selecting", [True, False])
 @pytest.mark.parametrize("currency", Currency)
 @given(

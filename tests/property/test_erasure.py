@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter.model.consent import NEVER
 from hushmeter.model.report import bytes_of
 from hushmeter.storage.log.runs import without_units
+from tests.examples import examples
 from tests.sealing import sealed
 from tests.strategies import DAY, HOUR, Case, cases
 
@@ -25,7 +26,7 @@ def erasures(draw: st.DrawFn) -> tuple[Case, list[bytes]]:
     return replace(case, consent=replace(case.consent, given_since_ms=since)), erased
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(erasures())
 def test_no_tally_moves(erasure: tuple[Case, list[bytes]]) -> None:
     """With and without the rows of units that have withdrawn, every vector, partition and kept unit is the same."""

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter import limits
@@ -18,6 +18,7 @@ from hushmeter.model.plan import ContributionBounds, Kind, Metric, Statistic
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.measurements import bound_of, columns_of, names_of
 from hushmeter.sealing.statistics import contribution
+from tests.examples import examples
 from tests.oracle.contribution import Contribution, Rules
 from tests.strategies import STARTS, metrics, plan_of
 
@@ -70,7 +71,7 @@ def measured(metric: Metric) -> set[MeasurementName]:
     return {name for view in metric.views for name in names_of(metric, view)}
 
 
-@settings(max_examples=600)
+@examples(600)
 @given(widest(), st.booleans(), st.data())
 def test_no_totals_leave_the_bound(metric: Metric, dropped: bool, data: st.DataObject) -> None:
     """Whatever int64 totals a unit manages to send, wrapped ones included, its vector stays within its bound (P5, P6)."""
@@ -126,14 +127,14 @@ def honest_totals(draw: st.DrawFn, metric: Metric) -> list[int]:
     return [*counts, total, squares][: len(metric.components)]
 
 
-@settings(max_examples=600)
+@examples(600)
 @given(widest(), st.booleans(), st.data())
 def test_honest_totals_are_counted_exactly(metric: Metric, dropped: bool, data: st.DataObject) -> None:
     """At the widest bounds of a plan no product of an honest unit's totals leaves int64: the vector is the exact one."""
     assert_exact(metric, data.draw(honest_totals(metric)), dropped)
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(metrics("m"), st.booleans(), st.data())
 def test_any_totals_are_counted_as_the_table_says(metric: Metric, dropped: bool, data: st.DataObject) -> None:
     """In a narrow range the vector is the exact one for all totals, those of lying units too (P5, P6)."""

@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter import limits
@@ -18,6 +18,7 @@ from hushmeter.model.report import ReportBatch
 from hushmeter.model.tally import VectorKey
 from hushmeter.model.time import HOUR_MS
 from hushmeter.testing.tallies import empty_tally
+from tests.examples import examples
 from tests.oracle.rows import Unit
 from tests.oracle.seal import Sealed
 from tests.sealing import (
@@ -43,7 +44,7 @@ def assert_nothing(tally: Sealed) -> None:
     assert all(units == [] for units in tally.kept.values())
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(cases())
 def test_the_numpy_core_equals_the_oracle(case: Case) -> None:
     """The fast path and the slow path agree on every vector, every private partition and every kept unit."""
@@ -58,7 +59,7 @@ def test_more_units_than_int64_is_proven_for(case: Case, most: int) -> None:
     assert parts == sealed(case)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(cases(), st.sampled_from(UNITS))
 def test_one_unit_moves_a_tally_within_its_claim(case: Case, unit: Unit) -> None:
     """Adding or removing one unit's whole record moves each vector by at most the claimed sensitivity (P4-P6)."""
@@ -186,7 +187,7 @@ def test_a_kept_window_can_be_sealed_again(case: Case) -> None:
     assert sealed(replace(case, participation=again)) == said(first)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(cases((HOUR,)), st.lists(st.integers(0, 3), min_size=4, max_size=4), st.sampled_from(UNITS))
 def test_a_unit_is_in_as_many_windows_as_claimed(case: Case, drops: list[int], unit: Unit) -> None:
     """Over hours of one period a unit is kept in its first `max_windows`, and moves each vector in no more (P7)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter.model.arrays import Int64
@@ -13,6 +13,7 @@ from hushmeter.model.consent import NEVER, ConsentTable
 from hushmeter.model.report import TOTALS, ReportBatch
 from hushmeter.model.time import Window
 from hushmeter.sealing.totals import totals
+from tests.examples import examples
 from tests.oracle.rows import rows_of
 from tests.oracle.seal import Sealed
 from tests.sealing import sealed
@@ -124,7 +125,7 @@ def shuffled(data: st.DataObject, rows: ReportBatch) -> ReportBatch:
     return rows.take(np.array(data.draw(st.permutations(range(len(rows)))), np.int64))
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.data(), moments())
 def test_totals_are_sealed_like_their_rows(data: st.DataObject, moment: Moment) -> None:
     """Every waiting window's tally is the same, beside later rows and copies, under later decisions, in any order."""
@@ -138,7 +139,7 @@ def test_totals_are_sealed_like_their_rows(data: st.DataObject, moment: Moment) 
             assert sealed_in(case, window, both, after) == before
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.data(), moments())
 def test_totals_of_totals(data: st.DataObject, moment: Moment) -> None:
     """Adding up again, with what came meanwhile and fewer windows that wait, says the same; once more changes nothing."""
@@ -157,7 +158,7 @@ def test_totals_of_totals(data: st.DataObject, moment: Moment) -> None:
     assert once_more.values.tolist() == again.values.tolist()
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.data(), moments())
 def test_a_crash_between_segments(data: st.DataObject, moment: Moment) -> None:
     """Where some segments were rewritten and others not yet, nothing counts twice and nothing is missing."""
@@ -172,7 +173,7 @@ def test_a_crash_between_segments(data: st.DataObject, moment: Moment) -> None:
         assert sealed_in(case, window, mixed, case.consent) == sealed_in(case, window, case.rows, case.consent)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.data(), moments())
 def test_when_rows_become_totals_decides_nothing(data: st.DataObject, moment: Moment) -> None:
     """Windows that end early, late, one by one or not at all leave the same tallies to those that wait (P2, P9)."""

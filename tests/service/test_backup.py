@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter.access.credentials import Credential
@@ -34,6 +34,7 @@ from hushmeter.service.deployment.plan_change import apply_plan
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.examples import examples
 from tests.service.by_hand import PLAN, H, Hand, of_today, sealer_of, sums, windows
 
 CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 100}}")
@@ -130,7 +131,7 @@ def test_what_was_released_stays_and_what_ended_is_lost(tmp_path: Path) -> None:
     assert [r.ledger_sequence for r in machine.context.store.restores(done.deployment_id)]
 
 
-@settings(deadline=None, max_examples=12)
+@examples(12)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=5))
 def test_nothing_is_spent_twice(tmp_path_factory: pytest.TempPathFactory, rounds: list[int]) -> None:
     """Whatever was published in any history is charged in the one that is left, and every period's budget holds."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from hushmeter.api.consent.v1 import consent_pb2 as pb
 from hushmeter.api.consent.v1 import consent_pb2_grpc
@@ -23,6 +23,7 @@ from hushmeter.plan.reading import parse_plan
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.plan_timeline import Timeline
 from hushmeter.testing.clock import FakeClock
+from tests.examples import examples
 from tests.service.by_hand import PLAN as STEPS
 from tests.service.by_hand import H, Hand, opened, sealer_of, sums
 from tests.service.harness import PLAN, finish, reasons, serving, submitted
@@ -165,7 +166,7 @@ def test_a_decision_is_told_what_it_reaches(tmp_path: Path, minutes: int, hour: 
         assert context.deadline_ms(window) > H + minutes * MINUTE_MS - 1
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.integers(-10, 200), st.integers(1, 120), st.integers(1, 120), st.integers(0, 5))
 def test_what_is_reached_across_a_change(minutes: int, before: int, after: int, border: int) -> None:
     """Where a lateness changes, the window that is told and all later ones are reached, and the one before is not."""

@@ -24,7 +24,7 @@ from hushmeter.service.door.consent_service import ConsentService
 from hushmeter.service.door.decoding import decode_reports
 from hushmeter.service.door.passage import OPEN_PASSAGE, passage
 from hushmeter.service.door.query_service import QueryService
-from hushmeter.service.intake.intake import IntakeWorker
+from hushmeter.service.intake.intake import Intake
 from hushmeter.storage.state.store import SqlStateStore
 from tests.service.guarded import METHODS, Guarded, guarded
 from tests.service.test_access import METRICS, PLAN, STREAM
@@ -138,7 +138,7 @@ def test_the_open_passage(service: Guarded) -> None:
         assert OPEN_PASSAGE.serves(())
         answered = await QueryService(service.context, Meters()).list_metrics(query_pb2.ListMetricsRequest())
         assert metric.name in {m.name for m in answered.metrics}
-        consent = ConsentService(service.context, IntakeWorker(service.context, Meters()))
+        consent = ConsentService(service.context, Intake(service.context, Meters()))
         with pytest.raises(Forbidden, match="credentials alone"):
             await consent.issue_unit_token(consent_pb2.IssueUnitTokenRequest(unit_id="u"))
         with pytest.raises(Unauthenticated, match="with its token alone"):

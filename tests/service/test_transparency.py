@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter.access.roles import GET_RECORD
@@ -27,6 +27,7 @@ from hushmeter.testing.mechanisms import ExactMechanisms
 from hushmeter.transparency import html, markdown, signing
 from hushmeter.transparency.record import Published, meaning, public_record
 from hushmeter.transparency.signing import verify_record
+from tests.examples import examples
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
 from tests.service.guarded import guarded
 
@@ -127,7 +128,7 @@ def test_participation_is_a_released_estimate(tmp_path: Path) -> None:
     assert "<figure>" in html.html_page(signed_record(context))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.data())
 def test_a_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Whatever character is changed, and wherever, the record does not hold any more."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from hushmeter.errors import Failure
 from hushmeter.model.consent import Decision
@@ -18,6 +18,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.ports import IntakeLog
 from hushmeter.service.deployment.context import Context
 from hushmeter.testing.clock import FakeClock
+from tests.examples import examples
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
 
 DEADLINE = H + HOUR_MS + 10 * MINUTE_MS
@@ -206,7 +207,7 @@ def test_rows_become_totals_with_the_consent_of_before(tmp_path: Path) -> None:
 _MINUTES = st.integers(0, 200)
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(
     st.lists(st.tuples(_MINUTES, st.integers(0, 3), st.booleans()), max_size=8),
     st.lists(st.tuples(_MINUTES, st.booleans()), max_size=6),

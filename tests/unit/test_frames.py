@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter.errors import SegmentLost
@@ -29,6 +29,7 @@ from hushmeter.storage.log.frames import (
 )
 from hushmeter.testing.batches import said
 from tests.batches import any_batch
+from tests.examples import examples
 
 COLUMNS = (
     "pseudonyms",
@@ -70,7 +71,7 @@ def with_token(token: bytes, points: int = 1) -> ReportBatch:
     return dataclasses.replace(one_report(points), tokens=(token,), token_numbers=np.ones(points, np.uint32))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(any_batch())
 def test_decoding_undoes_encoding(batch):
     """Every column of every batch, also an empty one, comes back with its values and its dtype."""
@@ -79,7 +80,7 @@ def test_decoding_undoes_encoding(batch):
     assert said(decode(encode(batch))) == said(batch)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(any_batch(with_tokens=True))
 def test_chunks_without_tokens_have_not_a_byte_of_them(batch):
     """Rows whose points have no tokens take one record batch, the same bytes whatever the dictionary holds."""
@@ -98,7 +99,7 @@ def test_a_token_that_no_point_has_is_not_stored():
     assert b"kept elsewhere" not in bytes(encode(batch.take(np.array([0]))))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(any_batch())
 def test_what_is_decoded_is_read_only(batch):
     """No stage can change rows that another one reads."""
@@ -163,7 +164,7 @@ def test_another_key_opens_nothing():
         decrypt(AESGCM(os.urandom(32)), SEGMENT, FRAME, 0, encrypt(CIPHER, SEGMENT, FRAME, 0, b"rows"))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(any_batch(), st.integers(4_200, 4_900))
 def test_pieces_put_together_are_the_batch(batch, room):
     """Cutting a batch to frames loses and reorders nothing."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hushmeter import limits
@@ -24,6 +24,7 @@ from hushmeter.plan.check import check_plan
 from hushmeter.plan.measurements import measurements_of
 from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
+from tests.examples import examples
 from tests.unit.any_plans import any_budgets, any_plans
 
 PLAN = parse_plan(plan_template(dt.date(2026, 3, 2)), dt.date(2026, 3, 2))
@@ -42,7 +43,7 @@ def charged_windows(prices: PriceList) -> list[Spending]:
     return spent
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(any_plans(periods=("1d",)), any_budgets())
 def test_a_period_spends_its_budget_and_no_more(plan: Plan, budget: PrivacyBudget) -> None:
     """All windows of a period spend its budget to the last bit; a budget that is smaller by a hair is exhausted before."""
@@ -77,7 +78,7 @@ def test_noise_is_never_smaller_than_its_price_allows(plan: Plan, budget: Privac
         assert share * (1 - Fraction(1, 10**6)) <= cost <= share
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(any_plans(), any_budgets())
 def test_the_mechanism_agrees_with_the_price(plan: Plan, budget: PrivacyBudget) -> None:
     """OpenDP's own privacy map never exceeds what is charged, and the room left for it is below a millionth."""
