@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.patience import PATIENCE_S
 
+from hushmeter.patience import PATIENCE_S
 from tests.covered import lines_about
 
 ROOT = Path(__file__).parents[2]
