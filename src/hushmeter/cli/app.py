@@ -8,7 +8,7 @@ import typer
 
 import hushmeter
 from hushmeter.__main__ import missing_extra
-from hushmeter.cli import backup, credential, keys, ledger, query, retention, serve, transparency, unit, window
+from hushmeter.cli import backup, credential, keys, ledger, migrate, query, retention, serve, transparency, unit, window
 from hushmeter.cli.plan import commands as plan
 from hushmeter.errors import HushmeterError
 
@@ -31,6 +31,7 @@ app.command("retention")(retention.retention)
 app.command("erase")(unit.erase)
 app.command("backup")(backup.backup_command)
 app.command("restore")(backup.restore_command)
+app.command("migrate")(migrate.migrate_command)
 
 
 @app.command()

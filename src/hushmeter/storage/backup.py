@@ -23,7 +23,7 @@ from hushmeter.storage.state.database import Database, url_of
 
 ROWS_PER_PAGE = 64
 _LEFT_OUT = {
-    schema.meta,
+    schema.alembic_version,
     schema.epoch,
     schema.segments,
     schema.workers,

@@ -80,6 +80,8 @@ def restore(backup: Path, config: Config, clock: Clock, mechanisms: Mechanisms) 
         _refuse_used(config)
         partial = config.state_dir / _PARTIAL
         _copy(backup, partial)
+        # A backup of an earlier hushmeter: only the copy is brought to today's schema.
+        Database.migrate(url_of(partial))
         store = SqlStateStore.open(url_of(partial))
         try:
             restored = _settle(store, config, clock, mechanisms)
