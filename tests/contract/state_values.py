@@ -23,7 +23,7 @@ BUDGET = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1)))
 SELECTING = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1), Fraction(1e-8) / 2))
 """With half of delta for private partitions (C5)."""
 ENDED = (WindowState.RELEASED, WindowState.LOST)
-ALL_BEGUN = (WindowState.CLOSING, WindowState.SEALED, *ENDED)
+ALL_BEGUN = (WindowState.CLOSING, WindowState.FIXED, *ENDED)
 DEPLOYMENT = Deployment(
     "ab" * 16,
     12_345,
@@ -103,9 +103,9 @@ def decide(store: StateStore, *decisions: Decision) -> None:
 
 
 def seal(store: StateStore, window: Window) -> None:
-    """Brings a window from OPEN to SEALED."""
+    """Brings a window from OPEN to FIXED."""
     store.begin_closing(window, window.end_ms)
-    store.mark_sealed(window)
+    store.mark_fixed(window)
 
 
 def publish(

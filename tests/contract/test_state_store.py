@@ -313,13 +313,13 @@ class TestWindows:
     """The life of a window."""
 
     def test_life(self, store: StateStore) -> None:
-        """A window goes from OPEN through CLOSING and SEALED to RELEASED or LOST."""
+        """A window goes from OPEN through CLOSING and FIXED to RELEASED or LOST."""
         assert store.windows(ALL_BEGUN) == ()
         record = store.begin_closing(hour(0), hour(0).end_ms)
         assert (record.window, record.state, record.last_segment) == (hour(0), WindowState.CLOSING, 0)
         assert store.windows([WindowState.CLOSING]) == (record,)
-        store.mark_sealed(hour(0))
-        assert state_of(store, hour(0)) is WindowState.SEALED
+        store.mark_fixed(hour(0))
+        assert state_of(store, hour(0)) is WindowState.FIXED
         publish(store, hour(0))
         assert state_of(store, hour(0)) is WindowState.RELEASED
         seal(store, hour(1))
@@ -339,7 +339,7 @@ class TestWindows:
         first = store.begin_closing(hour(0), hour(0).end_ms)
         store.register_segment("w", "s", hour(0), [hour(0)])
         assert store.begin_closing(hour(0), hour(0).end_ms) == first
-        store.mark_sealed(hour(0))
+        store.mark_fixed(hour(0))
         publish(store, hour(0))
         assert store.begin_closing(hour(0), hour(0).end_ms).state is WindowState.RELEASED
 
@@ -369,11 +369,11 @@ class TestWindows:
         store.begin_closing(closing, closing.end_ms)
         for window in (ended, hour(2)):
             with pytest.raises(StateConflict):
-                store.mark_sealed(window)
+                store.mark_fixed(window)
         for window in (ended, closing, hour(2)):
-            with pytest.raises(StateConflict, match="SEALED"):
+            with pytest.raises(StateConflict, match="FIXED"):
                 publish(store, window)
-            with pytest.raises(StateConflict, match="SEALED"):
+            with pytest.raises(StateConflict, match="FIXED"):
                 lose(store, window)
         assert state_of(store, closing) is WindowState.CLOSING
         assert cost(store) == RHO
@@ -386,10 +386,10 @@ class TestWindows:
         store.begin_closing(hour(0), hour(0).end_ms)
         store.register_segment("w", "later", hour(0), [hour(0)])
         with pytest.raises(InvariantError, match="still open"):
-            store.mark_sealed(hour(0))
+            store.mark_fixed(hour(0))
         assert state_of(store, hour(0)) is WindowState.CLOSING
         store.close_segment("mine", 1)
-        store.mark_sealed(hour(0))
+        store.mark_fixed(hour(0))
 
 
 class TestPublishing:
@@ -806,7 +806,7 @@ class TestConsent:
         assert record.decisions_through == 4
         decide(store, Decision(bytes(16), "tuning", False, HOUR_MS + 9))
         assert store.begin_closing(hour(0), HOUR_MS + 9) == record
-        store.mark_sealed(hour(0))
+        store.mark_fixed(hour(0))
         assert [r.decisions_through for r in store.windows(ALL_BEGUN)] == [4]
         assert store.begin_closing(hour(1), 2 * HOUR_MS).decisions_through == 7
         assert store.decisions_through([hour(2), hour(1), hour(0)]) == {hour(0): 4, hour(1): 7}

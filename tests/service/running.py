@@ -108,14 +108,14 @@ class Running:
         self.clock.advance_to(now_ms)
         if not comes_true(self._settled):
             store = self.context.store
-            waiting = [f"{r.window} {r.state}" for r in store.windows([WindowState.CLOSING, WindowState.SEALED])]
+            waiting = [f"{r.window} {r.state}" for r in store.windows([WindowState.CLOSING, WindowState.FIXED])]
             pytest.fail(f"windows did not end: {waiting}; beats {store.beats()}")
 
     def _settled(self) -> bool:
         store, resolutions = self.context.store, self.context.plan.resolutions
         newest = [store.last_window_start(r.name) for r in resolutions]
         begun = all(self._begun(column, start) for column, start in enumerate(newest))
-        return begun and not store.windows([WindowState.CLOSING, WindowState.SEALED])
+        return begun and not store.windows([WindowState.CLOSING, WindowState.FIXED])
 
     def _begun(self, column: int, newest: int | None) -> bool:
         resolution = self.context.plan.resolutions[column]

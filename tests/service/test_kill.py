@@ -239,7 +239,7 @@ def _answers(client: IngestClient) -> bool:
 def _await_all_ended(context: Context, until_ms: int) -> None:
     def ended() -> bool:
         newest = {r.name: context.store.last_window_start(r.name) for r in context.plan.resolutions}
-        waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+        waiting = context.store.windows([WindowState.CLOSING, WindowState.FIXED])
         pending = [r for r in waiting if r.window.start_ms <= until_ms]
         return not pending and all(start is not None and start >= until_ms for start in newest.values())
 

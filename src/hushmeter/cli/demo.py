@@ -158,7 +158,7 @@ def _await_released(context: Context, clock: ReplayClock) -> None:
     """Waits until every window whose deadline has passed has ended."""
     now = clock.now_ms()
     while True:
-        waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+        waiting = context.store.windows([WindowState.CLOSING, WindowState.FIXED])
         begun = all(
             (newest := context.store.last_window_start(r.name)) is not None
             and r.deadline_ms(r.span.window_from(r.span.end_of(newest))) > now

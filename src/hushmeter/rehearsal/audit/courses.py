@@ -262,7 +262,7 @@ class Rehearsal:
             if self._idle():
                 break
             if time.monotonic() > deadline:
-                waiting = self.context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+                waiting = self.context.store.windows([WindowState.CLOSING, WindowState.FIXED])
                 raise ConfigError(f"the audited service does not end its windows: {[str(w.window) for w in waiting]}")
             time.sleep(_POLL_S)
         # Once more, so that whatever waits for windows to have ended is done.
@@ -279,7 +279,7 @@ class Rehearsal:
             self.context.deadline_ms(next(iter(self.context.upcoming(column)))) > now
             for column in range(len(self.plan.resolutions))
         )
-        return begun and not store.windows([WindowState.CLOSING, WindowState.SEALED])
+        return begun and not store.windows([WindowState.CLOSING, WindowState.FIXED])
 
     def _open(self) -> None:
         context = open_context(self._config, self.clock, self.mechanisms)

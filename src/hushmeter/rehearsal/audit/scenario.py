@@ -101,7 +101,7 @@ class Audited:
             for r in self.context.plan.resolutions
             if r.deadline_ms(r.span.window_of(AUDIT_START_MS + 1)) <= now_ms
         )
-        return begun and not store.windows([WindowState.CLOSING, WindowState.SEALED])
+        return begun and not store.windows([WindowState.CLOSING, WindowState.FIXED])
 
     def values(
         self, metric: str, view: Sequence[str], slots: Sequence[str], *, resolution: str, start_ms: int = AUDIT_START_MS

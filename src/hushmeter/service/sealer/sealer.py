@@ -135,7 +135,7 @@ class Sealer:
     def _end_ready(self) -> int:
         """Ends windows by deadline, so that the order tells nobody which of them had to wait for a late report (R1, T3)."""
         ended, held = 0, set[str]()
-        due = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+        due = self._context.store.windows([WindowState.CLOSING, WindowState.FIXED])
         for record in sorted(due, key=self._turn):
             if self._stopping:
                 break
@@ -169,11 +169,11 @@ class Sealer:
         return self._context.deadline_ms(window), window.resolution
 
     def _rows_fixed(self, record: WindowRecord) -> bool:
-        """Whether a window is SEALED, or is now, since its segments are final."""
+        """Whether a window is FIXED, or is now, since its segments are final."""
         if record.state is WindowState.CLOSING:
             if not self._segments_final(record):
                 return False
-            self._context.store.mark_sealed(record.window)
+            self._context.store.mark_fixed(record.window)
         return True
 
     def _segments_final(self, record: WindowRecord) -> bool:

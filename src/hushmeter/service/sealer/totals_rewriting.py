@@ -33,7 +33,7 @@ def ends(context: Context) -> Callable[[Window], bool]:
     store = context.store
     # In this order: what another sealer begins in between is newer than the newest, and has not ended.
     newest = {r.name: store.last_window_start(r.name) for r in context.plan.resolutions}
-    waiting = {r.window for r in store.windows([WindowState.CLOSING, WindowState.SEALED])}
+    waiting = {r.window for r in store.windows([WindowState.CLOSING, WindowState.FIXED])}
 
     def has_ended(window: Window) -> bool:
         begun = newest[window.resolution]

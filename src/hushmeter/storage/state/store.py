@@ -190,10 +190,10 @@ class SqlStateStore(SqlCredentials):
         with self._database.read() as connection:
             return windows.decisions_through(connection, windows_)
 
-    def mark_sealed(self, window: Window) -> None:
+    def mark_fixed(self, window: Window) -> None:
         """See `StateStore`; `StateConflict` where it is not CLOSING, `InvariantError` where a segment is still open."""
         with self._database.write() as connection:
-            windows.mark_sealed(connection, window)
+            windows.mark_fixed(connection, window)
 
     def publish(
         self,

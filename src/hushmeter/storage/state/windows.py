@@ -77,8 +77,8 @@ def decisions_through(connection: sa.Connection, chosen: Sequence[Window]) -> di
     return {record.window: record.decisions_through for record in map(_record, rows)}
 
 
-def mark_sealed(connection: sa.Connection, window: Window) -> None:
-    """CLOSING -> SEALED; every segment that may hold rows of the window is closed by then."""
+def mark_fixed(connection: sa.Connection, window: Window) -> None:
+    """CLOSING -> FIXED; every segment that may hold rows of the window is closed by then."""
     record = _advance(connection, window, WindowEvent.SEGMENTS_CLOSED)
     still_open = sa.select(segments.c.resolutions).where(
         segments.c.storage_start_ms >= window.start_ms,
@@ -100,7 +100,7 @@ def publish(
     budget: PrivacyBudget,
     kept: Mapping[str, bytes],
 ) -> None:
-    """SEALED -> RELEASED, with charge, releases as `rows_of` wrote them, and kept windows (C4, P7)."""
+    """FIXED -> RELEASED, with charge, releases as `rows_of` wrote them, and kept windows (C4, P7)."""
     _advance(connection, window, WindowEvent.PUBLISHED)
     charge(connection, window, entries, period_start_ms=period_start_ms, budget=budget)
     if release_rows:
@@ -122,7 +122,7 @@ def mark_lost(
     period_start_ms: int,
     budget: PrivacyBudget,
 ) -> None:
-    """SEALED -> LOST, with the whole charge and no release (C6)."""
+    """FIXED -> LOST, with the whole charge and no release (C6)."""
     _advance(connection, window, WindowEvent.ROWS_MISSING)
     charge(connection, window, entries, period_start_ms=period_start_ms, budget=budget)
 

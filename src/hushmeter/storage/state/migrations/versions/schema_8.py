@@ -1,4 +1,4 @@
-"""Consent by schedule, salted commitments behind a checkpoint; texts that clients chose beside decisions are overwritten."""
+"""Consent by schedule, salted commitments behind a checkpoint; text that clients chose beside decisions is overwritten."""
 
 from __future__ import annotations
 
