@@ -163,6 +163,22 @@ def test_nothing_stands_beside_what_is_signed(tmp_path_factory: pytest.TempPathF
         verify_record(json.dumps({**fields, "remark": "no epsilon was spent"}), bytes.fromhex(fields["public_key"]))
 
 
+@pytest.mark.parametrize(
+    ("real", "doubled"),
+    [
+        ('{"public_key":', '{"public_key":"","public_key":'),
+        ('"record":{', '"record":{},"record":{'),
+        ('"as_of":', '"as_of":"2020-01-01T00:00:00Z","as_of":'),
+    ],
+)
+def test_no_name_stands_twice(tmp_path_factory: pytest.TempPathFactory, real: str, doubled: str) -> None:
+    """Readers differ in which of two values of one name they take: a text that has both is none that was signed."""
+    text = _kept(tmp_path_factory)
+    assert real in text
+    with pytest.raises(LedgerBroken, match="damaged"):
+        verify_record(text.replace(real, doubled, 1), bytes.fromhex(json.loads(text)["public_key"]))
+
+
 _texts: list[str] = []
 
 

@@ -57,7 +57,7 @@ class Statement:
             LedgerBroken: naming what does not hold.
         """
         try:
-            found = json.loads(text)
+            found = json.loads(text, object_pairs_hook=_without_doubles)
             content, named, signature = (
                 found[self.name],
                 bytes.fromhex(found["public_key"]),
@@ -75,6 +75,14 @@ class Statement:
         if not is_signed(named, self.kind, canonical, signature):
             raise LedgerBroken(f"the signature is not that of the {self.name}: something in it was changed")
         return content, named
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; one that has a name twice says different things to different readers."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
 
 
 SIGNED_RECORD = Statement("transparency record", "record", FORMAT, ("hushmeter transparency record 1",))

@@ -30,6 +30,8 @@ FAMILYWISE_ALPHA = 1e-6
 THRESHOLDS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Where scores are cut: 0 is a canary that is absent, 1 one that is present, at the claimed sensitivity."""
 _BISECTIONS = 60
+_FINE = 50.0
+"""Steps of a lattice in a scale beside which its noise is nearly that of all real numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ class Evidence:
     """What an audit has shown of one release; None where that cannot be said.
 
     Attributes:
-        shown_epsilon: lower bound through the trade-off curve of the noise's family.
-        shown_mu: lower bound of sensitivity over noise, for Gaussian noise of the claimed lattice.
+        shown_epsilon: what the rates show by the trade-off curve of the claimed noise; more than is claimed where they
+            contradict that, and nothing else is said by how much.
+        shown_mu: of Gaussian noise, the same in sensitivity over scale.
         shown_epsilon_by_counts: lower bound that assumes no family.
         trials: how many canaries.
         note: what a deterministic check found; empty for statistics.
@@ -136,6 +139,7 @@ def shown_by(claim: PrivacyClaim, scores: Float64, present: Bool, tests: int) ->
     inside, outside = scores[present], scores[~present]
     ensure(len(inside) > 0 and len(outside) > 0, "an audit needs canaries that are present and such that are not")
     alpha = FAMILYWISE_ALPHA / tests / len(THRESHOLDS) / 2
+    _ensure_deniable(claim, 1 - rate_at_most(0, len(inside), alpha), rate_at_most(0, len(outside), alpha))
     mu, by_counts, by_curve = -math.inf, 0.0, 0.0
     for threshold in THRESHOLDS:
         hits, alarms = int((inside > threshold).sum()), int((outside > threshold).sum())
@@ -159,6 +163,15 @@ def shown_by(claim: PrivacyClaim, scores: Float64, present: Bool, tests: int) ->
         shown_epsilon_by_counts=by_counts,
         trials=len(scores),
     )
+
+
+def _ensure_deniable(claim: PrivacyClaim, hit_rate: float, alarm_rate: float) -> None:
+    """Makes sure that canaries which are all told apart would contradict a claim: else it could not fail."""
+    if claim.mu is None:
+        most, claimed = _laplace_epsilon(hit_rate, alarm_rate, claim.sensitivity), claim.epsilon
+    else:
+        most, claimed = _normal(hit_rate) - _normal(alarm_rate), claim.mu * claim.lattice
+    ensure(most > claimed, f"so few canaries cannot contradict {claimed:.3g}, only what is below {most:.3g}; take more")
 
 
 def rate_at_most(successes: int, trials: int, alpha: float) -> float:
@@ -203,9 +216,12 @@ def lattice_factor(scale: float) -> float:
     Args:
         scale: sigma, in steps of the lattice.
     """
+    if scale > _FINE:
+        # The series of the line below goes on with less than 1 / scale^4.
+        return 1 + 1 / (24 * scale**2) + scale**-4
     steps = np.arange(1, math.ceil(40 * scale) + 1)
-    at_zero = 1 / (1 + 2 * np.exp(-((steps / scale) ** 2) / 2).sum())
-    return float(-2 * scale * _normal((1 - at_zero) / 2))
+    tail = float(np.exp(-((steps / scale) ** 2) / 2).sum())
+    return -2 * scale * _normal(tail / (1 + 2 * tail))
 
 
 def _laplace_epsilon(hit_rate: float, alarm_rate: float, sensitivity: float) -> float:

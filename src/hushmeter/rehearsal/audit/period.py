@@ -35,7 +35,7 @@ _B = float(BACKGROUND)
 PERIOD_PLAN = """
 plan: audit-period
 version: 1
-privacy: {{unit: canary, period: 1d, epsilon: 22, delta: 1e-4, currency: zcdp, weights: auto, expected_units: 10000}}
+privacy: {{unit: canary, period: 1d, epsilon: 12, delta: 1e-4, currency: zcdp, weights: auto, expected_units: 10000}}
 resolutions: {{6h: {{lateness: 1h}}, 1d: {{lateness: 2h}}}}
 purposes: {{audit: Find out what releases give away.}}
 metrics:
@@ -63,7 +63,7 @@ metrics:
     at: [6h]
     per_unit: {{range: [0, 10], max_windows: {{6h: 1}}}}
     statistics: [sum]
-    weight: 5
+    weight: 10
 """
 
 

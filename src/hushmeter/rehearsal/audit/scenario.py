@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from hushmeter.analyst import AnalystClient
 from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import ConfigError
+from hushmeter.ledger.entries import spending_of
 from hushmeter.model.arrays import Bool, Float64
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.measurement import Mechanism
@@ -70,7 +71,7 @@ class Audited:
     analyst: AnalystClient
     rejected: Counter[int] = field(default_factory=Counter)
     _claims: dict[tuple[str, tuple[str, ...], str, str], PrivacyClaim] = field(default_factory=dict)
-    _charges: list[tuple[float, float]] = field(default_factory=list)
+    _charges: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def decide(self, units: Sequence[str], *, given: bool = True) -> None:
         """Tells the units' consent."""
@@ -127,12 +128,10 @@ class Audited:
         """What the budget says that all Gaussians of the ledger, which are of one period, give away together."""
         self._read_ledger()
         budget = self.analyst.metrics().budget
-        losses, lattices = np.array(self._charges).T
-        # By losses, as the squares of mu are.
-        lattice = math.sqrt(np.average(lattices**2, weights=losses))
-        return PrivacyClaim(
-            "composition", statistic, budget.epsilon, budget.delta, math.sqrt(2 * Fraction(budget.amount)), lattice
-        )
+        mu = math.sqrt(2 * Fraction(budget.amount))
+        # A unit is in as many windows of a series as its cap allows, so that the largest ones count.
+        squares = (sum(sorted(charged)[-cap:]) for (_, cap), charged in self._charges.items())
+        return PrivacyClaim("composition", statistic, budget.epsilon, budget.delta, mu, math.sqrt(2 * sum(squares)) / mu)
 
     def _read_ledger(self) -> None:
         if self._claims:
@@ -156,7 +155,8 @@ class Audited:
             str(f["mechanism"]), "", epsilon, conversion_delta + spent, sensitivity / scale, lattice_factor(scale)
         )
         self._claims[key] = claim
-        self._charges.append((float(amount), claim.lattice))
+        spending = spending_of(entry)
+        self._charges[spending.series, spending.cap].append(float(amount) * claim.lattice**2)
 
 
 @contextmanager

@@ -29,8 +29,8 @@ from hushmeter.sdk.recorder import Recorder
 
 Values = Mapping[tuple[str, ...], Float64]
 
-_EPSILON = {"zcdp": 57, "pure": 40}
-"""So that each release has mu of 1.6, or an epsilon of 2: what is half as much noise then shows, in counts of units too."""
+_EPSILON = {"zcdp": 52, "pure": 30}
+"""So that each release has mu of about 1.5, or an epsilon of 1.4: half as much noise then shows, in counts of units too."""
 _B = float(BACKGROUND)
 
 STATISTICS_PLAN = """
@@ -90,7 +90,8 @@ metrics:
     dimensions: {{slot: {{values: *slots, scope: unit}}, part: {{values: [a, b]}}}}
     views: [[slot, part]]
     per_unit: {{range: [0, 10], max_partitions: 1}}
-    statistics: [units]
+    statistics: [units, sum]
+    weight: 1.5
   echo:
     <<: *common
     statistics: [sum]
@@ -193,8 +194,8 @@ def _canary(recorder: Recorder, slot: str) -> Report:
     recorder.choose("chosen", "right", slot=slot)
     recorder.flag("told", value=True, slot=slot)
     recorder.relate("related", 2_000, 200, slot=slot)
-    recorder.count("spread", 1, slot=slot, part="a")
-    recorder.count("spread", 1, slot=slot, part="b")
+    recorder.count("spread", 10, slot=slot, part="a")
+    recorder.count("spread", 10, slot=slot, part="b")
     # In every other slot the canary is in a private partition of its own.
     recorder.count("named", 10, slot=slot, name="alone" if int(slot[1:]) % 2 else "known")
     return finished(recorder.report(AUDIT_START_MS + MINUTE_MS, AUDIT_START_MS + HOUR_MS))
@@ -229,8 +230,8 @@ def _squares(middle: float, width: float, bound: float, *, per_unit: bool) -> Ca
     return score
 
 
-def _parts(v: Values) -> Float64:
-    return v["units", "a", ""] + v["units", "b", ""] - _B
+def _parts(statistic: str, bound: float) -> Callable[[Values], Float64]:
+    return lambda v: (v[statistic, "a", ""] + v[statistic, "b", ""] - _B) / bound
 
 
 def _lost(v: Values) -> Float64:
@@ -266,7 +267,8 @@ ROWS = (
         "event_sum",
         lambda v: 2 * (v["numerator", ""] - 5 * v["denominator", ""]) / 500,
     ),
-    _Row("units, of a unit in two partitions that may be in one", "spread", ("slot", "part"), "units", _parts),
+    _Row("units, of a unit in two partitions that may be in one", "spread", ("slot", "part"), "units", _parts("units", 1)),
+    _Row("sums, of a unit in two partitions that may be in one", "spread", ("slot", "part"), "sum", _parts("sum", 10)),
     _Row("sums of others, whose report ids a canary copies", "echo", _SLOT, "sum", _lost),
     _Row("units of private partitions", "named", ("slot", "name"), "units", _known("units", _B, 1), 2),
     _Row("sum on private partitions", "named", ("slot", "name"), "sum", _known("sum", 2 * _B, 10), 2),
