@@ -81,7 +81,7 @@ def _stored(state: Path, partitions: int, first: int, count: int) -> Window:
         windows = windows_of(context, count, first)
         for seed, window in enumerate(windows):
             context.store.begin_closing(window, window.end_ms)
-            context.store.mark_sealed(window)
+            context.store.mark_fixed(window)
             publish(context, tally_of(context, window, partitions, seed))
         # What was published without a claim is known to the keys as if it had been claimed: the state is their newest.
         head = context.store.ledger_head(context.deployment.deployment_id)

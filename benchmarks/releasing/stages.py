@@ -134,7 +134,7 @@ def released(workload: Workload, profile: cProfile.Profile | None = None) -> Cos
         tallies = [tally_of(context, window, workload.places, seed) for seed, window in enumerate(windows)]
         for window in windows:
             context.store.begin_closing(window, window.end_ms)
-            context.store.mark_sealed(window)
+            context.store.mark_fixed(window)
         publish(context, tallies[0])
         watch, stages = OpenDPWatch(), [0.0, 0.0, 0.0]
         if profile is not None:

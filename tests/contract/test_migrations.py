@@ -1,4 +1,4 @@
-"""A state that an earlier hushmeter made is opened, and is then a state of today."""
+"""A state that an earlier hushmeter made is brought to today's schema when it is asked for, and goes on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.operations import Operations
 
 from hushmeter.cli import serve
 from hushmeter.cli.app import run
-from hushmeter.errors import KeyGone, LedgerBroken, StateConflict
+from hushmeter.errors import KeyGone, LedgerBroken, NotServing, StateConflict
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
@@ -23,6 +24,7 @@ from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.deployment.restoring import restore
+from hushmeter.service.deployment.state_lock import hold_lock
 from hushmeter.service.disclosure.verified_releases import discrepancies
 from hushmeter.storage.state import schema
 from hushmeter.storage.state.database import Database, url_of
@@ -32,20 +34,36 @@ from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.by_hand import PLAN, H, sealer_of, sums, windows
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "data").glob("state_of_schema_*.tar.gz"))
-"""States of earlier schemas, each with its keys: three units agreed and one withdrew, one window is released, rows wait."""
+"""States of earlier schemas, each with its keys: units agreed, one withdrew, one was erased, the first hour is released.
+Rows wait, of schema 8 in an hour whose rows are final and which is not released."""
+OF_7 = [archive for archive in ARCHIVES if "schema_7" in archive.name]
+TAKEN_UP_MS = {"state_of_schema_7": H + HOUR_MS + 12 * MINUTE_MS, "state_of_schema_8": H + 2 * HOUR_MS + 12 * MINUTE_MS}
+"""When each is taken up again: soon after it was left."""
+
+
+def unpacked(archive: Path, directory: Path) -> Path:
+    """An earlier state below a directory, whose name says which one it is."""
+    with tarfile.open(archive) as file:
+        file.extractall(directory, filter="data")
+    return (directory / "state").rename(directory / archive.name.split(".")[0])
 
 
 @pytest.fixture(params=ARCHIVES, ids=lambda archive: archive.name.split(".")[0])
 def state_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """An earlier state."""
-    with tarfile.open(request.param) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path / "state"
+    return unpacked(request.param, tmp_path)
+
+
+@pytest.fixture
+def state_of_7(tmp_path: Path) -> Path:
+    """A state of schema 7."""
+    return unpacked(*OF_7, tmp_path)
 
 
 def reopened(state_dir: Path, clock: FakeClock) -> Context:
-    """The state as it is taken up today, an hour later."""
-    clock.set(H + HOUR_MS + 12 * MINUTE_MS)
+    """The state as it is migrated and taken up soon after it was left."""
+    Database.migrate(url_of(state_dir / "state.db"))
+    clock.set(TAKEN_UP_MS[state_dir.name])
     return open_context(Config(state_dir=state_dir), clock, ExactMechanisms())
 
 
@@ -68,26 +86,27 @@ def tables_of(url: str) -> dict[str, tuple[list[tuple[str, str, bool]], list[str
 
 
 def test_an_earlier_store_has_todays_tables(state_dir: Path, tmp_path: Path) -> None:
-    """After it was opened, its tables are those of a new store, column for column."""
+    """Once it is migrated, its tables are those of a new store, column for column."""
+    Database.migrate(url_of(state_dir / "state.db"))
     assert tables_of(url_of(state_dir / "state.db")) == tables_of(url_of(tmp_path / "new.db"))
     context = reopened(state_dir, FakeClock(H))
     assert context.store.schema_version() == schema.SCHEMA_VERSION
     context.store.close()
 
 
-def test_what_stood_beside_decisions_is_overwritten(state_dir: Path) -> None:
+def test_what_stood_beside_decisions_is_overwritten(state_of_7: Path) -> None:
     """Text that a client could choose is in no file once the state is open; receipts go on from the newest of before."""
     text = "a letter in pieces of 32 letters"
-    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as before, before:
+    with contextlib.closing(sqlite3.connect(state_of_7 / "state.db")) as before, before:
         before.execute("UPDATE decisions SET locale = ?, source = ? WHERE source != 'erasure'", (text, text[::-1]))
         newest, number = before.execute("SELECT max(received_at_ms), max(sequence) FROM decisions").fetchone()
         erased = before.execute("SELECT count(*) FROM decisions WHERE source = 'erasure'").fetchone()[0]
-    assert any(text.encode() in file.read_bytes() for file in state_dir.glob("state.db*"))
-    context = reopened(state_dir, FakeClock(H))
+    assert any(text.encode() in file.read_bytes() for file in state_of_7.glob("state.db*"))
+    context = reopened(state_of_7, FakeClock(H))
     decisions = context.store.decisions_after(0)[1]
     assert sorted(d.locale + d.source for d in decisions) == [""] * (number - erased) + ["erasure"] * erased
     assert erased
-    for file in state_dir.glob("state.db*"):
+    for file in state_of_7.glob("state.db*"):
         assert not {text, text[::-1]} & {t for t in (text, text[::-1]) if t.encode() in file.read_bytes()}
     assert context.store.record_decisions([], lambda: 0) == newest
     begun = context.store.windows([*WindowState])
@@ -113,10 +132,19 @@ def test_an_earlier_states_keys_are_never_made_anew(state_dir: Path) -> None:
 
 
 def test_an_earlier_state_goes_on(state_dir: Path) -> None:
-    """Its ledger verifies, its release stands, and its waiting rows are in the next windows."""
+    """Its ledger verifies, its release reads the same, and its waiting rows are in the next windows."""
+    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as before:
+        stored = before.execute("SELECT number, published_at_ms, completeness, payload FROM releases").fetchall()
+        charges = before.execute("SELECT sequence, content, entry_hash FROM ledger").fetchall()
     context = reopened(state_dir, clock := FakeClock(H))
-    # Four charges and the checkpoint that was put after them.
-    assert verify_chain(context.store.ledger(), context.store.checkpoints()).count == 5
+    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as after:
+        assert after.execute("SELECT number, published_at_ms, completeness, payload FROM releases").fetchall() == stored
+        now = after.execute("SELECT sequence, content, entry_hash FROM ledger").fetchall()
+    # Of schema 7 a checkpoint was put after the charges.
+    checkpoints = list(context.store.checkpoints())
+    assert now[: len(charges)] == charges
+    assert [sequence for sequence, *_ in now[len(charges) :]] == checkpoints
+    verify_chain(context.store.ledger(), context.store.checkpoints())
     released = sums(context, "1h")
     clock.set(H + 26 * HOUR_MS)
     sealer_of(context).run_due()
@@ -130,15 +158,26 @@ def test_an_earlier_state_goes_on(state_dir: Path) -> None:
     context.store.close()
 
 
-def test_a_backup_of_before_is_restored_beside_keys_that_went_on(state_dir: Path, tmp_path: Path) -> None:
+def test_a_window_whose_rows_are_final_stays_so(state_dir: Path) -> None:
+    """What was SEALED is FIXED, and no other window changes its state."""
+    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as before:
+        stood = dict(before.execute("SELECT start_ms, state FROM windows WHERE resolution = '1h'").fetchall())
+    Database.migrate(url_of(state_dir / "state.db"))
+    store = SqlStateStore.existing(state_dir)
+    now = {r.window.start_ms: r.state for r in store.windows([*WindowState]) if r.window.resolution == "1h"}
+    assert now == {start: "FIXED" if state == "SEALED" else state for start, state in stood.items()}
+    store.close()
+
+
+def test_a_backup_of_before_is_restored_beside_keys_that_went_on(state_of_7: Path, tmp_path: Path) -> None:
     """Its ledger ends with a checkpoint of its own, where the keys have seen another entry: that is no fork."""
     backup = tmp_path / "backup.db"
-    shutil.copyfile(state_dir / "state.db", backup)
-    context = reopened(state_dir, clock := FakeClock(H))
+    shutil.copyfile(state_of_7 / "state.db", backup)
+    context = reopened(state_of_7, clock := FakeClock(H))
     mark = ring_record(context.keys).head
     assert mark == context.store.ledger_head(context.deployment.deployment_id)
     context.store.close()
-    config = Config(state_dir=tmp_path / "restored", keys_dir=state_dir / "keys")
+    config = Config(state_dir=tmp_path / "restored", keys_dir=state_of_7 / "keys")
     restore(backup, config, clock, ExactMechanisms())
     store = SqlStateStore.existing(config.state_dir)
     verify_chain(store.ledger(), store.checkpoints())
@@ -151,11 +190,11 @@ def test_a_backup_of_before_is_restored_beside_keys_that_went_on(state_dir: Path
 @pytest.mark.parametrize(
     "changed", ["published_at_ms = published_at_ms + 1", "completeness = 0.25", "number = number + 900"]
 )
-def test_what_no_old_entry_says_of_a_release(state_dir: Path, changed: str) -> None:
+def test_what_no_old_entry_says_of_a_release(state_of_7: Path, changed: str) -> None:
     """A checkpoint commits to number, time of publication and completeness of releases of before: a change is found."""
-    context = reopened(state_dir, FakeClock(H))
+    context = reopened(state_of_7, FakeClock(H))
     assert list(discrepancies(context.store)) == []
-    engine = sa.create_engine(url_of(state_dir / "state.db"))
+    engine = sa.create_engine(url_of(state_of_7 / "state.db"))
     with engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE releases SET {changed}")  # noqa: S608
     engine.dispose()
@@ -165,11 +204,13 @@ def test_what_no_old_entry_says_of_a_release(state_dir: Path, changed: str) -> N
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """Every file below a directory, but for the lock that readers of the database share."""
-    return {str(f): f.read_bytes() for f in directory.rglob("*") if f.is_file() and f.suffix != ".db-shm"}
+    """Every file below a directory, but for locks: those that readers of the database share, and who may serve."""
+    locks = {"state.db-shm", "serve.lock"}
+    return {str(f): f.read_bytes() for f in directory.rglob("*") if f.is_file() and f.name not in locks}
 
 
-READERS = (
+OTHERS = (
+    "serve",
     "retention",
     "transparency show",
     "transparency key",
@@ -183,9 +224,9 @@ READERS = (
 )
 
 
-@pytest.mark.parametrize("command", READERS)
-def test_who_only_reads_brings_nothing_to_today(
-    state_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+@pytest.mark.parametrize("command", OTHERS)
+def test_nobody_else_brings_a_state_to_today(
+    state_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """On a copy of an earlier state beside its keys a command is refused with what to do; state and keys are as they were.
 
@@ -198,13 +239,15 @@ def test_who_only_reads_brings_nothing_to_today(
     words = command.format(file=tmp_path / "backup", plan=plan, state=copy).split()
     config = tmp_path / "config.yaml"
     config.write_text(f"state_dir: {copy}\nkeys_dir: {tmp_path / 'keys'}\n")
+    # The log would go to what captures this test's output, for as long as this process lives.
+    monkeypatch.setattr("hushmeter.service.deployment.logs.configure_logs", lambda *_: None)
     if "--against" not in words:
-        takes_config = words[0] in {"retention", "transparency", "window", "backup", "plan"}
+        takes_config = words[0] in {"serve", "retention", "transparency", "window", "backup", "plan"}
         words += ["--config", str(config)] if takes_config else ["--state-dir", str(copy)]
     assert run(words) != 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "schema version 7" in said
-    assert "hushmeter serve, which brings it there; nothing was changed" in said
+    assert f"schema version {state_dir.name[-1]}" in said
+    assert "bring it there with hushmeter migrate; nothing was changed" in said
     assert contents(copy) | contents(tmp_path / "keys") == before
     reopened(state_dir, FakeClock(H)).store.close()
 
@@ -213,6 +256,7 @@ def test_a_start_that_is_refused_moves_no_record(state_dir: Path, tmp_path: Path
     """A copy whose start its clock forbids leaves the keys' record as it was, and the state itself is taken up (C7)."""
     keys = state_dir / "keys"
     copy = shutil.copytree(state_dir, tmp_path / "copy", ignore=shutil.ignore_patterns("keys"))
+    Database.migrate(url_of(copy / "state.db"))
     before = (keys / "ledger").read_bytes()
     with pytest.raises(StateConflict, match="the clock says"):
         serve._run(Config(state_dir=copy, keys_dir=keys, metrics=""), None, [], clock_is_right=False)
@@ -220,17 +264,60 @@ def test_a_start_that_is_refused_moves_no_record(state_dir: Path, tmp_path: Path
     context = reopened(state_dir, FakeClock(H))
     context.ensure_serving()
     context.store.close()
-    # From now on the copy is another history.
-    with pytest.raises(StateConflict, match="has another history"):
-        open_context(Config(state_dir=copy, keys_dir=keys), FakeClock(H), ExactMechanisms(), serves=False)
+    # The copy's epoch ended with that, and where a checkpoint was put after its ledger, it is another history.
+    with pytest.raises((StateConflict, NotServing), match=r"has another history|serves"):
+        open_context(Config(state_dir=copy, keys_dir=keys), FakeClock(H), ExactMechanisms(), serves=False).ensure_serving()
 
 
-def test_an_altered_ledger_gets_no_checkpoint(state_dir: Path) -> None:
+def test_an_altered_ledger_gets_no_checkpoint(state_of_7: Path) -> None:
     """A state whose ledger does not hold is refused as it is: nothing would say so any more afterwards."""
-    engine = sa.create_engine(url_of(state_dir / "state.db"))
+    engine = sa.create_engine(url_of(state_of_7 / "state.db"))
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE ledger SET content = replace(content, 'starts', 'stops') WHERE sequence = 2")
     engine.dispose()
     for _ in range(2):
         with pytest.raises(LedgerBroken, match="entry 2 was altered"):
-            SqlStateStore.open(url_of(state_dir / "state.db"))
+            Database.migrate(url_of(state_of_7 / "state.db"))
+
+
+def test_the_command_brings_a_state_to_today(state_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says each step before and after, changes nothing when it is only asked, and then has nothing more to do."""
+    before, version = contents(state_dir), int(state_dir.name[-1])
+    assert run(["migrate", "--state-dir", str(state_dir), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"has schema version {version}" in said
+    assert [line.split(":")[0] for line in said.splitlines()[1:]] == [
+        f"would become {v}" for v in range(version + 1, schema.SCHEMA_VERSION + 1)
+    ]
+    assert contents(state_dir) == before
+    assert run(["migrate", "--state-dir", str(state_dir)]) == 0
+    assert "became 9: Windows whose rows are final are FIXED" in capsys.readouterr().out
+    assert run(["migrate", "--state-dir", str(state_dir)]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_state_that_is_served_is_not_migrated(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who serves it holds its lock, and is named."""
+    before = (state_dir / "state.db").read_bytes()
+    with hold_lock(state_dir):
+        assert run(["migrate", "--state-dir", str(state_dir)]) != 0
+    assert "serves" in capsys.readouterr().err
+    assert (state_dir / "state.db").read_bytes() == before
+
+
+def test_where_there_is_no_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory without one is named, and stays as it is."""
+    assert run(["migrate", "--state-dir", str(tmp_path)]) != 0
+    assert "there is no database" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_that_fails_changes_nothing(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps are one transaction: an error in the last one leaves the schema and every row as they were."""
+    before = contents(state_dir)
+    monkeypatch.setattr(Operations, "drop_table", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Database.migrate(url_of(state_dir / "state.db"))
+    monkeypatch.undo()
+    assert contents(state_dir) == before
+    reopened(state_dir, FakeClock(H)).store.close()

@@ -132,11 +132,11 @@ class TestFile:
         """A store of another schema version is refused with the way on, and is left as it was."""
         SqlStateStore.open(url_of(tmp_path)).close()
         raw = sqlite3.connect(tmp_path / "state.db")
-        raw.execute("UPDATE meta SET schema_version = ?", (version,))
+        raw.execute("UPDATE alembic_version SET version_num = ?", (str(version),))
         raw.commit()
         with pytest.raises(ConfigError, match=f"schema version {version}.*{way}"):
             SqlStateStore.open(url_of(tmp_path))
-        assert raw.execute("SELECT schema_version FROM meta").fetchall() == [(version,)]
+        assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [(str(version),)]
         raw.close()
 
     def test_unusable_files(self, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_schema_is_valid_for_postgresql(table: sa.Table) -> None:
     """Every table and index can be written for PostgreSQL, with 64-bit numbers."""
     dialect = postgresql.dialect()
     text = str(CreateTable(table).compile(dialect=dialect))
-    assert " INTEGER" not in text.replace("schema_version INTEGER", "").replace("id INTEGER", "")
+    assert " INTEGER" not in text.replace("id INTEGER", "")
     for index in table.indexes:
         assert str(CreateIndex(index).compile(dialect=dialect))
 

@@ -577,11 +577,11 @@ FAULTS: tuple[Fault, ...] = (
         test="tests/contract/test_migrations.py::test_a_start_that_is_refused_moves_no_record",
     ),
     Fault(
-        "who only reads brings a state to today",
-        "service/deployment/opening.py",
-        "store = SqlStateStore.existing(config.state_dir)",
-        "store = SqlStateStore.open(config.database_url)",
-        test="tests/contract/test_migrations.py::test_who_only_reads_brings_nothing_to_today",
+        "a start brings a state to today unasked",
+        "storage/state/database.py",
+        "        with _opening:\n            if path is not None and not as_it_is:\n                _make_file(path)",
+        "        if path is not None and path.exists():\n            cls.migrate(url)\n        with _opening:\n            if path is not None and not as_it_is:\n                _make_file(path)",
+        test="tests/contract/test_migrations.py::test_nobody_else_brings_a_state_to_today",
     ),
     Fault(
         "another text than the missing version is recorded",

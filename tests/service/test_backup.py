@@ -378,7 +378,7 @@ def test_a_restore_that_is_interrupted_is_begun_again(tmp_path: Path, monkeypatc
     machine.back_up()
     machine.release(3)
     published = charged(machine.context)
-    calls = [(name, after) for name in ("begin_closing", "mark_sealed", "mark_lost") for after in (0, 1)]
+    calls = [(name, after) for name in ("begin_closing", "mark_fixed", "mark_lost") for after in (0, 1)]
     for name, after in (*calls, ("record_restore", 0), ("settle_in_one_file", 0)):
         with monkeypatch.context() as patch:
             fail_after(patch, name, after)

@@ -123,7 +123,7 @@ class Deployment:
         """The windows over the damaged hour are LOST for a reason that names its segment, and the next hour is released."""
         lost = [("1h", 0), ("1d", 0)] if hour else [("1d", 0)]
         assert windows(self.context, WindowState.LOST) == lost
-        assert windows(self.context, WindowState.CLOSING, WindowState.SEALED) == []
+        assert windows(self.context, WindowState.CLOSING, WindowState.FIXED) == []
         causes = [line for line in logs if line["event"] == "a window is lost"]
         assert len(causes) == len(lost)
         for line in causes:

@@ -175,7 +175,7 @@ def test_rows_of_a_window_that_waits_stay(tmp_path: Path, units: int) -> None:
         stuck.run_due()
     stuck.run_due()
     stuck.run_due()
-    assert windows(context, WindowState.SEALED) == []
+    assert windows(context, WindowState.FIXED) == []
     assert before == units // 2
     assert sums(context, "1h") == {0: 10, 1: 10 + units - units // 2}
     clock.advance(0, erasing.ERASURES_PAUSE_S)

@@ -73,7 +73,7 @@ def test_a_dead_workers_hour_without_its_key_is_lost_alone(tmp_path: Path, gone:
     living.segments.tick()
     sealer.run_due()
     assert windows(context, WindowState.LOST) == [("1h", 0), ("1d", 0)]
-    assert windows(context, WindowState.CLOSING, WindowState.SEALED) == []
+    assert windows(context, WindowState.CLOSING, WindowState.FIXED) == []
     assert sums(context, "1h") == {1: 7}
 
 
@@ -127,7 +127,7 @@ def test_a_period_without_its_key_is_lost_alone(tmp_path: Path) -> None:
     clock.set(H + 7 * DAY_MS + 2 * HOUR_MS)
     hand.segments.tick()
     sealer.run_due()
-    assert windows(context, WindowState.CLOSING, WindowState.SEALED) == []
+    assert windows(context, WindowState.CLOSING, WindowState.FIXED) == []
     assert sums(context, "1h") == {7 * 24: 3}
     assert not _file(tmp_path, period_key(H)).exists()
 

@@ -50,10 +50,10 @@ def test_a_window_waits_for_an_erasure_of_before_its_cut_off(tmp_path: Path, *, 
     sealer = sealer_of(context)
     with mock.patch.object(FileIntakeLog, "erase", side_effect=Failure("the disk is out")):
         sealer.run_due()
-    assert windows(context, WindowState.SEALED) == ([("1h", 0)] if erased else [])
+    assert windows(context, WindowState.FIXED) == ([("1h", 0)] if erased else [])
     clock.advance(0, erasing.ERASURES_PAUSE_S)
     sealer.run_due()
-    assert windows(context, WindowState.SEALED, WindowState.LOST) == []
+    assert windows(context, WindowState.FIXED, WindowState.LOST) == []
     assert sums(context, "1h") == {0: 7 if erased else 14}
 
 

@@ -62,7 +62,7 @@ def test_two_restores_of_one_week_and_the_next(tmp_path: Path) -> None:
     machine.clock.set(H + WEEK_MS)
     machine.release(2, 5)
     context = machine.context
-    assert windows(context, WindowState.CLOSING, WindowState.SEALED) == []
+    assert windows(context, WindowState.CLOSING, WindowState.FIXED) == []
     assert sums(context, "1h")[7 * 24] == 5
     # Of the week that was lost, nothing more was released than the right backup held.
     assert {hour for hour in sums(context, "1h") if hour < 7 * 24} <= {0, 1, 2}

@@ -49,7 +49,7 @@ def test_a_clock_that_is_far_away_is_refused(tmp_path: Path, away_ms: int) -> No
         ensure_clock(context, confirmed=False)
     ensure_clock(context, confirmed=True)
     assert windows(context, WindowState.RELEASED) == [("1h", hour) for hour in range(4)]
-    assert windows(context, WindowState.CLOSING, WindowState.SEALED) == []
+    assert windows(context, WindowState.CLOSING, WindowState.FIXED) == []
 
 
 def test_the_newest_moment_is_that_of_a_window_where_no_worker_was(tmp_path: Path) -> None:

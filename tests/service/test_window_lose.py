@@ -18,7 +18,7 @@ def test_a_window_that_waits_is_given_up(tmp_path: Path, capsys: pytest.CaptureF
     """The next of its resolution alone; it is charged in full, and the day over it is released with its rows."""
     context, clock, hand = reported(tmp_path, units=2, hours=2)
     sealer_of(interrupted(context, failing(*[True] * 4))).run_due()
-    assert windows(context, WindowState.SEALED) == [("1h", 0)]
+    assert windows(context, WindowState.FIXED) == [("1h", 0)]
     where = ["--state-dir", str(tmp_path)]
     assert run(["window", "lose", "1h", "2026-03-02T01:00:00Z", *where]) == 2
     assert "that ends next starts at 2026-03-02T00:00:00Z" in capsys.readouterr().err

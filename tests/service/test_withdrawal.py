@@ -175,7 +175,7 @@ def test_totals_are_made_with_the_consent_of_the_window_that_ended(tmp_path: Pat
     clock.set(DAY_DUE)
     stuck = sealer_of(interrupted(context, failing(True, True, True, True)))
     stuck.run_due()
-    assert ("1d", 0) in windows(context, WindowState.SEALED)
+    assert ("1d", 0) in windows(context, WindowState.FIXED)
     hand.decide("u0", given=False)
     stuck.run_due()
     sealer_of(context).run_due()

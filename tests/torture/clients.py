@@ -90,7 +90,7 @@ def answers(client: IngestClient) -> bool:
 def all_ended(context: Context, until_ms: int) -> bool:
     """Whether every window that began until a moment is released or lost."""
     newest = [context.store.last_window_start(r.name) for r in context.plan.resolutions]
-    waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+    waiting = context.store.windows([WindowState.CLOSING, WindowState.FIXED])
     begun = all(start is not None and start >= until_ms for start in newest)
     return begun and not [r for r in waiting if r.window.start_ms <= until_ms]
 

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 import hushmeter
-from hushmeter.cli import audit, backup, credential, demo, keys, ledger, query, retention, serve, transparency, unit, window
+from hushmeter.cli import (
+    audit,
+    backup,
+    credential,
+    demo,
+    keys,
+    ledger,
+    migrate,
+    query,
+    retention,
+    serve,
+    transparency,
+    unit,
+    window,
+)
 from hushmeter.cli.extras import missing_extra
 from hushmeter.cli.plan import commands as plan
 from hushmeter.errors import HushmeterError
@@ -33,6 +47,7 @@ app.command("backup")(backup.backup_command)
 app.command("restore")(backup.restore_command)
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
+app.command("migrate")(migrate.migrate_command)
 
 
 @app.callback(invoke_without_command=True)

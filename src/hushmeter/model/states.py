@@ -14,7 +14,7 @@ class WindowState(StrEnum):
     """Takes reports; has no row in the store."""
     CLOSING = "CLOSING"
     """Its deadline has passed; segments that were open then are being closed."""
-    SEALED = "SEALED"
+    FIXED = "FIXED"
     """Its rows are fixed: every segment is closed, or its owner is dead and the segment fenced."""
     RELEASED = "RELEASED"
     """Published and charged."""
@@ -33,9 +33,9 @@ class WindowEvent(StrEnum):
 
 WINDOW_TRANSITIONS: dict[tuple[WindowState, WindowEvent], WindowState] = {
     (WindowState.OPEN, WindowEvent.DEADLINE_PASSED): WindowState.CLOSING,
-    (WindowState.CLOSING, WindowEvent.SEGMENTS_CLOSED): WindowState.SEALED,
-    (WindowState.SEALED, WindowEvent.PUBLISHED): WindowState.RELEASED,
-    (WindowState.SEALED, WindowEvent.ROWS_MISSING): WindowState.LOST,
+    (WindowState.CLOSING, WindowEvent.SEGMENTS_CLOSED): WindowState.FIXED,
+    (WindowState.FIXED, WindowEvent.PUBLISHED): WindowState.RELEASED,
+    (WindowState.FIXED, WindowEvent.ROWS_MISSING): WindowState.LOST,
 }
 """Every lawful transition; the diagram in docs/data_model.md is generated from it."""
 

@@ -302,7 +302,7 @@ class Claims:
 
     def _has_ended(self, window: Window) -> bool:
         begun = self._store.last_window_start(window.resolution)
-        waiting = self._store.windows([WindowState.CLOSING, WindowState.SEALED])
+        waiting = self._store.windows([WindowState.CLOSING, WindowState.FIXED])
         return begun is not None and window.start_ms <= begun and window not in {r.window for r in waiting}
 
     def _key(self, period_start_ms: int) -> bytes:

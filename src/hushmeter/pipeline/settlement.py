@@ -63,7 +63,7 @@ def settle(claims: Claims, ports_of: Callable[[Window], SealingPorts]) -> tuple[
 
 
 def lose_window(window: Window, ports: SealingPorts, claims: Claims, cause: Exception) -> WindowState:
-    """Marks a SEALED window LOST: charged in full, never released (C6); its operator is told why."""
+    """Marks a FIXED window LOST: charged in full, never released (C6); its operator is told why."""
     # The text of an error that is not one of ours may hold a value that noise was added to: nobody reads it (R2).
     text = str(cause) if isinstance(cause, HushmeterError) else ""
     _log.error("a window is lost", window=str(window), cause=type(cause).__name__, error=text)

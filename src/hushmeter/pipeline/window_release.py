@@ -23,7 +23,7 @@ from hushmeter.release.measuring import measure
 
 
 def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, consent: ConsentRegister) -> WindowState:
-    """Publishes a SEALED window, or marks it LOST; either way it is charged, once (C4, C6, C7).
+    """Publishes a FIXED window, or marks it LOST; either way it is charged, once (C4, C6, C7).
 
     The window is claimed as late as can be, once its tally is there: a crash between claim and publication loses it.
 

@@ -178,8 +178,8 @@ class WindowStore(Protocol):
     def decisions_through(self, windows: Sequence[Window]) -> dict[Window, int]:
         """Of some windows, those that have left OPEN, and the number of the decision that each one's consent ends with."""
 
-    def mark_sealed(self, window: Window) -> None:
-        """CLOSING -> SEALED."""
+    def mark_fixed(self, window: Window) -> None:
+        """CLOSING -> FIXED."""
 
     def publish(
         self,
@@ -190,7 +190,7 @@ class WindowStore(Protocol):
         budget: PrivacyBudget,
         kept_windows: Mapping[str, bytes],
     ) -> None:
-        """SEALED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
+        """FIXED -> RELEASED: releases, ledger entries, kept windows and state in one transaction (C4, P7).
 
         Args:
             window: which.
@@ -202,11 +202,11 @@ class WindowStore(Protocol):
 
         Raises:
             BudgetExhausted: the period's charges and these exceed the budget.
-            StateConflict: the window is not SEALED: somebody else has published it.
+            StateConflict: the window is not FIXED: somebody else has published it.
         """
 
     def mark_lost(self, window: Window, entries: Sequence[DraftEntry], period_start_ms: int, budget: PrivacyBudget) -> None:
-        """SEALED -> LOST: charged in full, never released (C6); kept windows stay as they were."""
+        """FIXED -> LOST: charged in full, never released (C6); kept windows stay as they were."""
 
     def spent(self, period_start_ms: int) -> tuple[Spending, ...]:
         """What one period has been charged."""

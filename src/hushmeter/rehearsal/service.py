@@ -112,11 +112,11 @@ def is_settled(context: Context) -> bool:
     now_ms = context.clock.now_ms()
     columns = range(len(context.plan.resolutions))
     begun = all(context.deadline_ms(next(context.upcoming(column))) > now_ms for column in columns)
-    return begun and not context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+    return begun and not context.store.windows([WindowState.CLOSING, WindowState.FIXED])
 
 
 def unsettled(context: Context) -> str:
     """Which windows do not end, in words."""
-    waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+    waiting = context.store.windows([WindowState.CLOSING, WindowState.FIXED])
     named = ", ".join(f"{record.window} {record.state}" for record in waiting) or "none has begun to close"
     return f"the service does not end its windows: {named}; its log says why"

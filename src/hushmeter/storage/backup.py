@@ -23,7 +23,7 @@ from hushmeter.storage.state.windows import SqlWindows
 
 ROWS_PER_PAGE = 64
 _LEFT_OUT = {
-    schema.meta,
+    schema.alembic_version,
     schema.epoch,
     schema.segments,
     schema.workers,

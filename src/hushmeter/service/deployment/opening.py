@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-import structlog
-
 from hushmeter.errors import ConfigError, StateConflict
 from hushmeter.model.ring import RingRecord, Serving
 from hushmeter.model.stored import Approval
@@ -84,9 +82,6 @@ def prepared(
     if (config.state_dir / CHECK_NAME).exists() and not (config.state_dir / STATE_NAME).exists():
         raise ConfigError(f"{config.state_dir} holds the keys of a deployment; choose another state_dir")
     store = SqlStateStore.open(config.database_url)
-    if store.migrated_from is not None:
-        fields = {"before": store.migrated_from, "now": store.schema_version(), "state": str(config.state_dir)}
-        structlog.get_logger("hushmeter.serve").warning("the state was brought to another schema", **fields)
     deployment = store.deployment()
     ring = open_keys(config, new=deployment is None)
     if deployment is None:

@@ -37,7 +37,7 @@ from hushmeter.service.deployment.state_lock import LOCK_NAME, hold_lock
 from hushmeter.storage.disk import failure_of, make_directory, sync_directory
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.storage.publications import PublicationFiles
-from hushmeter.storage.state.database import STATE_NAME, url_of
+from hushmeter.storage.state.database import STATE_NAME, Database, url_of
 from hushmeter.storage.state.store import SqlStateStore
 
 _PARTIAL = f"{STATE_NAME}.restoring"
@@ -81,6 +81,8 @@ def restore(backup: Path, config: Config, clock: Clock, mechanisms: Mechanisms) 
         _refuse_used(config)
         partial = config.state_dir / _PARTIAL
         _copy(backup, partial)
+        # A backup of an earlier hushmeter: only the copy is brought to today's schema.
+        Database.migrate(url_of(partial))
         store = SqlStateStore.open(url_of(partial))
         try:
             restored = _settle(store, config, clock, mechanisms)
@@ -195,7 +197,7 @@ def _refuse_fork(record: RingRecord, head: LedgerMark, store: StateStore) -> Non
 
 
 def _refuse_slow_clock(context: Context, now_ms: int) -> None:
-    states = [WindowState.CLOSING, WindowState.SEALED, WindowState.RELEASED]
+    states = [WindowState.CLOSING, WindowState.FIXED, WindowState.RELEASED]
     newest = max((r.window.end_ms for r in context.store.windows(states)), default=0)
     if newest > now_ms:
         raise StateConflict(
@@ -224,11 +226,11 @@ def _lose(context: Context, known: RingRecord, now_ms: int, *, whole_period: boo
         # The period was charged more than these windows cost. Nobody knows whether it can pay for its later windows: they
         # are lost as well.
         _close(context, known, period.end_ms, now_ms)
-    waiting = store.windows([WindowState.CLOSING, WindowState.SEALED])
+    waiting = store.windows([WindowState.CLOSING, WindowState.FIXED])
     last = {_period(context, record.window.end_ms).start_ms: record.window for record in waiting}
     for record in waiting:
         if record.state is WindowState.CLOSING:
-            store.mark_sealed(record.window)
+            store.mark_fixed(record.window)
         ports = context.sealing_ports(record.window)
         entries, loss, period = charge_of_lost(record.window, ports)
         budget, least = ports.prices.budget, known.charged.get(period.start_ms, PrivacyLoss())
@@ -255,7 +257,7 @@ def _loss_of_waiting(context: Context, period: Window) -> PrivacyLoss:
     """What a period has been charged once the windows that wait are charged as well."""
     store = context.store
     spent = list(store.spent(period.start_ms))
-    for record in store.windows([WindowState.CLOSING, WindowState.SEALED]):
+    for record in store.windows([WindowState.CLOSING, WindowState.FIXED]):
         if _period(context, record.window.end_ms) == period:
             prices = context.sealing_ports(record.window).prices
             spent += spendings_of(prices.charge(record.window, ()))

@@ -239,7 +239,7 @@ def _waiting(context: Context, resolution: Resolution, period: Window, now_ms: i
     column = plan.resolutions.index(resolution)
     # Those that are still open first: one that begins to close meanwhile is among the others.
     found = set(itertools.takewhile(lambda w: context.deadline_ms(w) <= now_ms, context.upcoming(column)))
-    begun = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+    begun = context.store.windows([WindowState.CLOSING, WindowState.FIXED])
     found |= {record.window for record in begun if record.window.resolution == resolution.name}
     return sorted((w for w in found if period.start_ms <= w.start_ms < period.end_ms), key=lambda w: w.start_ms)
 

@@ -18,8 +18,8 @@ state store, and a count of beats.
              open -> closed      the sealer, with the frames that it finds in the file, once the worker is retired: it
                                  *fences* the segment
     window   OPEN -> CLOSING     the sealer, from the deadline on
-             CLOSING -> SEALED   the sealer, once every segment that may hold rows of the window is closed
-             SEALED -> RELEASED  the sealer; docs/data_model.md says when it is -> LOST
+             CLOSING -> FIXED   the sealer, once every segment that may hold rows of the window is closed
+             FIXED -> RELEASED  the sealer; docs/data_model.md says when it is -> LOST
 
 **Deadlines.** The transaction that begins to close a window notes the number of the newest registration. The sealer waits
 for the segments up to that number, but not for one whose worker knew at its registration that the deadline had passed. A

@@ -11,7 +11,7 @@ from hushmeter.service.deployment.context import Context
 
 
 def give_up(context: Context, resolution: str, start_ms: int) -> Window:
-    """Ends a window LOST that is SEALED and is the next of its resolution to end; beside a running service or without one.
+    """Ends a window LOST that is FIXED and is the next of its resolution to end; beside a running service or without one.
 
     Args:
         context: the deployment, in the epoch in which it serves.
@@ -30,7 +30,7 @@ def give_up(context: Context, resolution: str, start_ms: int) -> Window:
     """
     claims = context.claims()
     with context.publications.turn():
-        waiting = context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+        waiting = context.store.windows([WindowState.CLOSING, WindowState.FIXED])
         record = min(
             (r for r in waiting if r.window.resolution == resolution), key=lambda r: r.window.start_ms, default=None
         )
@@ -41,7 +41,7 @@ def give_up(context: Context, resolution: str, start_ms: int) -> Window:
                 f"the window of {resolution} that ends next starts at {iso(record.window.start_ms)}; windows of a "
                 "resolution end in time order, so give that one up first, or let it be released"
             )
-        if record.state is not WindowState.SEALED:
+        if record.state is not WindowState.FIXED:
             raise StateConflict(
                 f"window {record.window} waits for its rows: a segment of it is still open. Try again once that is "
                 "closed, or its worker's lease has run out"

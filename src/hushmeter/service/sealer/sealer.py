@@ -12,8 +12,8 @@ The life of a window (`hushmeter.model.states`): who moves it, what is durable t
     3 `_segments_final`        state: each segment closed, with its      a segment that is closed stays so; the others are
                                number of frames: by its owner, or by     waited for
                                `leases.fenced` where that is retired
-    4 `_rows_fixed`            state: SEALED                             the rows never change again, but for step 5
-      CLOSING -> SEALED
+    4 `_rows_fixed`            state: FIXED                             the rows never change again, but for step 5
+      CLOSING -> FIXED
     5 `Erasing.before`         log: without the rows that were to go     erasing twice is erasing once
     6 `tally_window`           nothing: the tally is in memory           it is sealed again, from the same rows with the
                                                                          same consent, to the same tally
@@ -21,13 +21,13 @@ The life of a window (`hushmeter.model.states`): who moves it, what is durable t
     8 `Claims.draw`            disk: the bytes of what was drawn;        before DRAWN as after 7; after it whoever comes
                                then ring: DRAWN, with their hash         next publishes those bytes, or without them LOST
     9 `Claims.publish`         state, in one transaction: RELEASED,      the window has ended; the ring is behind, and
-      SEALED -> RELEASED       releases, charge, sets of kept windows    whoever comes next moves it
+      FIXED -> RELEASED       releases, charge, sets of kept windows    whoever comes next moves it
    10 the claim ends           ring: no claim, the ledger's new head     nothing is left to do
 
 A window is LOST instead where its rows, its key or a decision of its consent are missing, where an open view has too many
 partitions, where noise could not be drawn, where another history has claimed it, where a claim was left that cannot be
 published, or where its operator gives it up (`giving_up`). Then the ring's claim becomes LOST in place of steps 7 and 8,
-and step 9 is SEALED -> LOST: the whole charge, no release. Whoever finds such a claim repeats step 9 until that is there.
+and step 9 is FIXED -> LOST: the whole charge, no release. Whoever finds such a claim repeats step 9 until that is there.
 A restore loses windows by itself (`hushmeter.service.deployment.restoring`).
 
 Whatever else goes wrong makes the window wait where it is, such as a full disk or a key that cannot be read. Later windows
@@ -156,7 +156,7 @@ class Sealer:
     def _end_ready(self) -> int:
         """Ends windows by deadline, so that the order tells nobody which of them had to wait for a late report (R1, T3)."""
         ended, waiting = 0, set[str]()
-        due = self._context.store.windows([WindowState.CLOSING, WindowState.SEALED])
+        due = self._context.store.windows([WindowState.CLOSING, WindowState.FIXED])
         for record in sorted(due, key=self._turn):
             if self._stopping:
                 break
@@ -190,11 +190,11 @@ class Sealer:
         return self._context.deadline_ms(window), window.resolution
 
     def _rows_fixed(self, record: WindowRecord) -> bool:
-        """Whether a window is SEALED, or is now, since its segments are final."""
+        """Whether a window is FIXED, or is now, since its segments are final."""
         if record.state is WindowState.CLOSING:
             if not self._segments_final(record):
                 return False
-            self._context.store.mark_sealed(record.window)
+            self._context.store.mark_fixed(record.window)
         return True
 
     def _segments_final(self, record: WindowRecord) -> bool:

@@ -36,7 +36,7 @@ def ends(context: Context) -> Callable[[Window], bool]:
     # The newest windows are read before those that wait. A window that another sealer begins to close in between is newer
     # than these, and so has not ended here.
     newest = {r.name: store.last_window_start(r.name) for r in context.plan.resolutions}
-    waiting = {r.window for r in store.windows([WindowState.CLOSING, WindowState.SEALED])}
+    waiting = {r.window for r in store.windows([WindowState.CLOSING, WindowState.FIXED])}
 
     def has_ended(window: Window) -> bool:
         begun = newest[window.resolution]

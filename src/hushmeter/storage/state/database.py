@@ -74,8 +74,6 @@ class Database:
         self._reader = engine
         self._writer = engine.execution_options(**{_WRITES: True})
         self._name = name
-        self.migrated_from: int | None = None
-        """The schema's version before it was opened, where it was an earlier one."""
         self._in_file = engine.url.database is not None
         self._peeking = threading.Lock()
         self._peeks: Any = None
@@ -86,7 +84,7 @@ class Database:
 
         Args:
             url: `sqlite:///PATH`, or `sqlite://` for one that lives in memory, as long as this object.
-            as_it_is: neither makes anything nor brings an earlier schema to today's; refuses both.
+            as_it_is: makes nothing; refuses a database that is not there.
 
         Raises:
             ConfigError: the URL names no SQLite database, the file cannot be used, or its schema has another version.
@@ -100,12 +98,48 @@ class Database:
             database = cls(_engine_of(path), name)
             try:
                 if not as_it_is:
-                    database._settle(in_file=path is not None)
+                    database._make(in_file=path is not None)
                 database._ensure_todays()
             except BaseException:
                 database.close()
                 raise
         return database
+
+    @classmethod
+    def migrate(cls, url: str, *, tries: bool = False) -> tuple[int, tuple[tuple[int, str], ...]]:
+        """Brings a database of an earlier schema to today's: all of it, or nothing. Nobody may serve it meanwhile.
+
+        What a step removes is overwritten, also in the log of writes.
+
+        Args:
+            url: `sqlite:///PATH` of a database that is there.
+            tries: takes no step; says which ones it would take.
+
+        Returns:
+            The version of before, and the steps after it, as `migrations.steps_after` has them; none where it is today's.
+
+        Raises:
+            ConfigError: the database is not hushmeter's, or there is no way from its schema to today's.
+            LedgerBroken: its ledger does not hold, so that no step may stand for it.
+            StorageFull, Failure: the disk refused; nothing was changed.
+        """
+        path = _path_of(url)
+        if path is None or not path.exists():
+            raise ConfigError(f"there is no database {path or url}; give the state_dir of a service")
+        database = cls(_engine_of(path), str(path))
+        try:
+            with database.read() as connection:
+                version = database._version(connection)
+            if not migrations.OLDEST <= version < schema.SCHEMA_VERSION:
+                database._ensure_todays()
+            steps = migrations.steps_after(version)
+            if steps and not tries:
+                with database.write() as connection:
+                    migrations.migrate(connection, version)
+                database._forget_writes()
+        finally:
+            database.close()
+        return version, steps
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -191,29 +225,26 @@ class Database:
                 self._peeks.close()
                 self._peeks = None
 
-    def _settle(self, *, in_file: bool) -> None:
-        """Brings a new database, or one of an earlier schema, to today's schema; leaves any other as it is."""
+    def _forget_writes(self) -> None:
+        """Empties the log of writes, where what a step removed stands still."""
+        with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+
+    def _make(self, *, in_file: bool) -> None:
+        """Makes the tables of a new database; leaves any other as it is."""
         if in_file:
             with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA journal_mode=WAL").close()
         with self.write() as connection:
-            tables = sa.inspect(connection).get_table_names()
-            if not tables:
+            if not sa.inspect(connection).get_table_names():
                 schema.METADATA.create_all(connection)
-                connection.execute(sa.insert(schema.meta).values(schema_version=schema.SCHEMA_VERSION))
-            version = self._version(connection)
-            if migrations.OLDEST <= version < schema.SCHEMA_VERSION:
-                migrations.migrate(connection, version)
-                self.migrated_from = version
-        if self.migrated_from is not None and in_file:
-            # What a step removed stands in the log of writes still.
-            with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
-                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+                connection.execute(sa.insert(schema.alembic_version).values(version_num=str(schema.SCHEMA_VERSION)))
 
     def _version(self, connection: sa.Connection) -> int:
-        if schema.meta.name not in sa.inspect(connection).get_table_names():
+        version = migrations.version_of(connection)
+        if version is None:
             raise ConfigError(f"the database {self._name} is not hushmeter's; choose another state_dir")
-        return connection.scalar(sa.select(schema.meta.c.schema_version)) or 0
+        return version
 
     def _ensure_todays(self) -> None:
         """Refuses a database of another schema than today's."""
@@ -224,7 +255,7 @@ class Database:
             if version > schema.SCHEMA_VERSION:
                 way = "install a newer hushmeter"
             elif version >= migrations.OLDEST:
-                way = "start it once with hushmeter serve, which brings it there; nothing was changed"
+                way = "stop what serves it, and bring it there with hushmeter migrate; nothing was changed"
             raise ConfigError(
                 f"the state store {self._name} has schema version {version}, this hushmeter needs "
                 f"{schema.SCHEMA_VERSION}; {way}"

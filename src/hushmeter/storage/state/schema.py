@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 """Raised by one whenever a table changes; `migrations` says how a store of an earlier version is brought here."""
 
 # SQLite numbers rows by itself only where the column is declared INTEGER; its integers have 64 bits all the same.
@@ -30,7 +30,8 @@ def _column(name: str, kind: Any, *constraints: Any) -> sa.Column[Any]:
     return sa.Column(name, kind, *constraints, nullable=False)
 
 
-meta = sa.Table("meta", METADATA, sa.Column("schema_version", sa.Integer, primary_key=True, autoincrement=False))
+# As alembic makes it; its one row is the version.
+alembic_version = sa.Table("alembic_version", METADATA, sa.Column("version_num", sa.String(32), primary_key=True))
 
 plans = sa.Table(
     "plans",

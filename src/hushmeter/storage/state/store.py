@@ -79,11 +79,6 @@ class SqlStateStore(SqlPlans, SqlWorkers, SqlWindows, SqlConsent, SqlCredentials
             raise ConfigError(f"{state_dir} holds no {STATE_NAME}; give the state_dir of a service")
         return cls(Database.open(url_of(path), as_it_is=True))
 
-    @property
-    def migrated_from(self) -> int | None:
-        """The version of its schema before it was opened, where that was an earlier one."""
-        return self._database.migrated_from
-
     def back_up(self, path: Path) -> None:
         """See `StateStore`."""
         backup.back_up(self._database, path)
@@ -95,7 +90,7 @@ class SqlStateStore(SqlPlans, SqlWorkers, SqlWindows, SqlConsent, SqlCredentials
     def schema_version(self) -> int:
         """See `StateStore`."""
         with self._database.read() as connection:
-            return int(connection.execute(sa.select(schema.meta.c.schema_version)).scalar_one())
+            return int(connection.execute(sa.select(schema.alembic_version.c.version_num)).scalar_one())
 
     def close(self) -> None:
         """See `StateStore`."""

@@ -89,7 +89,7 @@ class SqlWindows(OnDatabase):
         with self._database.read() as connection:
             return {record.window: record.decisions_through for record in map(_record, connection.execute(chosen))}
 
-    def mark_sealed(self, window: Window) -> None:
+    def mark_fixed(self, window: Window) -> None:
         """See `WindowStore`; `StateConflict` where it is not CLOSING, `InvariantError` where a segment is still open."""
         s = segments.c
         of_window = sa.and_(s.storage_start_ms >= window.start_ms, s.storage_start_ms < window.end_ms)

@@ -47,7 +47,7 @@ class StateStoreContract:
         first = store.begin_closing(hour(0), hour(0).end_ms)
         store.register_segment("w", "s", hour(0), [hour(0)])
         assert store.begin_closing(hour(0), hour(0).end_ms) == first
-        store.mark_sealed(hour(0))
+        store.mark_fixed(hour(0))
         publish_window(store, hour(0))
         assert store.begin_closing(hour(0), hour(0).end_ms).state is WindowState.RELEASED
 
@@ -59,10 +59,10 @@ class StateStoreContract:
         store.begin_closing(hour(0), hour(0).end_ms)
         store.register_segment("w", "later", hour(0), [hour(0)])
         with pytest.raises(InvariantError, match="still open"):
-            store.mark_sealed(hour(0))
+            store.mark_fixed(hour(0))
         assert state_of(store, hour(0)) is WindowState.CLOSING
         store.close_segment("mine", 1)
-        store.mark_sealed(hour(0))
+        store.mark_fixed(hour(0))
 
     def test_receipts_have_one_order(self, store: StateStore) -> None:
         """A receipt is never before an earlier one, nor before a window's cut-off, whatever the clock says."""
@@ -82,7 +82,7 @@ class StateStoreContract:
         assert record.decisions_through == 4
         decide(store, Decision(bytes(16), "tuning", False, HOUR_MS + 9))
         assert store.begin_closing(hour(0), HOUR_MS + 9) == record
-        store.mark_sealed(hour(0))
+        store.mark_fixed(hour(0))
         assert [r.decisions_through for r in store.windows(ALL_BEGUN)] == [4]
         assert store.begin_closing(hour(1), 2 * HOUR_MS).decisions_through == 7
         assert store.decisions_through([hour(2), hour(1), hour(0)]) == {hour(0): 4, hour(1): 7}

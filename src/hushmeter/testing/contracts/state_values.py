@@ -25,7 +25,7 @@ BUDGET: Final = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1))
 SELECTING: Final = PrivacyBudget(4.0, 1e-8, Currency.ZCDP, PrivacyLoss(Fraction(1), Fraction(1e-8) / 2))
 """With half of delta for private partitions (C5)."""
 ENDED: Final = (WindowState.RELEASED, WindowState.LOST)
-ALL_BEGUN: Final = (WindowState.CLOSING, WindowState.SEALED, *ENDED)
+ALL_BEGUN: Final = (WindowState.CLOSING, WindowState.FIXED, *ENDED)
 DEPLOYMENT: Final = Deployment(
     "ab" * 16,
     12_345,
@@ -105,9 +105,9 @@ def decide(store: ConsentStore, *decisions: Decision) -> None:
 
 
 def seal_window(store: WindowStore, window: Window) -> None:
-    """Brings a window from OPEN to SEALED."""
+    """Brings a window from OPEN to FIXED."""
     store.begin_closing(window, window.end_ms)
-    store.mark_sealed(window)
+    store.mark_fixed(window)
 
 
 def publish_window(

@@ -33,13 +33,13 @@ class WindowStoreContract(PublicationContract):
     """The life of a window, its publication, the sets of kept windows (P7), and what is read page by page."""
 
     def test_life(self, store: WindowStore) -> None:
-        """A window goes from OPEN through CLOSING and SEALED to RELEASED or LOST."""
+        """A window goes from OPEN through CLOSING and FIXED to RELEASED or LOST."""
         assert store.windows(ALL_BEGUN) == ()
         record = store.begin_closing(hour(0), hour(0).end_ms)
         assert (record.window, record.state, record.last_segment) == (hour(0), WindowState.CLOSING, 0)
         assert store.windows([WindowState.CLOSING]) == (record,)
-        store.mark_sealed(hour(0))
-        assert state_of(store, hour(0)) is WindowState.SEALED
+        store.mark_fixed(hour(0))
+        assert state_of(store, hour(0)) is WindowState.FIXED
         publish_window(store, hour(0))
         assert state_of(store, hour(0)) is WindowState.RELEASED
         seal_window(store, hour(1))
@@ -79,11 +79,11 @@ class WindowStoreContract(PublicationContract):
         store.begin_closing(closing, closing.end_ms)
         for window in (ended, hour(2)):
             with pytest.raises(StateConflict):
-                store.mark_sealed(window)
+                store.mark_fixed(window)
         for window in (ended, closing, hour(2)):
-            with pytest.raises(StateConflict, match="SEALED"):
+            with pytest.raises(StateConflict, match="FIXED"):
                 publish_window(store, window)
-            with pytest.raises(StateConflict, match="SEALED"):
+            with pytest.raises(StateConflict, match="FIXED"):
                 end_as_lost(store, window)
         assert state_of(store, closing) is WindowState.CLOSING
         assert cost(store) == RHO
