@@ -27,7 +27,7 @@ ON_THE_MAP = re.compile(r"`((?:\w+/)*(?:\w+/|\w+\.(?:py|proto)))`")
 HEADING = re.compile(rf"### ([{CHAPTERS}])([1-9][0-9]?)\. \S.*\n")
 TESTS = ("tests/", "testing/contracts/")
 """Tests, and the suites of src that they inherit."""
-ENFORCED, TESTED = "- Enforced by: ", "- Dies without it: "
+ENFORCED, TESTED = "- Enforced by: ", "- Fails without it: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ RIGHT = """## Time
 Time is UTC.
 
 - Enforced by: `model/time.py::Span::parse` (spans), `limits.py::UNITS_MAX`
-- Dies without it: `tests/architecture/test_contract.py::test_every_citation_has_its_rule`
+- Fails without it: `tests/architecture/test_contract.py::test_every_citation_has_its_rule`
 """
 
 
@@ -251,7 +251,7 @@ Time is UTC.
         ("", "", []),
         ("T1. UTC", "T2. UTC", ["rules are numbered ['T2']"]),
         ("Time is UTC.", "", ["T1 says nothing"]),
-        ("- Dies without it:", "- Tested by:", ["no test dies without T1"]),
+        ("- Fails without it:", "- Tested by:", ["no test dies without T1"]),
         ("- Enforced by:", "- Kept by:", ["nothing enforces T1", "no test dies without T1"]),
         ("Span::parse", "Span::guess", ["model/time.py::Span::guess does not exist"]),
         ("limits.py", "bounds.py", ["bounds.py::UNITS_MAX does not exist"]),

@@ -58,7 +58,9 @@ def defined_twice(page: str) -> list[str]:
 def test_no_public_name_stands_in_two_modules() -> None:
     """Whoever reads a name knows which thing it is, wherever it was imported from."""
     modules = ((path.relative_to(SRC).as_posix(), path.read_text(encoding="utf-8")) for path in SRC.rglob("*.py"))
-    assert of_two_modules((path, code) for path, code in modules if not path.startswith("api/")) == {}
+    # What protoc writes, and what alembic asks of each of its steps.
+    others = ("api/", "storage/state/migrations/versions/")
+    assert of_two_modules((path, code) for path, code in modules if not path.startswith(others)) == {}
 
 
 @pytest.mark.parametrize(
