@@ -31,6 +31,7 @@ def plan_text(
         expected_units: in one window.
     """
     first, _, others = metrics.strip().partition("\n")
+    anchor = " &common" if "*common" in others else ""
     return f"""
 plan: test
 version: 1
@@ -38,7 +39,7 @@ privacy: {{unit: {unit}, period: {period}, epsilon: 4, delta: {delta}, expected_
 resolutions: {{{resolutions}}}
 purposes: {{{purposes}}}
 metrics:
-  {first} &common
+  {first}{anchor}
     description: Something.
     owner: test@example.com
     expires: {expires}

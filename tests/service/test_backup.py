@@ -284,7 +284,7 @@ def test_a_restore_without_the_newest_plan_loses_the_period(tmp_path: Path) -> N
     ("changed", "says"),
     [
         (("range: [0, 100]", "range: [0, 99]"), "other content under that number"),
-        (("description: Starts.", "description: Starts of it."), "other content under that number"),
+        (("description: Something.", "description: Starts of it."), "other content under that number"),
         (("version: 2", "version: 3"), "version 3"),
     ],
 )

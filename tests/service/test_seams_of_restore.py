@@ -25,7 +25,7 @@ from tests.service.by_hand import PLAN, H, Hand, sealer_of, sums, windows
 from tests.service.test_backup import Machine
 
 ONCE = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 1, 1d: 1}}")
-REWORDED = PLAN.replace("version: 1", "version: 2").replace("description: Starts.", "description: Starts of the app.")
+REWORDED = PLAN.replace("version: 1", "version: 2").replace("description: Something.", "description: Starts of the app.")
 DEARER = PLAN.replace("version: 1", "version: 2").replace("epsilon: 4", "epsilon: 8")
 
 
