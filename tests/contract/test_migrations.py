@@ -14,7 +14,7 @@ from alembic.operations import Operations
 
 from hushmeter.cli import serve
 from hushmeter.cli.app import run
-from hushmeter.errors import KeyGone, LedgerBroken, NotServing, StateConflict
+from hushmeter.errors import ConfigError, Failure, KeyGone, LedgerBroken, NotServing, StateConflict
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
@@ -94,8 +94,11 @@ def test_an_earlier_store_has_todays_tables(state_dir: Path, tmp_path: Path) -> 
     context.store.close()
 
 
-def test_what_stood_beside_decisions_is_overwritten(state_of_7: Path) -> None:
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_what_stood_beside_decisions_is_overwritten(state_of_7: Path, mode: str) -> None:
     """Text that a client could choose is in no file once the state is open; receipts go on from the newest of before."""
+    with contextlib.closing(sqlite3.connect(state_of_7 / "state.db")) as before:
+        before.execute(f"PRAGMA journal_mode={mode}").close()
     text = "a letter in pieces of 32 letters"
     with contextlib.closing(sqlite3.connect(state_of_7 / "state.db")) as before, before:
         before.execute("UPDATE decisions SET locale = ?, source = ? WHERE source != 'erasure'", (text, text[::-1]))
@@ -303,6 +306,53 @@ def test_a_state_that_is_served_is_not_migrated(state_dir: Path, capsys: pytest.
         assert run(["migrate", "--state-dir", str(state_dir)]) != 0
     assert "serves" in capsys.readouterr().err
     assert (state_dir / "state.db").read_bytes() == before
+
+
+def test_what_was_removed_is_overwritten_before_it_is_done(state_of_7: Path) -> None:
+    """Somebody who reads keeps the log of writes: that is an error, and once nobody reads the next call empties it."""
+    url, text = url_of(state_of_7 / "state.db"), "a letter in pieces of 32 letters"
+    with contextlib.closing(sqlite3.connect(state_of_7 / "state.db")) as reader:
+        with reader:
+            reader.execute("UPDATE decisions SET locale = ? WHERE source != 'erasure'", (text,))
+        reader.execute("BEGIN").close()
+        assert reader.execute("SELECT count(*) FROM decisions").fetchone()[0]
+        with pytest.raises(Failure, match="stop that process, and run hushmeter migrate again"):
+            Database.migrate(url)
+    assert Database.migrate(url) == (schema.SCHEMA_VERSION, ())
+    assert not any(text.encode() in file.read_bytes() for file in state_of_7.glob("state.db*"))
+
+
+def test_who_was_left_over_seals_nothing_any_more(state_dir: Path) -> None:
+    """A process of before that is still at work fails: no state of a window stands there that nobody ends (T3)."""
+    Database.migrate(url_of(state_dir / "state.db"))
+    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as left_over:
+        with pytest.raises(sqlite3.IntegrityError, match="not SEALED any more"):
+            left_over.execute("UPDATE windows SET state = 'SEALED'")
+        left_over.execute("UPDATE windows SET state = 'LOST'")
+
+
+@pytest.mark.parametrize("rows", [["1975ea83b712"], [], ["8", "9"]])
+def test_another_programs_revisions_are_not_ours(tmp_path: Path, rows: list[str]) -> None:
+    """A database of another program that alembic keeps is refused as such, and stays as it was."""
+    path = tmp_path / "state.db"
+    with contextlib.closing(sqlite3.connect(path)) as theirs, theirs:
+        theirs.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        theirs.executemany("INSERT INTO alembic_version VALUES (?)", [(row,) for row in rows])
+    before = path.read_bytes()
+    for opened in (SqlStateStore.existing, lambda directory: Database.migrate(url_of(directory / "state.db"))):
+        with pytest.raises(ConfigError, match="is not hushmeter's"):
+            opened(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_the_table_of_before_says_the_version(state_dir: Path) -> None:
+    """Whatever alembic's table says beside it: every step is taken from where the state is."""
+    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as by_hand, by_hand:
+        by_hand.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        by_hand.execute("INSERT INTO alembic_version VALUES ('8')")
+    before, steps = Database.migrate(url_of(state_dir / "state.db"))
+    assert (before, len(steps)) == (int(state_dir.name[-1]), schema.SCHEMA_VERSION - before)
+    reopened(state_dir, FakeClock(H)).store.close()
 
 
 def test_where_there_is_no_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

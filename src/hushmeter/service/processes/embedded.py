@@ -60,11 +60,15 @@ def serving(
     presence = Presence(context.store, context.clock)
     with contextlib.ExitStack() as parts:
         on_loop = parts.enter_context(_looping())
-        try:
-            served = [on_loop(lambda: _started(context, rules, tls)) for _ in range(workers)]
-        except Exception as error:
-            raise ConfigError("the service did not start") from error
         parts.callback(context.store.close)
+        served: list[_Served] = []
+        try:
+            for _ in range(workers):
+                served.append(on_loop(lambda: _started(context, rules, tls)))  # noqa: PERF401
+        except Exception as error:
+            for one in reversed(served):
+                on_loop(one.stop)
+            raise ConfigError("the service did not start") from error
         presence.up(_WORKERS)
         if seals:
             parts.enter_context(_sealing(context))

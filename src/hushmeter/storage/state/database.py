@@ -121,7 +121,9 @@ class Database:
         Raises:
             ConfigError: the database is not hushmeter's, or there is no way from its schema to today's.
             LedgerBroken: its ledger does not hold, so that no step may stand for it.
-            StorageFull, Failure: the disk refused; nothing was changed.
+            StateConflict: another process brought it there meanwhile.
+            StorageFull, Failure: the disk refused, and nothing was changed; or the steps were taken, but what they removed
+                stands in the log of writes still: to be called again.
         """
         path = _path_of(url)
         if path is None or not path.exists():
@@ -133,10 +135,16 @@ class Database:
             if not migrations.OLDEST <= version < schema.SCHEMA_VERSION:
                 database._ensure_todays()
             steps = migrations.steps_after(version)
-            if steps and not tries:
+            if tries:
+                return version, steps
+            if steps:
+                # In any other mode the pages of before would go to a file that is removed, and not overwritten.
+                database._log_writes()
                 with database.write() as connection:
+                    if database._version(connection) != version:
+                        raise StateConflict(f"{path} was brought to another schema meanwhile; nothing was changed")
                     migrations.migrate(connection, version)
-                database._forget_writes()
+            database._forget_writes()
         finally:
             database.close()
         return version, steps
@@ -226,15 +234,26 @@ class Database:
                 self._peeks = None
 
     def _forget_writes(self) -> None:
-        """Empties the log of writes, where what a step removed stands still."""
+        """Empties the log of writes, where what a step removed stands still; raises `Failure` where somebody reads it."""
         with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
-            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+            cursor = raw.cursor()
+            busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            cursor.close()
+        if busy:
+            raise Failure(
+                f"{self._name} has this hushmeter's schema, but a process reads it, so that what was removed stands in its "
+                "log of writes still; stop that process, and run hushmeter migrate again"
+            )
+
+    def _log_writes(self) -> None:
+        """Lets writes go to a log beside the file, so that readers never wait."""
+        with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
+            raw.cursor().execute("PRAGMA journal_mode=WAL").close()
 
     def _make(self, *, in_file: bool) -> None:
         """Makes the tables of a new database; leaves any other as it is."""
         if in_file:
-            with _in_our_words(self._name), contextlib.closing(self._reader.raw_connection()) as raw:
-                raw.cursor().execute("PRAGMA journal_mode=WAL").close()
+            self._log_writes()
         with self.write() as connection:
             if not sa.inspect(connection).get_table_names():
                 schema.METADATA.create_all(connection)

@@ -19,17 +19,20 @@ from hushmeter.storage.state import schema
 OLDEST: Final = 7
 """Stores of earlier versions are refused."""
 _BEFORE_ALEMBIC: Final = 8
-"""Up to this version a table `meta` said which one it was."""
+_OLD_TABLE: Final = "meta"
+"""What said which version it was, up to that one."""
 
 
 def version_of(connection: sa.Connection) -> int | None:
     """The schema's version of a store; None where the database is not hushmeter's."""
     tables = sa.inspect(connection).get_table_names()
-    if schema.alembic_version.name in tables:
-        return int(connection.scalar(sa.select(schema.alembic_version.c.version_num)) or 0)
-    if "meta" in tables:
-        return int(connection.scalar(sa.text("SELECT schema_version FROM meta")) or 0)
-    return None
+    if _OLD_TABLE in tables:
+        return int(connection.scalar(sa.text(f"SELECT schema_version FROM {_OLD_TABLE}")) or 0)  # noqa: S608
+    if schema.alembic_version.name not in tables:
+        return None
+    # Other programs keep revisions of their own in a table of that name.
+    found = connection.scalars(sa.select(schema.alembic_version.c.version_num)).all()
+    return int(found[0]) if len(found) == 1 and found[0].isdecimal() else None
 
 
 def steps_after(version: int) -> tuple[tuple[int, str], ...]:
@@ -48,8 +51,8 @@ def migrate(connection: sa.Connection, version: int) -> None:
     """
     config = _config()
     config.attributes["connection"] = connection
-    if version == _BEFORE_ALEMBIC:
-        command.stamp(config, str(version))
+    if version <= _BEFORE_ALEMBIC:
+        command.stamp(config, str(version) if version > OLDEST else "base", purge=True)
     command.upgrade(config, str(schema.SCHEMA_VERSION))
 
 
