@@ -10,7 +10,7 @@ STATES: tuple[Fault, ...] = (
         "service/deployment/restoring.py",
         "missing = known.plan if lacks(timeline, known.plan) else None",
         "missing = None",
-        test="tests/service/test_backup.py::test_a_restore_without_the_newest_plan_loses_the_period",
+        test="tests/service/test_restore_without_plan.py::test_a_restore_without_the_newest_plan_loses_the_period",
     ),
     Fault(
         "a state that its keys have outrun goes on",
@@ -24,14 +24,14 @@ STATES: tuple[Fault, ...] = (
         "model/ring.py",
         "if self.serving is None or self.serving.epoch != epoch:",
         "if False:",
-        test="tests/service/test_claims.py::test_who_does_not_serve_acknowledges_nothing",
+        test="tests/service/test_who_serves.py::test_who_does_not_serve_acknowledges_nothing",
     ),
     Fault(
         "a withdrawal that was answered is forgotten",
         "pipeline/claims.py",
         "if known.sequence and store.decision_mark(known.sequence) != known:",
         "if False:",
-        test="tests/service/test_claims.py::test_a_state_that_forgot_a_withdrawal_is_refused",
+        test="tests/service/test_who_serves.py::test_a_state_that_forgot_a_withdrawal_is_refused",
     ),
     Fault(
         "noise is drawn again after an error",
@@ -73,7 +73,7 @@ STATES: tuple[Fault, ...] = (
         "service/deployment/plan_change.py",
         "    if followed is None or not lacks(timeline, followed):",
         "    if True:",
-        test="tests/service/test_backup.py::test_only_the_very_version_that_is_missing_is_recorded",
+        test="tests/service/test_restore_without_plan.py::test_only_the_very_version_that_is_missing_is_recorded",
     ),
     Fault(
         "a segment is left out because the database says so",
