@@ -30,7 +30,8 @@ Messages give the value and the admissible range, and never a unit id, a token o
         ├── ConsentUnknown
         ├── TooManyPartitions
         ├── LedgerBroken
-        └── ReleaseAltered
+        ├── ReleaseAltered
+        └── WaitedInVain
 """
 
 from __future__ import annotations

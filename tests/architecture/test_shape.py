@@ -11,6 +11,7 @@ from hushmeter.storage.state.schema import METADATA, SCHEMA_VERSION
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(p for p in (ROOT / "src" / "hushmeter").rglob("*.py") if "api" not in p.parts)
+BESIDE = sorted(p for folder in ("tests", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 ARCHITECTURE_LINES_MAX = 250
@@ -25,6 +26,12 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", BESIDE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_tests_and_benchmarks_stay_small(path: Path) -> None:
+    """No file of tests or benchmarks is longer than 400 lines."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES_MAX
 
 
 def test_only_noise_imports_opendp() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.fault import Fault
 from tests.faults.planting import ROOT, caught_by
-from tests.faults.table import FAULTS, Fault
+from tests.faults.table import FAULTS
 
 AT_ONCE = 5
 _DAY = int(os.environ["HUSHMETER_FAULTS_OF_DAY"])

@@ -14,7 +14,7 @@ from hushmeter.api.ingest.v1 import ingest_pb2_grpc
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.clock import ReplayClock
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import HOUR_MS
+from hushmeter.model.time import DAY_MS, HOUR_MS
 from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import Recorder
 from tests.plans import plan_text
@@ -73,6 +73,9 @@ PLAN = plan_text(
 
 QUICK_PLAN = PLAN.replace("lateness: 48h", "lateness: 1h")
 """Days end sooner, so that fewer hours are to be sealed before one is released."""
+
+ENDED = H + DAY_MS + HOUR_MS
+"""The deadline of the first day, by the quick plan."""
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hushmeter.errors import WaitedInVain
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, Window
 from hushmeter.patience import await_true, comes_true
+from hushmeter.plan.reading import parse_plan
+from hushmeter.rehearsal.demo.run import demo_plan
 from hushmeter.rehearsal.service import is_settled, unsettled
 from hushmeter.testing.clock import FakeClock
 from tests.service import by_hand
@@ -60,3 +63,8 @@ def test_waiting() -> None:
     assert not comes_true(lambda: False, patience_s=0)
     with pytest.raises(WaitedInVain, match="in vain"):
         await_true(lambda: False, patience_s=0)
+
+
+def test_the_demo_has_its_plan() -> None:
+    """The plan lies beside the demo, in the package, and is one that a service is founded with."""
+    assert parse_plan(demo_plan(), dt.date(2013, 1, 1)).metrics

@@ -20,9 +20,9 @@ from hushmeter.service.sealer.giving_up import give_up
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service import test_claims
+from tests.service import claiming
+from tests.service.backed_up import Machine
 from tests.service.by_hand import PLAN, H, Hand, sealer_of, sums, windows
-from tests.service.test_backup import Machine
 
 ONCE = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 1, 1d: 1}}")
 REWORDED = PLAN.replace("version: 1", "version: 2").replace("description: Something.", "description: Starts of the app.")
@@ -96,7 +96,7 @@ def test_a_history_that_cost_more_can_be_backed_up_and_restored(tmp_path: Path) 
 @pytest.mark.parametrize("known", ["a decision", "a claim"])
 def test_a_used_ring_takes_no_other_deployment(tmp_path: Path, known: str) -> None:
     """Before the first publication has ended as well: the record of decisions and claims would be gone."""
-    machine = test_claims.Machine.due(tmp_path)
+    machine = claiming.Machine.due(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "old")
     context = machine.open("state")
@@ -104,8 +104,8 @@ def test_a_used_ring_takes_no_other_deployment(tmp_path: Path, known: str) -> No
         Hand(context).decide("u", given=False)
         context.answered()
     else:
-        sealer = sealer_of(test_claims.watched(context, test_claims.Steps(test_claims.kill, test_claims.STEPS - 2)))
-        with pytest.raises(test_claims.Dead):
+        sealer = sealer_of(claiming.watched(context, claiming.Steps(claiming.kill, claiming.STEPS - 2)))
+        with pytest.raises(claiming.Dead):
             sealer.run_due()
     with pytest.raises(ConfigError, match="in use"):
         machine.open("other")
@@ -115,12 +115,12 @@ def test_a_used_ring_takes_no_other_deployment(tmp_path: Path, known: str) -> No
         return
     old = machine.open("old")
     sealer_of(old).run_due()
-    assert (windows(old, WindowState.LOST), test_claims.published(old)) == ([("1h", 0)], [])
+    assert (windows(old, WindowState.LOST), claiming.published(old)) == ([("1h", 0)], [])
 
 
 def test_a_start_that_is_refused_ends_nobodys_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of the state with a wrong clock is refused, and the one that serves goes on serving."""
-    machine = test_claims.Machine.due(tmp_path)
+    machine = claiming.Machine.due(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     context = machine.open("state")
@@ -132,7 +132,7 @@ def test_a_start_that_is_refused_ends_nobodys_epoch(tmp_path: Path, monkeypatch:
 
 def test_giving_up_ends_no_other_window(tmp_path: Path) -> None:
     """While a window is claimed nobody gives up another one, and the claim stays its owner's."""
-    machine = test_claims.Machine.due(tmp_path)
+    machine = claiming.Machine.due(tmp_path)
     context, other = machine.context, sealer_of(machine.context)
     claims = context.claims()
     other._close_due()

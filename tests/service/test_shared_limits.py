@@ -25,7 +25,7 @@ from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, opened, reports
 from tests.service.guarded import Guarded, guarded, standing
 from tests.service.running import FOUNDED_MS
-from tests.service.test_worker import YES, working
+from tests.service.working import YES, working
 
 SUBMIT = "/hushmeter.api.ingest.v1.IngestService/SubmitReports"
 STREAM = "/hushmeter.api.ingest.v1.IngestService/StreamReports"

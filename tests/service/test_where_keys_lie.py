@@ -15,6 +15,7 @@ from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.key_opening import warning_of_keys
 from hushmeter.service.deployment.opening import open_context
+from hushmeter.storage.state.database import Database, url_of
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.processes import hushmeter_serve
@@ -37,6 +38,7 @@ def of_before(tmp_path: Path) -> Path:
     """A state with its keys inside, as hushmeter made them before."""
     with tarfile.open(OF_BEFORE) as archive:
         archive.extractall(tmp_path, filter="data")
+    Database.migrate(url_of(tmp_path / "state" / "state.db"))
     assert (tmp_path / "state" / "keys" / "check").exists()
     return tmp_path / "state"
 

@@ -11,7 +11,7 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
-from tests.service.test_withdrawal import DAY_DUE, failing, interrupted, reported
+from tests.service.interrupting import DAY_DUE, failing, interrupted, reported
 
 
 def test_a_window_that_waits_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Windows over real sockets: what belongs where, what consent does to it, and what a stop, a loss or a rival does not."""
+"""Windows over real sockets: what belongs where, when it is released, and what a stop, loss or rival does not change."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import pytest
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import KeyGone, StateConflict
 from hushmeter.ledger.entries import verify_budget, verify_chain
-from hushmeter.model.key_names import data_key, period_key
+from hushmeter.model.key_names import data_key
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.deployment.state_lock import hold_lock
 from hushmeter.service.sealer.sealer import Sealer
 from tests.service.harness import (
+    ENDED,
     QUICK_PLAN,
     H,
     agree,
@@ -33,10 +34,7 @@ from tests.service.harness import (
     states,
     submitted,
 )
-from tests.service.running import Running
 
-ENDED = H + DAY_MS + HOUR_MS
-"""The deadline of the first day, by the quick plan."""
 STOPPING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
 
 
@@ -245,88 +243,6 @@ def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
     hold_lock(tmp_path).close()
 
 
-# Consent.
-
-
-def test_a_withdrawal_reaches_every_resolution_that_is_not_released(tmp_path: Path) -> None:
-    """A withdrawal empties hours and days to come; what was released stays; a new grant counts from then on alone."""
-    with serving(tmp_path / "state", plan=QUICK_PLAN) as service:
-        agree(service, "u", "v")
-        for hour in (0, 1):
-            service.advance(H + hour * HOUR_MS + 20 * MINUTE_MS)
-            reports = [service.starts(unit, H + hour * HOUR_MS + 20 * MINUTE_MS, 10) for unit in ("u", "v")]
-            assert submitted(service, reports).accepted == 2
-        service.consent("v", tuning=False)
-        late = service.starts("v", H + HOUR_MS + 20 * MINUTE_MS)
-        assert reasons(submitted(service, [late])) == {0: "NO_CONSENT"}
-        service.clock.advance_to(H + HOUR_MS + 30 * MINUTE_MS)
-        service.consent("v", tuning=True)
-        assert reasons(submitted(service, [late, reports[1]])) == {0: "NO_CONSENT", 1: "NO_CONSENT"}
-        service.clock.advance_to(H + HOUR_MS + 40 * MINUTE_MS)
-        assert submitted(service, [service.starts("v", H + HOUR_MS + 40 * MINUTE_MS, 3)]).accepted == 1
-        service.advance(ENDED)
-        assert read(service, "joins", "sum", "1h") == {(0,): 20, (1,): 13}
-        assert read(service, "joins", "sum", "1d") == {(0,): 23}
-
-
-def test_every_purpose_of_a_metric_is_needed(tmp_path: Path) -> None:
-    """Withdrawing one of two purposes takes a unit out of the metrics that need it, and leaves it in the others."""
-    with serving(tmp_path / "state", plan=QUICK_PLAN) as service:
-        agree(service, "u", "v")
-        service.consent("w", tuning=True)
-        service.clock.advance_to(H + 10 * MINUTE_MS)
-        reports = []
-        for unit in ("u", "v", "w"):
-            recorder = service.client.recorder(unit)
-            recorder.count("joins", 1, platform="ios", network="wifi")
-            recorder.flag("crashed", True, platform="ios", network="wifi")
-            reports.append(finish(recorder, H + 10 * MINUTE_MS))
-        assert len(reports[0].series) == 2
-        assert len(reports[2].series) == 1, "the recorder leaves out what is not allowed"
-        assert submitted(service, reports).accepted == 3
-        reports[0].unit_id = "w"
-        assert reasons(submitted(service, reports[:1])) == {0: "NO_CONSENT"}
-        service.consent("v", research=False)
-        service.advance(ENDED)
-        for resolution in ("1h", "1d"):
-            assert read(service, "joins", "units", resolution) == {(0,): 3}
-            assert read(service, "crashed", "units", resolution) == {(0,): 1}
-
-
-def test_a_unit_that_never_agreed_is_in_no_release(tmp_path: Path) -> None:
-    """Without a decision nothing of a unit is stored or released, in any metric, whoever stands beside it."""
-    with serving(tmp_path / "state", plan=QUICK_PLAN) as service:
-        agree(service, "u")
-        service.consent("refuses", tuning=False, research=False)
-        service.clock.advance_to(H + 10 * MINUTE_MS)
-        reports = [service.starts(unit, H + 10 * MINUTE_MS) for unit in ("never", "refuses", "u")]
-        assert reasons(submitted(service, reports)) == {0: "NO_CONSENT", 1: "NO_CONSENT"}
-        service.consent("never", tuning=True)
-        assert reasons(submitted(service, reports)) == {0: "NO_CONSENT", 1: "NO_CONSENT"}
-        service.advance(ENDED)
-        assert read(service, "joins", "units", "1h") == {(0,): 1}
-        assert read(service, "joins", "sum", "1d") == {(0,): 1}
-
-
-def test_a_withdrawal_while_stopped_windows_fall_due_is_heeded(tmp_path: Path) -> None:
-    """A withdrawal that is the first thing after a restart wins over windows that fell due while nobody served."""
-    state, clock = tmp_path / "state", ReplayClock(H)
-    with serving(state, clock=clock, plan=QUICK_PLAN) as service:
-        agree(service, "u", "v")
-        clock.advance_to(H + 10 * MINUTE_MS)
-        submitted(service, [service.starts(unit, H + 10 * MINUTE_MS, 5) for unit in ("u", "v")])
-    with serving(state, clock=clock, plan=QUICK_PLAN) as service:
-        service.consent("v", tuning=False)
-    clock.advance_to(ENDED)
-    with serving(state, clock=clock, plan=QUICK_PLAN) as service:
-        service.advance(ENDED)
-        assert read(service, "joins", "sum", "1h") == {(0,): 5}
-        assert read(service, "joins", "sum", "1d") == {(0,): 5}
-
-
-# Loss.
-
-
 def _remove(path: Path) -> None:
     path.unlink()
 
@@ -383,76 +299,3 @@ def test_a_destroyed_data_key_loses_its_windows_alone(tmp_path: Path) -> None:
         assert submitted(service, [service.starts("u", H + HOUR_MS + 20 * MINUTE_MS, 4)]).accepted == 1
         service.advance(H + 3 * HOUR_MS)
         assert read(service, "joins", "sum", "1h") == {(1,): 4}
-
-
-# Periods.
-
-LATER_PLAN = QUICK_PLAN.replace("expires: 2026-03-03", "expires: 2026-03-20")
-"""Founded on a Sunday, when the other plan's metric of a short life has expired."""
-
-
-def monday(service: Running, count: int) -> list[object]:
-    """Reports of the last minutes of a week and of the first of the next."""
-    return [service.starts("u", H + WEEK_MS, count), service.starts("u", H + WEEK_MS + 5 * MINUTE_MS, 10 * count)]
-
-
-def test_the_border_of_a_period_is_one_of_windows(tmp_path: Path) -> None:
-    """Reports of both sides of a Monday count on their own side, though the later arrive first; the old key then dies."""
-    clock = ReplayClock(H + WEEK_MS - DAY_MS)
-    with serving(tmp_path / "state", clock=clock, plan=LATER_PLAN) as service:
-        agree(service, "u")
-        clock.advance_to(H + WEEK_MS + 5 * MINUTE_MS)
-        assert submitted(service, monday(service, 1)[::-1]).accepted == 2  # type: ignore[arg-type]
-        service.advance(H + WEEK_MS + 10 * MINUTE_MS)
-        service.advance(H + WEEK_MS + HOUR_MS)
-        assert read(service, "joins", "sum", "1d") == {(6 * 24,): 1}
-        await_true(lambda: service.context.keys.periods() == (H + WEEK_MS,))
-        with pytest.raises(KeyGone):
-            service.context.keys.get(period_key(H))
-        service.advance(H + WEEK_MS + DAY_MS + HOUR_MS)
-        assert read(service, "joins", "sum", "1h") == {(7 * 24 - 1,): 1, (7 * 24,): 10}
-        assert read(service, "joins", "sum", "1d") == {(6 * 24,): 1, (7 * 24,): 10}
-        spent = verify_chain(service.context.store.ledger()).by_period
-        assert sorted(spent) == [H, H + WEEK_MS]
-
-
-def test_a_stop_over_the_end_of_a_period_loses_no_window(tmp_path: Path) -> None:
-    """Where the last day of a period and its last hour fall due together, after a stop, both are released, none is LOST."""
-    state, clock = tmp_path / "state", ReplayClock(H + WEEK_MS - DAY_MS)
-    with serving(state, clock=clock, plan=LATER_PLAN) as service:
-        agree(service, "u")
-        clock.advance_to(H + WEEK_MS - 5 * MINUTE_MS)
-        assert submitted(service, [service.starts("u", H + WEEK_MS - 5 * MINUTE_MS, 3)]).accepted == 1
-    clock.advance_to(H + WEEK_MS + HOUR_MS)
-    with serving(state, clock=clock, plan=LATER_PLAN) as service:
-        service.advance(H + WEEK_MS + HOUR_MS)
-        assert states(service, WindowState.LOST) == []
-        assert read(service, "joins", "sum", "1h") == {(7 * 24 - 1,): 3}
-        assert read(service, "joins", "sum", "1d") == {(6 * 24,): 3}
-
-
-def test_an_hour_that_waits_does_not_lose_its_period_key(tmp_path: Path) -> None:
-    """While an hour waits for an operator, the end of its period's last day does not make the hour LOST."""
-    clock = ReplayClock(H + WEEK_MS - DAY_MS)
-    with serving(tmp_path / "state", clock=clock, plan=LATER_PLAN) as service:
-        agree(service, "u")
-        clock.advance_to(H + WEEK_MS - 5 * MINUTE_MS)
-        assert submitted(service, [service.starts("u", H + WEEK_MS - 5 * MINUTE_MS, 3)]).accepted == 1
-        service.advance(H + WEEK_MS - 5 * MINUTE_MS)
-        store, broken = service.context.store, threading.Event()
-        serving_ms = store.serving_ms
-        broken.set()
-
-        def failing(start_ms: int, end_ms: int) -> int:
-            if broken.is_set() and end_ms - start_ms == HOUR_MS:
-                raise OSError("mend me")
-            return serving_ms(start_ms, end_ms)
-
-        # Before the hour is claimed: what is claimed ends before anything else does.
-        store.serving_ms = failing  # type: ignore[method-assign]
-        clock.advance_to(H + WEEK_MS + HOUR_MS)
-        await_true(lambda: ("1d", 6 * 24) in states(service, WindowState.RELEASED))
-        broken.clear()
-        service.advance(H + WEEK_MS + HOUR_MS)
-        assert states(service, WindowState.LOST) == []
-        assert read(service, "joins", "sum", "1h") == {(7 * 24 - 1,): 3}

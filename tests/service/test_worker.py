@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,10 @@ from hushmeter import limits
 from hushmeter.errors import KeyGone, Overloaded
 from hushmeter.model.consent import Decision
 from hushmeter.model.key_names import data_key, period_key
-from hushmeter.model.plan import Purpose
 from hushmeter.model.time import HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.patience import PATIENCE_S
 from hushmeter.ports import KeyRing, StateStore
 from hushmeter.service.deployment.access_rules import AccessRules
-from hushmeter.service.deployment.context import Context
-from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.intake.commits import Commits
 from hushmeter.service.intake.doors import Doors
 from hushmeter.service.intake.intake import Intake
@@ -30,19 +26,7 @@ from hushmeter.service.intake.period_keys import PeriodKeys
 from hushmeter.service.intake.queue import IntakeQueue, Outcome
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import H, opened, reports
-
-YES = [Decision(bytes(16), "tuning", True, 0, Purpose("tuning", "Tune models.").text_hash)]
-
-
-@asynccontextmanager
-async def working(context: Context, rules: AccessRules | None = None) -> AsyncIterator[Intake]:
-    """A worker that has started, and stops in good order."""
-    worker = Intake(context, Meters(), rules)
-    await worker.start()
-    try:
-        yield worker
-    finally:
-        await worker.stop()
+from tests.service.working import YES, working
 
 
 async def reached(worker: Intake, condition: Callable[[], bool]) -> bool:

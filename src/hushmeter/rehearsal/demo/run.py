@@ -22,6 +22,7 @@ from hushmeter.errors import ConfigError
 from hushmeter.model.key_names import period_key
 from hushmeter.model.time import DAY_MS, MINUTE_MS, Window
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.rehearsal import demo
 from hushmeter.rehearsal.demo.flights import (
     DAYS,
     DEMO_PURPOSE,
@@ -140,6 +141,11 @@ class StreamedYear:
         self.truth.add(window, reports, flights, self._allowed, key)
 
 
+def demo_plan() -> str:
+    """The text of the demo's telemetry plan."""
+    return files(demo).joinpath("plan.yaml").read_text(encoding="utf-8")
+
+
 def run_demo(out: Path, keep: Path | None, console: Console) -> None:
     """Runs the main job and writes `summary.json`, `releases.parquet` and `chart.png`.
 
@@ -159,8 +165,7 @@ def run_demo(out: Path, keep: Path | None, console: Console) -> None:
     with tempfile.TemporaryDirectory(prefix="hushmeter-demo-") as temporary:
         config = Config(state_dir=keep or Path(temporary) / "state")
         clock = ReplayClock(DEMO_START_MS)
-        plan_text = files("hushmeter.rehearsal.demo").joinpath("plan.yaml").read_text(encoding="utf-8")
-        context = open_context(config, clock, OpenDPMechanisms(), plan_text)
+        context = open_context(config, clock, OpenDPMechanisms(), demo_plan())
         _run(year, context, clock, out, console)
         context.store.close()
     if keep is not None:

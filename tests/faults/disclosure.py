@@ -1,0 +1,173 @@
+"""Faults by which what is told says something of others, or is not what was published."""
+
+from __future__ import annotations
+
+from tests.faults.fault import Fault
+
+NEIGHBOURS: tuple[Fault, ...] = (
+    Fault(
+        "a withdrawal is not heard",
+        "consent/register.py",
+        "self._since[row, column] = state.given_since_ms",
+        "self._since[row, column] = min(self._since[row, column], state.given_since_ms)",
+        "replay:10",
+        "absent 10",
+    ),
+    Fault(
+        "a stranger's waiting erasure is told",
+        "service/disclosure/unit_holdings.py",
+        "for e in context.store.erasures() if e.subject == subject)",
+        "for e in context.store.erasures())",
+        "replay:8",
+        "replay 8",
+    ),
+    Fault(
+        "everybody's decisions are counted",
+        "service/disclosure/unit_holdings.py",
+        "context.store.count_decisions(subject)",
+        "context.store.decisions_after(0)[0]",
+        "replay:14,1",
+        "replay 1",
+    ),
+    Fault(
+        "published times tell how many reported",
+        "release/measuring.py",
+        "published = plan.resolution(window.resolution).deadline_ms(window)",
+        "published = plan.resolution(window.resolution).deadline_ms(window) + int(sum(int(v.sum()) for v in tally.vectors.values())) % 1000",
+        "replay:1",
+        "replay 1",
+    ),
+    Fault(
+        "completeness tells how many reported",
+        "release/measuring.py",
+        "yield Release(key, window.end_ms, published, completeness, found, keys)",
+        "yield Release(key, window.end_ms, published, completeness - int(sum(abs(int(v.sum())) for v in tally.vectors.values())) % 97 / 100, found, keys)",
+        "replay:1",
+        "replay 1",
+    ),
+    Fault(
+        "completeness tells in how many segments reports came",
+        "storage/state/workers.py",
+        "return covered",
+        'return covered - 40_000 * connection.scalar(sa.text("select count(*) from segments"))',
+        "replay:4",
+        "replay 4",
+    ),
+    Fault(
+        "copies of one moment are told apart by where their rows stand",
+        "sealing/copies.py",
+        "order = np.lexsort((digests[:, 1], digests[:, 0], group))",
+        "order = np.lexsort((tied, group))",
+        "replay:16",
+        "sensitivity 16",
+    ),
+    Fault(
+        "a restore tells how many decisions there were",
+        "service/deployment/restoring.py",
+        "store.record_restore(Restore(now_ms, head.sequence, seen))",
+        "store.record_restore(Restore(now_ms, head.sequence + known.decision.sequence, seen))",
+        "replay:17",
+        "replay 17",
+    ),
+    Fault(
+        "a restore loses the whole period where somebody has decided since",
+        "service/deployment/restoring.py",
+        "whole_period=missing is not None)",
+        "whole_period=known.decision != store.decision_mark())",
+        "replay:18",
+        "replay 18",
+    ),
+    Fault(
+        "what was drawn is lost where somebody has erased since",
+        "pipeline/settlement.py",
+        "if claim.state is ClaimState.DRAWN else None",
+        "if claim.state is ClaimState.DRAWN and not ports.store.erasures() else None",
+        "replay:19",
+        "replay 19",
+    ),
+    Fault(
+        "a lost window is charged less where reports came late",
+        "pipeline/settlement.py",
+        "entries, loss, period = charge_of_lost(window, ports)",
+        "entries, loss, period = charge_of_lost(window, ports)\n    entries = entries[len(ports.store.segments([window.start_ms])) - 2 :]",
+        "replay:20",
+        "replay 20",
+    ),
+    Fault(
+        "units share one rate of reports",
+        "service/intake/doors.py",
+        "self._rates.judge(admission.subjects,",
+        'self._rates.judge([b""] * len(admission.subjects),',
+        "replay:21",
+        "replay 21",
+    ),
+    Fault(
+        "units share one rate of decisions",
+        "service/intake/decisions.py",
+        "rates.judge([subjects[i] for i in mine], now_s)",
+        'rates.judge([b"" for _ in mine], now_s)',
+        "replay:22",
+        "replay 22",
+    ),
+    Fault(
+        "a refusal says when a shared credential may send again",
+        "service/door/gate.py",
+        'at once); send fewer, larger messages, or try again in a moment",\n                RETRY_AFTER_S,',
+        'at once); send fewer, larger messages, or try again in a moment",\n                (1 - bucket._level) / self._rules.messages_per_s,',
+        "replay:23",
+        "replay 23",
+    ),
+)
+
+DISCLOSURE: tuple[Fault, ...] = (
+    Fault(
+        "commitments without salt",
+        "ledger/commitments.py",
+        "_LABEL + salt + beside.encode()",
+        "_LABEL + beside.encode()",
+        test="tests/service/test_guessing.py::test_guesses_of_released_values_cannot_be_tested",
+    ),
+    Fault(
+        "a table of limits forgets one unit for another",
+        "access/rates.py",
+        "if at > second}",
+        "if at > second + 60}",
+        test="tests/service/test_shared_limits.py::TestAFullTable::test_nobody_is_forgotten_for_another",
+    ),
+    Fault(
+        "an altered release is served",
+        "service/disclosure/verified_releases.py",
+        "            if wrong := _wrong(number, release, charges):\n                raise ReleaseAltered(wrong)",
+        "            _wrong(number, release, charges)",
+        test="tests/service/test_altered_releases.py::test_what_was_changed_is_found_and_not_served",
+    ),
+    Fault(
+        "a unit is told when its window was published",
+        "service/disclosure/unit_holdings.py",
+        "waiting = _waiting(context, resolution, period, now_ms) if capped else []",
+        "waiting = list[Window]()",
+        test="tests/service/test_others_decide_nothing.py::"
+        "test_in_how_many_windows_a_unit_was_kept_is_told_by_the_schedule",
+    ),
+    Fault(
+        "a release that is missing is not told",
+        "service/disclosure/verified_releases.py",
+        "for name in charged if name not in there)",
+        "for name in charged if False)",
+        test="tests/service/test_altered_releases.py::test_a_service_says_what_is_missing",
+    ),
+    Fault(
+        "an altered plan is believed once its windows are over",
+        "service/deployment/plan_timeline.py",
+        "if (plan.version, plan.plan_hash) != (version.version, version.plan_hash):",
+        "if False:",
+        test="tests/service/test_altered_releases.py::test_an_altered_plan_is_not_followed",
+    ),
+    Fault(
+        "when rows are removed moves kept windows",
+        "service/disclosure/unit_holdings.py",
+        "reports = _reports_of(context, storage.start_ms, name, erased_through)",
+        "reports = _reports_of(context, storage.start_ms, name)",
+        test="tests/service/test_races.py::test_when_rows_are_removed_moves_no_kept_window",
+    ),
+)
