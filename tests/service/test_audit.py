@@ -50,10 +50,11 @@ from hushmeter.rehearsal.audit.noise import Scale
 from hushmeter.rehearsal.audit.period import audit_period
 from hushmeter.rehearsal.audit.plans import AUDIT_PLANS
 from hushmeter.rehearsal.audit.replay import audit_replay
+from hushmeter.rehearsal.audit.run import SLOTS as AUDIT_SLOTS
 from hushmeter.rehearsal.audit.sensitivity import audit_sensitivity
 from hushmeter.rehearsal.audit.statistics import audit_statistics
-from hushmeter.sealing import bounding, views
 from hushmeter.sealing import seal as sealing
+from hushmeter.sealing import views
 from hushmeter.sealing.rows import UnitRows, places_of
 
 PLANS = Path(__file__).parents[1] / "data" / "plans"
@@ -319,8 +320,16 @@ def test_canaries_that_could_not_contradict_a_claim_are_refused() -> None:
             shown_by(claim, present.astype(np.float64), present, 40)
 
 
-def test_a_unit_in_two_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bound of one partition that lets two through shows in the sums of both together."""
-    honest = bounding.kept
-    monkeypatch.setattr(views, "kept", lambda *bounds: honest(*bounds[:-1], bounds[-1] + 1))
-    assert "sums, of a unit in two partitions that may be in one" in caught(audit_statistics("zcdp", 3_000, 3))
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_second_partition_shows_in_the_sums_of_both(partitions: int) -> None:
+    """With as many canaries as the full audit hides, two partitions of one that is charged are seen, and one is not.
+
+    The sums of both hold the noise of both, at the scale that the audit's plan has (mu 1.8, in steps of a tenth).
+    """
+    claim = PrivacyClaim("discrete_gaussian", "test", math.inf, 1e-4, 1.775, lattice_factor(10 / 1.775))
+    steps = np.arange(-120, 121)
+    law = np.exp(-((steps * 0.1775) ** 2) / 2)
+    rng = np.random.default_rng(2)
+    present = np.arange(AUDIT_SLOTS) % 2 == 0
+    noise = rng.choice(steps, (2, AUDIT_SLOTS), p=law / law.sum()).sum(axis=0) / 10
+    assert shown_by(claim, partitions * present + noise, present, 40).holds is (partitions == 1)
