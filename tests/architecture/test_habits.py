@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -30,8 +31,16 @@ def made(command: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Runs a command of `make` with the environment of these tests, as if its virtual environment had just been made."""
     name, *arguments = shlex.split(command)
     here = [f"VENV={sys.prefix}", f"--old-file={sys.prefix}/.ready"]
+    # Where `make` runs these tests, another one would speak as its part.
+    environment = {variable: value for variable, value in os.environ.items() if not variable.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
-        [name, *options, *here, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        [name, *options, *here, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 
