@@ -67,6 +67,14 @@ class AnalystClient:
 
     Raises:
         ConfigError: a file cannot be used, or a credential would be sent in plain text to another machine.
+
+    Example:
+        >>> with AnalystClient("127.0.0.1:50551") as analyst:
+        ...     calls = analyst.releases("calls", ["platform"], resolution="1h", statistics=["units"])
+        >>> calls["platform"].to_pylist()
+        ['ios', 'android', 'mac', 'windows', 'linux', 'web']
+        >>> round(calls["noise_std"][0].as_py())  # standard deviation of the noise in `value`, in accounts
+        96
     """
 
     def __init__(
@@ -83,7 +91,15 @@ class AnalystClient:
         self._channel.close()
 
     def metrics(self) -> pb.ListMetricsResponse:
-        """What can be asked for, and the budget in force."""
+        """What can be asked for, and the budget in force.
+
+        Example:
+            >>> answer = analyst.metrics()
+            >>> [(metric.name, list(metric.statistics)) for metric in answer.metrics[:1]]
+            [('calls', ['units', 'sum'])]
+            >>> answer.budget.period, answer.budget.epsilon
+            ('1w', 4.0)
+        """
         answer: pb.ListMetricsResponse = self._stub.ListMetrics(pb.ListMetricsRequest())
         return answer
 
@@ -120,6 +136,12 @@ class AnalystClient:
 
         Raises:
             grpc.RpcError: the question is refused; its details say what to ask instead.
+
+        Example:
+            >>> where = {"platform": ["ios", "android"]}
+            >>> calls = analyst.releases("calls", ["platform"], resolution="1h", where=where)
+            >>> [(row["platform"], row["statistic"], row["unit"]) for row in calls.to_pylist()]
+            [('ios', 'units', ''), ('android', 'units', ''), ('ios', 'sum', 'calls'), ('android', 'sum', 'calls')]
         """
         filters = [
             pb.PartitionFilter(dimension=name, values=[values] if isinstance(values, str) else list(values))
@@ -165,6 +187,10 @@ class AnalystClient:
         Raises:
             LedgerBroken: naming the first window that does not hold, or what is wrong with the ledger or the record.
             grpc.RpcError: the question is refused; its details say what to ask instead.
+
+        Example:
+            >>> analyst.verify("calls", ["platform"], resolution="1h").verified
+            1
         """
         if record is None:
             entries = [LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash) for e in self.ledger()]
@@ -179,13 +205,28 @@ class AnalystClient:
         return verified(releases, entries)
 
     def ledger(self, from_sequence: int = 1) -> Iterator[pb.LedgerEntry]:
-        """The privacy ledger, entry by entry from where on it is public; `hushmeter ledger verify` checks its chain."""
+        """The privacy ledger, entry by entry from where on it is public; `hushmeter ledger verify` checks its chain.
+
+        Example:
+            >>> entry = next(analyst.ledger())
+            >>> charged = json.loads(entry.content)
+            >>> charged["metric"], charged["measurement"], charged["mechanism"]
+            ('calls', 'units', 'discrete_gaussian')
+        """
         for answer in self._stub.GetLedger(pb.GetLedgerRequest(from_sequence=from_sequence)):
             yield from answer.entries
 
 
 def table_of(releases: Iterable[Release]) -> pa.Table:
-    """Releases of one view as a table (see `AnalystClient.releases`)."""
+    """Releases of one view as a table (see `AnalystClient.releases`).
+
+    Example:
+        >>> from hushmeter.api.release.v1.release_pb2 import Estimate, Release
+        >>> units = Estimate(statistic="units", value=812, noise_std=96.1, interval_low=623, interval_high=1001)
+        >>> table = table_of([Release(metric="calls", resolution="1h", estimates=[units])])
+        >>> table.select(["metric", "value", "interval_low"]).to_pylist()
+        [{'metric': 'calls', 'value': 812.0, 'interval_low': 623.0}]
+    """
     rows: list[tuple[object, ...]] = []
     dimensions: tuple[str, ...] = ()
     for release in releases:

@@ -25,6 +25,13 @@ class VerifiedReleases:
         verified: how many are what the ledger commits to.
         withheld: how many are from before the public ledger begins: their entries are withheld.
         head: hash of the newest entry of the ledger, 32 bytes.
+
+    Example:
+        >>> found = analyst.verify("calls", resolution="1h")
+        >>> found.verified, found.withheld
+        (1, 0)
+        >>> len(found.head)  # compare it with the head that a colleague's `hushmeter ledger verify` prints
+        32
     """
 
     verified: int

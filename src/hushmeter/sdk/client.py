@@ -64,6 +64,15 @@ class IngestClient:
 
     Raises:
         ConfigError: a file cannot be used, or a credential would be sent in plain text to another machine.
+
+    Example:
+        >>> with IngestClient("127.0.0.1:50551") as client:
+        ...     allowed = client.set_consent("account-17", {"model_tuning": True}, source="settings")
+        ...     recorder = client.recorder("account-17")
+        ...     recorder.count("calls", platform="linux")
+        ...     report = recorder.report(allowed.received_at_ms, allowed.received_at_ms + 60_000)
+        ...     client.submit([report]).accepted
+        1
     """
 
     def __init__(
@@ -96,7 +105,15 @@ class IngestClient:
         self._consent_channel.close()
 
     def plan(self) -> pb.PlanDescription:
-        """The telemetry plan in force."""
+        """The telemetry plan in force.
+
+        Example:
+            >>> plan = client.plan()
+            >>> [(metric.name, metric.unit) for metric in plan.metrics[:2]]
+            [('calls', 'calls'), ('call_setup', 'ms')]
+            >>> plan.purposes[0].text  # what to show where people are asked
+            'Tune the models that pick codecs and bit rates.'
+        """
         answer = self._try(lambda: self._ingest.GetPlan(pb.GetPlanRequest(), timeout=TIMEOUT_S))
         self._correct(answer.server_time_ms)
         plan: pb.PlanDescription = answer.plan
@@ -113,7 +130,14 @@ class IngestClient:
         return {state.purpose: state.given for state in self._states(unit_id)}
 
     def to_ask(self, unit_id: str) -> list[str]:
-        """The purposes to ask a unit about: it has never decided, or agreed to another text."""
+        """The purposes to ask a unit about: it has never decided, or agreed to another text.
+
+        Example:
+            >>> client.to_ask("account-18")
+            ['model_tuning']
+            >>> client.consent("account-18")
+            {'model_tuning': False}
+        """
         return [state.purpose for state in self._states(unit_id) if state.ask_again]
 
     def set_consent(
@@ -134,6 +158,13 @@ class IngestClient:
                 never was. Consent to a text that is not in force any more is refused: show the new one.
             locale: the language it was shown in, one of those that the plan lists.
             source: where the decision was made, such as `settings`; one of those that the plan lists.
+
+        Example:
+            >>> allowed = client.set_consent("account-17", {"model_tuning": True}, locale="en", source="settings")
+            >>> allowed["model_tuning"]
+            True
+            >>> [window.resolution for window in allowed.reaches]
+            ['1h', '1d']
         """
         hashes = {}
         if any(decisions.values()):
@@ -181,7 +212,15 @@ class IngestClient:
         return acknowledgement
 
     def validate(self, reports: Iterable[Report]) -> pb.Acknowledgement:
-        """Asks what would become of reports; nothing is stored."""
+        """Asks what would become of reports; nothing is stored.
+
+        Example:
+            >>> recorder = Recorder(client.plan(), "account-18", ["model_tuning"])  # account-18 was never asked
+            >>> recorder.flag("call_dropped", False)
+            >>> answer = client.validate([recorder.report(1_772_413_800_000, 1_772_413_860_000)])
+            >>> answer.accepted, answer.rejections[0].message
+            (0, 'the unit has not allowed every purpose of every metric in the report, ...')
+        """
         request = pb.ValidateReportsRequest(reports=self._signed(reports), sent_at_ms=_now_ms())
         answer = self._try(lambda: self._ingest.ValidateReports(request, timeout=TIMEOUT_S))
         acknowledgement: pb.Acknowledgement = answer.acknowledgement
@@ -191,6 +230,15 @@ class IngestClient:
         """Sends messages of reports over one stream; yields their acknowledgements in order.
 
         A stream that breaks raises `grpc.RpcError`: send what was not acknowledged again, under the same report ids.
+
+        Example:
+            >>> recorder, messages = client.recorder("account-17"), []
+            >>> for minute in range(2):
+            ...     recorder.flag("call_dropped", minute == 1)
+            ...     start_ms = 1_772_413_800_000 + 60_000 * minute
+            ...     messages.append([recorder.report(start_ms, start_ms + 60_000)])
+            >>> [answer.accepted for answer in client.stream(messages)]
+            [1, 1]
         """
         requests = (pb.StreamReportsRequest(reports=self._signed(reports), sent_at_ms=_now_ms()) for reports in messages)
         for answer in self._ingest.StreamReports(requests):

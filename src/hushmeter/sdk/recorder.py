@@ -92,6 +92,15 @@ class Recorder:
         plan: from `IngestClient.plan`.
         unit_id: the device or account.
         allowed: purposes that the unit has allowed; metrics that need another are silently left out.
+
+    Example:
+        >>> recorder = Recorder(client.plan(), "account-17", allowed=["model_tuning"])
+        >>> recorder.count("calls", 2, platform="linux")
+        >>> recorder.count("calls", platform="linux")
+        >>> recorder.count("calls", platform="web")
+        >>> report = recorder.report(1_772_413_800_000, 1_772_413_860_000)
+        >>> list(report.value)  # one number for each platform
+        [3, 1]
     """
 
     def __init__(self, plan: pb.PlanDescription, unit_id: str, allowed: Iterable[str]) -> None:
@@ -115,7 +124,16 @@ class Recorder:
             self._totals[first] = min(max(total, found.description.range_low), found.description.range_high)
 
     def observe(self, metric: str, value: float, **dimensions: str) -> None:
-        """Records one value of a distribution, clamped into its range."""
+        """Records one value of a distribution, clamped into its range.
+
+        Example:
+            >>> recorder = client.recorder("account-17")
+            >>> recorder.observe("call_setup", 340.7, platform="linux", app_version="2.4.1")
+            >>> recorder.observe("call_setup", 99_999, platform="linux", app_version="2.4.1")
+            >>> report = recorder.report(1_772_413_800_000, 1_772_413_860_000)
+            >>> sorted(report.value)  # one event in each of two bins, and the sum: 340 ms and 10,000 ms
+            [1, 1, 10340]
+        """
         found = self._find(metric, pb.METRIC_KIND_DISTRIBUTION)
         if found is None:
             return
@@ -138,6 +156,13 @@ class Recorder:
             numerator: in the metric's unit, such as milliseconds of stalling.
             denominator: whole and not negative, such as seconds of a call.
             dimensions: values of the metric's dimensions.
+
+        Example:
+            >>> recorder = client.recorder("account-17")
+            >>> recorder.relate("stalling", 840, 60)  # 840 ms in a call of 60 s
+            >>> recorder.relate("stalling", 0, 30)
+            >>> list(recorder.report(1_772_413_800_000, 1_772_413_860_000).value)  # denominator, numerator
+            [90, 840]
         """
         found = self._find(metric, pb.METRIC_KIND_RATIO)
         if found is None:
@@ -158,7 +183,15 @@ class Recorder:
             self._add(found.first_point(dimensions).component(0 if value else 1))
 
     def choose(self, metric: str, option: str, **dimensions: str) -> None:
-        """Records that an option was chosen."""
+        """Records that an option was chosen.
+
+        Example:
+            >>> recorder = client.recorder("account-17")
+            >>> recorder.choose("codec", "opus")
+            >>> recorder.choose("codec", "vorbis")
+            Traceback (most recent call last):
+            ValueError: codec is one of ['opus', 'aac', 'g711'], got 'vorbis'
+        """
         found = self._find(metric, pb.METRIC_KIND_CHOICE)
         if found is None:
             return
@@ -173,6 +206,12 @@ class Recorder:
         Args:
             interval_start_ms: exclusive, milliseconds since the Unix epoch.
             interval_end_ms: inclusive.
+
+        Example:
+            >>> recorder = client.recorder("account-18")  # has allowed nothing
+            >>> recorder.flag("call_dropped", True)
+            >>> recorder.report(1_772_413_800_000, 1_772_413_860_000) is None
+            True
         """
         with self._lock:
             totals, self._totals = self._totals, defaultdict(int)
