@@ -115,17 +115,17 @@ class AnalystClient:
         statistics: Iterable[str] = (),
         roll_up_time: bool = False,
     ) -> pa.Table:
-        """Private estimates as a table, a row an estimate, in time order.
+        """Private estimates as a table with a row for each estimate, in time order.
 
         Args:
             metric: the metric.
             view: dimensions to group by; none is the total.
             resolution: for example `1d`.
-            start: windows that end after this moment (a datetime with a time zone, or milliseconds since the epoch).
-            end: windows that end at or before it.
+            start: windows that end after this moment: a datetime with a time zone, or milliseconds since the Unix epoch.
+            end: windows that end at or before this moment.
             where: dimension to the value, or values, to keep.
             statistics: to answer; none means all.
-            roll_up_time: add all windows up, where that is lawful.
+            roll_up_time: add all windows up; refused for statistics of which windows cannot be added up.
 
         Returns:
             Columns metric, resolution, window_start, window_end, one a dimension of the view (`by_metric` where a dimension
@@ -135,6 +135,7 @@ class AnalystClient:
             plan_version, release_id, rolled_up_from, max_windows, purposes (with commas).
 
         Raises:
+            ValueError: a datetime has no time zone.
             grpc.RpcError: the question is refused; its details say what to ask instead.
 
         Example:
@@ -170,19 +171,19 @@ class AnalystClient:
         record: str | None = None,
         public_key: bytes | None = None,
     ) -> VerifiedReleases:
-        """Checks that the ledger commits to the releases of a view, which nobody could have changed since.
+        """Checks releases of a view against the ledger, which commits to them: a changed release does not hold.
 
         Args:
             metric: the metric; its releases are asked for whole.
             view: dimensions to group by; none is the total.
             resolution: for example `1d`.
             start: windows that end after this moment, as in `releases`.
-            end: windows that end at or before it.
+            end: windows that end at or before this moment.
             record: text of the public record (JSON, or the page that carries it); None takes the ledger of the service.
-            public_key: that the record must be signed with; None takes its own.
+            public_key: Ed25519 key, 32 bytes, that must have signed the record; None takes the key in the record.
 
         Returns:
-            How many releases hold, and how many are from before the public ledger begins, which nobody can verify so.
+            How many releases hold, and how many are older than the public ledger, so that they cannot be verified.
 
         Raises:
             LedgerBroken: naming the first window that does not hold, or what is wrong with the ledger or the record.
@@ -205,7 +206,7 @@ class AnalystClient:
         return verified(releases, entries)
 
     def ledger(self, from_sequence: int = 1) -> Iterator[pb.LedgerEntry]:
-        """The privacy ledger, entry by entry from where on it is public; `hushmeter ledger verify` checks its chain.
+        """The entries of the privacy ledger that are public, in order; `hushmeter ledger verify` checks their chain.
 
         Example:
             >>> entry = next(analyst.ledger())

@@ -67,7 +67,7 @@ class _Metric:
         return _Point(self.description.first_series + partition * len(self.description.components), token)
 
     def _token(self, dimension: pb.DimensionDescription, value: str) -> str:
-        """The value of an open dimension, if it can be sent at all; whether it matches the pattern, the server judges."""
+        """The value of an open dimension, if it can be sent at all; the server judges whether it matches the pattern."""
         where = f"{self.description.name}: {dimension.name}"
         if not isinstance(value, str):
             raise TypeError(f"{where} is a str, got {type(value).__name__}")
@@ -86,7 +86,8 @@ class Recorder:
     """Counts for one unit; thread-safe.
 
     What the unit has not allowed is not recorded: pass the purposes that it has. The value of an open dimension is any str
-    of at most its `max_length`; whether it matches the dimension's pattern, the server judges.
+    of at most its `max_length`; the server judges whether it matches the dimension's pattern. Methods raise ValueError for
+    a metric, dimension or value that is not in the plan.
 
     Args:
         plan: from `IngestClient.plan`.
@@ -113,7 +114,7 @@ class Recorder:
         self._lock = threading.Lock()
 
     def count(self, metric: str, amount: float = 1, **dimensions: str) -> None:
-        """Adds to a counter."""
+        """Adds to a counter, in the metric's unit, rounded down to its step; the total is clamped into its range."""
         found = self._find(metric, pb.METRIC_KIND_COUNTER)
         if found is None:
             return
@@ -124,7 +125,7 @@ class Recorder:
             self._totals[first] = min(max(total, found.description.range_low), found.description.range_high)
 
     def observe(self, metric: str, value: float, **dimensions: str) -> None:
-        """Records one value of a distribution, clamped into its range.
+        """Records one value of a distribution in the metric's unit, rounded down to its step and clamped into its range.
 
         Example:
             >>> recorder = client.recorder("account-17")
@@ -149,7 +150,7 @@ class Recorder:
                 self._totals[first.component(bins + 1)] += steps**2
 
     def relate(self, metric: str, numerator: float, denominator: int, **dimensions: str) -> None:
-        """Adds to a ratio: so much of the numerator, over so many of the denominator; the numerator is clamped to fit.
+        """Adds to numerator and denominator of a ratio; the numerator is clamped so that their ratio is in its range.
 
         Args:
             metric: a ratio of the plan.
@@ -201,11 +202,11 @@ class Recorder:
         self._add(found.first_point(dimensions).component(options.index(option)))
 
     def report(self, interval_start_ms: int, interval_end_ms: int) -> Report | None:
-        """Takes what was recorded as a Report and starts anew; None where nothing was that has not expired.
+        """Takes what was recorded as a Report and starts anew; None where nothing was recorded, or only expired metrics.
 
         Args:
             interval_start_ms: exclusive, milliseconds since the Unix epoch.
-            interval_end_ms: inclusive.
+            interval_end_ms: inclusive, milliseconds since the Unix epoch.
 
         Example:
             >>> recorder = client.recorder("account-18")  # has allowed nothing
@@ -216,7 +217,7 @@ class Recorder:
         with self._lock:
             totals, self._totals = self._totals, defaultdict(int)
             self._numbers = {}
-        # The door refuses a whole report for a metric that has expired; the others must not suffer from it.
+        # The service rejects a whole report for one expired metric, so expired metrics are left out.
         expired = [m.series for m in self._metrics.values() if 0 < m.description.expires_ms < interval_end_ms]
         points = [point for point in totals if not any(point.series in series for series in expired)]
         if not points:
