@@ -244,7 +244,7 @@ def _parts_together(noise: Int64) -> str:
 
 
 def _selected(prices: PriceList, mechanisms: OpenDPMechanisms) -> Iterator[Evidence]:
-    """How often partitions of one unit alone, of as many as the threshold, and of a scale fewer are selected."""
+    """How often partitions are selected: of one unit, of as many units as the threshold, and of one scale less."""
     chosen = {Scale(i.mechanism, i.scale): i for items in prices.items.values() for i in items if i.mechanism.selects}
     tests = max(1, 3 * len(chosen))
     for scale, item in chosen.items():
