@@ -17,7 +17,7 @@ from hushmeter.pipeline.claims import ensure_newest, move_record, ring_record
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan, parse_recorded
-from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
+from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, PlanStore, StateStore
 from hushmeter.service.deployment.approvals import ensure_plan_approved
 from hushmeter.service.deployment.budget import budget_of
 from hushmeter.service.deployment.config import Config
@@ -146,7 +146,7 @@ def _context(
     )
 
 
-def timeline_of(config: Config, store: StateStore, clock: Clock, mechanisms: Mechanisms) -> Timeline:
+def timeline_of(config: Config, store: PlanStore, clock: Clock, mechanisms: Mechanisms) -> Timeline:
     """The versions of the plan that a store holds, approved as the configuration asks."""
     return Timeline(store.plan_versions, store.series_blocks, mechanisms, partial(_ensure_approved, config, clock))
 
@@ -181,7 +181,7 @@ def begin_to_serve(config: Config, context: Context) -> str:
     return serving.epoch
 
 
-def _refuse_another_plan(store: StateStore, plan_text: str) -> None:
+def _refuse_another_plan(store: PlanStore, plan_text: str) -> None:
     offered = parse_recorded(plan_text)
     known = store.plan_versions()
     if offered.plan_hash not in {version.plan_hash for version in known}:

@@ -27,7 +27,7 @@ from hushmeter.model.time import Window, iso
 from hushmeter.pipeline.claims import move_record, ring_record
 from hushmeter.pipeline.settlement import charge_of_lost
 from hushmeter.plan.built_in import capped_metrics
-from hushmeter.ports import Clock, Mechanisms, Restore, StateStore
+from hushmeter.ports import Clock, Mechanisms, Restore, StateStore, WindowStore
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.key_opening import open_keys
@@ -177,7 +177,7 @@ def _period(context: Context, moment_ms: int) -> Window:
     return context.plan.privacy.period.window_of(moment_ms)
 
 
-def _refuse_fork(record: RingRecord, head: LedgerMark, store: StateStore) -> None:
+def _refuse_fork(record: RingRecord, head: LedgerMark, store: WindowStore) -> None:
     known = record.head
     if known.deployment_id != head.deployment_id:
         raise ConfigError(
