@@ -108,7 +108,8 @@ def prepared(
     decided = store.decisions_after(_BEYOND_ALL)[0] and not store.restores(deployment.deployment_id)
     keys.adopt(decided=bool(decided))
     keys.ensure_lasting(makes=True)
-    return _context(config, clock, mechanisms, store, keys, deployment)
+    timeline, epoch = timeline_of(config, store, clock, mechanisms), store.epoch()
+    return context_of(config, deployment, timeline, clock=clock, keys=keys, store=store, mechanisms=mechanisms, epoch=epoch)
 
 
 def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str | None) -> Context:
@@ -127,22 +128,32 @@ def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str
         raise
     keys = KnownKeys(ring, store)
     keys.ensure_lasting()
-    return _context(config, clock, mechanisms, store, keys, deployment)
+    timeline, epoch = timeline_of(config, store, clock, mechanisms), store.epoch()
+    return context_of(config, deployment, timeline, clock=clock, keys=keys, store=store, mechanisms=mechanisms, epoch=epoch)
 
 
-def _context(
-    config: Config, clock: Clock, mechanisms: Mechanisms, store: StateStore, keys: KeyRing, deployment: Deployment
+def context_of(
+    config: Config,
+    deployment: Deployment,
+    timeline: Timeline,
+    *,
+    clock: Clock,
+    keys: KeyRing,
+    store: StateStore,
+    mechanisms: Mechanisms,
+    epoch: str,
 ) -> Context:
+    """The context of a founded deployment whose log and publications are in the state directory of a configuration."""
     return Context.of(
         deployment,
-        timeline_of(config, store, clock, mechanisms),
+        timeline,
         clock=clock,
         log=FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id),
         keys=keys,
         store=store,
         mechanisms=mechanisms,
         publications=PublicationFiles(config.state_dir / "publications"),
-        epoch=store.epoch(),
+        epoch=epoch,
     )
 
 
