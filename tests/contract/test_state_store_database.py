@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from hushmeter.errors import ConfigError, Failure, InvariantError, StateConflict, StorageFull
+from hushmeter.errors import ConfigError, Failure, InvariantError, StateConflict, StorageFull, WindowClosed
 from hushmeter.model.consent import Decision
 from hushmeter.patience import PATIENCE_S
 from hushmeter.storage.disk import Disk
@@ -73,13 +73,24 @@ class TestFile:
 
         def seen(of: SqlStateStore) -> tuple[object, ...]:
             found = of.deployment(), of.series_blocks(), of.beats(), of.segments([0]), of.windows(ALL_BEGUN)
-            return (*found, *outcome_of(of, hour(0)), of.decisions_after(0), of.scrubbed(0), of.schema_version())
+            return (*found, *outcome_of(of, hour(0)), of.decisions_after(0))
 
         before = seen(store)
         store.close()
         again = SqlStateStore.open(url_of(tmp_path))
         assert seen(again) == before
+        with pytest.raises(WindowClosed, match="scrubbed"):
+            again.register_segment("w", "later", hour(0), [hour(0)])
         again.close()
+
+    @pytest.mark.parametrize("file", [True, False])
+    def test_a_new_store_has_todays_schema(self, tmp_path: Path, *, file: bool) -> None:
+        """A new database, in a file or in memory, says that it has today's schema, also when it is opened again."""
+        for _ in range(2):
+            opened = database.Database.open(url_of(tmp_path) if file else "sqlite://")
+            with opened.read() as connection:
+                assert connection.scalar(sa.select(schema.alembic_version.c.version_num)) == str(schema.SCHEMA_VERSION)
+            opened.close()
 
     def test_looks_see_what_other_processes_decided(self, tmp_path: Path) -> None:
         """Each look sees all that was committed before it, and leaves nothing open that a checkpoint would wait for."""

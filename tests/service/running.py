@@ -70,7 +70,12 @@ class Running(RehearsedService):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.plan = self.client.plan()
+        try:
+            self.plan = self.client.plan()
+        except BaseException:
+            # A service that cannot say its plan would otherwise go on, and the test would never end.
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def consent(self, *units: str, **decisions: bool) -> None:

@@ -33,7 +33,7 @@ from hushmeter.model.report import ReportBatch, pairs_of
 from hushmeter.model.time import DAY_MS, Window
 from hushmeter.pipeline import participation
 from hushmeter.pipeline.participation import CarriedWindows
-from hushmeter.ports import KeyRing, StateStore
+from hushmeter.ports import KeyRing, WindowStore
 from hushmeter.rehearsal.audit import doors
 from hushmeter.rehearsal.audit.evidence import (
     Evidence,
@@ -188,7 +188,7 @@ def test_a_cap_that_a_withdrawal_resets(monkeypatch: pytest.MonkeyPatch) -> None
     """A unit that withdraws and agrees again may not begin its windows anew."""
     honest = participation.carried_into
 
-    def forgetful(plan: Plan, window: Window, store: StateStore, keys: KeyRing) -> CarriedWindows:
+    def forgetful(plan: Plan, window: Window, store: WindowStore, keys: KeyRing) -> CarriedWindows:
         carried = honest(plan, window, store, keys)
         key = keys.get_or_create(period_key(carried.period_start_ms))
         _, decisions = store.decisions_after(0)

@@ -13,7 +13,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.errors import LeaseLost, StorageFull
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
-from hushmeter.ports import StateStore
+from hushmeter.ports import WorkerStore
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.serving_times import Presence
@@ -146,7 +146,7 @@ def test_times_wait_for_the_disk(tmp_path: Path) -> None:
         def __getattr__(self, name: str) -> object:
             raise StorageFull("no room")
 
-    presence = Presence(cast("StateStore", Full()), clock)
+    presence = Presence(cast("WorkerStore", Full()), clock)
     presence.up("worker")
     clock.set(H + 30 * MINUTE_MS)
     presence.down("worker")

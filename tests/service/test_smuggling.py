@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.patience import PATIENCE_S, await_true
+from hushmeter.service.deployment.meters import Meters
 from tests.ports import free_port
 from tests.processes import hushmeter_serve
 from tests.service import smuggler
@@ -174,6 +176,13 @@ def test_the_docs_say_it() -> None:
     assert len(rows) == len(ATTEMPTS)
 
 
+def test_no_other_label_is_declared() -> None:
+    """No meter has a label but those of the contract, whether or not anything was counted under it yet (R2)."""
+    declared = [m for m in vars(Meters()).values() if isinstance(m, MetricWrapperBase)]
+    assert len(declared) == len(list(Meters().registry.collect()))
+    assert {label for meter in declared for label in meter._labelnames} == {"reason", "stage", "status"}
+
+
 class TestServed:
     """The same attempts at `hushmeter serve`: its processes, its log at its most talkative, its page for Prometheus."""
 
@@ -201,7 +210,7 @@ class TestServed:
         log = (directory / "log").read_bytes()
         assert b'reason="BAD_TOKEN"' in page
         labels = set(re.findall(rb'(\w+)="', page))
-        assert labels <= {b"reason", b"stage", b"status", b"le", b"pid"}
+        assert labels <= {b"reason", b"stage", b"status", b"le"}
         for data in (page, log, *everything(directory / "state").values()):
             assert found(data) == set()
         for word in (smuggler.UNIT, CROWD[0], CHORUS, "user-agent"):

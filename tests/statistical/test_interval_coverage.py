@@ -22,6 +22,7 @@ from hushmeter.query.intervals import z_of
 from hushmeter.query.quantiles import quantiles
 from hushmeter.query.ratios import share_of_total
 from hushmeter.query.sums import Sums
+from hushmeter.testing.mechanisms import add_noise
 from tests.statistical import fleet
 from tests.statistical.fleet import AT, Told, drawn, told
 from tests.statistical.harness import ALPHA, DRAWS, noise_of, p_value
@@ -157,8 +158,8 @@ def test_private_partitions_cover_unconditionally(units: int, mechanism: Mechani
     totals = fleet.totals_of(metric, units)
     exact = fleet.exact_sums(metric, Statistic.MEAN, totals)[MeasurementName.UNIT_MEAN]
     other = Mechanism.DISCRETE_LAPLACE if mechanism.laplace else Mechanism.DISCRETE_GAUSSIAN
-    noisy = source.add_noise(
-        np.tile(exact, (len(found.keys), 1)), mechanism=other, scale=scale * 20, sensitivity=1.0, loss=loss
+    noisy = add_noise(
+        source, np.tile(exact, (len(found.keys), 1)), mechanism=other, scale=scale * 20, sensitivity=1.0, loss=loss
     )
     sums = {MeasurementName.UNITS: Sums.of([found.units]), MeasurementName.UNIT_MEAN: Sums.of([noisy])}
     for statistic in (Statistic.UNITS, Statistic.MEAN):

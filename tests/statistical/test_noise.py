@@ -9,7 +9,7 @@ from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import Mechanism
 from hushmeter.noise.opendp import OpenDPMechanisms
-from hushmeter.testing.mechanisms import SeededMechanisms
+from hushmeter.testing.mechanisms import SeededMechanisms, add_noise
 from tests.statistical.harness import ALPHA, DRAWS, noise_of, p_value, p_value_of_independence
 
 ENOUGH = PrivacyLoss(Fraction(10**6))
@@ -21,7 +21,7 @@ def drawn(
 ) -> Int64:
     """What is added to the values, flattened."""
     source = source or OpenDPMechanisms()
-    noisy = source.add_noise(values, mechanism=mechanism, scale=scale, sensitivity=1.0, loss=ENOUGH)
+    noisy = add_noise(source, values, mechanism=mechanism, scale=scale, sensitivity=1.0, loss=ENOUGH)
     return (noisy.values - values).reshape(-1)
 
 

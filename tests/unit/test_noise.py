@@ -17,6 +17,7 @@ from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import PrivacyLoss
 from hushmeter.model.measurement import Mechanism, sqrt_up
 from hushmeter.noise.opendp import OpenDPMechanisms
+from hushmeter.testing.mechanisms import add_noise
 
 MECHANISMS = OpenDPMechanisms()
 ENOUGH = PrivacyLoss(Fraction(10**6), Fraction(99, 100))
@@ -60,7 +61,7 @@ def test_what_would_not_be_private_is_refused_before_values_are_read(
 ) -> None:
     """A scale or sensitivity that is not positive and finite, or a price beyond the charge, touches no value."""
     with pytest.raises(InvariantError, match=told):
-        MECHANISMS.add_noise(secret(), mechanism=mechanism, scale=scale, sensitivity=sensitivity, loss=PrivacyLoss(amount))
+        add_noise(MECHANISMS, secret(), mechanism=mechanism, scale=scale, sensitivity=sensitivity, loss=PrivacyLoss(amount))
 
 
 @selecting
@@ -106,16 +107,16 @@ def test_what_would_not_hide_a_unit_is_refused_before_counts_are_read(
 def test_noise_is_added_to_tables_of_integers_alone(mechanism: Mechanism, values: Int64) -> None:
     """Floats, narrow or unsigned integers and other shapes are refused: nothing is rounded or wrapped on the way."""
     with pytest.raises(InvariantError, match=r"values are int64\[partitions, columns\]"):
-        MECHANISMS.add_noise(values, mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
+        add_noise(MECHANISMS, values, mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
 
 
 def test_each_mechanism_runs_through_its_own_door() -> None:
     """Vectors cannot be released through selection, nor private partitions without it, nor have a threshold without it."""
     for mechanism in (Mechanism.GAUSSIAN_THRESHOLD, Mechanism.LAPLACE_THRESHOLD):
         with pytest.raises(InvariantError, match="selects partitions; `select` runs it"):
-            MECHANISMS.add_noise(secret(), mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
+            add_noise(MECHANISMS, secret(), mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
     for mechanism in (GAUSSIAN, LAPLACE):
-        with pytest.raises(InvariantError, match="does not select partitions; `add_noise` runs it"):
+        with pytest.raises(InvariantError, match="does not select partitions; it adds noise to vectors"):
             MECHANISMS.select(secret(), mechanism=mechanism, scale=5.0, threshold=50, l0=1, loss=ENOUGH)
 
 
@@ -123,7 +124,7 @@ def test_each_mechanism_runs_through_its_own_door() -> None:
 def test_values_survive_at_the_edges_of_int64(mechanism: Mechanism) -> None:
     """Shape and type stay, results are read-only, and values near the ends of int64 saturate instead of wrapping."""
     values = np.array([[np.iinfo(np.int64).max, np.iinfo(np.int64).min, 0]], np.int64)
-    noisy = MECHANISMS.add_noise(values, mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
+    noisy = add_noise(MECHANISMS, values, mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
     assert noisy.values.shape == (1, 3)
     assert noisy.values.dtype == np.int64
     assert not noisy.values.flags.writeable
@@ -136,8 +137,8 @@ def test_values_survive_at_the_edges_of_int64(mechanism: Mechanism) -> None:
 @families
 def test_no_partitions_give_no_rows(mechanism: Mechanism) -> None:
     """A table without rows comes back without rows, at the same price."""
-    none = MECHANISMS.add_noise(np.zeros((0, 3), np.int64), mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
-    one = MECHANISMS.add_noise(np.zeros((1, 3), np.int64), mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
+    none = add_noise(MECHANISMS, np.zeros((0, 3), np.int64), mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
+    one = add_noise(MECHANISMS, np.zeros((1, 3), np.int64), mechanism=mechanism, scale=5.0, sensitivity=1.0, loss=ENOUGH)
     assert none.values.shape == (0, 3)
     assert none.loss == one.loss
 
@@ -162,13 +163,13 @@ def test_the_recorded_loss_is_the_map_s_and_covers_the_formula(
     )
     mapped = Fraction(made.map(sensitivity))
     values = np.zeros((1, 1), np.int64)
-    noisy = MECHANISMS.add_noise(
-        values, mechanism=mechanism, scale=scale, sensitivity=sensitivity, loss=PrivacyLoss(mapped)
+    noisy = add_noise(
+        MECHANISMS, values, mechanism=mechanism, scale=scale, sensitivity=sensitivity, loss=PrivacyLoss(mapped)
     )
     assert Fraction(noisy.loss) == mapped >= exact_loss(mechanism, Fraction(sensitivity), scale)
     less = PrivacyLoss(mapped * (1 - Fraction(1, 2**60)))
     with pytest.raises(InvariantError, match="may be spent"):
-        MECHANISMS.add_noise(secret(), mechanism=mechanism, scale=scale, sensitivity=sensitivity, loss=less)
+        add_noise(MECHANISMS, secret(), mechanism=mechanism, scale=scale, sensitivity=sensitivity, loss=less)
 
 
 def opendp_selection(mechanism: Mechanism, scale: float, threshold: int) -> Any:

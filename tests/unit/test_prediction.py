@@ -18,7 +18,7 @@ from hushmeter.plan.reading import parse_plan
 from hushmeter.query.estimates import estimate
 from hushmeter.query.prediction import predict
 from hushmeter.query.sums import Sums
-from hushmeter.testing.mechanisms import SeededMechanisms
+from hushmeter.testing.mechanisms import SeededMechanisms, add_noise
 
 FLEET = """
 plan: explained
@@ -110,7 +110,7 @@ def test_the_predicted_error_is_the_measured_one(name: str, statistic: str, curr
         charge, vector = charges[source], typical_vector(metric, source, plan.privacy.expected_units)
         known = {"mechanism": charge.mechanism, "sensitivity": charge.sensitivity, "loss": charge.loss}
         draws = np.tile(vector, (DRAWS, 1))
-        sums[source] = Sums.of([mechanisms.add_noise(draws, scale=charge.scale, **known)])
+        sums[source] = Sums.of([add_noise(mechanisms, draws, scale=charge.scale, **known)])
         exact[source] = dataclasses.replace(sums[source], values=vector.reshape(1, -1).astype(np.float64))
     told = estimate(metric, "1d", sums, Statistic(statistic)).values
     truth = estimate(metric, "1d", exact, Statistic(statistic)).values

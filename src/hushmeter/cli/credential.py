@@ -21,7 +21,7 @@ from hushmeter.clock import SystemClock
 from hushmeter.errors import ConfigError
 from hushmeter.model.plan import Plan
 from hushmeter.model.time import DAY_MS, date_of
-from hushmeter.ports import StateStore
+from hushmeter.ports import CredentialStore
 
 credential_app = typer.Typer(help="Make, list and revoke credentials, and read the access log.", no_args_is_help=True)
 
@@ -132,8 +132,8 @@ def _day(at_ms: int) -> str:
 
 
 @contextmanager
-def _store(state_dir: Path) -> Iterator[tuple[StateStore, Plan]]:
-    """The store of a founded deployment, and the newest version of its plan: its purposes can be given out beforehand."""
+def _store(state_dir: Path) -> Iterator[tuple[CredentialStore, Plan]]:
+    """The credentials of a founded deployment, and the newest version of its plan: purposes can be given out beforehand."""
     from hushmeter.plan.reading import parse_recorded
     from hushmeter.service.deployment.foundation import ensure_founded
 

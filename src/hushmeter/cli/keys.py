@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hushmeter.cli.options import ConfigFile, KeysDir, StateDir
+from hushmeter.cli.options import ConfigFile, KeysDir, StateDir, existing_store
 
 keys_app = typer.Typer(help="Look after the keys of a deployment.", no_args_is_help=True)
 
@@ -35,10 +35,10 @@ def rotate(
     from hushmeter.service.deployment.state_lock import hold_lock
     from hushmeter.storage.keys.files import DirectoryKeyRing, put_in_place
     from hushmeter.storage.keys.master_key import create_master_key, load_master_key
-    from hushmeter.storage.state.store import SqlStateStore
 
     chosen = read_config(config, {"state_dir": state_dir, "keys_dir": keys_dir})
-    SqlStateStore.existing(chosen.state_dir).close()
+    with existing_store(chosen.state_dir):
+        pass  # It raises where the directory holds no state.
     ours = chosen.keys / MASTER_KEY_NAME
     kept_by_us = chosen.master_key_file is None and not os.environ.get("HUSHMETER_MASTER_KEY")
     if not kept_by_us and new_master_key_file is None:

@@ -70,7 +70,7 @@ class ConsentRegister:
         """Takes in, page by page, what a store has recorded since; true if there was anything.
 
         Args:
-            decisions_after: see `StateStore`.
+            decisions_after: see `ConsentStore`.
             through: up to the decision of this number, which is none that was taken in before; None for all.
         """
         ensure(through is None or through >= self.sequence, "a register does not forget what was decided")

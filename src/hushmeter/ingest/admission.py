@@ -18,6 +18,8 @@ from hushmeter.model.arrays import Bool, Int64
 from hushmeter.model.plan import Plan
 from hushmeter.model.report import Rejection, RejectionReason, ReportBatch, gathered, pairs_of, pruned_tokens
 
+_BAD_REPORT_ID = "report_id must be 16 random bytes; draw them once for each report"
+_NO_POINTS = "the report has no points; send only those that have some"
 _TEXTS = {
     RejectionReason.BAD_UNIT_ID: (
         f"unit_id must be 1 to {limits.UNIT_ID_MAX_BYTES} bytes of UTF-8; send a stable identifier of the device or account"
@@ -156,8 +158,8 @@ def admit(raw: RawReports, door: Door, now_ms: int) -> Admission:
     lengths = np.diff(raw.offsets)
     start, end = raw.interval_start_ms, raw.interval_end_ms
     bad_ids = np.flatnonzero(_sizes(raw.report_ids) != limits.REPORT_ID_BYTES).tolist()
-    malformed = raw.malformed | {i: "report_id must be 16 random bytes" for i in bad_ids if i not in raw.malformed}
-    malformed |= {int(i): "the report has no points" for i in np.flatnonzero(lengths == 0) if int(i) not in malformed}
+    malformed = raw.malformed | {i: _BAD_REPORT_ID for i in bad_ids if i not in raw.malformed}
+    malformed |= {int(i): _NO_POINTS for i in np.flatnonzero(lengths == 0) if int(i) not in malformed}
 
     _reject(reasons, _any_of(np.array(list(malformed), np.int64), len(raw)), RejectionReason.MALFORMED)
     _reject(reasons, _bad_unit_ids(raw.unit_ids), RejectionReason.BAD_UNIT_ID)

@@ -67,7 +67,7 @@ class Copies:
         """The same decisions, of which the erasures make their units' reports unknown: a copy of what goes is the first.
 
         Args:
-            decisions_after: see `StateStore`.
+            decisions_after: see `ConsentStore`.
             period_keys: of the periods whose reports were taken, by start.
         """
 

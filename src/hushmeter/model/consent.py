@@ -42,7 +42,7 @@ class Decision:
 
 
 DecisionsAfter = Callable[[int, int | None], tuple[int, Sequence[Decision]]]
-"""See `StateStore.decisions_after`."""
+"""See `ConsentStore.decisions_after`."""
 
 
 @dataclass(frozen=True, slots=True)

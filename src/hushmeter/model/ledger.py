@@ -122,11 +122,6 @@ class Charge:
         """The price of the other metrics."""
         return replace(self, items=tuple(i for i in self.items if i.measurement.metric not in metrics))
 
-    @property
-    def loss(self) -> PrivacyLoss:
-        """What the whole window costs one unit that is in it."""
-        return sum((item.loss for item in self.items), PrivacyLoss())
-
 
 @dataclass(frozen=True, slots=True)
 class Spending:

@@ -56,14 +56,21 @@ class OpenDPMechanisms:
         in parts: noise is independent in every cell, so the parts get the same noise as the whole would.
 
         Args:
-            vectors: values and charge of each, as `add_noise` takes them.
-            selections: counts and charge of each, as `select` takes them.
+            vectors: int64[partitions, columns] each, exact; no partitions give no rows. The charge names a mechanism that
+                does not select, its scale, and the L2 (Gaussian) or L1 (Laplace) norm of what one unit can move them by.
+            selections: see `select`.
 
         Returns:
-            What `add_noise` and `select` return, in order.
+            The noisy vectors, read-only, each with what OpenDP's own privacy map states: at most what was charged; and what
+            `select` returns; in order.
 
         Raises:
-            InvariantError: where `add_noise` or `select` would raise it; then nothing that was drawn is returned.
+            InvariantError: a scale or sensitivity is not positive and finite, or a map exceeds its charge; or as `select`.
+                Nothing that was drawn is returned then.
+
+        Privacy:
+            A vector costs its charge's `loss.amount`-zCDP (Gaussian) or -DP (Laplace) under adding or removing one unit, if
+            the sensitivity holds.
         """
         noises = [_Noise.within(c.loss, c.mechanism, c.scale, c.sensitivity) for _, c in vectors]
         for _, c in selections:
@@ -85,32 +92,6 @@ class OpenDPMechanisms:
             ]
             drawing = [noise.begin(pool, values) for noise, (values, _) in zip(noises, vectors, strict=True)]
             return [finish() for finish in drawing], [selected.result() for selected in selecting]
-
-    def add_noise(
-        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
-    ) -> NoisyVector:
-        """Adds independent discrete noise to every cell.
-
-        Args:
-            values: int64[partitions, columns], exact; no partitions give no rows.
-            mechanism: one that does not select.
-            scale: of the noise, in the same steps.
-            sensitivity: L2 (Gaussian) or L1 (Laplace) norm of what one unit can move `values` by.
-            loss: what may be spent.
-
-        Returns:
-            The noisy values, read-only, with what OpenDP's own privacy map states: at most `loss`.
-
-        Raises:
-            InvariantError: scale or sensitivity is not positive and finite, or the map exceeds `loss`.
-
-        Privacy:
-            `loss.amount`-zCDP (Gaussian) or -DP (Laplace) under adding or removing one unit, if `sensitivity` holds.
-        """
-        noise = _Noise.within(loss, mechanism, scale, sensitivity)
-        _ensure_table(values)
-        with _all_cores() as pool:
-            return noise.begin(pool, values)()
 
     def select(
         self,
@@ -181,7 +162,7 @@ class OpenDPMechanisms:
         self, loss: PrivacyLoss, mechanism: Mechanism, scale: float, threshold: int, l0: int
     ) -> tuple[float, float]:
         """What a selection costs by OpenDP's own map, in amount and delta: at most `loss`."""
-        ensure(mechanism.selects, f"{mechanism} does not select partitions; `add_noise` runs it")
+        ensure(mechanism.selects, f"{mechanism} does not select partitions; it adds noise to vectors")
         amount, delta = self._selection_loss(mechanism, scale, threshold, l0)
         within = 0 < amount < math.inf and Fraction(amount) <= loss.amount and delta > 0 and Fraction(delta) <= loss.delta
         ensure(
@@ -239,7 +220,7 @@ class _Noise:
 
     @classmethod
     def within(cls, loss: PrivacyLoss, mechanism: Mechanism, scale: float, sensitivity: float) -> _Noise:
-        """The mechanism, if it costs at most `loss`; see `OpenDPMechanisms.add_noise`."""
+        """The mechanism, if it costs at most `loss`; see `OpenDPMechanisms.draw`."""
         ensure(not mechanism.selects, f"{mechanism} selects partitions; `select` runs it")
         ensure(0 < scale < math.inf, f"the scale must be positive and finite, got {scale}")
         ensure(0 < sensitivity < math.inf, f"the sensitivity must be positive and finite, got {sensitivity}")

@@ -21,7 +21,7 @@ from hushmeter.model.plan import Plan
 from hushmeter.model.tally import Tally
 from hushmeter.model.time import Window
 from hushmeter.plan.built_in import capped_metrics
-from hushmeter.ports import KeyRing, StateStore
+from hushmeter.ports import KeyRing, StateStore, WindowStore
 from hushmeter.sealing.copies import copy_key
 from hushmeter.sealing.participation import decrypted, encrypted, window_index
 from hushmeter.sealing.seal import Participation
@@ -42,7 +42,7 @@ def sealing_secrets(keys: KeyRing, window: Window, period: Window) -> tuple[byte
 
 
 def kept_windows_of(
-    store: StateStore, keys: KeyRing, metric: str, resolution: str, period_start_ms: int
+    store: WindowStore, keys: KeyRing, metric: str, resolution: str, period_start_ms: int
 ) -> KeptWindows | None:
     """Which windows of a period have kept which units; None before the first (P7).
 
@@ -101,7 +101,7 @@ class CarriedWindows:
     by_metric: Mapping[str, Participation]
 
 
-def carried_into(plan: Plan, window: Window, store: StateStore, keys: KeyRing) -> CarriedWindows:
+def carried_into(plan: Plan, window: Window, store: WindowStore, keys: KeyRing) -> CarriedWindows:
     """What earlier windows of its period carry into a window.
 
     Args:

@@ -22,12 +22,10 @@ class PlanReport:
     """What was proven of a plan.
 
     Attributes:
-        shares: of the budget, what one window of each measurement may cost.
         releases_per_period: how many releases one period publishes.
         ledger_entries_per_period: how many ledger entries they make.
     """
 
-    shares: dict[Measurement, Fraction]
     releases_per_period: int
     ledger_entries_per_period: int
 
@@ -49,7 +47,7 @@ def check_plan(plan: Plan, budget: PrivacyBudget) -> PlanReport:
     _check_integers(plan, divided)
     windows = {m: plan.resolution(m.resolution).span.most_in(plan.privacy.period) for m in divided}
     keys = {(m.metric, m.view, m.resolution): windows[m] for m in divided}
-    return PlanReport(divided, sum(keys.values()), sum(windows.values()))
+    return PlanReport(sum(keys.values()), sum(windows.values()))
 
 
 def _check_integers(plan: Plan, measurements: Iterable[Measurement]) -> None:

@@ -154,9 +154,6 @@ class WorkerStore(Protocol):
     def mark_scrubbed(self, storage_start_ms: int) -> None:
         """Records that a storage window's raw data may never be written or read again."""
 
-    def scrubbed(self, storage_start_ms: int) -> bool:
-        """Whether a storage window has been scrubbed."""
-
 
 class WindowStore(Protocol):
     """Release windows and their states, releases, the ledger, and kept windows of metrics with bounded participation."""
@@ -333,9 +330,6 @@ class StateStore(PlanStore, WorkerStore, WindowStore, ConsentStore, CredentialSt
             ConfigError: the file exists, or the store was never founded.
             LedgerBroken: the ledger does not hold.
         """
-
-    def schema_version(self) -> int:
-        """The version of the store's schema."""
 
     def close(self) -> None:
         """Gives the store's connections back."""

@@ -44,8 +44,9 @@ def measure(tally: Tally, charge: Charge, mechanisms: Noise, *, plan: Plan, comp
         InvariantError: the charge does not cover exactly the tally's vectors; before any noise is drawn.
 
     Privacy:
-        The window's releases together cost `charge.loss`: what is released on selected partitions depends on the data by
-        its own noisy vector alone, given the selection (adaptive composition); their times are scheduled ones (R1).
+        The window's releases together cost what the items of `charge` add up to: what is released on selected partitions
+        depends on the data by its own noisy vector alone, given the selection (adaptive composition); their times are
+        scheduled ones (R1).
     """
     window = tally.window
     charged = (charge.resolution, charge.window_start_ms, charge.window_end_ms)

@@ -6,7 +6,9 @@ import hashlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
 
@@ -15,6 +17,26 @@ from hushmeter.model.arrays import Int64
 from hushmeter.model.ledger import MeasurementCharge, PrivacyLoss
 from hushmeter.model.measurement import Mechanism, float_down
 from hushmeter.model.release import SALT_BYTES, NoisyVector, PartitionKey, Selection
+from hushmeter.ports import Mechanisms
+
+
+@dataclass(frozen=True, slots=True)
+class UncheckedCharge:
+    """What mechanisms read of a `MeasurementCharge`, of no plan's measurement, and with numbers that no charge has."""
+
+    mechanism: Mechanism
+    sensitivity: float
+    loss: PrivacyLoss
+    scale: float
+
+
+def add_noise(
+    mechanisms: Mechanisms, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
+) -> NoisyVector:
+    """Draws one vector alone, at any price: see `Mechanisms.draw`."""
+    charge = UncheckedCharge(mechanism, sensitivity, loss, scale)
+    noisy, _ = mechanisms.draw([(values, cast("MeasurementCharge", charge))])
+    return noisy[0]
 
 
 class ExactMechanisms:
@@ -52,19 +74,13 @@ class ExactMechanisms:
             )
             for counts, c in selections
         ]
-        noisy = [
-            self.add_noise(values, mechanism=c.mechanism, scale=c.scale, sensitivity=c.sensitivity, loss=c.loss)
-            for values, c in vectors
-        ]
-        return noisy, chosen
+        return [self._noisy(values, c) for values, c in vectors], chosen
 
-    def add_noise(
-        self, values: Int64, *, mechanism: Mechanism, scale: float, sensitivity: float, loss: PrivacyLoss
-    ) -> NoisyVector:
-        """Adds `noise`; the price is the one that is asked for."""
-        ensure(0 < scale < math.inf and 0 < sensitivity < math.inf, "scale and sensitivity are positive")
-        noisy = values + self.noise(values.shape, mechanism, scale)
-        return NoisyVector(noisy, mechanism, scale, float_down(loss.amount), salt=self.salt())
+    def _noisy(self, values: Int64, charge: MeasurementCharge) -> NoisyVector:
+        """With `noise` added, at the price that was charged."""
+        ensure(0 < charge.scale < math.inf and 0 < charge.sensitivity < math.inf, "scale and sensitivity are positive")
+        noisy = values + self.noise(values.shape, charge.mechanism, charge.scale)
+        return NoisyVector(noisy, charge.mechanism, charge.scale, float_down(charge.loss.amount), salt=self.salt())
 
     def select(
         self,

@@ -27,7 +27,7 @@ from hushmeter.model.plan import Plan
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import Window
 from hushmeter.patience import await_true
-from hushmeter.ports import Mechanisms, StateStore
+from hushmeter.ports import CredentialStore, Mechanisms
 from hushmeter.rehearsal.audit.frozen import FrozenMechanisms, Hidden, WatchedStore
 from hushmeter.rehearsal.service import is_settled, unsettled
 from hushmeter.service.deployment.access_rules import AccessRules
@@ -82,8 +82,8 @@ class Foundation:
         return cls(directory, context.plan, founded_ms, bearers)
 
 
-def _with_credentials(store: StateStore, plan: Plan, now_ms: int) -> dict[str, str | None]:
-    """Makes a credential of each kind at a moment, and returns them by name, as `Foundation.bearers`."""
+def _with_credentials(store: CredentialStore, plan: Plan, now_ms: int) -> dict[str, str | None]:
+    """Makes a credential of each kind at a moment, and returns them by what they may."""
     bearers: dict[str, str | None] = {"nobody": None}
     named = {
         "ingest": (Role.INGEST, ()),

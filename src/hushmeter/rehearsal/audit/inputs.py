@@ -13,7 +13,7 @@ from typing import Any
 
 from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.errors import ConfigError
-from hushmeter.model.plan import Kind, Metric, Plan
+from hushmeter.model.plan import Kind, Metric
 from hushmeter.plan.catalog import Catalog
 
 Point = tuple[int, int, str]
@@ -192,8 +192,3 @@ def reports_of(
             )
         )
     return found
-
-
-def purposes_all(plan: Plan) -> tuple[str, ...]:
-    """Every purpose of a plan."""
-    return plan.purpose_names

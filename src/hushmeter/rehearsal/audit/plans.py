@@ -54,7 +54,7 @@ metrics:
     views: [[]]
     at: [1d]
     per_unit: {{}}
-    statistics: [histogram, rate]
+    statistics: [histogram, rate, {{top_k: 2}}]
   told:
     <<: *common
     purposes: [research]

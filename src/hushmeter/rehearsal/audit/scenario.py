@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from hushmeter.api.query.v1.query_pb2 import BudgetStatement
 from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.clock import ReplayClock
 from hushmeter.errors import ConfigError
@@ -88,19 +90,23 @@ class Audited(RehearsedService):
     def composition(self, statistic: str) -> PrivacyClaim:
         """The privacy loss that the budget states for all Gaussians of the ledger together; all are of one period."""
         self._read_ledger()
-        budget = self.analyst.metrics().budget
+        budget = self._budget
         mu = math.sqrt(2 * Fraction(budget.amount))
         # A unit is in at most as many windows of a series as its cap allows; the dearest ones count.
         squares = (sum(sorted(charged)[-cap:]) for (_, cap), charged in self._charges.items())
         return PrivacyClaim("composition", statistic, budget.epsilon, budget.delta, mu, math.sqrt(2 * sum(squares)) / mu)
 
+    @cached_property
+    def _budget(self) -> BudgetStatement:
+        return self.analyst.metrics().budget
+
     def _read_ledger(self) -> None:
         if self._claims:
             return
-        budget = self.analyst.metrics().budget
+        conversion_delta = self._budget.delta - float(Fraction(self._budget.selection_delta))
         for e in self.analyst.ledger():
             entry = LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash)
-            self._take(entry, budget.delta - float(Fraction(budget.selection_delta)))
+            self._take(entry, conversion_delta)
 
     def _take(self, entry: LedgerEntry, conversion_delta: float) -> None:
         f = entry.fields

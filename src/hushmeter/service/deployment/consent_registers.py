@@ -38,7 +38,7 @@ class Registers:
         Args:
             era: whose texts are asked for.
             number: of the newest decision that counts.
-            decisions_after: see `StateStore`.
+            decisions_after: see `ConsentStore`.
         """
         behind = self._behind.setdefault(era.plan.purposes, [])
         able = [r for r in (self.of(era), *behind) if r.sequence <= number]

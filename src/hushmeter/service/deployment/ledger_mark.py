@@ -7,7 +7,7 @@ from dataclasses import replace
 from hushmeter.errors import ConfigError, StateConflict
 from hushmeter.model.ring import PlanMark, RingRecord
 from hushmeter.pipeline.claims import ensure_newest
-from hushmeter.ports import KeyRing, StateStore
+from hushmeter.ports import KeyRing, StateStore, WindowStore
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.foundation import ensure_founded
 from hushmeter.service.deployment.key_opening import existing_keys
@@ -35,7 +35,7 @@ def newest_followed(config: Config, store: StateStore) -> PlanMark:
     return record_met(config, existing_keys(config).record(), store, deployment.deployment_id).plan
 
 
-def record_met(config: Config, record: RingRecord | None, store: StateStore, deployment_id: str) -> RingRecord:
+def record_met(config: Config, record: RingRecord | None, store: WindowStore, deployment_id: str) -> RingRecord:
     """The record as it is once the keys have met a deployment; nothing is written."""
     head = store.ledger_head(deployment_id)
     if record is None or record.head.deployment_id != deployment_id:

@@ -1,4 +1,4 @@
-"""Operators' metrics: no label but reason, stage and status, and nothing derived from a Tally (R2)."""
+"""Operators' metrics: no label but reason, stage, status and a histogram's bound; nothing derived from a Tally (R2)."""
 
 from __future__ import annotations
 

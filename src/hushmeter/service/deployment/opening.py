@@ -17,7 +17,7 @@ from hushmeter.pipeline.claims import ensure_newest, move_record, ring_record
 from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan, parse_recorded
-from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, StateStore
+from hushmeter.ports import Clock, Deployment, KeyRing, Mechanisms, PlanStore, StateStore
 from hushmeter.service.deployment.approvals import ensure_plan_approved
 from hushmeter.service.deployment.budget import budget_of
 from hushmeter.service.deployment.config import Config
@@ -108,7 +108,8 @@ def prepared(
     decided = store.decisions_after(_BEYOND_ALL)[0] and not store.restores(deployment.deployment_id)
     keys.adopt(decided=bool(decided))
     keys.ensure_lasting(makes=True)
-    return _context(config, clock, mechanisms, store, keys, deployment)
+    timeline, epoch = timeline_of(config, store, clock, mechanisms), store.epoch()
+    return context_of(config, deployment, timeline, clock=clock, keys=keys, store=store, mechanisms=mechanisms, epoch=epoch)
 
 
 def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str | None) -> Context:
@@ -127,26 +128,36 @@ def _joined(config: Config, clock: Clock, mechanisms: Mechanisms, plan_text: str
         raise
     keys = KnownKeys(ring, store)
     keys.ensure_lasting()
-    return _context(config, clock, mechanisms, store, keys, deployment)
+    timeline, epoch = timeline_of(config, store, clock, mechanisms), store.epoch()
+    return context_of(config, deployment, timeline, clock=clock, keys=keys, store=store, mechanisms=mechanisms, epoch=epoch)
 
 
-def _context(
-    config: Config, clock: Clock, mechanisms: Mechanisms, store: StateStore, keys: KeyRing, deployment: Deployment
+def context_of(
+    config: Config,
+    deployment: Deployment,
+    timeline: Timeline,
+    *,
+    clock: Clock,
+    keys: KeyRing,
+    store: StateStore,
+    mechanisms: Mechanisms,
+    epoch: str,
 ) -> Context:
+    """The context of a founded deployment whose log and publications are in the state directory of a configuration."""
     return Context.of(
         deployment,
-        timeline_of(config, store, clock, mechanisms),
+        timeline,
         clock=clock,
         log=FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id),
         keys=keys,
         store=store,
         mechanisms=mechanisms,
         publications=PublicationFiles(config.state_dir / "publications"),
-        epoch=store.epoch(),
+        epoch=epoch,
     )
 
 
-def timeline_of(config: Config, store: StateStore, clock: Clock, mechanisms: Mechanisms) -> Timeline:
+def timeline_of(config: Config, store: PlanStore, clock: Clock, mechanisms: Mechanisms) -> Timeline:
     """The versions of the plan that a store holds, approved as the configuration asks."""
     return Timeline(store.plan_versions, store.series_blocks, mechanisms, partial(_ensure_approved, config, clock))
 
@@ -181,7 +192,7 @@ def begin_to_serve(config: Config, context: Context) -> str:
     return serving.epoch
 
 
-def _refuse_another_plan(store: StateStore, plan_text: str) -> None:
+def _refuse_another_plan(store: PlanStore, plan_text: str) -> None:
     offered = parse_recorded(plan_text)
     known = store.plan_versions()
     if offered.plan_hash not in {version.plan_hash for version in known}:

@@ -24,7 +24,7 @@ from hushmeter.plan.catalog import assign_blocks
 from hushmeter.plan.changes import changes_of, earliest
 from hushmeter.plan.check import check_plan
 from hushmeter.plan.reading import parse_plan, parse_recorded
-from hushmeter.ports import Mechanisms, StateStore
+from hushmeter.ports import Mechanisms, PlanStore
 from hushmeter.service.deployment.budget import budget_of
 from hushmeter.service.deployment.foundation import ensure_founded
 from hushmeter.service.deployment.plan_timeline import Era, Timeline, lacks
@@ -50,7 +50,7 @@ class Applied:
 
 
 def apply_plan(
-    store: StateStore,
+    store: PlanStore,
     mechanisms: Mechanisms,
     plan_text: str,
     at: str,

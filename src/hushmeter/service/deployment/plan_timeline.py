@@ -74,8 +74,8 @@ class Timeline:
     """The eras of a deployment, in order; follows the versions that are recorded. Safe for several threads.
 
     Args:
-        versions: see `StateStore.plan_versions`.
-        blocks: see `StateStore.series_blocks`.
+        versions: see `PlanStore.plan_versions`.
+        blocks: see `PlanStore.series_blocks`.
         thresholds: for prices.
         ensure: raises where a version may not be followed.
     """

@@ -27,16 +27,14 @@ from hushmeter.model.time import Window, iso
 from hushmeter.pipeline.claims import move_record, ring_record
 from hushmeter.pipeline.settlement import charge_of_lost
 from hushmeter.plan.built_in import capped_metrics
-from hushmeter.ports import Clock, Mechanisms, Restore, StateStore
+from hushmeter.ports import Clock, Mechanisms, Restore, StateStore, WindowStore
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.key_opening import open_keys
-from hushmeter.service.deployment.opening import serving_now, timeline_of
+from hushmeter.service.deployment.opening import context_of, serving_now, timeline_of
 from hushmeter.service.deployment.plan_timeline import lacks
 from hushmeter.service.deployment.state_lock import LOCK_NAME, hold_lock
 from hushmeter.storage.disk import failure_of, make_directory, sync_directory
-from hushmeter.storage.log.intake_log import FileIntakeLog
-from hushmeter.storage.publications import PublicationFiles
 from hushmeter.storage.state.database import STATE_NAME, Database, url_of
 from hushmeter.storage.state.store import SqlStateStore
 
@@ -139,21 +137,14 @@ def _settle(store: StateStore, config: Config, clock: Clock, mechanisms: Mechani
         keys.swap(None, RingRecord(LedgerMark(deployment.deployment_id, 0, GENESIS)))
     _refuse_fork(ring_record(keys), head, store)
     serving = serving_now(config, clock)
-    context = Context.of(
-        deployment,
-        timeline,
-        clock=clock,
-        log=FileIntakeLog(config.state_dir / "log", keys, deployment.deployment_id),
-        keys=keys,
-        store=store,
-        mechanisms=mechanisms,
-        publications=PublicationFiles(config.state_dir / "publications"),
-        epoch=serving.epoch,
+    epoch = serving.epoch
+    context = context_of(
+        config, deployment, timeline, clock=clock, keys=keys, store=store, mechanisms=mechanisms, epoch=epoch
     )
     _refuse_slow_clock(context, now_ms)
     # From here on the state that the backup was made of claims and acknowledges nothing more, where it still runs.
     known = move_record(keys, lambda record: record.served_by(serving))
-    store.begin_epoch(serving.epoch)
+    store.begin_epoch(epoch)
     for start in keys.storage_windows():
         if context.plan.finest.span.end_of(start) <= now_ms:
             keys.destroy(data_key(start))
@@ -177,7 +168,7 @@ def _period(context: Context, moment_ms: int) -> Window:
     return context.plan.privacy.period.window_of(moment_ms)
 
 
-def _refuse_fork(record: RingRecord, head: LedgerMark, store: StateStore) -> None:
+def _refuse_fork(record: RingRecord, head: LedgerMark, store: WindowStore) -> None:
     known = record.head
     if known.deployment_id != head.deployment_id:
         raise ConfigError(

@@ -8,7 +8,7 @@ import structlog
 
 from hushmeter import limits
 from hushmeter.errors import Failure
-from hushmeter.ports import Clock, StateStore
+from hushmeter.ports import Clock, WorkerStore
 from hushmeter.service.deployment.logs import fields_of
 
 
@@ -27,7 +27,7 @@ class Presence:
         clock: time.
     """
 
-    def __init__(self, store: StateStore, clock: Clock) -> None:
+    def __init__(self, store: WorkerStore, clock: Clock) -> None:
         self._store, self._clock = store, clock
         self._up = set[str]()
         self._changes = deque[tuple[bool, int]]()

@@ -17,7 +17,7 @@ from hushmeter.access.credentials import AccessLine, Credential, bearer_in
 from hushmeter.access.rates import TokenBucket
 from hushmeter.access.roles import METHODS, OPEN, RESERVED_METHODS, roles_of
 from hushmeter.errors import Forbidden, RateLimited
-from hushmeter.ports import Clock, StateStore
+from hushmeter.ports import Clock, CredentialStore
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.door.known_credentials import KnownCredentials
@@ -35,7 +35,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         rules: what is asked for.
     """
 
-    def __init__(self, store: StateStore, clock: Clock, meters: Meters, rules: AccessRules) -> None:
+    def __init__(self, store: CredentialStore, clock: Clock, meters: Meters, rules: AccessRules) -> None:
         self._store = store
         self._clock = clock
         self._calls_refused = meters.calls_refused

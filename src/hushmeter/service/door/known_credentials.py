@@ -13,7 +13,7 @@ import structlog
 from hushmeter import limits
 from hushmeter.access.credentials import Credential, Proof, parts_of, proves
 from hushmeter.errors import CredentialsUnread, Unauthenticated
-from hushmeter.ports import Clock, StateStore
+from hushmeter.ports import Clock, CredentialStore
 from hushmeter.service.deployment.logs import fields_of
 from hushmeter.service.deployment.meters import Meters
 
@@ -41,7 +41,7 @@ class KnownCredentials:
 
     def __init__(
         self,
-        store: StateStore,
+        store: CredentialStore,
         clock: Clock,
         meters: Meters,
         on_change: Callable[[Collection[str]], None],

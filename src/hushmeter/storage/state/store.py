@@ -31,11 +31,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from hushmeter.errors import ConfigError
 from hushmeter.storage import backup
-from hushmeter.storage.state import schema
 from hushmeter.storage.state.consent import SqlConsent
 from hushmeter.storage.state.credentials import SqlCredentials
 from hushmeter.storage.state.database import STATE_NAME, Database, url_of
@@ -86,11 +83,6 @@ class SqlStateStore(SqlPlans, SqlWorkers, SqlWindows, SqlConsent, SqlCredentials
     def settle_in_one_file(self) -> None:
         """Puts everything into the database's one file, so that it can be moved; nobody else may use it meanwhile."""
         self._database.settle_in_one_file()
-
-    def schema_version(self) -> int:
-        """See `StateStore`."""
-        with self._database.read() as connection:
-            return int(connection.execute(sa.select(schema.alembic_version.c.version_num)).scalar_one())
 
     def close(self) -> None:
         """See `StateStore`."""

@@ -153,11 +153,6 @@ class SqlWorkers(OnDatabase):
             if not _is_scrubbed(connection, storage_start_ms):
                 connection.execute(sa.insert(scrubbed).values(storage_start_ms=storage_start_ms))
 
-    def scrubbed(self, storage_start_ms: int) -> bool:
-        """See `WorkerStore`."""
-        with self._database.read() as connection:
-            return _is_scrubbed(connection, storage_start_ms)
-
 
 def newest_segment(connection: sa.Connection) -> int:
     """The number of the newest registration, 0 before the first, as a part of a transaction of `windows` or `consent`."""

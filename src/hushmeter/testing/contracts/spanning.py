@@ -12,7 +12,6 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.stored import Decided, Restore
 from hushmeter.model.time import HOUR_MS
 from hushmeter.ports import StateStore
-from hushmeter.storage.state import schema
 from hushmeter.testing.contracts.state_values import ALL_BEGUN, day, decide, failing_at, hour, publish_window, state_of
 
 
@@ -20,10 +19,9 @@ class StateStoreContract:
     """Segments, windows, decisions and erasures have one order."""
 
     def test_new(self, store: StateStore) -> None:
-        """A new store has no deployment and no series, and today's schema."""
+        """A new store has no deployment and no series."""
         assert store.deployment() is None
         assert store.series_blocks() == ()
-        assert store.schema_version() == schema.SCHEMA_VERSION
 
     def test_order_against_closing(self, store: StateStore) -> None:
         """A segment is either covered by a window's `last_segment` or told that the window is closed, never neither."""
