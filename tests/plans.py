@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import yaml
+
 
 def plan_text(
     metrics: str,
@@ -47,3 +51,47 @@ metrics:
     purposes: [{asks}]
 {others}
 """
+
+
+OPEN_DIMENSIONS = plan_text(
+    r"""
+  joins:
+    kind: counter
+    dimensions:
+      platform: {values: [ios, android], scope: unit}
+      app_version: {open: true, max_length: 8, pattern: '^\d+\.\d+$'}
+      network: {values: [wifi, cellular]}
+    views: [[], [platform, app_version]]
+    per_unit: {range: [0, 100], max_partitions: 1}
+    statistics: [units, sum]
+  setup:
+    <<: *common
+    kind: distribution
+    unit: ms
+    edges: [10, 100]
+    per_unit: {range: [0, 1000], max_events: 10, max_partitions: 1}
+    dimensions: {word: {open: true, max_length: 64, pattern: '(?s).*'}}
+    views: [[word]]
+    statistics: [units, mean]
+  starts:
+    <<: *common
+    dimensions: {platform: {values: [ios, android], scope: unit}}
+    views: [[platform]]
+""",
+    resolutions="1h: {lateness: 10m}",
+    unit="account",
+)
+"""Two metrics with open dimensions beside one without."""
+
+
+def with_field(text: str, path: tuple[str | int, ...], value: Any) -> str:
+    """A plan with one field changed; `...` removes it."""
+    plan = yaml.safe_load(text)
+    place = plan
+    for step in path[:-1]:
+        place = place[step]
+    if value is ...:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return yaml.safe_dump(plan, sort_keys=False)

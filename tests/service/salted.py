@@ -15,7 +15,6 @@ from tests.service.guarded import Guarded, guarded
 from tests.service.running import FOUNDED_MS, PLAN
 
 H = FOUNDED_MS
-QUERY = "/hushmeter.api.query.v1.QueryService/"
 SHORT_SALTS = [b"", bytes(16), b"\xff" * 16, b"salt", *(n.to_bytes(16, "little") for n in range(1, 9))]
 """What a salt would be that nobody drew."""
 

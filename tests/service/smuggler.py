@@ -16,6 +16,7 @@ from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import IngestClient
+from tests.service.calls import SUBMIT
 
 PLAN = r"""
 plan: smuggled
@@ -51,11 +52,6 @@ UNIT = "sender"
 CROWD = [f"crowd-{i}" for i in range(300)]
 CHORUS = "a-token-that-three-hundred-units-share"
 """What is to leave: without it the search would prove nothing."""
-_ROOT = "/hushmeter.api."
-SUBMIT, STREAM, VALIDATE = (f"{_ROOT}ingest.v1.IngestService/{m}Reports" for m in ("Submit", "Stream", "Validate"))
-SET, GET, ISSUE = (f"{_ROOT}consent.v1.ConsentService/{m}" for m in ("SetConsent", "GetConsent", "IssueUnitToken"))
-QUERY = _ROOT + "query.v1.QueryService/QueryReleases"
-HEALTH = "/grpc.health.v1.Health/Check"
 
 
 def mark(name: str, length: int = 16) -> str:

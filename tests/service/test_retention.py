@@ -18,6 +18,7 @@ from hushmeter.service.deployment.state_lock import hold_lock
 from hushmeter.service.disclosure.retention import RowKind, held
 from hushmeter.testing.clock import FakeClock
 from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums
+from tests.service.state_files import everything
 
 CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 24}}")
 UNITS = ("device-4711-left", "device-4712-left", "device-4713-left")
@@ -33,14 +34,6 @@ def reported(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
     for unit in UNITS:
         assert len(hand.send(unit, clock.now_ms(), 77).admitted) == 1
     return context, clock, hand
-
-
-def everything(directory: Path) -> dict[str, bytes]:
-    """Every file of a state and of its keys, SQLite's log included, with its bytes."""
-    found = {}
-    for place in (directory, Config(state_dir=directory).keys):
-        found |= {str(p.relative_to(place.parent)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
-    return found
 
 
 def test_what_is_held_and_when_it_dies(tmp_path: Path) -> None:
