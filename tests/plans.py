@@ -17,8 +17,11 @@ def plan_text(
     resolutions: str = "1h: {lateness: 10m}, 1d: {lateness: 48h}",
     unit: str = "device",
     period: str = "1w",
+    epsilon: int = 4,
     delta: str = "1e-8",
     expected_units: int = 100,
+    privacy: str = "",
+    consent: str = "",
 ) -> str:
     """A plan's text; what is not said is as below.
 
@@ -31,17 +34,22 @@ def plan_text(
         resolutions: without their braces, too.
         unit: that is protected.
         period: of protection.
+        epsilon: of one period.
         delta: of one period.
         expected_units: in one window.
+        privacy: its other fields, without braces.
+        consent: languages and sources, without braces.
     """
     first, _, others = metrics.strip().partition("\n")
     anchor = " &common" if "*common" in others else ""
+    also = f", {privacy}" if privacy else ""
     return f"""
 plan: test
 version: 1
-privacy: {{unit: {unit}, period: {period}, epsilon: 4, delta: {delta}, expected_units: {expected_units}}}
+privacy: {{unit: {unit}, period: {period}, epsilon: {epsilon}, delta: {delta}, expected_units: {expected_units}{also}}}
 resolutions: {{{resolutions}}}
 purposes: {{{purposes}}}
+{f"consent: {{{consent}}}" if consent else ""}
 metrics:
   {first}{anchor}
     description: Something.

@@ -16,22 +16,12 @@ from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import IngestClient
+from tests.plans import plan_text
 from tests.service.calls import SUBMIT
 
-PLAN = r"""
-plan: smuggled
-version: 1
-privacy: {unit: account, period: 1d, epsilon: 8, delta: 1e-6, expected_units: 300}
-resolutions: {1h: {lateness: 10m}}
-purposes: {tuning: Tune models.}
-consent: {languages: [de, pt-BR, zh-Hant-TW], sources: [settings, onboarding]}
-metrics:
-  joins: &common
-    description: Calls that were joined.
-    owner: test@example.com
-    expires: EXPIRES
-    category: product_usage
-    purposes: [tuning]
+PLAN = plan_text(
+    r"""
+  joins:
     kind: counter
     dimensions: {version: {open: true, max_length: 12, pattern: '\d+(\.\d+)?', expected_values: 4}}
     views: [[version]]
@@ -45,7 +35,16 @@ metrics:
     <<: *common
     dimensions: {}
     views: [[]]
-"""
+""",
+    expires="EXPIRES",
+    unit="account",
+    resolutions="1h: {lateness: 10m}",
+    period="1d",
+    epsilon=8,
+    delta="1e-6",
+    expected_units=300,
+    consent="languages: [de, pt-BR, zh-Hant-TW], sources: [settings, onboarding]",
+)
 """A careful dimension beside the worst that a plan can have: any text of 64 characters."""
 
 UNIT = "sender"
