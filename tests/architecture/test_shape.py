@@ -51,6 +51,19 @@ def test_nothing_is_imported_from_a_module_of_tests(path: Path) -> None:
     assert not [name for name in ours if any(part.startswith("test_") for part in name.split("."))]
 
 
+def test_helpers_of_tests_have_names_of_their_own() -> None:
+    """No two modules that help tests define a public function or class of one name; each program has its `main`."""
+    places: dict[str, list[str]] = {}
+    for path in BESIDE:
+        if path.is_relative_to(ROOT / "tests") and not path.name.startswith("test_"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith(
+                    "_"
+                ):
+                    places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: found for name, found in places.items() if len(found) > 1 and name != "main"}
+
+
 def test_only_noise_imports_opendp() -> None:
     """OpenDP is imported in noise/ alone."""
     for path in MODULES:

@@ -31,7 +31,7 @@ from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.kept_states import ARCHIVES, OF_SCHEMA_7, unpacked
-from tests.service.by_hand import PLAN, H, sealer_of, sums, windows
+from tests.service.deployment_by_hand import PLAN, H, sealer_of, sums, windows
 
 TAKEN_UP_MS = {"state_of_schema_7": H + HOUR_MS + 12 * MINUTE_MS, "state_of_schema_8": H + 2 * HOUR_MS + 12 * MINUTE_MS}
 """When each is taken up again: soon after it was left."""

@@ -36,7 +36,7 @@ from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.door.tls import Tls
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.calls import ISSUE_UNIT_TOKEN, SET_CONSENT, SUBMIT, unit_token_request
-from tests.service.running import FOUNDED_MS, PLAN
+from tests.service.running_service import FOUNDED_MS, PLAN
 
 REQUIRED = AccessRules(credentials_required=True)
 UNIT_TOKENS_REQUIRED = AccessRules(unit_tokens=True)

@@ -18,7 +18,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS
 from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import Recorder
 from tests.plans import plan_text
-from tests.service.running import FOUNDED_MS, Running, running
+from tests.service.running_service import FOUNDED_MS, Running, running
 
 H = FOUNDED_MS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.plans import with_field
-from tests.service.running import PLAN
+from tests.service.running_service import PLAN
 
 
 def changed(version: int = 2, **fields: object) -> str:

@@ -39,7 +39,7 @@ from tests.service.calls import (
     UNAUTHENTICATED,
     UNAVAILABLE,
 )
-from tests.service.guarded import Guarded, guarded, standing
+from tests.service.guarded_service import Guarded, guarded, standing
 
 MUST_NOT = [(method, role) for method in METHODS for role in Role if role not in roles_of(method)]
 MAY = [(method, role) for method in METHODS for role in Role if role in roles_of(method)]

@@ -31,9 +31,9 @@ from hushmeter.storage.state.release_payload import decode_vectors, encode_vecto
 from hushmeter.storage.state.schema import ledger, plans, releases
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of
 from tests.service.calls import OK, QUERY_RELEASES
-from tests.service.guarded import guarded
+from tests.service.deployment_by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of
+from tests.service.guarded_service import guarded
 
 HOURS = 3
 CHANGED, FIRST = 3, 4

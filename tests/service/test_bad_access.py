@@ -23,7 +23,6 @@ from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.door.tls import read_tls
 from hushmeter.service.intake.intake import Intake
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import opened
 from tests.service.calls import (
     GET_CONSENT,
     GET_PLAN,
@@ -37,9 +36,10 @@ from tests.service.calls import (
     consent_question,
 )
 from tests.service.certificates import Authority, tls_config, trusting
-from tests.service.guarded import UNIT_TOKENS_REQUIRED, Guarded, guarded, standing
+from tests.service.deployment_by_hand import opened
+from tests.service.guarded_service import UNIT_TOKENS_REQUIRED, Guarded, guarded, standing
 from tests.service.harness import reasons
-from tests.service.running import FOUNDED_MS, Running, running
+from tests.service.running_service import FOUNDED_MS, Running, running
 
 YEAR_MS = 365 * DAY_MS
 

@@ -22,7 +22,7 @@ from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.service.calls import STREAM, SUBMIT, VALIDATE
-from tests.service.running import FOUNDED_MS, Running, running
+from tests.service.running_service import FOUNDED_MS, Running, running
 from tests.service.wire import packed, submit_bytes, varint, with_points
 
 NOW = FOUNDED_MS + DAY_MS + 10 * MINUTE_MS

@@ -31,9 +31,9 @@ from hushmeter.testing.mechanisms import ExactMechanisms
 from hushmeter.transparency import signing
 from hushmeter.transparency.signing import entries_in, verify_record
 from tests.kept_states import OF_SCHEMA_7, migrated, unpacked
-from tests.service.guarded import guarded
-from tests.service.running import PLAN
-from tests.service.salted import SHORT_SALTS, H, record_of
+from tests.service.guarded_service import guarded
+from tests.service.noisy_service import SHORT_SALTS, H, record_of
+from tests.service.running_service import PLAN
 
 
 def opened(state_dir: Path, plan: str | None = None) -> Context:

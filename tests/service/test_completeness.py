@@ -19,7 +19,7 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.serving_times import Presence
 from hushmeter.service.processes.supervisor import Supervisor, _Child
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
+from tests.service.deployment_by_hand import PLAN, H, Hand, opened, sealer_of
 
 AT_ONCE = PLAN.replace("{lateness: 10m}", "{lateness: 0m}")
 LEASE_MS, MARK_MS = int(limits.LEASE_S * 1_000), int(limits.SERVING_MARK_S * 1_000)

@@ -17,9 +17,9 @@ from hushmeter.ports import StateStore
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.intake.intake import Intake
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, erase, opened, reports, sealer_of, sums
-from tests.service.reported import DAY_DUE, count
-from tests.service.working import YES, working
+from tests.service.deployment_by_hand import DAY_DUE, H, Hand, erase, opened, reports, sealer_of, sums
+from tests.service.intake_worker import YES, working
+from tests.service.reported_hours import count
 
 
 class CallsOf:

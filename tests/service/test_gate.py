@@ -44,8 +44,8 @@ from tests.service.calls import (
     UNAVAILABLE,
     unit_token_request,
 )
-from tests.service.guarded import Guarded, guarded
-from tests.service.running import PLAN
+from tests.service.guarded_service import Guarded, guarded
+from tests.service.running_service import PLAN
 
 INTERNAL = grpc.StatusCode.INTERNAL
 

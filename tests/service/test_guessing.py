@@ -25,8 +25,8 @@ from hushmeter.model.ledger import canonical_json
 from hushmeter.model.release import Release
 from hushmeter.transparency.signing import entries_in
 from tests.service.calls import ERASE_UNIT, GET_LEDGER, GET_PLAN, LIST_METRICS
-from tests.service.guarded import Guarded
-from tests.service.salted import SHORT_SALTS, record_of, served
+from tests.service.guarded_service import Guarded
+from tests.service.noisy_service import SHORT_SALTS, record_of, served
 
 
 def stored(service: Guarded) -> list[Release]:

@@ -31,9 +31,9 @@ from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.clock import FakeClock
 from tests.plans import plan_text
-from tests.service.by_hand import PLAN, H, opened, reports, sealer_of, sums
+from tests.service.deployment_by_hand import PLAN, H, opened, reports, sealer_of, sums
 from tests.service.harness import submitted
-from tests.service.running import Running, running
+from tests.service.running_service import Running, running
 
 HALF_PAST = H + 30 * MINUTE_MS
 DUE = H + HOUR_MS + 10 * MINUTE_MS

@@ -20,7 +20,7 @@ from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.key_opening import open_keys
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
+from tests.service.deployment_by_hand import H, Hand, opened, sealer_of, sums, windows
 from tests.service.harness import QUICK_PLAN, agree, read, serving, states, submitted
 
 

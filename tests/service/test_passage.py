@@ -26,7 +26,7 @@ from hushmeter.service.door.query_service import QueryService
 from hushmeter.service.intake.intake import Intake
 from hushmeter.storage.state.store import SqlStateStore
 from tests.service.calls import GET_PLAN, LIST_METRICS, METHODS, STREAM
-from tests.service.guarded import Guarded, guarded
+from tests.service.guarded_service import Guarded, guarded
 
 
 @pytest.fixture

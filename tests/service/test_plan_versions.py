@@ -19,7 +19,7 @@ from hushmeter.service.deployment.plan_change import Applied, apply_plan
 from hushmeter.service.deployment.plan_timeline import BEGINNING_MS, END_MS
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.plan_versions import changed
-from tests.service.running import FOUNDED_MS, PLAN, Running, running
+from tests.service.running_service import FOUNDED_MS, PLAN, Running, running
 
 H = FOUNDED_MS
 B = H + WEEK_MS

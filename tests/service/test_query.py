@@ -20,7 +20,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.patience import PATIENCE_S
 from tests.service.calls import GET_CONSENT, GET_LEDGER, GET_PLAN, LIST_METRICS, QUERY_RELEASES, SET_CONSENT
 from tests.service.harness import H, agree, finish, hour_of, read, serving
-from tests.service.running import Running
+from tests.service.running_service import Running
 
 DECLARED = ["joins", "setup", "drift", "crashed", "theme", "short_lived"]
 HOURS = 73

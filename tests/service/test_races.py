@@ -21,11 +21,11 @@ from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.intake.intake import Intake
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, erase, opened, reports, sealer_of, sums, windows
+from tests.service.deployment_by_hand import H, Hand, capped, erase, opened, reports, sealer_of, sums, windows
 
 HALF_PAST = H + 30 * MINUTE_MS
 DUE = H + HOUR_MS + 10 * MINUTE_MS
-CAPPED = PLAN.replace("range: [0, 100]", "range: [0, 100], max_windows: {1h: 3, 1d: 1}")
+CAPPED = capped("1h: 3, 1d: 1")
 
 
 def test_a_state_is_opened_while_it_is_published(tmp_path: Path) -> None:

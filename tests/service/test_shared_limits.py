@@ -22,11 +22,11 @@ from hushmeter.model.time import MINUTE_MS
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.intake.queue import Outcome
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, opened, reports
 from tests.service.calls import ERASE_UNIT, GET_UNIT, SET_CONSENT, STREAM, SUBMIT, VALIDATE
-from tests.service.guarded import Guarded, guarded, standing
-from tests.service.running import FOUNDED_MS
-from tests.service.working import YES, working
+from tests.service.deployment_by_hand import H, opened, reports
+from tests.service.guarded_service import Guarded, guarded, standing
+from tests.service.intake_worker import YES, working
+from tests.service.running_service import FOUNDED_MS
 
 Refused = tuple[object, ...]
 

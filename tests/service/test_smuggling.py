@@ -18,7 +18,7 @@ from hushmeter.patience import PATIENCE_S, await_true
 from tests.ports import free_port
 from tests.processes import hushmeter_serve
 from tests.service.calls import SET_CONSENT
-from tests.service.running import FOUNDED_MS, Running, running
+from tests.service.running_service import FOUNDED_MS, Running, running
 from tests.service.smuggler import CHORUS, CROWD, PLAN, UNIT, Smuggler, mark, needles
 from tests.service.smuggling import ATTEMPTS
 from tests.service.state_files import everything

@@ -22,8 +22,8 @@ from hushmeter.service.deployment.config import Config, read_config
 from hushmeter.service.door.tls import read_tls
 from tests.service.calls import GET_PLAN, OK, UNAUTHENTICATED, UNAVAILABLE
 from tests.service.certificates import Authority, Pair, tls_config, trusting
-from tests.service.guarded import guarded
-from tests.service.running import FOUNDED_MS
+from tests.service.guarded_service import guarded
+from tests.service.running_service import FOUNDED_MS
 
 
 class TestSockets:

@@ -15,7 +15,7 @@ from hushmeter.model.time import MINUTE_MS
 from hushmeter.testing.batches import said
 from tests.plans import OPEN_DIMENSIONS
 from tests.service.harness import H, finish, reasons, serving, submitted
-from tests.service.running import Running
+from tests.service.running_service import Running
 from tests.service.wire import message_of, packed, submit_bytes, varint
 
 NOW = H + 30 * MINUTE_MS

@@ -23,8 +23,8 @@ from hushmeter.signatures import public_key, sign
 from hushmeter.transparency.receipt import RECEIPT, verify_receipt
 from hushmeter.transparency.signing import SIGNED_RECORD
 from tests.service.calls import ERASE_UNIT, GET_UNIT, INVALID, LIMITED, OK, SET_CONSENT, UNAUTHENTICATED
-from tests.service.guarded import REQUIRED, UNIT_TOKENS_REQUIRED, Guarded, guarded, standing
-from tests.service.running import FOUNDED_MS, running
+from tests.service.guarded_service import REQUIRED, UNIT_TOKENS_REQUIRED, Guarded, guarded, standing
+from tests.service.running_service import FOUNDED_MS, running
 
 
 @pytest.fixture(autouse=True)

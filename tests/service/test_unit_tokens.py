@@ -24,7 +24,7 @@ from tests.service.calls import (
     consent_question,
     unit_token_request,
 )
-from tests.service.guarded import UNIT_TOKENS_REQUIRED, Guarded, guarded, standing
+from tests.service.guarded_service import UNIT_TOKENS_REQUIRED, Guarded, guarded, standing
 from tests.service.harness import reasons
 
 

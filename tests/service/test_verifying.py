@@ -17,8 +17,8 @@ from hushmeter.cli.app import run
 from hushmeter.errors import LedgerBroken
 from hushmeter.transparency.signing import verify_record
 from tests.service.calls import INVALID, QUERY_RELEASES
-from tests.service.running import PLAN
-from tests.service.salted import record_of, served
+from tests.service.noisy_service import record_of, served
+from tests.service.running_service import PLAN
 
 COUNTED = PLAN.replace("expected_units: 100}", "expected_units: 100, participants: true}")
 

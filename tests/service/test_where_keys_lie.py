@@ -18,7 +18,7 @@ from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.kept_states import OF_SCHEMA_7, migrated
 from tests.processes import hushmeter_serve
-from tests.service.by_hand import PLAN, H, of_today, opened
+from tests.service.deployment_by_hand import PLAN, H, of_today, opened
 
 LATER = H + 3_600_000 + 12 * 60_000
 

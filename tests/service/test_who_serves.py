@@ -22,13 +22,13 @@ from hushmeter.service.intake.decisions import Deciding
 from hushmeter.storage.keys.ring_record import RecordFile
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import Hand, sealer_of, windows
-from tests.service.claiming import DEADLINE, Machine, ensure_sound, published
+from tests.service.claim_steps import DueDeployment, ensure_sound, published
+from tests.service.deployment_by_hand import HOUR_DUE, Hand, sealer_of, windows
 
 
 def test_nothing_is_released_or_answered_without_the_record(tmp_path: Path) -> None:
     """While it cannot be written no window ends and no decision is answered; an old copy is refused then (break 7)."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "old")
     machine.context = machine.open("state")
@@ -54,7 +54,7 @@ def test_nothing_is_released_or_answered_without_the_record(tmp_path: Path) -> N
 
 def test_a_state_that_forgot_a_withdrawal_is_refused(tmp_path: Path) -> None:
     """Also where nothing was released since, and also by the sealer of a state that is open (neighbour 18)."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
     machine.context.store.close()
     for name in ("before", "beside"):
         shutil.copytree(tmp_path / "state", tmp_path / name)
@@ -75,7 +75,7 @@ def test_a_state_that_forgot_a_withdrawal_is_refused(tmp_path: Path) -> None:
 
 def test_who_does_not_serve_acknowledges_nothing(tmp_path: Path) -> None:
     """The door of a state whose epoch has ended takes no report and no decision, and names the one that serves (21)."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     first, _ = machine.open("state"), machine.open("copy")
@@ -98,14 +98,14 @@ def test_four_copies_beside_one_ring(tmp_path: Path, together: bool) -> None:
 
     Where they begin to serve while others seal, a window that is claimed then may be LOST; it never has two noises.
     """
-    machine = Machine.due(tmp_path / "made")
+    machine = DueDeployment.founded(tmp_path / "made")
     machine.context.store.close()
     for run in range(10):
         base = tmp_path / str(run)
         shutil.copytree(tmp_path / "made" / "keys", base / "keys")
         for copy in range(4):
             shutil.copytree(tmp_path / "made" / "state", base / f"copy-{copy}")
-        one = Machine(base, clock=FakeClock(DEADLINE + 3 * HOUR_MS))
+        one = DueDeployment(base, clock=FakeClock(HOUR_DUE + 3 * HOUR_MS))
         contexts, stopped = four(one, together)
         record = contexts[0].keys.record()
         assert record is not None
@@ -125,7 +125,7 @@ def test_four_copies_beside_one_ring(tmp_path: Path, together: bool) -> None:
             context.store.close()
 
 
-def four(machine: Machine, together: bool) -> tuple[list[Context], list[Exception]]:
+def four(machine: DueDeployment, together: bool) -> tuple[list[Context], list[Exception]]:
     """Opens four copies and lets each seal what is due, side by side; returns them, and why some stopped."""
     barrier, contexts, stopped = threading.Barrier(4), list[Context](), list[Exception]()
 

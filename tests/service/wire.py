@@ -7,7 +7,7 @@ import grpc
 from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.report.v1.report_pb2 import Report
 from tests.service.calls import SUBMIT
-from tests.service.running import Running
+from tests.service.running_service import Running
 
 
 def varint(n: int) -> bytes:

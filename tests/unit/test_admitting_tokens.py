@@ -23,7 +23,7 @@ from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.reading import parse_plan
 from hushmeter.service.door.decoding import decode_reports
 from tests.plans import OPEN_DIMENSIONS
-from tests.service.running import FOUNDED_MS
+from tests.service.running_service import FOUNDED_MS
 
 
 def decoded(*tables: tuple[list[str], list[int]]) -> RawReports:
