@@ -102,10 +102,13 @@ class Hand:
             lambda period, subjects: pseudonyms_of(period_key(f"period/{period}"), subjects),
         )
 
+    def decision(self, unit: str, *, given: bool) -> Decision:
+        """That a unit gives consent, or withdraws it; not recorded."""
+        return Decision(self.subject(unit), "tuning", given, 0, self._context.plan.purposes[0].text_hash)
+
     def decide(self, *units: str, given: bool = True) -> None:
         """Records that units give consent, or withdraw it."""
-        shown = self._context.plan.purposes[0].text_hash
-        decisions = [Decision(self.subject(u), "tuning", given, 0, shown) for u in units]
+        decisions = [self.decision(unit, given=given) for unit in units]
         self._context.store.record_decisions(decisions, self.segments.now_ms)
 
     def held(self, unit: str) -> Holdings:

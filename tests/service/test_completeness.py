@@ -13,6 +13,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.errors import LeaseLost, StorageFull
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.patience import await_true
 from hushmeter.ports import StateStore
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
@@ -167,15 +168,18 @@ def test_a_supervisor_sees_the_end_of_workers(tmp_path: Path, monkeypatch: pytes
     watched = Supervisor(Config(state_dir=state, listen="127.0.0.1:0", metrics=""), clock, print)
     child = _Child("worker-0", "worker", watched._spawn("worker"))
     watched._children = [child]
-    while not watched._is_ready(child, 1):
-        pass
+    await_true(lambda: watched._is_ready(child, 1))
     clock.set(H + 10 * MINUTE_MS)
     child.process.kill()
     child.process.communicate()
     watched._watch()
     clock.advance(20 * MINUTE_MS)
-    while not child.serves:
+
+    def serves() -> bool:
         watched._watch()
+        return child.serves
+
+    await_true(serves)
     clock.advance(10 * MINUTE_MS)
     watched._end_children()
     assert watched._store.serving_ms(H, H + HOUR_MS) == 20 * MINUTE_MS + 2 * LEASE_MS

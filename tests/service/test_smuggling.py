@@ -22,7 +22,6 @@ from tests.service.running_service import FOUNDED_MS, Running, running
 from tests.service.smuggler import CHORUS, CROWD, PLAN, UNIT, Smuggler, mark, needles
 from tests.service.smuggling import ATTEMPTS
 from tests.service.state_files import everything
-from tests.torture.clockwork import pause
 
 DOCS = Path(__file__).parents[2] / "docs" / "privacy" / "smuggling.md"
 NOW = FOUNDED_MS + 30 * MINUTE_MS
@@ -190,8 +189,9 @@ class TestServed:
         """Neither log nor metrics nor any file holds a mark, a unit or an address; counts are by reason alone."""
         target, metrics, directory = served
         sender = Smuggler(target, lambda: time.time_ns() // 1_000_000)
+        consented_ms = sender.now_ms()
         # Reports are of a whole second after consent.
-        pause(2)
+        await_true(lambda: sender.now_ms() >= consented_ms + 2_000)
         for name, (attempt, expected) in ATTEMPTS.items():
             # Nobody has consented for so long yet.
             if name != "text_in_odd_milliseconds":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import threading
 from pathlib import Path
@@ -24,6 +23,7 @@ from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from tests.service.claim_steps import DueDeployment, ensure_sound, published
 from tests.service.deployment_by_hand import HOUR_DUE, Hand, sealer_of, windows
+from tests.service.intake_worker import NO, YES
 
 
 def test_nothing_is_released_or_answered_without_the_record(tmp_path: Path) -> None:
@@ -37,13 +37,13 @@ def test_nothing_is_released_or_answered_without_the_record(tmp_path: Path) -> N
         for _ in range(3):
             sealer_of(machine.context).run_due()
             machine.clock.advance(HOUR_MS)
-        answer = deciding.add(b"v", [decision(machine.context)])
+        answer = deciding.add(b"v", YES)
         deciding.record()
         with pytest.raises(StorageFull):
             answer.result()
     assert windows(machine.context, WindowState.RELEASED, WindowState.LOST) == []
     assert machine.noise.draws == []
-    answer = deciding.add(b"v", [decision(machine.context)])
+    answer = deciding.add(b"v", YES)
     deciding.record()
     assert answer.result()[1] == machine.clock.now_ms()
     with pytest.raises(StateConflict, match="is older than its keys: decision 3 was answered"):
@@ -60,7 +60,7 @@ def test_a_state_that_forgot_a_withdrawal_is_refused(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "state", tmp_path / name)
     machine.context = machine.open("state")
     deciding = deciding_of(machine.context)
-    answer = deciding.add(b"u", [dataclasses.replace(decision(machine.context), given=False)])
+    answer = deciding.add(b"u", NO)
     deciding.record()
     assert not answer.result()[0]["tuning"].given
     with pytest.raises(StateConflict, match="decision 2 was answered, and is not in it"):
@@ -83,7 +83,7 @@ def test_who_does_not_serve_acknowledges_nothing(tmp_path: Path) -> None:
     with pytest.raises(NotServing, match=r"serves: .*copy on .* \(pid \d+, since 2026"):
         hand.send("u", machine.clock.now_ms() - MINUTE_MS)
     deciding = deciding_of(first)
-    answer = deciding.add(b"u", [decision(first)])
+    answer = deciding.add(b"u", YES)
     deciding.record()
     with pytest.raises(NotServing):
         answer.result()
@@ -159,8 +159,3 @@ def deciding_of(context: Context) -> Deciding:
         register.states,
         context.clock.now_ms,
     )
-
-
-def decision(context: Context) -> Decision:
-    """That somebody agrees."""
-    return Decision(bytes(16), "tuning", given=True, received_at_ms=0, text_hash=context.plan.purposes[0].text_hash)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.testing.clock import FakeClock
@@ -20,13 +18,11 @@ from tests.service.deployment_by_hand import DAY_DUE, HOUR_DUE, PLAN, H, Hand, o
 from tests.service.interrupted_log import failing, interrupted
 from tests.service.reported_hours import due
 
-NO = Decision(bytes(16), "tuning", given=False, received_at_ms=0)
-
 
 def test_before_the_cut_off_is_in_time(tmp_path: Path) -> None:
     """A withdrawal of the last millisecond before the deadline is in time, though the sealer comes an hour later."""
     context, clock, hand = due(tmp_path, units=2)
-    context.store.record_decisions([dataclasses.replace(NO, subject=hand.subject("u0"))], lambda: HOUR_DUE - 1)
+    context.store.record_decisions([hand.decision("u0", given=False)], lambda: HOUR_DUE - 1)
     clock.set(HOUR_DUE + HOUR_MS)
     assert sealer_of(context).run_due() == 2
     assert sums(context, "1h") == {0: 2}
@@ -97,7 +93,7 @@ def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
     sealer = sealer_of(interrupted(context, failing(True)))
     assert sealer.run_due() == 0
     clock.set(H + 40 * MINUTE_MS)
-    context.store.record_decisions([dataclasses.replace(NO, subject=hand.subject("u0"))], clock.now_ms)
+    context.store.record_decisions([hand.decision("u0", given=False)], clock.now_ms)
     assert context.store.decisions_after(0)[1][-1].received_at_ms == HOUR_DUE
     clock.set(HOUR_DUE + 1)
     assert sealer.run_due() == 1
@@ -108,7 +104,7 @@ def test_clocks_minutes_apart(tmp_path: Path) -> None:
     """A clock that is behind follows the one that is ahead: of two withdrawals the later is received no earlier."""
     context, _, hand = due(tmp_path, units=2)
     ahead, behind = HOUR_DUE + 3 * MINUTE_MS, HOUR_DUE - 3 * MINUTE_MS
-    no = [dataclasses.replace(NO, subject=hand.subject(f"u{n}")) for n in range(2)]
+    no = [hand.decision(f"u{n}", given=False) for n in range(2)]
     assert context.store.record_decisions(no[:1], lambda: behind) == behind
     assert context.store.record_decisions(no[1:], lambda: ahead) == ahead
     assert context.store.record_decisions(no[:1], lambda: behind) == ahead
