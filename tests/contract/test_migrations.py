@@ -294,7 +294,7 @@ def test_the_command_brings_a_state_to_today(state_dir: Path, tmp_path: Path, ca
 
 
 def test_a_state_that_is_served_is_not_migrated(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Who serves it holds its lock, and is named."""
+    """Who serves it has taken its lock, and is named."""
     before = (state_dir / "state.db").read_bytes()
     with hold_lock(state_dir):
         assert run(["migrate", "--state-dir", str(state_dir)]) != 0

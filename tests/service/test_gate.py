@@ -377,11 +377,11 @@ def test_files_of_the_service_are_its_operators(
 
 
 def test_questions_do_not_keep_the_gate_from_learning(service: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While every thread that answers questions is held up, a new credential is let in, and a revoked one is not."""
-    held, bearer = threading.Event(), service.credential(Role.ANALYST)
+    """While every thread that answers questions is busy, a new credential is let in, and a revoked one is not."""
+    may_end, bearer = threading.Event(), service.credential(Role.ANALYST)
 
     def wait(*_: object) -> None:
-        held.wait(PATIENCE_S)
+        may_end.wait(PATIENCE_S)
 
     monkeypatch.setattr(SqlStateStore, "record_access", wait)
     calls = [service.begin(LIST_METRICS, bearer, iter([b""])) for _ in range(100)]
@@ -390,5 +390,5 @@ def test_questions_do_not_keep_the_gate_from_learning(service: Guarded, monkeypa
         assert service.code(GET_PLAN, other)[0] is OK
         revoke(service, other)
     finally:
-        held.set()
+        may_end.set()
     assert all(list(call) for call in calls)

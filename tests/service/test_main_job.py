@@ -225,12 +225,12 @@ def test_one_state_is_served_by_one_supervisor(tmp_path: Path) -> None:
 
 
 def test_one_port_is_served_by_one_service() -> None:
-    """A port that another service holds is refused, though its own workers share it."""
-    holder = hold_port("127.0.0.1:0")
-    address = f"127.0.0.1:{holder.getsockname()[1]}"
-    with holder, socket.socket() as worker:
+    """A port that another service has taken is refused, though its own workers share it."""
+    taken = hold_port("127.0.0.1:0")
+    address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with taken, socket.socket() as worker:
         worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        worker.bind(("127.0.0.1", holder.getsockname()[1]))
+        worker.bind(("127.0.0.1", taken.getsockname()[1]))
         worker.listen()
         with pytest.raises(ConfigError, match="choose another address"):
             hold_port(address)
