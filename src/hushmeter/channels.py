@@ -28,6 +28,15 @@ class ClientIdentity:
         client_certificate, client_key: PEM files, for services that ask for mutual TLS.
         credential_file: holds the credential, `hm_...`; where none is named, the environment's HUSHMETER_CREDENTIAL does.
         tls: whether to use TLS with the machine's own authorities, where no file is named.
+
+    Example:
+        >>> from hushmeter.sdk import IngestClient
+        >>> team = ClientIdentity(credential_file=Path("ml-team.credential"), tls=True)
+        >>> with IngestClient("telemetry.example.com:443", identity=team):
+        ...     pass  # connects with the first call
+        >>> IngestClient("telemetry.example.com:80", identity=ClientIdentity(credential_file=Path("ml-team.credential")))
+        Traceback (most recent call last):
+        hushmeter.errors.ConfigError: a credential is not sent to telemetry.example.com:80 in plain text; ...
     """
 
     ca_file: Path | None = None

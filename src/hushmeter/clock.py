@@ -23,7 +23,7 @@ class Anchor:
     Attributes:
         wall_ms: the time that was last believed.
         elapsed_s: when that was, in seconds that have elapsed.
-        ahead_since_s: since when the wall clock is ahead of it, likewise; None where it is not.
+        ahead_since_s: since when the wall clock is ahead of that time, in elapsed seconds; None where it is not ahead.
     """
 
     wall_ms: int
@@ -102,7 +102,7 @@ def _elapsed_s() -> float:
 class ReplayClock:
     """A clock that stands until it is told to go on: replays a recorded year in minutes.
 
-    Leases still run on the machine's monotonic time, because processes really do live and die.
+    Leases still run on the machine's monotonic time, because processes really start and end.
 
     Args:
         now_ms: the first moment.

@@ -28,9 +28,9 @@ REJECTION_MESSAGES_MAX = 1_000
 QUEUED_REPORTS_MAX = 200_000
 """Reports waiting for their group commit in one worker; beyond it the door answers RESOURCE_EXHAUSTED with RetryInfo."""
 QUEUED_POINTS_MAX = 20_000_000
-"""Their points, likewise: what bounds the memory that they take."""
+"""Points of those reports; beyond it the door answers the same. It bounds the memory that they take."""
 QUEUED_TOKENS_MAX = 1_000_000
-"""The entries of their tables of tokens, likewise."""
+"""Entries in the tables of tokens of those reports; beyond it the door answers the same."""
 GROUP_COMMIT_REPORTS_MAX = 20_000
 GROUP_COMMIT_POINTS_MAX = 2_000_000
 

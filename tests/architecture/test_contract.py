@@ -38,7 +38,7 @@ class Rule:
         number: as it is cited.
         words: what it says.
         enforcers: names in src that it is enforced by.
-        tests: names of tests that die without it.
+        tests: names of tests that fail without it.
     """
 
     number: str
@@ -83,7 +83,7 @@ def wrong_in(contract: str) -> list[str]:
     for rule in rules:
         wrong += [f"{rule.number} says nothing"] if not rule.words else []
         wrong += [f"nothing enforces {rule.number}"] if not rule.enforcers else []
-        wrong += [f"no test dies without {rule.number}"] if not rule.tests else []
+        wrong += [f"no test fails without {rule.number}"] if not rule.tests else []
         wrong += [f"{rule.number} is enforced by a test: {name}" for name in rule.enforcers if name.startswith(TESTS)]
         wrong += [f"{rule.number}: {name} is no test" for name in rule.tests if not is_test(name)]
     return wrong + [f"{name} does not exist" for name in names_in(contract) if not exists(name)]
@@ -251,8 +251,8 @@ Time is UTC.
         ("", "", []),
         ("T1. UTC", "T2. UTC", ["rules are numbered ['T2']"]),
         ("Time is UTC.", "", ["T1 says nothing"]),
-        ("- Fails without it:", "- Tested by:", ["no test dies without T1"]),
-        ("- Enforced by:", "- Kept by:", ["nothing enforces T1", "no test dies without T1"]),
+        ("- Fails without it:", "- Tested by:", ["no test fails without T1"]),
+        ("- Enforced by:", "- Kept by:", ["nothing enforces T1", "no test fails without T1"]),
         ("Span::parse", "Span::guess", ["model/time.py::Span::guess does not exist"]),
         ("limits.py", "bounds.py", ["bounds.py::UNITS_MAX does not exist"]),
         (

@@ -30,8 +30,8 @@ def second_hour(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
     return reported(state_dir, [(unit, 77) for unit in UNITS], first=1, hours=1, plan=CAPPED)
 
 
-def test_what_is_held_and_when_it_dies(tmp_path: Path) -> None:
-    """Rows die when the day over them has ended, what belongs to a period with the period, decisions stay."""
+def test_what_is_held_and_when_it_is_destroyed(tmp_path: Path) -> None:
+    """Rows are destroyed when the day over them has ended, what belongs to a period with the period; decisions stay."""
     context, clock, hand = second_hour(tmp_path)
     day_ends, week_ends = H + DAY_MS + HOUR_MS, context.plan.privacy.period.end_of(H) + HOUR_MS
     rows, key, decisions = held(context)
@@ -88,7 +88,7 @@ def test_the_command_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run(["retention", "--state-dir", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [h["kind"] for h in told] == ["raw rows", "key of pseudonyms", "consent decisions"]
-    assert told[2]["dies"] is None
+    assert told[2]["destroyed_at"] is None
     assert run(["retention", "--state-dir", str(tmp_path)]) == 0
     assert "raw rows" in capsys.readouterr().out
     assert run(["retention", "--state-dir", str(tmp_path / "none")]) == 2

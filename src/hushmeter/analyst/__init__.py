@@ -1,4 +1,8 @@
-"""Edge: the client that ML teams use."""
+"""Edge: the client that ML teams use.
+
+tests/service/test_examples.py runs the examples in the docstrings, against a service of the plan that `hushmeter plan init`
+writes, once its first hour was released. `analyst` is an `AnalystClient` of that service.
+"""
 
 from hushmeter.analyst.client import AnalystClient, table_of
 from hushmeter.analyst.verifying import VerifiedReleases

@@ -67,6 +67,14 @@ class AnalystClient:
 
     Raises:
         ConfigError: a file cannot be used, or a credential would be sent in plain text to another machine.
+
+    Example:
+        >>> with AnalystClient("127.0.0.1:50551") as analyst:
+        ...     calls = analyst.releases("calls", ["platform"], resolution="1h", statistics=["units"])
+        >>> calls["platform"].to_pylist()
+        ['ios', 'android', 'mac', 'windows', 'linux', 'web']
+        >>> round(calls["noise_std"][0].as_py())  # standard deviation of the noise in `value`, in accounts
+        96
     """
 
     def __init__(
@@ -83,7 +91,15 @@ class AnalystClient:
         self._channel.close()
 
     def metrics(self) -> pb.ListMetricsResponse:
-        """What can be asked for, and the budget in force."""
+        """What can be asked for, and the budget in force.
+
+        Example:
+            >>> answer = analyst.metrics()
+            >>> [(metric.name, list(metric.statistics)) for metric in answer.metrics[:1]]
+            [('calls', ['units', 'sum'])]
+            >>> answer.budget.period, answer.budget.epsilon
+            ('1w', 4.0)
+        """
         answer: pb.ListMetricsResponse = self._stub.ListMetrics(pb.ListMetricsRequest())
         return answer
 
@@ -99,17 +115,17 @@ class AnalystClient:
         statistics: Iterable[str] = (),
         roll_up_time: bool = False,
     ) -> pa.Table:
-        """Private estimates as a table, a row an estimate, in time order.
+        """Private estimates as a table with a row for each estimate, in time order.
 
         Args:
             metric: the metric.
             view: dimensions to group by; none is the total.
             resolution: for example `1d`.
-            start: windows that end after this moment (a datetime with a time zone, or milliseconds since the epoch).
-            end: windows that end at or before it.
+            start: windows that end after this moment: a datetime with a time zone, or milliseconds since the Unix epoch.
+            end: windows that end at or before this moment.
             where: dimension to the value, or values, to keep.
             statistics: to answer; none means all.
-            roll_up_time: add all windows up, where that is lawful.
+            roll_up_time: add all windows up; refused for statistics of which windows cannot be added up.
 
         Returns:
             Columns metric, resolution, window_start, window_end, one a dimension of the view (`by_metric` where a dimension
@@ -119,7 +135,14 @@ class AnalystClient:
             plan_version, release_id, rolled_up_from, max_windows, purposes (with commas).
 
         Raises:
+            ValueError: a datetime has no time zone.
             grpc.RpcError: the question is refused; its details say what to ask instead.
+
+        Example:
+            >>> where = {"platform": ["ios", "android"]}
+            >>> calls = analyst.releases("calls", ["platform"], resolution="1h", where=where)
+            >>> [(row["platform"], row["statistic"], row["unit"]) for row in calls.to_pylist()]
+            [('ios', 'units', ''), ('android', 'units', ''), ('ios', 'sum', 'calls'), ('android', 'sum', 'calls')]
         """
         filters = [
             pb.PartitionFilter(dimension=name, values=[values] if isinstance(values, str) else list(values))
@@ -148,23 +171,27 @@ class AnalystClient:
         record: str | None = None,
         public_key: bytes | None = None,
     ) -> VerifiedReleases:
-        """Checks that the ledger commits to the releases of a view, which nobody could have changed since.
+        """Checks releases of a view against the ledger, which commits to them: a changed release does not hold.
 
         Args:
             metric: the metric; its releases are asked for whole.
             view: dimensions to group by; none is the total.
             resolution: for example `1d`.
             start: windows that end after this moment, as in `releases`.
-            end: windows that end at or before it.
+            end: windows that end at or before this moment.
             record: text of the public record (JSON, or the page that carries it); None takes the ledger of the service.
-            public_key: that the record must be signed with; None takes its own.
+            public_key: Ed25519 key, 32 bytes, that must have signed the record; None takes the key in the record.
 
         Returns:
-            How many releases hold, and how many are from before the public ledger begins, which nobody can verify so.
+            How many releases hold, and how many are older than the public ledger, so that they cannot be verified.
 
         Raises:
             LedgerBroken: naming the first window that does not hold, or what is wrong with the ledger or the record.
             grpc.RpcError: the question is refused; its details say what to ask instead.
+
+        Example:
+            >>> analyst.verify("calls", ["platform"], resolution="1h").verified
+            1
         """
         if record is None:
             entries = [LedgerEntry(e.sequence, e.content, e.previous_hash, e.entry_hash) for e in self.ledger()]
@@ -179,13 +206,28 @@ class AnalystClient:
         return verified(releases, entries)
 
     def ledger(self, from_sequence: int = 1) -> Iterator[pb.LedgerEntry]:
-        """The privacy ledger, entry by entry from where on it is public; `hushmeter ledger verify` checks its chain."""
+        """The entries of the privacy ledger that are public, in order; `hushmeter ledger verify` checks their chain.
+
+        Example:
+            >>> entry = next(analyst.ledger())
+            >>> charged = json.loads(entry.content)
+            >>> charged["metric"], charged["measurement"], charged["mechanism"]
+            ('calls', 'units', 'discrete_gaussian')
+        """
         for answer in self._stub.GetLedger(pb.GetLedgerRequest(from_sequence=from_sequence)):
             yield from answer.entries
 
 
 def table_of(releases: Iterable[Release]) -> pa.Table:
-    """Releases of one view as a table (see `AnalystClient.releases`)."""
+    """Releases of one view as a table (see `AnalystClient.releases`).
+
+    Example:
+        >>> from hushmeter.api.release.v1.release_pb2 import Estimate, Release
+        >>> units = Estimate(statistic="units", value=812, noise_std=96.1, interval_low=623, interval_high=1001)
+        >>> table = table_of([Release(metric="calls", resolution="1h", estimates=[units])])
+        >>> table.select(["metric", "value", "interval_low"]).to_pylist()
+        [{'metric': 'calls', 'value': 812.0, 'interval_low': 623.0}]
+    """
     rows: list[tuple[object, ...]] = []
     dimensions: tuple[str, ...] = ()
     for release in releases:

@@ -1,4 +1,4 @@
-"""Checks releases against the ledger, as whoever may read them can: the ledger commits to their values (R1)."""
+"""Checks releases against the ledger, which commits to their values (R1); whoever may read them can do so."""
 
 from __future__ import annotations
 
@@ -23,8 +23,15 @@ class VerifiedReleases:
 
     Attributes:
         verified: how many are what the ledger commits to.
-        withheld: how many are from before the public ledger begins: their entries are withheld.
+        withheld: how many are older than the public ledger, so that their entries cannot be read.
         head: hash of the newest entry of the ledger, 32 bytes.
+
+    Example:
+        >>> found = analyst.verify("calls", resolution="1h")
+        >>> found.verified, found.withheld
+        (1, 0)
+        >>> len(found.head)  # compare it with the head that a colleague's `hushmeter ledger verify` prints
+        32
     """
 
     verified: int
@@ -69,7 +76,7 @@ def _ensure_holds(release: Release, charged: Mapping[str, Charged]) -> None:
 
 
 def _commitment(release: Release, opening: Opening) -> str | None:
-    """What the entry of a release would say; None of an opening that cannot be one."""
+    """The commitment that the ledger's entry must have; None where the opening's sizes are wrong."""
     keys = None
     if release.HasField("private_partitions"):
         keys = [(row.public_partition, row.token) for row in release.private_partitions.rows]

@@ -1,4 +1,4 @@
-"""Where commands print tables."""
+"""Where commands print tables, and what several tables say."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+DESTROYED = "destroyed at: or once the windows over it have ended, if that is later"
 _PIPED_WIDTH = 160
 
 

@@ -1,4 +1,4 @@
-"""`hushmeter retention`: what raw data exists now, and when it dies."""
+"""`hushmeter retention`: what raw data exists now, and when it is destroyed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def retention(
     keys_dir: KeysDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
 ) -> None:
-    """Print what raw data a deployment holds now, and when it dies; beside a running service or without one."""
+    """Print what raw data a deployment holds now, and when it is destroyed; beside a running service or without one."""
     from rich import box
     from rich.table import Table
 
@@ -33,7 +33,7 @@ def retention(
                 "name": h.name,
                 "count": h.count,
                 "size_bytes": h.size_bytes,
-                "dies": None if h.dies_ms is None else iso(h.dies_ms),
+                "destroyed_at": None if h.dies_ms is None else iso(h.dies_ms),
             }
             for h in found
         ]
@@ -42,10 +42,10 @@ def retention(
     if not found:
         typer.echo("No raw data exists now.")
         return
-    table = Table(title="Raw data that exists now", box=box.SIMPLE, caption="dies: or once the windows over it have ended")
-    for column in ("what", "which", "count", "bytes", "dies"):
+    table = Table(title="Raw data that exists now", box=box.SIMPLE, caption=printing.DESTROYED)
+    for column in ("what", "which", "count", "bytes", "destroyed at"):
         table.add_column(column, justify="right" if column in {"count", "bytes"} else "left")
     for h in found:
-        dies = "stays, so that decisions bind" if h.dies_ms is None else iso(h.dies_ms)
-        table.add_row(h.kind.value, h.name, f"{h.count:,}", f"{h.size_bytes:,}", dies)
+        destroyed = "stays, so that decisions bind" if h.dies_ms is None else iso(h.dies_ms)
+        table.add_row(h.kind.value, h.name, f"{h.count:,}", f"{h.size_bytes:,}", destroyed)
     printing.console().print(table)

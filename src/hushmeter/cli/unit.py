@@ -85,7 +85,7 @@ def show_unit(
     client_key: ClientKey = None,
     credential_file: CredentialFile = None,
 ) -> None:
-    """Print what raw data is held on a unit now, and when it dies."""
+    """Print what raw data is held on a unit now, and when it is destroyed."""
     unit_id, identity = _unit_id(unit_id_file), ClientIdentity(ca_file, client_certificate, client_key, credential_file)
     with unit_at(target, identity, unit_id, _token(unit_token_file)) as client:
         found = client.held(unit_id)
@@ -147,7 +147,7 @@ def _plain(found: GetUnitResponse) -> dict[str, object]:
                 "to": iso(r.window_end_ms),
                 "reports": r.reports,
                 "points": dict(sorted(r.points.items())),
-                "dies": iso(r.dies_ms),
+                "destroyed_at": iso(r.dies_ms),
             }
             for r in found.rows
         ],
@@ -158,7 +158,7 @@ def _plain(found: GetUnitResponse) -> dict[str, object]:
                 "period_from": iso(k.period_start_ms),
                 "period_to": iso(k.period_end_ms),
                 "windows": k.windows,
-                "dies": iso(k.dies_ms),
+                "destroyed_at": iso(k.dies_ms),
             }
             for k in found.kept
         ],
@@ -180,8 +180,8 @@ def _print(found: GetUnitResponse) -> None:
             f"An erasure was received at {iso(found.erasure_ms)}: earlier rows are gone by {iso(found.rows_gone_by_ms)}."
         )
     if found.rows:
-        table = Table(title="Rows of the unit", box=box.SIMPLE, caption="dies: or once the windows over it have ended")
-        for column in ("storage window", "reports", "values", "dies"):
+        table = Table(title="Rows of the unit", box=box.SIMPLE, caption=printing.DESTROYED)
+        for column in ("storage window", "reports", "values", "destroyed at"):
             table.add_column(column, justify="right" if column == "reports" else "left")
         for r in found.rows:
             values = ", ".join(f"{metric} {count:,}" for metric, count in sorted(r.points.items()))

@@ -30,4 +30,6 @@ def lose(
     start_ms = round(moment_of(start).timestamp() * 1000)
     with existing_context(config, state_dir, keys_dir) as context:
         lost = give_up(context, resolution, start_ms)
-    typer.echo(f"Window {lost} is LOST: charged in full, never released. Its raw rows die with its coarser windows.")
+    typer.echo(
+        f"Window {lost} is LOST: charged in full, never released. Its raw rows are destroyed with its coarser windows."
+    )

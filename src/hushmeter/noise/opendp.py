@@ -52,18 +52,18 @@ class OpenDPMechanisms:
     ) -> tuple[list[NoisyVector], list[Selection]]:
         """Adds noise to vectors and selects partitions, on all cores.
 
-        Every price and shape is checked before the first value is passed. A selection stays one invocation; a vector is
-        passed in parts, which get the same noise as in one: it is independent in every cell.
+        Every price and shape is checked before the first value is passed. A selection is one invocation. A vector is passed
+        in parts: noise is independent in every cell, so the parts get the same noise as the whole would.
 
         Args:
-            vectors: see `add_noise`.
-            selections: see `select`.
+            vectors: values and charge of each, as `add_noise` takes them.
+            selections: counts and charge of each, as `select` takes them.
 
         Returns:
             What `add_noise` and `select` return, in order.
 
         Raises:
-            InvariantError: as they do; nothing that was drawn is returned then.
+            InvariantError: where `add_noise` or `select` would raise it; then nothing that was drawn is returned.
         """
         noises = [_Noise.within(c.loss, c.mechanism, c.scale, c.sensitivity) for _, c in vectors]
         for _, c in selections:
@@ -140,7 +140,7 @@ class OpenDPMechanisms:
                 exceeds `loss`; before any value is touched.
 
         Privacy:
-            A partition of one unit alone is released with a probability that delta covers, for all its l0 partitions.
+            The probability that any of up to l0 partitions of one unit alone is released is at most `loss.delta`.
         """
         amount, delta = self._ensure_selection(loss, mechanism, scale, threshold, l0)
         ensure(all(count >= 1 for count in counts.values()), "a private partition holds at least one unit")
@@ -154,6 +154,12 @@ class OpenDPMechanisms:
 
     def threshold(self, mechanism: Mechanism, *, scale: float, l0: int, delta: Fraction) -> int:
         """The smallest threshold whose selection costs at most delta, by bisection on OpenDP's own map.
+
+        Args:
+            mechanism: one that selects.
+            scale: of the noise.
+            l0: partitions that one unit can be in.
+            delta: what all of them together may cost, between 0 and 1.
 
         Raises:
             InvariantError: no threshold is large enough.
@@ -221,9 +227,9 @@ class _Noise:
     """A mechanism whose price was checked.
 
     Attributes:
-        mechanism, scale: of it.
-        mapped: what OpenDP's own privacy map states.
-        invoke: the mechanism itself.
+        mechanism, scale: of the noise.
+        mapped: the loss that OpenDP's own privacy map states.
+        invoke: OpenDP's measurement.
     """
 
     mechanism: Mechanism
@@ -246,7 +252,11 @@ class _Noise:
         return cls(mechanism, scale, mapped, noise)
 
     def begin(self, pool: Executor, values: Int64) -> Callable[[], NoisyVector]:
-        """Begins to add noise to every cell of a table; what is returned waits for all of it, or raises the first error."""
+        """Begins to add noise to every cell of a table, int64[partitions, columns].
+
+        Returns:
+            A function that waits for all cells and returns them, or raises the first error.
+        """
         cells = np.ascontiguousarray(values).reshape(-1)
         parts = [
             pool.submit(self._added, cells[start : start + _CELLS_AT_ONCE])
@@ -277,7 +287,7 @@ def _ensure_table(values: Int64) -> None:
 
 @contextmanager
 def _all_cores() -> Iterator[Executor]:
-    """A thread for each core that may be used: OpenDP lets other threads run. After an error nothing new begins."""
+    """A thread for each core that may be used: OpenDP lets other threads run. After an error no further part begins."""
     with ThreadPoolExecutor(cores(), "noise", step_back) as pool:
         try:
             yield pool

@@ -38,7 +38,7 @@ class PrivacyFile(_Closed):
     unit: Annotated[Name, Field(description="The kind of privacy unit, for example account or device.")]
     period: Annotated[Literal["1d", "1w", "1mo"], Field(description="The protection period; the budget is of one period.")]
     epsilon: Annotated[Number, Field(gt=0, le=100, description="Epsilon of one unit's whole record of one period.")]
-    delta: Annotated[Number, Field(gt=0, lt=Decimal("1e-3"), description="Delta, likewise; far below 1 over the units.")]
+    delta: Annotated[Number, Field(gt=0, lt=Decimal("1e-3"), description="Delta of the same; far below 1 over the units.")]
     currency: Annotated[
         Literal["auto", "zcdp", "pure"],
         Field(description="How losses add up: Gaussian noise, Laplace noise, or whichever errs less."),

@@ -94,10 +94,10 @@ class WorkerStore(Protocol):
     """Workers and their leases, when the service served, segments, and which storage windows take none any more."""
 
     def start_worker(self, worker_id: str, now_ms: int) -> None:
-        """Records a worker, alive from now."""
+        """Records a worker, whose lease begins now."""
 
     def beat(self, worker_id: str, now_ms: int) -> None:
-        """Records that a worker is alive; raises `LeaseLost` where the sealer has declared it dead."""
+        """Renews a worker's lease; raises `LeaseLost` where the sealer has declared the worker dead."""
 
     def beats(self) -> dict[str, int]:
         """The number of beats of each worker that has not been retired."""

@@ -25,7 +25,7 @@ class Question:
 
     Attributes:
         view: dimensions in any order.
-        from_ms, to_ms: windows that end in `(from_ms, to_ms]`.
+        from_ms, to_ms: windows that end in `(from_ms, to_ms]`, milliseconds since the Unix epoch.
         filters: dimension to the values to keep.
         statistics: names; none means all that the metric releases.
         roll_up_time: add all windows up.
@@ -60,26 +60,29 @@ class CheckedQuestion:
 
     @property
     def other_views(self) -> tuple[tuple[str, ...], ...]:
-        """The views whose releases the answer needs besides, to agree with them (E2)."""
+        """The other views whose releases the answer needs, so that its estimates add up with theirs (E2)."""
         return () if self.roll_up_time else consistent_views(self.metric, self.view, self.statistics)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAnswer:
-    """One release, or one roll-up, as it is told.
+    """What an analyst gets of one release, or of several that were rolled up.
 
     Attributes:
         release_id: number of its first ledger entry; 0 for a roll-up.
-        loss: what the whole release cost one unit that is in it (of a roll-up: all of them), in the plan's currency.
-        delta: of partition selection, likewise.
+        window_start_ms, window_end_ms: milliseconds since the Unix epoch; of a roll-up, of its first and last window.
+        completeness: of a roll-up, the mean over its releases.
+        published_at_ms: milliseconds since the Unix epoch; of a roll-up, when its last release was published.
+        loss: what the release, or all releases of a roll-up, cost one unit that is in them, in the plan's currency.
+        delta: what their partition selections cost the same unit.
         unit: of means and sums.
-        rolled_up_from: how many releases.
+        rolled_up_from: how many releases; 1 where nothing was rolled up.
         partitions: labels of the rows of the estimates.
         estimates: one a statistic.
         selected: whether the partitions were selected by their noisy counts; those below the threshold are hidden (E4).
-        max_windows: in how many windows of a period one unit counts; 0 for all. A later window of a period is then
-            smaller for that reason alone (P7).
-        agreeing: of some of the estimates, the same made to agree with other views of the window (E2).
+        max_windows: in how many windows of a period one unit counts; 0 for all. Such a limit alone makes later windows of
+            a period smaller (P7).
+        agreeing: by statistic, the estimates that add up with other views of the window (E2); none where they cannot.
         raw: the release itself; None for a roll-up.
     """
 
@@ -138,7 +141,13 @@ def answer(
     Args:
         question: checked.
         releases: (first ledger entry, release) of the question's metric, view, resolution and time range, in time order.
-        others: likewise of each of the question's `other_views`.
+        others: by view, the same of each of the question's `other_views`.
+
+    Yields:
+        An answer for each release; one in all for a roll-up, and none where there is no release.
+
+    Raises:
+        QueryRefused: a roll-up would span several plan versions.
     """
     if not question.roll_up_time:
         for number, release, together in beside(releases, others):
@@ -153,7 +162,7 @@ def answer(
 
 
 def adds_over_windows(metric: Metric, statistic: Statistic) -> bool:
-    """Whether a statistic of several windows is the sum of theirs, exactly on bounded values (E2)."""
+    """Whether a statistic of several windows is the sum of the windows' own ones, exactly on bounded values (E2)."""
     if statistic in {Statistic.SUM, Statistic.EVENTS, Statistic.NUMERATOR, Statistic.DENOMINATOR}:
         return True
     return statistic is Statistic.HISTOGRAM and metric.weighting is Weighting.EVENT and metric.kind is not Kind.FLAG
@@ -282,7 +291,7 @@ def _check_filters(metric: Metric, view: Sequence[str], filters: Mapping[str, Se
         dimension = metric.dimension(name)
         known = frozenset(dimension.values)
         for value in values:
-            # Whether an open dimension has a token is only told by what was selected: any token may be asked for.
+            # Any token of an open dimension may be asked for: a refusal would tell which tokens were reported.
             if value not in known and not dimension.open:
                 shown = ", ".join(dimension.values[:20]) + (", ..." if len(dimension.values) > 20 else "")
                 _refuse(name, value, f"its values are {shown}")

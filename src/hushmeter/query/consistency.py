@@ -162,7 +162,7 @@ def _rebuilt(
         spread = math.prod(sizes[name] for name in names if name not in subset)
         variance.append(tables[subset].variance * kept / spread**2)
     values = _joined(split).transpose(*(names.index(name) for name in wanted), len(names))
-    # Least squares is at least as good as adding up any one view; rounding must not say otherwise.
+    # Least squares is at least as good as adding up any one view; without `min`, rounding could make it look worse.
     added_up = [v.variance * math.prod(n for name, n in v.sizes.items() if name not in wanted) for v in finer]
     return ConsistentView(wanted, _frozen(values), min(math.fsum(variance), *added_up))
 

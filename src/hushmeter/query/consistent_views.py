@@ -1,7 +1,7 @@
 """Consistent estimates: the views of one window that were bounded as one row set, made to agree (E2).
 
-Only where a metric's views share their bounding, and only for statistics all of whose measurements are additive, so that
-the finer view's cells add up to the coarser one's exactly on bounded values. What comes out stands beside the raw ones.
+A metric's views must share their bounding, and all measurements of a statistic must be additive. Only then do the finer
+view's cells add up to the coarser one's exactly on bounded values. Consistent estimates stand beside the raw ones.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ def beside(
 
     Args:
         releases: (number, release) of one view, in time order.
-        others: likewise, by view.
+        others: by view, the same of other views.
+
+    Yields:
+        Number and release, and by view the other releases of that window and version; views without one are left out.
     """
     following = {view: iter(stored) for view, stored in others.items()}
     current = {view: next(stored, None) for view, stored in following.items()}
@@ -67,8 +70,11 @@ def consistent_sums(
     Args:
         metric: with shared bounding.
         release: the one that is asked for.
-        together: other views of the same window; none gives nothing.
+        together: other views of the same window.
         statistics: that are asked for.
+
+    Returns:
+        By statistic and measurement; statistics that are not additive are left out, and all are where `together` is empty.
     """
     if not together:
         return {}

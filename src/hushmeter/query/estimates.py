@@ -1,7 +1,7 @@
 """Statistics of one release, or of several added up, with their noise and intervals (E1-E4).
 
-Everything is one linear map of raw noisy vectors, or a ratio of two such maps. Point estimates of counts, sums and bins
-stay as they are, unbiased, also where noise took them below zero; intervals are cut to what is possible. Ratios are
+Every statistic is a linear map of raw noisy vectors, or a ratio of two such maps. Estimates of counts, sums and bins are
+unbiased: they stay as they are where noise took them below zero. Intervals are cut to what is possible. Ratios are
 undefined without a positive denominator, so they are clamped into their range.
 """
 
@@ -34,7 +34,7 @@ class StatisticEstimates:
         statistic: which.
         components: names of the columns: bins, options, quantiles, or one empty name.
         values, noise_std, low, high: float64[partitions, components], in the statistic's unit.
-        ranked: int64[partitions, k], the columns that are told, in their order; None for all of them.
+        ranked: int64[partitions, k], the columns to show, in that order; None for all of them.
     """
 
     statistic: Statistic
@@ -63,8 +63,8 @@ def estimate(metric: Metric, resolution: str, sums: MeasurementSums, statistic: 
     """One statistic from the measurements that it is derived from.
 
     Args:
-        metric: whose statistic.
-        resolution: whose bounds.
+        metric: the statistic's metric.
+        resolution: the one that the releases are of; its bounds apply.
         sums: at least the measurements of `derivation(metric, statistic)`.
         statistic: one that the metric releases.
     """
@@ -115,7 +115,7 @@ def _top_k(asked: _Question) -> StatisticEstimates:
 
 
 def _sum(asked: _Question) -> StatisticEstimates:
-    """A counter's clamped totals; of events N (l + u) / 2 + S / 2. In the metric's unit."""
+    """The sum, in the metric's unit: of a counter, of its clamped totals; of events, N (l + u) / 2 + S / 2."""
     total, bounds = asked.sums[0], asked.bounds
     if len(asked.sums) > 1:
         total = asked.events().plus((bounds.low + bounds.high) / 2, total, 0.5)

@@ -1,4 +1,4 @@
-"""95 % intervals that tell the truth: exact for one discrete Gaussian, normal for sums of many, Fieller for ratios (E4)."""
+"""95 % intervals: exact for one draw of discrete noise, normal for sums of several, Fieller's for ratios (E4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 Z = 1.959963984540054
 """The 97.5 % quantile of the standard normal."""
 _EXACT_UP_TO = 1_000.0
-"""Beyond this scale [-h, h] of the discrete Gaussian holds what [-h - 1/2, h + 1/2] of the normal does, and hardly more."""
+"""Beyond this scale the discrete Gaussian has in [-h, h] what the normal has in [-h - 1/2, h + 1/2], and hardly more."""
 
 
 def z_of(mechanism: Mechanism) -> float:
@@ -33,7 +33,10 @@ def half_width(mechanism: Mechanism, scale: float) -> int:
 
     Args:
         mechanism: discrete Gaussian or Laplace, with or without selection.
-        scale: positive and finite.
+        scale: of the noise, in steps; positive and finite.
+
+    Returns:
+        h, in steps.
 
     References:
         C. Canonne, G. Kamath, T. Steinke: The Discrete Gaussian for Differential Privacy (2020), Definition 1.
@@ -92,7 +95,8 @@ def fieller(
     first, second = (b - root) / safe, (b + root) / safe
     low = np.where(bounded, np.minimum(first, second), lowest)
     high = np.where(bounded, np.maximum(first, second), highest)
-    # a < 0 with real roots: everything but the gap between them. The gap cuts an end off where it reaches past the range.
+    # a < 0 with real roots: the set is everything outside the gap between the roots. Where the gap reaches past one end of
+    # the range, it cuts that end off.
     gap = (a < 0) & (b**2 - a * c > 0)
     left, right = np.minimum(first, second), np.maximum(first, second)
     low = np.where(gap & (left < lowest), right, low)
@@ -101,12 +105,12 @@ def fieller(
 
 
 def cut(low: Float64, high: Float64, lowest: float, highest: float) -> tuple[Float64, Float64]:
-    """Intersects intervals with the admissible range, never moving their centre; their nearest end where they miss it (E3).
+    """Cuts intervals to the admissible range (E3); one that lies outside becomes the nearest end of the range.
 
     Args:
         low: lower ends, float64 array.
         high: upper ends, of the same shape.
         lowest: smallest admissible value; may be infinite.
-        highest: largest, likewise.
+        highest: largest admissible value; may be infinite.
     """
     return np.clip(low, lowest, highest), np.clip(high, lowest, highest)

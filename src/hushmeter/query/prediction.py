@@ -1,7 +1,7 @@
 """What a plan's releases will be like, before anything is collected: the same maps as for real ones, on a typical fleet.
 
-The typical fleet sends half of what bounds allow: its units spread evenly over the partitions, their values evenly over the
-range. Nothing but the plan and its prices goes in.
+A typical fleet sends half of what bounds allow. Its units are spread evenly over the partitions, and their values evenly
+over the range. Predictions depend on the plan and its prices alone.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Prediction:
     Attributes:
         metric, view, resolution, statistic: which.
         unit: of `noise_std`; empty for counts and shares.
-        mechanism: how noise is added to what it is derived from.
-        scale: of that noise, in the vector's own steps; of the first measurement.
+        mechanism: of the noise in the first measurement that it is derived from.
+        scale: of that noise, in the measurement's own steps.
         threshold: smallest noisy count of units that is released; None where all partitions are public.
         units: expected in one partition.
         noise_std: standard deviation of the noise in one number.
-        relative_error: the same, as a share of the typical value.
+        relative_error: `noise_std` as a share of the typical value.
         smallest_partition: units at which the relative error is `USEFUL_ERROR`.
         share: of the period's budget that its measurements take; shared ones count for each statistic.
         hidden_share: of units in private partitions that are expected to stay hidden.
@@ -149,7 +149,7 @@ def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
 
 
 def _typical_size(metric: Metric, resolution: str, statistic: Statistic, value: float) -> float:
-    """The size that an error is compared with: the value, or where it lies around zero a quarter of the range."""
+    """What an error is compared with: the value; of means, quantiles and ratios at least a quarter of the range."""
     if statistic in {Statistic.MEAN, Statistic.QUANTILES, Statistic.RATIO}:
         return max(value, metric.bounds[resolution].width * float(metric.step) / 4)
     return value or 1.0
@@ -165,8 +165,8 @@ def _unit(metric: Metric, statistic: Statistic) -> str:
 def _advice(metric: Metric, charge: MeasurementCharge, statistic: Statistic) -> str:
     """One change that would halve the error.
 
-    Noise grows with the bound, and errors fall with units; Gaussian noise goes with the roots of l0 and of the budget,
-    Laplace noise with both themselves.
+    Noise grows with the bound, and relative errors fall with units. Gaussian noise grows with the root of l0 / budget, and
+    Laplace noise with l0 / budget itself.
     """
     if metric.kind is Kind.BUILT_IN:
         return "twice the units"

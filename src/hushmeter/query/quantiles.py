@@ -1,7 +1,7 @@
 """Quantiles from a noisy histogram: its isotonic cumulative curve inverted, and the band around it inverted (E1).
 
 The quantile that is estimated is that of the bounded histogram itself, with values spread evenly inside each bin: choose
-edges as fine as quantiles shall be. It costs nothing beyond the histogram.
+edges as fine as quantiles shall be. Quantiles cost nothing beyond the histogram.
 
 References:
     R. Barlow, D. Bartholomew, J. Bremner, H. Brunk: Statistical Inference under Order Restrictions (1972), section 1.2
@@ -25,17 +25,18 @@ _CELLS_MAX = 2**21
 
 
 def quantiles(bins: Float64, variance: float, borders: Sequence[float], at: Sequence[float], z: float) -> Estimated:
-    """Quantiles of every row, with the noise of their linearisation and 95 % intervals.
+    """Quantiles of every row, with their noise and 95 % intervals.
 
     Args:
         bins: float64[rows, k], noisy weights of the bins.
-        variance: of the noise in each, independent.
+        variance: of the noise in each bin; independent between bins.
         borders: k + 1 rising numbers, ends of the bins; those of the outer bins are the ends of the range.
         at: rising, each between 0 and 1.
         z: how many standard deviations an interval reaches.
 
     Returns:
-        Values, standard deviations, lower and upper ends, float64[rows, len(at)] each; values rise with `at`.
+        Values, standard deviations, lower and upper ends, float64[rows, len(at)] each. Values never fall as `at` rises; a
+        standard deviation is the interval's width over 2 z.
     """
     values, lows, highs = (np.zeros((len(bins), len(at))) for _ in range(3))
     edges = np.asarray(borders, np.float64)
@@ -46,7 +47,7 @@ def quantiles(bins: Float64, variance: float, borders: Sequence[float], at: Sequ
         for column, q in enumerate(at):
             values[rows, column] = _inverted(curve, edges, q)
             lows[rows, column], highs[rows, column] = _band(bins[rows], z * math.sqrt(variance), edges, q)
-    # Where the band is wide or the curve flat, a derivative says nothing: the band itself is the measure.
+    # Where the band is wide or the curve flat, a derivative says nothing, so the band's own width is the measure.
     stds = (highs - lows) / (2 * z)
     return values, stds, np.minimum(lows, values), np.maximum(highs, values)
 
@@ -54,11 +55,15 @@ def quantiles(bins: Float64, variance: float, borders: Sequence[float], at: Sequ
 def isotonic(weights: Float64) -> Float64:
     """The non-decreasing cumulative curve from 0 that is nearest to the noisy one; float64[rows, k + 1].
 
-    Least squares over curves that rise give at each place the largest, over all starts before it, of the smallest mean of
-    the stretches from there that reach the place; none below 0 is nearest where those are cut at 0.
+    The max-min formula of least squares: a stretch is a run of consecutive points. For each start up to a place, take the
+    smallest mean of all stretches from that start that reach the place. The curve there is the largest of these over all
+    starts, and 0 where that is negative.
 
     Args:
         weights: float64[rows, k], noisy bins.
+
+    References:
+        Barlow et al. (1972), section 1.2.
     """
     points = np.cumsum(weights, axis=1)
     fitted = np.zeros((len(weights), weights.shape[1] + 1))
@@ -70,7 +75,7 @@ def isotonic(weights: Float64) -> Float64:
 
 
 def _inverted(curves: Float64, edges: Float64, q: float) -> Float64:
-    """Where each curve reaches a share of its end; the middle of the range where it holds nothing."""
+    """Where each curve, float64[rows, k + 1], reaches a share q of its end; the middle of the range where the end is 0."""
     total = curves[:, -1]
     target = q * total
     upper = np.maximum(1, (curves < target[:, None]).sum(axis=1))
@@ -85,15 +90,18 @@ def _inverted(curves: Float64, edges: Float64, q: float) -> Float64:
 def _band(weights: Float64, reach: float, edges: Float64, q: float) -> tuple[Float64, Float64]:
     """The hull of all values that each noisy histogram does not contradict as its q-quantile.
 
-    At a value a share t into bin j the true histogram has `sum_{i<j} h_i + t h_j - q sum h_i = 0`; the same map of the
-    noisy one has the variance `v (sum of squared coefficients)`, and contradicts the value where it is more than z
-    deviations away from zero.
+    Where the q-quantile lies a share t into bin j, the true histogram has `sum_{i<j} h_i + t h_j - q sum h_i = 0`. The same
+    map of the noisy histogram has the variance `v (sum of squared coefficients)`. The noisy histogram contradicts a value
+    where this map is more than z deviations away from zero.
 
     Args:
         weights: float64[rows, k], noisy bins.
         reach: z deviations of one bin.
         edges: float64[k + 1].
-        q: which.
+        q: which quantile, between 0 and 1.
+
+    Returns:
+        Lower and upper ends, float64[rows] each.
     """
     k = weights.shape[1]
     share = np.tile(np.arange(_STEPS + 1) / _STEPS, k)
@@ -109,7 +117,7 @@ def _band(weights: Float64, reach: float, edges: Float64, q: float) -> tuple[Flo
 
 
 def _crossing(place: Float64, bound: Float64) -> Float64:
-    """Where each row of a bound stops being below zero, between two places in proportion; the first if it never does."""
+    """The place where each row of a bound first reaches 0, by linear interpolation; the first place where it never does."""
     row, first = np.arange(len(bound)), np.argmax(bound >= 0, axis=1)
     last = np.maximum(first - 1, 0)
     step = bound[row, first] - bound[row, last]

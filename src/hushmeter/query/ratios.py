@@ -14,7 +14,7 @@ from hushmeter.query.intervals import fieller
 from hushmeter.query.sums import Sums
 
 Estimated = tuple[Float64, Float64, Float64, Float64]
-"""Values, standard deviations of their linearisation, lower and upper ends of their intervals."""
+"""Values, standard deviations, lower and upper ends of 95 % intervals; float64[partitions, columns] each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ def variance(inputs: MeanInputs, squares: Sums) -> Estimated:
 
     With V the centered squares, B the offsets' sum, N the count, R the range and nu = B / N: the numerator
     `A = V/8 + N R^2/8 - B^2/N`, over N. For a variance v, `A - v N` has to first order the noise of
-    `V/8 - 2 nu B + (R^2/8 + nu^2 - v) N`, which makes Fieller's quadratic in v; the second-order term, the noise of nu
-    squared, can only push the estimate down, and widens the upper end.
+    `V/8 - 2 nu B + (R^2/8 + nu^2 - v) N`, which makes Fieller's quadratic in v. The second-order term is the square of the
+    noise of nu; it can only push the estimate down, so it widens the upper end.
 
     Args:
         inputs: of the mean.
@@ -100,7 +100,7 @@ def _ratio(
         numerator: S.
         denominator: N, of the same shape.
         admissible: smallest and largest possible ratio.
-        undefined: what is told where N is not positive.
+        undefined: the ratio to return where N is not positive.
         part: whether S is a part of N, so that all of its noise is in N too; else they are independent.
     """
     s, n = numerator.values, denominator.values

@@ -13,7 +13,7 @@ from hushmeter.model.release import NoisyVector
 from hushmeter.query.intervals import half_width, z_of
 
 _ROUNDING = 0.5
-"""Noise is whole steps, so that an interval of a linear map of it needs half a step a cell beyond z deviations."""
+"""Noise comes in whole steps, so an interval of a linear map of noise reaches half a step beyond z deviations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,5 +73,5 @@ class Sums:
 
 
 def counted(sums: Sums, name: MeasurementName) -> Sums:
-    """A measurement in units, events or steps: as it is, or where it is weights the sum of the bins."""
+    """A measurement in units, events or steps: as it is; weights are added up over their bins."""
     return sums.across().scaled(1 / FIXED_POINT) if name is MeasurementName.WEIGHTS else sums

@@ -1,4 +1,4 @@
-"""Reports as sealing sees them, without door or log between: for truths and checks that are computed beside a service."""
+"""Reports as the columns that sealing takes, without door and log: for exact values that are computed beside a service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def batch_of(reports: Sequence[Report], pseudonyms: Mapping[str, bytes]) -> Repo
 
     Args:
         reports: as the door takes them.
-        pseudonyms: of their units, 16 bytes each.
+        pseudonyms: by unit id, 16 bytes each.
     """
     ends = np.array([r.interval_end_ms for r in reports], np.int64)
     offsets = np.cumsum([0, *(len(r.series) for r in reports)])

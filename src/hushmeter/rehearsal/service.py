@@ -1,6 +1,6 @@
-"""One real service in one process, on a clock that whoever rehearses moves.
+"""One real service in one process, on a clock that the caller moves.
 
-The workers, the gRPC server on a loopback port and the sealer are those of `hushmeter serve`; time alone is replayed.
+The workers, the gRPC server on a loopback port and the sealer are those of `hushmeter serve`; only time is replayed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class RehearsedService:
     Args:
         context: the deployment; its store is closed at the end.
         clock: the deployment's.
-        rules: what is asked of those who come in; nothing by default.
+        rules: credentials, unit tokens and rates that callers must keep to; none by default.
         tls: what the service proves itself with; None for plain text.
 
     Attributes:
-        target: `host:port`; there once the service is entered, as are the clients.
+        target: `host:port`; set once the service is entered, like both clients.
         client: of an application.
         analyst: of an analyst.
     """
@@ -71,10 +71,10 @@ class RehearsedService:
         self._parts.close()
 
     def decide(self, units: Iterable[str], decisions: Mapping[str, bool], *, source: str = "") -> None:
-        """Tells decisions of units, many at once; returns when all bind.
+        """Sends the same decisions of many units, 64 units at once; returns when all bind.
 
         Args:
-            units: who decides; all alike.
+            units: who decides.
             decisions: by purpose.
             source: where the decisions were made, one of those that the plan lists.
         """
@@ -82,7 +82,7 @@ class RehearsedService:
             list(pool.map(lambda unit: self.client.set_consent(unit, decisions, source=source), units))
 
     def send(self, reports: Sequence[Report]) -> list[Acknowledgement]:
-        """Sends reports over one stream, and returns what became of them, a message at a time."""
+        """Sends reports over one stream, 250 in a message; returns an acknowledgement for each message."""
         starts = range(0, len(reports), _REPORTS_PER_MESSAGE)
         return list(self.client.stream(reports[i : i + _REPORTS_PER_MESSAGE] for i in starts))
 
@@ -90,7 +90,7 @@ class RehearsedService:
         """Moves the clock, and waits until the service has settled.
 
         Args:
-            now_ms: where to; an earlier moment is ignored.
+            now_ms: milliseconds since the Unix epoch; a moment before the clock's is ignored.
 
         Raises:
             WaitedInVain: see `settled`.
@@ -102,7 +102,7 @@ class RehearsedService:
         """Waits until every window whose deadline has passed is released or lost.
 
         Raises:
-            WaitedInVain: some windows do not end; the service's log says why.
+            WaitedInVain: some windows did not end in time; the service's log says why.
         """
         await_true(lambda: is_settled(self.context), lambda: unsettled(self.context))
 
@@ -116,7 +116,7 @@ def is_settled(context: Context) -> bool:
 
 
 def unsettled(context: Context) -> str:
-    """Which windows do not end, in words."""
+    """The windows that do not end, in words."""
     waiting = context.store.windows([WindowState.CLOSING, WindowState.FIXED])
     named = ", ".join(f"{record.window} {record.state}" for record in waiting) or "none has begun to close"
     return f"the service does not end its windows: {named}; its log says why"

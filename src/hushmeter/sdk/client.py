@@ -27,7 +27,7 @@ _PASSING = frozenset(
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.DEADLINE_EXCEEDED,
-        # What gRPC says of a call that reaches a server which is just stopping; this client cancels none itself.
+        # gRPC's status of a call that reaches a server while it stops. This client cancels no call itself.
         grpc.StatusCode.CANCELLED,
     }
 )
@@ -37,22 +37,22 @@ class Allowed(dict[str, bool]):
     """What a unit allows once its decisions are recorded, by purpose.
 
     Args:
-        answer: the service's.
+        answer: the service's answer to the decisions.
     """
 
     def __init__(self, answer: consent_pb2.SetConsentResponse) -> None:
         super().__init__({state.purpose: state.given for state in answer.states})
         self.received_at_ms: int = answer.received_at_ms
-        """From then on they bind: intervals that begin earlier are not covered by a grant."""
+        """When the decisions begin to bind, milliseconds since the Unix epoch; a grant covers no earlier interval."""
         self.reaches: tuple[consent_pb2.ReachedWindow, ...] = tuple(answer.reaches)
-        """By resolution, the first window that holds what was decided; windows of before stay as they are."""
+        """For each resolution, the first window that the decisions reach; earlier windows stay as they are."""
 
 
 class IngestClient:
     """A connection to a hushmeter service, for applications.
 
-    Reports are safe to send again: they carry an id that makes them count once. Calls that fail for a passing reason are
-    tried again with growing, jittered pauses.
+    Reports are safe to send again: each carries an id that makes it count once. Calls that fail for a passing reason are
+    tried up to six times, with growing, jittered pauses. A call that fails for good raises `grpc.RpcError`.
 
     Args:
         target: `host:port`.
@@ -64,6 +64,15 @@ class IngestClient:
 
     Raises:
         ConfigError: a file cannot be used, or a credential would be sent in plain text to another machine.
+
+    Example:
+        >>> with IngestClient("127.0.0.1:50551") as client:
+        ...     allowed = client.set_consent("account-17", {"model_tuning": True}, source="settings")
+        ...     recorder = client.recorder("account-17")
+        ...     recorder.count("calls", platform="linux")
+        ...     report = recorder.report(allowed.received_at_ms, allowed.received_at_ms + 60_000)
+        ...     client.submit([report]).accepted
+        1
     """
 
     def __init__(
@@ -82,7 +91,7 @@ class IngestClient:
         self._token_of = unit_tokens
         self._plan: pb.PlanDescription | None = None
         self.clock_offset_ms = 0
-        """What to add to the client's clock to have the server's, as of the last answer."""
+        """Milliseconds to add to the client's clock for the server's time, as of the last answer."""
 
     def __enter__(self) -> IngestClient:
         return self
@@ -96,7 +105,15 @@ class IngestClient:
         self._consent_channel.close()
 
     def plan(self) -> pb.PlanDescription:
-        """The telemetry plan in force."""
+        """The telemetry plan in force.
+
+        Example:
+            >>> plan = client.plan()
+            >>> [(metric.name, metric.unit) for metric in plan.metrics[:2]]
+            [('calls', 'calls'), ('call_setup', 'ms')]
+            >>> plan.purposes[0].text  # what to show where people are asked
+            'Tune the models that pick codecs and bit rates.'
+        """
         answer = self._try(lambda: self._ingest.GetPlan(pb.GetPlanRequest(), timeout=TIMEOUT_S))
         self._correct(answer.server_time_ms)
         plan: pb.PlanDescription = answer.plan
@@ -109,11 +126,18 @@ class IngestClient:
         return Recorder(self.plan(), unit_id, allowed)
 
     def consent(self, unit_id: str) -> dict[str, bool]:
-        """What a unit has decided, by purpose; what it has not been asked is not given."""
+        """What a unit has decided, by purpose; False where it has not decided."""
         return {state.purpose: state.given for state in self._states(unit_id)}
 
     def to_ask(self, unit_id: str) -> list[str]:
-        """The purposes to ask a unit about: it has never decided, or agreed to another text."""
+        """The purposes to ask a unit about: it has never decided, or agreed to another text.
+
+        Example:
+            >>> client.to_ask("account-18")
+            ['model_tuning']
+            >>> client.consent("account-18")
+            {'model_tuning': False}
+        """
         return [state.purpose for state in self._states(unit_id) if state.ask_again]
 
     def set_consent(
@@ -130,10 +154,17 @@ class IngestClient:
         Args:
             unit_id: the unit.
             decisions: by purpose; true gives consent, false withdraws it.
-            shown: the plan whose texts were shown; None for the one that `plan` returned last, which is fetched now if it
-                never was. Consent to a text that is not in force any more is refused: show the new one.
-            locale: the language it was shown in, one of those that the plan lists.
+            shown: the plan whose texts were shown; None for the one that `plan` returned last, or for a plan fetched now
+                if none was. Consent to a text that is not in force any more is refused: show the new one.
+            locale: the language that the texts were shown in, one of those that the plan lists.
             source: where the decision was made, such as `settings`; one of those that the plan lists.
+
+        Example:
+            >>> allowed = client.set_consent("account-17", {"model_tuning": True}, locale="en", source="settings")
+            >>> allowed["model_tuning"]
+            True
+            >>> [window.resolution for window in allowed.reaches]
+            ['1h', '1d']
         """
         hashes = {}
         if any(decisions.values()):
@@ -150,7 +181,12 @@ class IngestClient:
         return Allowed(answer)
 
     def issue_unit_token(self, unit_id: str, lifetime_s: int = 0) -> consent_pb2.IssueUnitTokenResponse:
-        """Asks for a signed token of a unit, for so many seconds (30 days by default); for an application's own backend."""
+        """Asks for a signed token of a unit, as the application's own backend does.
+
+        Args:
+            unit_id: the unit.
+            lifetime_s: how many seconds the token is valid; 0 for the service's default of 30 days.
+        """
         request = consent_pb2.IssueUnitTokenRequest(unit_id=unit_id, lifetime_s=lifetime_s)
         answer: consent_pb2.IssueUnitTokenResponse = self._try(
             lambda: self._consent.IssueUnitToken(request, timeout=TIMEOUT_S)
@@ -160,14 +196,14 @@ class IngestClient:
     def erase(self, unit_id: str) -> consent_pb2.EraseUnitResponse:
         """Withdraws all that a unit allows, and has its rows removed; the answer holds the signed receipt.
 
-        What the application itself keeps of the unit, such as reports that wait to be sent, it throws away by itself.
+        The application must itself delete what it keeps of the unit, such as reports that wait to be sent.
         """
         request = consent_pb2.EraseUnitRequest(unit_id=unit_id, unit_token=self._token(unit_id))
         answer: consent_pb2.EraseUnitResponse = self._try(lambda: self._consent.EraseUnit(request, timeout=TIMEOUT_S))
         return answer
 
     def held(self, unit_id: str) -> consent_pb2.GetUnitResponse:
-        """What raw data is held on a unit now, and when it dies; always asks for the unit's token."""
+        """What raw data is held on a unit now, and when it is destroyed; the service always asks for the unit's token."""
         request = consent_pb2.GetUnitRequest(unit_id=unit_id, unit_token=self._token(unit_id))
         answer: consent_pb2.GetUnitResponse = self._try(lambda: self._consent.GetUnit(request, timeout=TIMEOUT_S))
         return answer
@@ -181,7 +217,15 @@ class IngestClient:
         return acknowledgement
 
     def validate(self, reports: Iterable[Report]) -> pb.Acknowledgement:
-        """Asks what would become of reports; nothing is stored."""
+        """Asks what `submit` would answer; the service stores nothing.
+
+        Example:
+            >>> recorder = Recorder(client.plan(), "account-18", ["model_tuning"])  # account-18 was never asked
+            >>> recorder.flag("call_dropped", False)
+            >>> answer = client.validate([recorder.report(1_772_413_800_000, 1_772_413_860_000)])
+            >>> answer.accepted, answer.rejections[0].message
+            (0, 'the unit has not allowed every purpose of every metric in the report, ...')
+        """
         request = pb.ValidateReportsRequest(reports=self._signed(reports), sent_at_ms=_now_ms())
         answer = self._try(lambda: self._ingest.ValidateReports(request, timeout=TIMEOUT_S))
         acknowledgement: pb.Acknowledgement = answer.acknowledgement
@@ -191,6 +235,15 @@ class IngestClient:
         """Sends messages of reports over one stream; yields their acknowledgements in order.
 
         A stream that breaks raises `grpc.RpcError`: send what was not acknowledged again, under the same report ids.
+
+        Example:
+            >>> recorder, messages = client.recorder("account-17"), []
+            >>> for minute in range(2):
+            ...     recorder.flag("call_dropped", minute == 1)
+            ...     start_ms = 1_772_413_800_000 + 60_000 * minute
+            ...     messages.append([recorder.report(start_ms, start_ms + 60_000)])
+            >>> [answer.accepted for answer in client.stream(messages)]
+            [1, 1]
         """
         requests = (pb.StreamReportsRequest(reports=self._signed(reports), sent_at_ms=_now_ms()) for reports in messages)
         for answer in self._ingest.StreamReports(requests):
@@ -206,7 +259,7 @@ class IngestClient:
         return self._token_of(unit_id) if self._token_of is not None else b""
 
     def _signed(self, reports: Iterable[Report]) -> Iterable[Report]:
-        """The reports, each with its unit's token where tokens are known; sent again, it gets the token of that moment."""
+        """The reports, each with its unit's token where there are tokens, taken anew whenever it is sent again."""
         if self._token_of is None:
             return reports
         signed = list(reports)

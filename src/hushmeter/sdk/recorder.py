@@ -67,7 +67,7 @@ class _Metric:
         return _Point(self.description.first_series + partition * len(self.description.components), token)
 
     def _token(self, dimension: pb.DimensionDescription, value: str) -> str:
-        """The value of an open dimension, if it can be sent at all; whether it matches the pattern, the server judges."""
+        """The value of an open dimension, if it can be sent at all; the server judges whether it matches the pattern."""
         where = f"{self.description.name}: {dimension.name}"
         if not isinstance(value, str):
             raise TypeError(f"{where} is a str, got {type(value).__name__}")
@@ -86,12 +86,22 @@ class Recorder:
     """Counts for one unit; thread-safe.
 
     What the unit has not allowed is not recorded: pass the purposes that it has. The value of an open dimension is any str
-    of at most its `max_length`; whether it matches the dimension's pattern, the server judges.
+    of at most its `max_length`; the server judges whether it matches the dimension's pattern. Methods raise ValueError for
+    a metric, dimension or value that is not in the plan.
 
     Args:
         plan: from `IngestClient.plan`.
         unit_id: the device or account.
         allowed: purposes that the unit has allowed; metrics that need another are silently left out.
+
+    Example:
+        >>> recorder = Recorder(client.plan(), "account-17", allowed=["model_tuning"])
+        >>> recorder.count("calls", 2, platform="linux")
+        >>> recorder.count("calls", platform="linux")
+        >>> recorder.count("calls", platform="web")
+        >>> report = recorder.report(1_772_413_800_000, 1_772_413_860_000)
+        >>> list(report.value)  # one number for each platform
+        [3, 1]
     """
 
     def __init__(self, plan: pb.PlanDescription, unit_id: str, allowed: Iterable[str]) -> None:
@@ -104,7 +114,7 @@ class Recorder:
         self._lock = threading.Lock()
 
     def count(self, metric: str, amount: float = 1, **dimensions: str) -> None:
-        """Adds to a counter."""
+        """Adds to a counter, in the metric's unit, rounded down to its step; the total is clamped into its range."""
         found = self._find(metric, pb.METRIC_KIND_COUNTER)
         if found is None:
             return
@@ -115,7 +125,16 @@ class Recorder:
             self._totals[first] = min(max(total, found.description.range_low), found.description.range_high)
 
     def observe(self, metric: str, value: float, **dimensions: str) -> None:
-        """Records one value of a distribution, clamped into its range."""
+        """Records one value of a distribution in the metric's unit, rounded down to its step and clamped into its range.
+
+        Example:
+            >>> recorder = client.recorder("account-17")
+            >>> recorder.observe("call_setup", 340.7, platform="linux", app_version="2.4.1")
+            >>> recorder.observe("call_setup", 99_999, platform="linux", app_version="2.4.1")
+            >>> report = recorder.report(1_772_413_800_000, 1_772_413_860_000)
+            >>> sorted(report.value)  # one event in each of two bins, and the sum: 340 ms and 10,000 ms
+            [1, 1, 10340]
+        """
         found = self._find(metric, pb.METRIC_KIND_DISTRIBUTION)
         if found is None:
             return
@@ -131,13 +150,20 @@ class Recorder:
                 self._totals[first.component(bins + 1)] += steps**2
 
     def relate(self, metric: str, numerator: float, denominator: int, **dimensions: str) -> None:
-        """Adds to a ratio: so much of the numerator, over so many of the denominator; the numerator is clamped to fit.
+        """Adds to numerator and denominator of a ratio; the numerator is clamped so that their ratio is in its range.
 
         Args:
             metric: a ratio of the plan.
             numerator: in the metric's unit, such as milliseconds of stalling.
             denominator: whole and not negative, such as seconds of a call.
             dimensions: values of the metric's dimensions.
+
+        Example:
+            >>> recorder = client.recorder("account-17")
+            >>> recorder.relate("stalling", 840, 60)  # 840 ms in a call of 60 s
+            >>> recorder.relate("stalling", 0, 30)
+            >>> list(recorder.report(1_772_413_800_000, 1_772_413_860_000).value)  # denominator, numerator
+            [90, 840]
         """
         found = self._find(metric, pb.METRIC_KIND_RATIO)
         if found is None:
@@ -158,7 +184,15 @@ class Recorder:
             self._add(found.first_point(dimensions).component(0 if value else 1))
 
     def choose(self, metric: str, option: str, **dimensions: str) -> None:
-        """Records that an option was chosen."""
+        """Records that an option was chosen.
+
+        Example:
+            >>> recorder = client.recorder("account-17")
+            >>> recorder.choose("codec", "opus")
+            >>> recorder.choose("codec", "vorbis")
+            Traceback (most recent call last):
+            ValueError: codec is one of ['opus', 'aac', 'g711'], got 'vorbis'
+        """
         found = self._find(metric, pb.METRIC_KIND_CHOICE)
         if found is None:
             return
@@ -168,16 +202,22 @@ class Recorder:
         self._add(found.first_point(dimensions).component(options.index(option)))
 
     def report(self, interval_start_ms: int, interval_end_ms: int) -> Report | None:
-        """Takes what was recorded as a Report and starts anew; None where nothing was that has not expired.
+        """Takes what was recorded as a Report and starts anew; None where nothing was recorded, or only expired metrics.
 
         Args:
             interval_start_ms: exclusive, milliseconds since the Unix epoch.
-            interval_end_ms: inclusive.
+            interval_end_ms: inclusive, milliseconds since the Unix epoch.
+
+        Example:
+            >>> recorder = client.recorder("account-18")  # has allowed nothing
+            >>> recorder.flag("call_dropped", True)
+            >>> recorder.report(1_772_413_800_000, 1_772_413_860_000) is None
+            True
         """
         with self._lock:
             totals, self._totals = self._totals, defaultdict(int)
             self._numbers = {}
-        # The door refuses a whole report for a metric that has expired; the others must not suffer from it.
+        # The service rejects a whole report for one expired metric, so expired metrics are left out.
         expired = [m.series for m in self._metrics.values() if 0 < m.description.expires_ms < interval_end_ms]
         points = [point for point in totals if not any(point.series in series for series in expired)]
         if not points:

@@ -40,7 +40,8 @@ CHOICES = (
     "You can withdraw at any time: no window whose deadline comes after that holds your {unit}.",
     "You can have its rows erased, by a time that you are told on a signed receipt; rows of a window that waits to be "
     "published go when it has ended.",
-    "You can ask what is held on your {unit}, and when it dies. The application that collects it has all this to offer.",
+    "You can ask what is held on your {unit}, and when it is destroyed. The application that collects it has all this to "
+    "offer.",
 )
 
 _NEARLY, _NO_BOUND = 98.0, 99.9

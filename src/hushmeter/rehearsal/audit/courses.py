@@ -1,7 +1,7 @@
 """The real service on a clock that the audit moves: workers, servers and sealer, their doors on loopback ports.
 
-Sealing happens on the auditor's own thread, so that a script can say what comes before, during and after it. Two rehearsals
-from one `Foundation` have the same deployment, keys, credentials and clock: whatever differs between them was told by data.
+Sealing happens on the auditor's own thread, so that a script decides what comes before, during and after sealing. Two
+rehearsals from one `Foundation` have the same deployment, keys, credentials and clock: only data makes them differ.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ ELSEWHERE: Final = "purpose_of_others"
 RULES: Final = AccessRules(credentials_required=True, unit_tokens=True)
 _CALL_S = 60.0
 _NO_THREADS: Final = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
-"""Whoever calls waits for the answer itself: no call begins a thread."""
+"""The calling thread waits for the answer, so that no call starts a thread."""
 
 
 class Killed(BaseException):
-    """The sealer's process is killed: nothing catches it but the rehearsal, which starts another one."""
+    """Stands for a kill of the sealer's process: only the rehearsal catches it, and starts another sealer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Foundation:
     Attributes:
         directory: of its state and keys.
         plan: its plan.
-        founded_ms: when it was founded.
-        bearers: credentials, by what they may: a role, and of analysts the purposes.
+        founded_ms: when it was founded, milliseconds since the Unix epoch.
+        bearers: credentials by name: a role, `analyst of PURPOSE`, or `nobody`, which has none.
     """
 
     directory: Path
@@ -83,7 +83,7 @@ class Foundation:
 
 
 def _with_credentials(store: StateStore, plan: Plan, now_ms: int) -> dict[str, str | None]:
-    """Makes a credential of each kind at a moment, and returns them by what they may."""
+    """Makes a credential of each kind at a moment, and returns them by name, as `Foundation.bearers`."""
     bearers: dict[str, str | None] = {"nobody": None}
     named = {
         "ingest": (Role.INGEST, ()),
@@ -102,7 +102,7 @@ def _with_credentials(store: StateStore, plan: Plan, now_ms: int) -> dict[str, s
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """All that one call tells: messages, status, text, and both kinds of metadata."""
+    """Everything that one call returned: messages, status, its text, and initial and trailing metadata."""
 
     messages: tuple[bytes, ...]
     code: str
@@ -117,15 +117,15 @@ class Rehearsal:
         foundation: what it begins from.
         directory: where its own copy goes; must not exist.
         mechanisms: noise that does not depend on data.
-        rules: what is asked of those who come in.
+        rules: credentials, unit tokens and rates that callers must keep to.
         workers: how many.
 
     Attributes:
-        bearers: credentials that hold, as the foundation's.
+        bearers: credentials that are valid now, by the names of the foundation's.
         store: the state, as its processes see it.
-        sealer: works when `advance` has it work.
-        told: what others were answered by the way, in order.
-        seen: what noise hides in each published window.
+        sealer: runs inside `advance` alone.
+        told: what other units were answered, in order.
+        seen: the exact vectors of each published window, before noise.
     """
 
     sealer: Sealer
@@ -162,7 +162,7 @@ class Rehearsal:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def restart(self, away_ms: int) -> None:
-        """Ends every process, and starts them again from what is on disk, so much later."""
+        """Stops the service, and starts it again `away_ms` milliseconds later from what is on disk."""
         self._served.close()
         self.clock.advance_to(self.clock.now_ms() + away_ms)
         self._open()
@@ -172,7 +172,7 @@ class Rehearsal:
         self.context.store.back_up(self._directory / "backup")
 
     def restore(self, away_ms: int) -> None:
-        """Ends every process, and goes on so much later from the backup: a new state directory, the same keys."""
+        """Stops the service, and restores it `away_ms` milliseconds later: a new state directory, the same keys."""
         self._served.close()
         self.clock.advance_to(self.clock.now_ms() + away_ms)
         self._config = self._config.model_copy(update={"state_dir": self._directory / "restored"})
@@ -183,13 +183,13 @@ class Rehearsal:
         self._open()
 
     def call(self, method: str, bearer: str, message: bytes = b"", *, worker: int = 0, first: bool = False) -> Reply:
-        """Calls a method with bytes, as whoever holds a credential, and returns all that is told.
+        """Calls a method with the bytes of a request and one of the credentials; returns everything that came back.
 
         Args:
             method: full name.
-            bearer: which of the foundation's credentials.
+            bearer: name of the credential.
             message: the request.
-            worker: who is asked.
+            worker: number of the worker that is asked.
             first: end after the first answer, where the method has no end.
         """
         metadata, channel = self._credential(bearer), self._channel(worker)
@@ -203,11 +203,11 @@ class Rehearsal:
                     call.cancel()
                     return Reply(tuple(messages), "OK", "", ())
         except grpc.RpcError:
-            pass  # The status tells.
+            pass  # The call's status says what failed.
         return Reply(tuple(messages), call.code().name, call.details() or "", _metadata(call))
 
     def flood(self, method: str, bearer: str, count: int, *, worker: int = 0) -> Reply:
-        """Sends so many empty messages in one stream; returns how that ended, without how many were answered."""
+        """Sends `count` empty messages in one stream; returns how the stream ended, and not how many were answered."""
         call = self._channel(worker).stream_stream(method)(
             iter([b""] * count), metadata=self._credential(bearer), timeout=_CALL_S
         )
@@ -224,10 +224,10 @@ class Rehearsal:
         return [] if secret is None else [("authorization", f"Bearer {secret}")]
 
     def advance(self, now_ms: int, between: Callable[[], None] = lambda: None) -> None:
-        """Moves the clock, and seals until nothing is due; a sealer that is killed has a successor.
+        """Moves the clock, and seals until nothing is due; after a kill another sealer goes on.
 
         Args:
-            now_ms: where to.
+            now_ms: milliseconds since the Unix epoch.
             between: called after each turn of the sealer.
         """
         self.clock.advance_to(now_ms)
@@ -236,13 +236,13 @@ class Rehearsal:
             try:
                 self.sealer.run_due()
             except Killed:
-                # What it had in its memory is gone; the store and the keys' record say where the next one goes on.
+                # The killed sealer's memory is gone; the store and the keys' record say where the next one goes on.
                 self.sealer = Sealer(self.context, Meters())
             between()
             return is_settled(self.context)
 
         await_true(turn, lambda: unsettled(self.context))
-        # Once more, so that whatever waits for windows to have ended is done.
+        # One more turn does what waits until windows have ended.
         self.sealer.run_due()
 
     def ended(self) -> list[tuple[Window, WindowState]]:
@@ -264,10 +264,10 @@ def _config(directory: Path) -> Config:
 
 
 def _metadata(call: Any) -> tuple[tuple[str, str | bytes], ...]:
-    """Both kinds, in order."""
+    """Initial and trailing metadata, in this order."""
     return tuple((k, v) for k, v in (*(call.initial_metadata() or ()), *(call.trailing_metadata() or ())))
 
 
 def in_parts(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    """Items, so many at a time."""
+    """Items in parts of `size`; the last part may be shorter."""
     return (items[i : i + size] for i in range(0, len(items), size))

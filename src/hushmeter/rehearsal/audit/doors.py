@@ -1,6 +1,6 @@
-"""Every door that is not the operator's: read from the descriptors of what is served, each with what is asked there.
+"""Every door that is not the operator's, as the descriptors of what is served name them, and what the audit asks there.
 
-A method that has no probe fails the audit: nothing that is added can be forgotten.
+A method without a probe fails the audit, so that no new method is forgotten.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ Asked = Iterator[tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What is asked at one door.
+    """What the audit asks at one door.
 
     Attributes:
-        requests: role and message of each question, of a service and the units that are looked at.
-        meanwhile: the same for what is asked before the end, where that is less.
-        lasting: whether asking changes something, so that it is asked at the very end.
-        endless: whether the first answer is all there is.
+        requests: from a service, and the units whose data is asked for, to role and message of each question.
+        lasting: whether asking changes something; such a probe is asked at the very end.
+        endless: whether the answers have no end; only the first one is read.
+        meanwhile: the questions before the end of the run, where they are fewer; None for all.
     """
 
     requests: Callable[[Rehearsal, tuple[str, ...]], Asked]
@@ -70,17 +70,20 @@ def methods_served(service: Rehearsal) -> tuple[str, ...]:
 
 
 def unasked_methods(methods: tuple[str, ...]) -> list[str]:
-    """Methods that somebody but the operator may call, and nobody here does."""
+    """Methods that others than the operator may call, and that have no probe."""
     return [m for m in methods if (m in OPEN or roles_of(m) != {Role.OPERATOR}) and m not in PROBES]
 
 
 def everything(service: Rehearsal, units: tuple[str, ...], *, last: bool) -> Iterator[tuple[str, Any]]:
-    """Asks every probe, and as every role whatever needs one; yields what was asked and all that came back.
+    """Asks every probe; at the end of the run also calls each method with each credential.
 
     Args:
-        service: who is asked.
+        service: the rehearsal.
         units: whose own data is asked for, with their tokens.
-        last: whether to ask everything, also what changes something.
+        last: whether this is the end of the run, where everything is asked, also what changes something.
+
+    Yields:
+        What was asked, and the reply.
     """
     for method, probe in PROBES.items():
         if probe.lasting and not last:
@@ -104,7 +107,7 @@ def _nothing(role: str) -> Callable[[Rehearsal, tuple[str, ...]], Asked]:
 
 
 def _reports(request: type[Any]) -> Callable[[Rehearsal, tuple[str, ...]], Asked]:
-    """Reports that are refused, for a reason each; they store nothing."""
+    """Reports that are rejected, each for another reason; they store nothing."""
 
     def asked(service: Rehearsal, units: tuple[str, ...]) -> Asked:
         now, plan = service.clock.now_ms(), service.context.plan
@@ -148,7 +151,7 @@ def _tokens(_service: Rehearsal, units: tuple[str, ...]) -> Asked:
 
 
 def _decisions(service: Rehearsal, units: tuple[str, ...]) -> Asked:
-    """Decisions of units that are looked at, and refused ones."""
+    """Decisions that are taken, and decisions with a wrong text hash, which are refused."""
     for unit in (units[0], STRANGER):
         proof = token(service, unit)
         for purpose in service.context.plan.purposes:

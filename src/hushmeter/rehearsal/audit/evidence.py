@@ -1,9 +1,9 @@
-"""From scores of canaries to what a release has shown: confidence bounds that hold all together.
+"""From scores of canaries to what a release has shown: confidence bounds that hold simultaneously.
 
-A trial is one canary: present or not by a fair coin, scored from the answers alone. Canaries live in slots of their own,
-whose noise is independent: trials are independent, and each tests the presence of one unit. No argument about how many
-canaries share a run is needed. True and false positive rates at thresholds that were fixed before are bounded by Clopper
-and Pearson's intervals, at levels that add up to `FAMILYWISE_ALPHA` over all that one audit tests.
+A trial is one canary: present or not by a fair coin, scored from the answers alone. Each canary has a slot of its own, and
+the noise of slots is independent. So trials are independent, each tests the presence of one unit, and the analysis need not
+account for canaries that share a run. Thresholds are fixed in advance. Clopper and Pearson's intervals bound the true and
+false positive rates, at levels that add up to `FAMILYWISE_ALPHA` over everything that one audit tests.
 
 References:
     T. Steinke, M. Nasr, M. Jagielski: Privacy Auditing with One (1) Training Run (2023), for canaries in one run.
@@ -26,24 +26,24 @@ from hushmeter.ledger.gaussian import delta_of
 from hushmeter.model.arrays import Bool, Float64
 
 FAMILYWISE_ALPHA = 1e-6
-"""How likely an honest engine is to be accused at all."""
+"""The largest probability that any statistical check fails although the engine is correct."""
 THRESHOLDS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-"""Where scores are cut: 0 is a canary that is absent, 1 one that is present, at the claimed sensitivity."""
+"""Where scores are cut: the mean score is 0 of absent canaries, and 1 of present ones at the claimed sensitivity."""
 _BISECTIONS = 60
 _FINE = 50.0
-"""Steps of a lattice in a scale beside which its noise is nearly that of all real numbers."""
+"""The scale, in steps, beyond which noise of whole numbers is nearly noise of real numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrivacyClaim:
-    """What a release says that it gives away at most.
+    """The privacy loss that a release claims as its upper bound.
 
     Attributes:
         mechanism, statistic: which.
         epsilon, delta: claimed.
         mu: claimed sensitivity over noise; None for noise that is not Gaussian.
-        lattice: `lattice_factor` of the claimed scale; 1 for noise of all real numbers, and for noise that is not Gaussian.
-        sensitivity: of Laplace noise, in steps of its lattice; infinite for noise of all real numbers.
+        lattice: `lattice_factor` of the claimed scale; 1 for noise of real numbers, and for noise that is not Gaussian.
+        sensitivity: of Laplace noise, in steps; infinite for noise of real numbers.
     """
 
     mechanism: str
@@ -60,9 +60,9 @@ class Evidence:
     """What an audit has shown of one release; None where that cannot be said.
 
     Attributes:
-        shown_epsilon: what the rates show by the trade-off curve of the claimed noise; more than is claimed where they
-            contradict that, and nothing else is said by how much.
-        shown_mu: of Gaussian noise, the same in sensitivity over scale.
+        shown_epsilon: lower bound of epsilon, by the trade-off curve of the claimed noise. A bound above the claim says
+            that the rates contradict it; the amount by which it is above means nothing.
+        shown_mu: of Gaussian noise, the same bound in sensitivity over scale.
         shown_epsilon_by_counts: lower bound that assumes no family.
         trials: how many canaries.
         note: what a deterministic check found; empty for statistics.
@@ -90,7 +90,7 @@ class Evidence:
 
     @property
     def name(self) -> str:
-        """In words: the statistic of a mechanism, or the check."""
+        """The statistic of a mechanism, or the check, in words."""
         return (
             self.statistic.removeprefix("check:")
             if self.statistic.startswith("check:")
@@ -117,8 +117,8 @@ def checked(name: str, note: str, *, mechanism: str = "deterministic", trials: i
     Args:
         name: of the check.
         note: what it found; empty where it holds.
-        mechanism: that it is about.
-        trials: how often it was made.
+        mechanism: the one that the check is about.
+        trials: how often the check was made.
     """
     return Evidence(mechanism, f"check:{name}", 0.0, 1.0 if note else 0.0, None, None, None, trials, note)
 
@@ -129,7 +129,7 @@ def shown_by(claim: PrivacyClaim, scores: Float64, present: Bool, tests: int) ->
     Args:
         claim: of the release.
         scores: float64[n], one a canary.
-        present: bool[n], whether it was there.
+        present: bool[n], whether the canary was there.
         tests: how many releases the audit tests in all; they share `FAMILYWISE_ALPHA`.
 
     Returns:
@@ -166,7 +166,7 @@ def shown_by(claim: PrivacyClaim, scores: Float64, present: Bool, tests: int) ->
 
 
 def _ensure_deniable(claim: PrivacyClaim, hit_rate: float, alarm_rate: float) -> None:
-    """Makes sure that canaries which are all told apart would contradict a claim: else it could not fail."""
+    """Ensures that the test can fail: canaries that are all told apart must contradict the claim."""
     if claim.mu is None:
         most, claimed = _laplace_epsilon(hit_rate, alarm_rate, claim.sensitivity), claim.epsilon
     else:
@@ -203,21 +203,24 @@ def epsilon_of_mu(mu: float, delta: float) -> float:
 
 
 def _normal(rate: float) -> float:
-    """The quantile of the standard normal; rates of 0 and 1 have none."""
+    """The quantile of the standard normal; infinite of rates 0 and 1."""
     return NormalDist().inv_cdf(rate) if 0 < rate < 1 else -math.inf if rate <= 0 else math.inf
 
 
 def lattice_factor(scale: float) -> float:
-    """How much better a threshold tells the discrete Gaussian from itself moved by a step than it tells the Gaussian: >= 1.
+    """How much better a threshold tells the discrete Gaussian from itself moved by one step than it tells the Gaussian.
 
-    A threshold between two whole numbers lets `Phi(m / 2)` of the one through, and `1 - Phi(m / 2)` of the other; what is
-    returned is m times the scale. The mechanism is m-GDP for a sensitivity of 1, and k m-GDP for one of k.
+    A threshold between two whole numbers lets `Phi(m / 2)` of the one through, and `1 - Phi(m / 2)` of the other. The
+    mechanism is m-GDP for a sensitivity of 1, and k m-GDP for one of k.
 
     Args:
-        scale: sigma, in steps of the lattice.
+        scale: sigma, in steps.
+
+    Returns:
+        m times the scale, at least 1.
     """
     if scale > _FINE:
-        # The series of the line below goes on with less than 1 / scale^4.
+        # The first terms of the exact value's series; the further ones are less than 1 / scale^4.
         return 1 + 1 / (24 * scale**2) + scale**-4
     steps = np.arange(1, math.ceil(40 * scale) + 1)
     tail = float(np.exp(-((steps / scale) ** 2) / 2).sum())
@@ -237,15 +240,15 @@ def _laplace_epsilon(hit_rate: float, alarm_rate: float, sensitivity: float) -> 
 def laplace_curve(alarm_rate: float, epsilon: float, sensitivity: float = math.inf) -> float:
     """The smallest miss rate that Laplace noise leaves at a false alarm rate.
 
-    Of noise of whole numbers, and of the same moved by k, a threshold t from 1 to k lets `r^t / (1 + r)` of the one through
-    and keeps `r^(k + 1 - t) / (1 + r)` of the other back, where r = exp(-epsilon / k). Through these points runs the curve,
-    never above their chords; outside of them the rates differ by exp(epsilon). Without end of k it is equation 6 of Dong et
-    al. 2019, section 2.3.
+    Take noise of whole numbers, and the same noise moved by k. A threshold t from 1 to k lets `r^t / (1 + r)` of the first
+    through and keeps `r^(k + 1 - t) / (1 + r)` of the second back, where r = exp(-epsilon / k). The curve runs through
+    these points, never above their chords; outside of them the rates differ by the factor exp(epsilon). For infinite k the
+    curve is equation 6 of Dong et al. 2019, section 2.3.
 
     Args:
         alarm_rate: 0 to 1.
         epsilon: sensitivity over scale.
-        sensitivity: k; infinite for noise of all real numbers.
+        sensitivity: k, in steps; infinite for noise of real numbers.
     """
     shrink, ratio = math.exp(-epsilon), math.exp(-epsilon / sensitivity)
     if alarm_rate < shrink / (1 + ratio):

@@ -1,7 +1,7 @@
-"""A double of `Mechanisms` whose noise does not depend on data, and which remembers what it was to hide.
+"""A double of `Mechanisms` whose noise does not depend on data, and which remembers the exact vectors that it was given.
 
-With it, two runs on neighbouring data publish the same bytes, unless something besides noise tells of the data. What it was
-given is compared beside: one unit may move it by what is charged, and no further.
+With it, two runs on neighbouring data publish the same bytes, unless something besides the noisy numbers depends on data.
+The audit compares the exact vectors, too: one unit may move them by what is charged, and no further.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hushmeter.model.time import Window
 from hushmeter.ports import Mechanisms
 
 SHOWN_FROM = 3
-"""Private partitions of so many units are shown: of the audit's others always more share one, or nobody."""
+"""Private partitions of at least so many units are shown. The audit's other units share each of theirs with more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,18 @@ class Hidden:
 
 
 class FrozenMechanisms:
-    """Returns the same numbers whatever it is given, by measurement and cell; prices and thresholds are the real ones.
+    """Draws numbers that depend on measurement and cell alone; prices and thresholds are the real ones.
 
     Args:
-        real: which prices.
+        real: computes prices and thresholds.
+
+    Attributes:
+        hidden: the exact vectors of the newest attempt, by series.
+        on_draw: called when an attempt begins to draw.
     """
 
     def __init__(self, real: Mechanisms) -> None:
-        # Functions of their arguments alone: what one rehearsal asked holds in the next one.
+        # These depend on their arguments alone, so that later rehearsals reuse what an earlier one computed.
         self.threshold = functools.cache(real.threshold)
         self.zcdp_budget = functools.cache(real.zcdp_budget)
         self.epsilon_of = functools.cache(real.epsilon_of)
@@ -57,7 +61,7 @@ class FrozenMechanisms:
     ) -> tuple[list[NoisyVector], list[Selection]]:
         """See `hushmeter.ports.Mechanisms`."""
         series = [charge.measurement.series() for _, charge in (*vectors, *selections)]
-        # What is released on private partitions is drawn after their selection: the same attempt goes on.
+        # Vectors on private partitions are drawn after the selection, in a second call of the same attempt.
         begins = bool(series) and (not self.hidden or any(name in self.hidden for name in series))
         if begins:
             self.hidden = {}
@@ -90,8 +94,11 @@ class WatchedStore:
 
     Args:
         store: the store.
-        mechanisms: whose memory is taken at each publication.
-        seen: where it goes, by window.
+        mechanisms: remembers the exact vectors.
+        seen: receives those vectors at each publication, by window.
+
+    Attributes:
+        on_publish: called before each publication.
     """
 
     def __init__(self, store: Any, mechanisms: FrozenMechanisms, seen: dict[Window, dict[str, Hidden]]) -> None:
@@ -104,7 +111,7 @@ class WatchedStore:
         return getattr(self._store, name)
 
     def publish(self, window: Window, *args: Any, **kwargs: Any) -> Any:
-        """Publishes, and remembers what noise hides in it."""
+        """Publishes a window, and puts its exact vectors into `seen`."""
         self.on_publish()
         published = self._store.publish(window, *args, **kwargs)
         self._seen[window], self._mechanisms.hidden = self._mechanisms.hidden, {}
@@ -112,12 +119,12 @@ class WatchedStore:
 
 
 def _salt(name: str) -> bytes:
-    """A salt by name: real ones are random, and would differ between two runs."""
+    """A salt that depends on the name alone: random ones would differ between two runs."""
     return hashlib.blake2b(name.encode(), digest_size=SALT_BYTES).digest()
 
 
 def _numbers(name: str, shape: tuple[int, ...]) -> Int64:
-    """Small numbers by name and cell."""
+    """int64[shape] from -100 to 100 that depend on name and cell alone, read-only."""
     cells = int(np.prod(shape))
     drawn = hashlib.shake_256(name.encode()).digest(2 * cells)
     values = (np.frombuffer(drawn, np.uint16).astype(np.int64) % 201 - 100).reshape(shape)

@@ -1,4 +1,4 @@
-"""Reports for any plan: what units send who behave, and what one sends who tries every bound."""
+"""Reports for any plan: those of units that behave, and those of one unit that presses on every bound."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ def tokens_of(pattern: str, max_length: int, count: int) -> tuple[str, ...]:
         pattern: of a whole token.
         max_length: of a token, in characters.
         count: how many.
+
+    Raises:
+        ConfigError: none was found.
     """
     found: list[str] = []
     tree = parser.parse(pattern)
@@ -101,8 +104,8 @@ def modest(catalog: Catalog, unit: int, *, high: bool, purposes: Collection[str]
 
     Args:
         catalog: series numbers.
-        unit: which, from 0: decides the partition.
-        high: which end.
+        unit: number of the unit, from 0; decides the partition.
+        high: whether at the upper end of the range; else at the lower one.
         purposes: what the unit has allowed.
     """
     points: list[Point] = []
@@ -110,14 +113,14 @@ def modest(catalog: Catalog, unit: int, *, high: bool, purposes: Collection[str]
         if not set(metric.purposes) <= set(purposes):
             continue
         token = _tokens(metric)[0] if _tokens(metric) else ""
-        # Two partitions alone, so that those of open dimensions are shared by many.
+        # Only two partitions, so that many units share each token of an open dimension.
         partition = unit % min(2, metric.partitions)
         points += _cells(metric, catalog.first_series(index), partition, 1, token, high=high)
     return points
 
 
 def greedy(catalog: Catalog, purposes: Collection[str]) -> list[Point]:
-    """Everything everywhere: many partitions, tokens of its own, more events than count, the far end of each range."""
+    """Points beyond every bound: many partitions and tokens, more events than count, the upper end of each range."""
     points: list[Point] = []
     for index, metric in enumerate(catalog.plan.metrics):
         if not set(metric.purposes) <= set(purposes):
@@ -159,16 +162,16 @@ def _cells(metric: Metric, first: int, partition: int, events: int, token: str, 
 def reports_of(
     points: Sequence[Point], unit: str, version: int, end_ms: int, length_ms: int, seed: str, report_id: bytes | None = None
 ) -> list[Report]:
-    """Points as reports of one unit; several where one may not hold them all.
+    """Points as reports of one unit; several reports where one may not contain them all.
 
     Args:
-        points: what it tells.
-        unit: whose.
+        points: of the unit.
+        unit: its id.
         version: of the plan.
-        end_ms: of the interval.
+        end_ms: of the interval, milliseconds since the Unix epoch.
         length_ms: of the interval.
         seed: decides the reports' ids.
-        report_id: of the first report, where it is not to follow from the seed.
+        report_id: of the first report, 16 bytes; None for one that follows from the seed.
     """
     found = []
     for number in range(0, max(1, len(points)), _POINTS_PER_REPORT):

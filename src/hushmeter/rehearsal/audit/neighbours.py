@@ -15,11 +15,11 @@ UNIT = "the-one"
 OTHERS = 36
 OTHER_UNITS = tuple(f"other-{i}" for i in range(OTHERS))
 FINE_WINDOWS = 4
-"""So many windows of the finest resolution are lived through before the coarsest one ends."""
+"""How many windows of the finest resolution a course goes through before the coarsest one ends."""
 
 
 class Course(StrEnum):
-    """What becomes of the service; each is compared with the run of nobody in it."""
+    """What becomes of the service; each run of a course is compared with the run of nobody in that course."""
 
     PLAIN = "a restart"
     RESTORED = "a backup and a restore"
@@ -70,9 +70,9 @@ class Neighbour:
         number: in the list of docs/privacy/audit.md.
         name: what it tries, in a few words.
         acts: what the unit does at each stage.
-        absent: where it must not count at all: in windows of the finest resolution, of the coarsest, or of both.
-        like: number of the neighbour whose windows it must not differ from; None where there is none.
-        course: in which it acts.
+        absent: the resolutions in whose windows the unit must not count at all: `finest`, `coarsest`, or both.
+        like: number of a neighbour whose windows must be the same; None where there is none.
+        course: the one in which the unit acts.
     """
 
     number: int
@@ -193,9 +193,9 @@ NEIGHBOURS: tuple[Neighbour, ...] = (
 
 
 QUICK = frozenset({4, 8, 11, 16})
-"""Those of the quick audit's second plan: those that move the most."""
+"""Numbers of the neighbours that the quick audit replays on its second plan: those that change the most."""
 
 
 def nobody(course: Course) -> Neighbour:
-    """The run of a course that its neighbours are compared with."""
+    """The neighbour without a record, whose run the others of a course are compared with."""
     return Neighbour(0, "nobody", {}, course=course)

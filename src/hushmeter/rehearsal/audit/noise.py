@@ -1,7 +1,7 @@
 """The noise of every scale that a plan uses: that it is there, that it is drawn anew, and that it is as large as is stated.
 
-What one window of each resolution releases is measured again and again by the real mechanisms; of the noise alone is known
-what its law says of zeros, of repeats, of two vectors beside each other, and of its size.
+The real mechanisms measure what one window of each resolution releases, many times. The noise is compared with what its
+law says of zeros, of repeats, of two vectors beside each other, and of its size.
 
 References:
     C. Canonne, G. Kamath, T. Steinke: The Discrete Gaussian for Differential Privacy (2020), Definition 1.
@@ -30,8 +30,9 @@ from hushmeter.rehearsal.audit.evidence import FAMILYWISE_ALPHA, Evidence, check
 from hushmeter.release.measuring import measure
 
 DRAWS, QUICK_DRAWS = 100_000, 6_000
-"""Of each scale: so many that 0.97 (quick: 0.9) of a scale is seen."""
+"""Draws of each scale."""
 SEEN, QUICK_SEEN = 0.97, 0.9
+"""The part of a scale that so many draws tell from the whole scale."""
 _PART = 512
 _PARTS = 6
 _CELLS_MAX = 400_000
@@ -50,7 +51,7 @@ class Scale:
 
     @property
     def zero_share(self) -> float:
-        """How likely a cell does not move."""
+        """The probability that noise is 0."""
         if self.mechanism.laplace:
             p = math.exp(-1 / self.scale)
             return (1 - p) / (1 + p)
@@ -73,17 +74,17 @@ class Scale:
 
     @property
     def degrees(self) -> int:
-        """Of freedom that each cell adds: x^2 is chi-square of 1, twice |x| of 2."""
+        """Degrees of freedom that each cell adds: chi-square of x^2 has one, of 2 |x| two."""
         return 2 if self.mechanism.laplace else 1
 
     def z_of(self, noise: Int64) -> float:
-        """How many deviations the size of a sample is from what the law says (Wilson and Hilferty 1931)."""
+        """How many standard deviations a sample's size is from what the law says (Wilson and Hilferty 1931)."""
         cells = noise.astype(np.float64).ravel()
         total = np.abs(cells).sum() if self.mechanism.laplace else np.square(cells).sum()
         return _cube_root(float(total) / self.size / len(cells), self.degrees * len(cells))
 
     def power(self, draws: int, ratio: float, alpha: float) -> float:
-        """How likely noise of `ratio` times this scale is seen."""
+        """The probability that a test of level alpha rejects so many draws of `ratio` times this scale."""
         degrees = self.degrees * draws
         rejected = NormalDist().inv_cdf(alpha / 2)
         step = 2 / (9 * degrees)
@@ -116,7 +117,7 @@ def _charge(plan: Plan, prices: PriceList, resolution: str) -> Charge:
 
 
 def _tally(charge: Charge) -> Tally:
-    """Exact vectors that are known: large, and different in every cell."""
+    """Exact vectors to add noise to: large, and different in every cell."""
     vectors: dict[VectorKey, Int64] = {}
     keys = {}
     for number, item in enumerate(charge.items):
@@ -125,7 +126,7 @@ def _tally(charge: Charge) -> Tally:
         if any(
             i.measurement.selects and (i.measurement.metric, i.measurement.view) == (m.metric, m.view) for i in charge.items
         ):
-            # One partition alone, and of so many units that it is always selected.
+            # A single partition, with so many units that it is always selected.
             keys[m.metric, m.view] = ((0, "known"),)
             shape = (1, m.columns)
         else:
@@ -137,7 +138,7 @@ def _tally(charge: Charge) -> Tally:
 
 
 def _released(plan: Plan, charge: Charge, mechanisms: OpenDPMechanisms) -> Iterator[Evidence]:
-    """What one window of a resolution releases, many times: the noise of each vector."""
+    """Checks of the noise of each vector, from many releases of one window."""
     tally = _tally(charge)
     cells = sum(v.size for v in tally.vectors.values())
     times = max(_TIMES_LEAST, min(_TIMES_MOST, _CELLS_MAX // cells))
@@ -159,7 +160,7 @@ Drawn = Mapping[str, tuple[MeasurementCharge, Int64]]
 
 
 def _unmoved(found: Drawn) -> str:
-    """Vectors more of whose cells did not move than the law allows."""
+    """A vector with more cells without noise than the law allows, in words; empty where there is none."""
     for name, (item, noise) in found.items():
         cells = noise.ravel()[:_ZEROS_AT_ONCE]
         zeros, share = int((cells == 0).sum()), Scale(item.mechanism, item.scale).zero_share
@@ -170,7 +171,7 @@ def _unmoved(found: Drawn) -> str:
 
 
 def _repeated(found: Drawn) -> str:
-    """Vectors whose noise came twice, where that is too unlikely to be chance."""
+    """A vector whose noise came twice, where that is too unlikely to be chance; empty where there is none."""
     for name, (item, noise) in found.items():
         rows = noise.reshape(len(noise), -1)
         likely = Scale(item.mechanism, item.scale).zero_share ** rows.shape[1] * len(rows) ** 2
@@ -181,7 +182,7 @@ def _repeated(found: Drawn) -> str:
 
 
 def _correlated(found: Drawn) -> str:
-    """Vectors whose noise moves together: with another's, or one part with another of the same vector."""
+    """Two vectors, or two parts of 512 cells of one, whose noise is correlated; empty where there are none."""
     rows, names = [], []
     for name, (item, noise) in found.items():
         flat = noise.reshape(len(noise), -1).astype(np.float64) / item.scale
@@ -194,7 +195,7 @@ def _correlated(found: Drawn) -> str:
     table /= np.sqrt(np.maximum((table**2).mean(axis=1, keepdims=True), 1e-12))
     z = np.abs(table @ table.T) / math.sqrt(table.shape[1])
     np.fill_diagonal(z, 0)
-    # A quarter of the largest value that there can be, and far beyond what chance gives of so many pairs.
+    # Beyond what chance gives for so many pairs, and below the root of the draws, the largest value that there can be.
     limit = max(_SINGLE * 1.3, _z(FAMILYWISE_ALPHA / max(1, z.size)))
     limit = min(limit, 0.95 * math.sqrt(table.shape[1]))
     worst = int(z.argmax())
@@ -205,11 +206,11 @@ def _correlated(found: Drawn) -> str:
 
 
 def _missized(found: Drawn) -> str:
-    """Vectors whose noise is not of the size that their own charge says, however few cells they have."""
+    """A vector whose noise has not the size of its own charge, however few cells it has; empty where there is none."""
     limit = _z(FAMILYWISE_ALPHA / len(found))
     for name, (item, noise) in found.items():
         if item.mechanism.selects:
-            continue  # Selected where it is large: its tail is tested by itself.
+            continue  # Counts are shown where they are large, so their noise has no symmetric law; `_selected` tests it.
         z = Scale(item.mechanism, item.scale).z_of(noise)
         if abs(z) > limit:
             return f"{name}: {z:+.1f} deviations from noise of scale {item.scale:g}"
@@ -243,7 +244,7 @@ def _parts_together(noise: Int64) -> str:
 
 
 def _selected(prices: PriceList, mechanisms: OpenDPMechanisms) -> Iterator[Evidence]:
-    """Partitions of one unit alone, and of as many units as the threshold: how often they are selected."""
+    """How often partitions are selected: of one unit, of as many units as the threshold, and of one scale less."""
     chosen = {Scale(i.mechanism, i.scale): i for items in prices.items.values() for i in items if i.mechanism.selects}
     tests = max(1, 3 * len(chosen))
     for scale, item in chosen.items():
@@ -263,7 +264,7 @@ def _selected(prices: PriceList, mechanisms: OpenDPMechanisms) -> Iterator[Evide
 
 
 def tail(scale: Scale, distance: int) -> float:
-    """How likely noise is at least so large, exactly."""
+    """The exact probability that noise is at least so many steps; one-sided."""
     if distance <= 0:
         return 1 - tail(scale, 1 - distance)
     if scale.mechanism.laplace:
@@ -275,13 +276,13 @@ def tail(scale: Scale, distance: int) -> float:
 
 
 def _cube_root(ratio: float, degrees: int) -> float:
-    """Chi-square over its degrees of freedom, as deviations of a normal."""
+    """Chi-square over its degrees of freedom, as standard deviations of a normal (Wilson and Hilferty 1931)."""
     step = 2 / (9 * degrees)
     return (math.copysign(abs(ratio) ** (1 / 3), ratio) - (1 - step)) / math.sqrt(step)
 
 
 def _z(alpha: float) -> float:
-    """Deviations beyond which a two-sided test of that level rejects."""
+    """Standard deviations beyond which a two-sided test of that level rejects."""
     return -NormalDist().inv_cdf(alpha / 2)
 
 

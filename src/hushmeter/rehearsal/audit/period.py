@@ -1,7 +1,7 @@
 """The audit of a whole protection period: every window and statistic together, and bounded participation.
 
-One matched filter over all that a canary can move tests composition, bounds and budget at once: the best test that there is
-of its presence has mu = sqrt(2 rho) of the whole period, and no more.
+One matched filter over everything that a canary can move tests composition, bounds and budget at once: the best possible
+test of a canary's presence has mu = sqrt(2 rho), where rho is the budget of the whole period.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def audit_period(count: int, seed: int) -> Iterator[Evidence]:
             _window(service, slots, "once", "6h", AUDIT_START_MS + i * _QUARTER_MS)["sum", ""] / 10 for i in range(_WINDOWS)
         ]
         claim = service.claim("once", ("slot",), "sum", "6h", "sums of a unit in four windows that may be in one")
-        # A cap that every withdrawal resets shows most in the sum of all windows, one that is off by one in that of two.
+        # The sum of all windows shows best a cap that every withdrawal resets; the sum of two shows one that is off by one.
         yield shown_by(claim, kept[0] + kept[1] + kept[2] + kept[3] - _B / 10, present, tests_in_all())
         claim = service.claim("once", ("slot",), "sum", "6h", "the same, in the first two windows")
         # The background spends its one window on the first.
@@ -93,7 +93,7 @@ def audit_period(count: int, seed: int) -> Iterator[Evidence]:
 
 
 def _live(service: Audited, slots: list[str], canaries: list[str]) -> None:
-    """Four windows of reports; after each canaries withdraw their consent, and give it again."""
+    """Sends four windows of reports; after each of the first three, canaries withdraw their consent and give it again."""
     units = [f"{slot}/{i}" for slot in slots for i in range(BACKGROUND)]
     leaving = [f"{slot}/canary" for slot in canaries]
     service.agree([*units, *leaving])
@@ -141,7 +141,7 @@ def _window(
 
 
 def _matched(service: Audited, slots: list[str], once: Float64) -> Float64:
-    """The likelihood ratio's score: every vector over its noise, weighed by what a canary adds; 1 where it is there."""
+    """The likelihood ratio's score, float64[slots]: all vectors, weighted by mu^2; on average 1 for a canary."""
     scores, weights = np.zeros(len(slots)), 0.0
 
     def add(values: Float64, base: float, measurement: str, metric: str, resolution: str) -> None:
@@ -151,7 +151,7 @@ def _matched(service: Audited, slots: list[str], once: Float64) -> Float64:
         weights += mu**2
 
     for resolution, starts in (("6h", range(_WINDOWS)), ("1d", range(1))):
-        # Of a day a background unit has four reports: as much as its bounds leave of four events, or four counts.
+        # In a day a background unit sends four reports: all four counts are within its bounds, and three of four events.
         reports = 1 if resolution == "6h" else _WINDOWS
         for i in starts:
             start = AUDIT_START_MS + i * _QUARTER_MS

@@ -82,4 +82,4 @@ metrics:
 """
 
 AUDIT_PLANS = (_PLAN.format(currency="zcdp", period="1w"), _PLAN.format(currency="pure", period="1d"))
-"""One in each currency: one of a week, one whose period ends with its day."""
+"""One in each currency: zcdp with a period of a week, pure with a period of a day."""

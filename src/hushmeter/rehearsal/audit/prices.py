@@ -1,9 +1,10 @@
-"""What a plan charges, recomputed from the contract's own table: nothing here calls what computed it the first time.
+"""What a plan charges, recomputed from the contract's own table; nothing here calls the code that computed it first.
 
 References:
     M. Bun, T. Steinke: Concentrated Differential Privacy (2016), Proposition 1.6 (a Gaussian's rho).
     C. Canonne, G. Kamath, T. Steinke: The Discrete Gaussian for Differential Privacy (2020), Proposition 7 (rho to delta).
-    C. Dwork, F. McSherry, K. Nissim, A. Smith (2006), Proposition 1 (a Laplace's epsilon).
+    C. Dwork, F. McSherry, K. Nissim, A. Smith: Calibrating Noise to Sensitivity in Private Data Analysis (2006),
+        Proposition 1 (a Laplace's epsilon).
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _loss(item: MeasurementCharge) -> str:
 
 
 def _threshold(item: MeasurementCharge) -> str:
-    """A unit alone in each of its partitions is seen there with at most delta, all of them together."""
+    """The probability that any partition of one unit alone is shown is at most delta, over all partitions of that unit."""
     m, law = item.measurement, Scale(item.mechanism, item.scale)
     delta = -math.expm1(m.l0 * math.log1p(-tail(law, (item.threshold or 0) - 1)))
     if delta > float(item.loss.delta) * (1 + _ROUNDING):
@@ -91,7 +92,7 @@ def _threshold(item: MeasurementCharge) -> str:
 
 
 def _period(plan: Plan, prices: PriceList, items: list[MeasurementCharge]) -> str:
-    """The dearest windows that one unit can be in, of everything, are paid by the budget of one period."""
+    """The budget of one period pays for the dearest windows that one unit can be in, of all measurements together."""
     spent, delta = Fraction(0), Fraction(0)
     for item in items:
         m = item.measurement
@@ -113,7 +114,7 @@ def _period(plan: Plan, prices: PriceList, items: list[MeasurementCharge]) -> st
 
 
 def _conversion(prices: PriceList) -> str:
-    """The budget's rho implies its epsilon at what of delta is left for the conversion; pure losses need none."""
+    """The budget's rho implies its epsilon at the delta that selections leave; a pure budget needs no conversion."""
     budget = prices.budget
     if budget.currency is Currency.PURE:
         return "" if budget.loss.amount <= Fraction(budget.epsilon) else "the budget is more than its epsilon"

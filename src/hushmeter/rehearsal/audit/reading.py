@@ -37,17 +37,17 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     HEALTH + "List": _ALL,
     REFLECTION: _ALL,
 }
-"""Written down a second time, here: the service's own table is what is audited. Any other method is the operator's."""
+"""The roles of each method, written down a second time: the service's own table is audited. Others are the operator's."""
 _REFUSED = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 def audit_reading(service: Rehearsal, methods: tuple[str, ...]) -> Iterator[Evidence]:
-    """Asks a service whose windows have ended.
+    """Checks who may read what of a service whose windows have ended.
 
     Args:
-        service: of the rehearsal.
-        methods: that are served.
+        service: the rehearsal.
+        methods: full names of all that are served.
     """
     yield checked("who may call which method", _roles(service, methods), trials=len(methods) * 4)
     asked = list(_questions(service.context.plan))
@@ -87,7 +87,7 @@ def _questions(plan: Plan) -> Iterator[tuple[Metric, query_pb2.QueryReleasesRequ
 
 
 def _purposes(service: Rehearsal, asked: list[tuple[Metric, query_pb2.QueryReleasesRequest]]) -> str:
-    """A metric is told to whom one of its purposes is; of what the service counts by itself, the values that are theirs."""
+    """An analyst reads the metrics of the credential's purpose, and of built-in ones the values of that purpose alone."""
     plan = service.context.plan
     analysts = {f"analyst of {purpose}": purpose for purpose in (*plan.purpose_names, ELSEWHERE)}
     for (metric, question), (analyst, purpose) in itertools.product(asked, analysts.items()):
@@ -112,14 +112,14 @@ def _purposes(service: Rehearsal, asked: list[tuple[Metric, query_pb2.QueryRelea
 
 
 def _of_value(plan: Plan, metric: Metric, value: str) -> tuple[str, ...]:
-    """The purposes of one value of what the service counts by itself: a purpose, or a metric."""
+    """The purposes of one value of a built-in metric; the value names a purpose, or a metric."""
     return (value,) if metric.dimensions[0].name == "purpose" else plan.metric(value).purposes
 
 
 def _guessed(service: Rehearsal) -> str:
-    """Digests of released vectors that anybody can make, looked for among all that the public record holds."""
+    """Looks in the public record for hashes of released vectors that anybody can compute from a guess."""
     parts = service.call(RECORD_SERVICE + "GetRecord", _N).messages
-    # The ledger's entries are JSON inside of JSON: their quotes are escaped, and a hash is found all the same.
+    # The ledger's entries are JSON inside of JSON. Their quotes are escaped, which changes no hash.
     record = b"".join(transparency_pb2.GetRecordResponse.FromString(p).part for p in parts)
     public = set(_HASH.findall(record.decode()))
     for metric in service.context.plan.measured:

@@ -1,8 +1,8 @@
 """Frozen-noise replay: neighbouring data sets through the real service, and every byte that comes out compared.
 
-Noise is frozen, so that released numbers are the same whatever the data. What is left to differ is what a rehearsal exists
-to find: anything else that tells of one unit. What noise was to hide is compared too: the exact vectors of the two runs may
-differ by what one unit is charged for, in the charge's own norm, and no further.
+Noise is frozen, so that released numbers are the same whatever the data. Whatever else differs between two runs tells of
+one unit, and fails the audit. The exact vectors that noise hides are compared, too: those of the two runs may differ by
+what one unit is charged for, in the charge's own norm, and no further.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _MEMORY, _ROOM_BYTES = "/dev/shm", 2**28  # noqa: S108
 
 @dataclass
 class Transcript:
-    """All that one rehearsal told, in order, and what its noise hides.
+    """Everything that one rehearsal answered, in order, and the exact vectors that its noise hides.
 
     Attributes:
-        lines: what was asked, and all that came back.
-        hidden: exact vectors, by window.
+        lines: what was asked, and everything that came back.
+        hidden: exact vectors, by window and series.
         ended: every window, and how it ended.
         methods: that are served, where they were read.
         read: checks of who may read what, where they were made.
@@ -87,7 +87,7 @@ def audit_replay(plan_text: str, only: Collection[int] = ()) -> Iterator[Evidenc
 
     Args:
         plan_text: of the operator's own plan.
-        only: numbers of neighbours; all where there are none. 0 is the reading of one run alone.
+        only: numbers of neighbours; all where there are none. 0 alone reads one run, and compares nothing.
     """
     chosen = [n for n in NEIGHBOURS if not only or n.number in only]
     runs = [Run(nobody(Course.PLAIN), "plain", reads=True)]
@@ -106,7 +106,7 @@ def audit_replay(plan_text: str, only: Collection[int] = ()) -> Iterator[Evidenc
 
 
 def _in_memory() -> str | None:
-    """A directory in memory, where there is one with room; None for the usual one. No rehearsal outlives its audit."""
+    """A directory in memory, where there is one with room; None for the usual one. Nothing need survive the audit."""
     if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _ROOM_BYTES:
         return None
     return _MEMORY
@@ -128,7 +128,7 @@ def _rehearsed(foundation: Foundation, place: Path, runs: Sequence[Run]) -> Gene
 
 
 def _begin() -> None:
-    """Of each process that rehearses; windows that a course loses on purpose are no news to whoever reads the logs."""
+    """Prepares a process that rehearses; its logs are silent, as courses lose windows on purpose."""
     end_with_parent()
     silence_logs()
     collect_seldom()
@@ -171,7 +171,7 @@ def _shown_by_nobody(course: Course, base: Transcript) -> Iterator[Evidence]:
 
 
 def _counted(one: Transcript, other: Transcript, resolutions: set[str]) -> str:
-    """Windows in which something counts that must not."""
+    """The first window in which something counts that must not, in words; empty where there is none."""
     for window, hidden in one.hidden.items():
         if window.resolution in resolutions:
             for series, vector in hidden.items():
@@ -182,7 +182,7 @@ def _counted(one: Transcript, other: Transcript, resolutions: set[str]) -> str:
 
 
 def rehearse(foundation: Foundation, directory: Path, run: Run) -> Transcript:
-    """One run of the script, and everything that was told."""
+    """Runs the script once, in a copy of the foundation at `directory`."""
     found = Transcript()
     rules = rules_of(run.neighbour.course)
     mechanisms = _mechanisms()
@@ -203,7 +203,7 @@ def rehearse(foundation: Foundation, directory: Path, run: Run) -> Transcript:
 
 @functools.cache
 def _mechanisms() -> FrozenMechanisms:
-    """Of all rehearsals of this process, one after another: they ask the same prices."""
+    """One double for all rehearsals of this process, which run one after another and ask for the same prices."""
     return FrozenMechanisms(OpenDPMechanisms())
 
 
@@ -220,7 +220,7 @@ def _founded_ms(plan_text: str) -> int:
 
 
 def _went_otherwise(course: Course, base: Transcript) -> str:
-    """What is missing of a course, without which its replay would show nothing; empty where it went as it should."""
+    """What did not happen in a course though its replay relies on it; empty where the course went as it should."""
     lost = [window for window, state in base.ended if state is not WindowState.RELEASED]
     if not any(h.values.any() for hidden in base.hidden.values() for h in hidden.values()):
         return "nobody's reports were counted"
@@ -237,7 +237,7 @@ def _went_otherwise(course: Course, base: Transcript) -> str:
 
 
 def _difference(one: Transcript, other: Transcript) -> str:
-    """The first thing that was told otherwise; empty where nothing was."""
+    """The first answer that differs, in words; empty where all are the same."""
     if len(one.lines) != len(other.lines):
         return f"{len(one.lines)} answers without the unit, {len(other.lines)} with it"
     for (asked, a), (_, b) in zip(one.lines, other.lines, strict=True):
@@ -249,7 +249,7 @@ def _difference(one: Transcript, other: Transcript) -> str:
 
 
 def _shown(a: Reply, b: Reply) -> str:
-    """Where two replies part."""
+    """The first difference of two replies, in words."""
     if (a.code, a.details) != (b.code, b.details):
         return f"{a.code} {a.details!r} without it, {b.code} {b.details!r} with it"[:_SHOWN]
     if a.metadata != b.metadata:
@@ -260,7 +260,7 @@ def _shown(a: Reply, b: Reply) -> str:
 
 
 def _excess(one: Transcript, other: Transcript) -> str:
-    """How far one unit moved what noise was to hide, where that is further than it is charged for."""
+    """The first vector, window or series that one unit moved further than is charged, in words; empty where none is."""
     windows: dict[str, int] = {}
     for window in one.hidden:
         if window not in other.hidden:
@@ -291,7 +291,7 @@ def _too_far(a: Hidden, b: Hidden) -> str:
 
 
 def moved_vectors(a: Hidden, b: Hidden) -> Int64:
-    """How far a vector moves, int64[cells]; of private partitions those of either side."""
+    """How far a vector moves, int64[cells]; a private partition of one side alone counts as 0 on the other."""
     if a.keys is None or b.keys is None:
         if a.values.shape != b.values.shape:
             return np.full(1, np.iinfo(np.int32).max, np.int64)

@@ -32,8 +32,8 @@ class Trial:
 
     Attributes:
         plan_text: the plan.
-        quick: whether it is in a hurry.
-        numbers: of the neighbours that it replays; all where there are none.
+        quick: whether to take fewer draws.
+        numbers: of the neighbours to replay; all where there are none.
     """
 
     plan_text: str
@@ -55,10 +55,10 @@ class Part:
         name: as `--only` takes it.
         rules: of the privacy contract that it tests.
         tried: what it does, for the report.
-        seen: what it would have seen.
+        seen: faults that it would have found, for the report.
         run: the part itself.
-        slow: whether only the full audit runs it unasked.
-        brings_plan: whether it has a plan of its own, so that it runs once, whatever the plans.
+        slow: whether it runs in the full audit alone, unless `--only` names it.
+        brings_plan: whether it has a plan of its own, and so runs once, whatever the plans.
     """
 
     name: str
@@ -105,8 +105,8 @@ PARTS: tuple[Part, ...] = (
         "replay",
         "P1 P2 P8 P9 C6 C7 R1 R3 R4",
         "the service itself was run with and without the whole record of one unit, through a restart, a restore, kills and "
-        "limits, with noise that cannot tell, and every byte compared that anybody but the operator can read at any of its "
-        "doors; every role and purpose asked every door and every question",
+        "limits, with noise that does not depend on data, and every byte compared that others than the operator can "
+        "read at its doors; every role and purpose asked every door and every question",
         "an answer, refusal, status, receipt, entry, count or completeness that depends on a stranger's reports, decisions "
         "or erasures; "
         "another unit's copies that count otherwise; a number told for a purpose that nobody allowed; a hash to try "
@@ -131,7 +131,7 @@ class AuditRun:
     Args:
         only: names of parts; all where there are none. `replay:8` is one neighbour, `replay:0` the reading of one run.
         plan_text: the operator's plan; None for the audit's own.
-        quick: fewer draws, and no canaries: less is shown, and what is shown is as certain.
+        quick: fewer draws, and no canaries: fewer faults are found, at the same level of certainty.
 
     Attributes:
         parts: those that run.
@@ -151,7 +151,10 @@ class AuditRun:
         self.parts = [p for p in PARTS if p.name in self._chosen] if only else unasked
 
     def evidence(self) -> Iterator[tuple[Part, Evidence]]:
-        """Each part on each plan; those that bring a plan of their own once, and in a hurry less on the second plan."""
+        """Runs each part on each plan, and yields its checks.
+
+        A part that brings its own plan runs once. The quick audit replays fewer neighbours on the second plan.
+        """
         configure_logs("console", quiet=True)
         for part in self.parts:
             chosen = self._chosen.get(part.name, frozenset())

@@ -37,12 +37,12 @@ BACKGROUND = 6
 
 
 def slots_of(count: int) -> list[str]:
-    """Names of the slots; a canary lives in each."""
+    """Names of the slots; each has one canary."""
     return [f"s{i}" for i in range(count)]
 
 
 def flip(count: int, seed: int) -> Bool:
-    """Which canaries are present: fair coins that repeat with their seed."""
+    """Which canaries are present, bool[count]: fair coins that depend on the seed alone."""
     drawn = hashlib.shake_256(str(seed).encode()).digest(count // 8 + 1)
     bits = np.unpackbits(np.frombuffer(drawn, np.uint8))
     return bits[:count].astype(np.bool_)
@@ -62,7 +62,7 @@ class Audited(RehearsedService):
         self._charges: dict[tuple[str, int], list[float]] = defaultdict(list)
 
     def agree(self, units: Sequence[str], *, given: bool = True) -> None:
-        """Tells the units' consent to the audit's purpose."""
+        """Sends the units' consent to the audit's purpose, or its withdrawal."""
         self.decide(units, {AUDIT_PURPOSE: given})
 
     def values(
@@ -80,17 +80,17 @@ class Audited(RehearsedService):
         return found
 
     def claim(self, metric: str, view: Sequence[str], measurement: str, resolution: str, statistic: str) -> PrivacyClaim:
-        """What the ledger says that one measurement gives away, read through the query door."""
+        """The privacy loss that the ledger states for one measurement, read through the query service."""
         self._read_ledger()
         found = self._claims[metric, tuple(view), resolution, measurement]
         return replace(found, statistic=statistic)
 
     def composition(self, statistic: str) -> PrivacyClaim:
-        """What the budget says that all Gaussians of the ledger, which are of one period, give away together."""
+        """The privacy loss that the budget states for all Gaussians of the ledger together; all are of one period."""
         self._read_ledger()
         budget = self.analyst.metrics().budget
         mu = math.sqrt(2 * Fraction(budget.amount))
-        # A unit is in as many windows of a series as its cap allows, so that the largest ones count.
+        # A unit is in at most as many windows of a series as its cap allows; the dearest ones count.
         squares = (sum(sorted(charged)[-cap:]) for (_, cap), charged in self._charges.items())
         return PrivacyClaim("composition", statistic, budget.epsilon, budget.delta, mu, math.sqrt(2 * sum(squares)) / mu)
 
@@ -132,7 +132,11 @@ def audited(plan_text: str) -> Iterator[Audited]:
 
 
 def finished(recorder_report: Report | None) -> Report:
-    """A report that must hold something."""
+    """The report of a recorder that must have recorded something.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if recorder_report is None:
         raise ConfigError("an audit's report holds nothing: the unit's consent is missing")
     return recorder_report

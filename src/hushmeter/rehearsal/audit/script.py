@@ -25,17 +25,17 @@ from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.plan_change import NEXT_WINDOW, apply_plan
 
 UNREAD, LAST = "before the last deadline", "last window"
-"""The stage at which nothing is read, and the one at which everything is."""
+"""The stage at which the audit reads nothing, and the stage at which it reads everything."""
 LEAVING = OTHER_UNITS[32:]
 """Those of the others who withdraw and come back; their worker is the unit's."""
 _AT_ONCE, _TWICE_LATE, _IN_TWO, _ONCE = range(8), range(8, 24), range(24, 32), range(32, OTHERS)
-"""Each sends in one way alone, so that no bound hides which of its copies counts."""
+"""Other units by the way in which they send; each has one way, so that no bound hides which of its copies counts."""
 _SECOND_MS = 1_000
 _REPORTS_PER_MESSAGE = 8
 _OFTEN = 32
 """Reports of one unit in a minute, of a course with limits; none of the others sends as many."""
 LIMITED_RULES: Final = dataclasses.replace(
-    # Nothing flows back while a rehearsal lasts, so that the machine's clock has no say in it.
+    # The rate is so low that no message is allowed anew during a rehearsal, however long that takes by the machine's clock.
     RULES,
     unit_reports_per_minute=_OFTEN,
     messages_per_s=1e-6,
@@ -74,7 +74,7 @@ class Script:
         if self._course is Course.RESTORED:
             self._service.restore(away_ms)
             self._one(Stage.BACK)
-            # Nobody's consent of before holds.
+            # After a restore no earlier consent counts.
             self._decide_all(OTHER_UNITS, given=True)
             yield "restored"
         else:
@@ -156,15 +156,15 @@ class Script:
     def _sealing(self, stage: Stage, settling: Stage, until_ms: int, leaving: tuple[str, ...]) -> None:
         """Ends a window; the unit acts while noise is drawn for it, and afterwards some of the others withdraw.
 
-        Where the window is sealed again, the others withdraw before its noise is drawn again: the clock stands at the same
-        moment, whether it is or not. In the course of kills the sealer dies: of the first window while it draws, so that
-        its claim is CLAIMED; of the coarsest before it publishes, so that its claim is DRAWN.
+        Where the window is sealed again, the others withdraw before its noise is drawn again: whether it is sealed again or
+        not, the clock stands at the same moment. In the course KILLED the sealer is killed: at the first window while it
+        draws, so that the claim is CLAIMED; at the coarsest before it publishes, so that the claim is DRAWN.
 
         Args:
-            stage: while noise is drawn.
-            settling: after the first attempt, which may have been killed.
+            stage: the unit's acts at it come while noise is drawn.
+            settling: the unit's acts at it come after the first attempt, which may have been killed.
             until_ms: when the window is due.
-            leaving: those who withdraw.
+            leaving: those of the others who withdraw.
         """
         mechanisms, store, drawn, done, dead = self._service.mechanisms, self._service.store, [0], [False], [False]
         killed = self._course is Course.KILLED
@@ -237,12 +237,12 @@ class Script:
             self._call_of("GetUnit", UNIT)
 
     def _call_of(self, method: str, unit: str) -> None:
-        """What a unit asks for itself, at the unit's worker; both requests have the same fields."""
+        """Calls EraseUnit or GetUnit for a unit, whose requests have the same fields, at the worker of `UNIT`."""
         asked = consent_pb2.EraseUnitRequest(unit_id=unit, unit_token=token(self._service, unit))
         self._service.call(CONSENT + method, "consent", asked.SerializeToString(), worker=1)
 
     def _crowd(self) -> None:
-        """Others come through one credential until it may send no more; refusals say nothing of how many there were."""
+        """Others send by one credential until it may send no more; keeps the refusals, not how many messages passed."""
         refused = self._service.flood(INGEST + "StreamReports", "ingest", LIMITED_RULES.message_burst + 1, worker=1)
         self._service.told.append(("a flood", refused))
         for method in ("GetPlan", "SubmitReports", "ValidateReports"):
@@ -254,7 +254,7 @@ class Script:
         return reports_of(points, OTHER_UNITS[i], version, end_ms, self._span_ms // 16, f"{seed}/{end_ms}", _id(id_of))
 
     def _at_both_workers(self, units: range, end_ms: int, seed: str, first_id: int, *, again: bool = False) -> None:
-        """Some of the others send a report, or again under its id at the other worker, with values of the other end."""
+        """Some others send a report; `again` sends it to the other worker, under its id, with values of the other end."""
         for parity in (0, 1):
             high = (parity == 0) != again
             mine = units[parity::2]
@@ -262,7 +262,7 @@ class Script:
             self._send(reports, worker=parity ^ again)
 
     def _send(self, reports: list[Report], worker: int | None = None) -> None:
-        """Sends reports at the worker of their unit; the doors answer one by one what became of them."""
+        """Sends reports to their unit's worker, or to `worker`; records the acknowledgements of others than `UNIT`."""
         for part in in_parts(reports, _REPORTS_PER_MESSAGE):
             for report in part:
                 report.unit_token = token(self._service, report.unit_id)
@@ -292,7 +292,7 @@ class Script:
         self._service.told.append((f"{what} at {self._now()}", reply))
 
     def _change_plan(self) -> None:
-        """A new version in the middle of the period: other words, the same prices."""
+        """Applies a new version of the plan in the middle of the period, with another description and the same prices."""
         text = self._service.context.timeline.recorded()[-1].plan_text
         changed = yaml.safe_load(text)
         changed["version"] += 1

@@ -1,7 +1,7 @@
 """The exact check: neighbouring data sealed in-process, and how far every vector moves, in integers.
 
-Statistics cannot show a fault that moves a vector by one step in a thousand; this does. The adversary's reports are made so
-that each rule that bounds a unit has something to bound.
+Statistics cannot show a fault that moves a vector by one step in a thousand; this check does. The adversary's reports give
+each rule that bounds a unit something to bound.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _reports(catalog: Catalog, unit: int) -> list[Report]:
 
 
 def _adversary(catalog: Catalog, others: Sequence[bytes]) -> list[Report]:
-    """A unit that sends everything everywhere: all partitions, uneven counts, far sums, many tokens, copied report ids."""
+    """Reports of one unit beyond every bound: all partitions, uneven counts, large sums, many tokens, copied report ids."""
     points: list[tuple[int, int, str]] = []
     for index, metric in enumerate(catalog.plan.metrics):
         first, components = catalog.first_series(index), len(metric.components)
@@ -188,7 +188,7 @@ def _sealed(
 
 
 def _move(one: Tally, other: Tally, key: VectorKey) -> Int64:
-    """How far a vector moves, int64[cells]; of private partitions those of either side."""
+    """How far a vector moves, int64[cells]; a private partition of one side alone counts as 0 on the other."""
     a, b = one.vectors[key], other.vectors[key]
     view = (key.metric, key.view)
     if view not in one.keys:

@@ -1,7 +1,8 @@
 """The audit of each mechanism and statistic: one window, thousands of canaries, one slot each.
 
-Every canary sends more than every bound, so that what is left of it is exactly what a release claims to hide. Scores are
-read off the answers alone: raw noisy vectors are recovered from means and variances wherever nothing was clamped.
+Every canary sends more than every bound allows, so that after bounding it moves each vector by exactly what a release
+claims to hide. Scores come from the answers alone: raw noisy vectors are recovered from means and variances where nothing
+was clamped.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from hushmeter.sdk.recorder import Recorder
 Values = Mapping[tuple[str, ...], Float64]
 
 _EPSILON = {"zcdp": 52, "pure": 30}
-"""So that each release has mu of about 1.5, or an epsilon of 1.4: half as much noise then shows, in counts of units too."""
+"""Each release then has mu of about 1.5, or epsilon of 1.4, at which noise of half its size is found in every statistic."""
 _B = float(BACKGROUND)
 
 STATISTICS_PLAN = """
@@ -106,7 +107,7 @@ metrics:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One thing to audit: which measurement claims, and how a canary's score is read off the answers."""
+    """One thing to audit: the measurement whose charge is the claim, and how a canary's score follows from the answers."""
 
     statistic: str
     metric: str
@@ -114,7 +115,7 @@ class _Row:
     measurement: str
     score: Callable[[Values], Float64]
     step: int = 1
-    """Of the slots that are looked at: 2 for every other one, from the first."""
+    """Of the slots that are tested: 2 for every other one, from the first."""
 
 
 def audit_statistics(currency: str, count: int, seed: int) -> Iterator[Evidence]:
@@ -206,7 +207,7 @@ def _linear(key: tuple[str, ...], base: float, bound: float) -> Callable[[Values
 
 
 def _offsets(v: Values, middle: float, *, per_unit: bool) -> tuple[Float64, Float64]:
-    """S and N of a mean or of a sum, as they were released."""
+    """S (twice the sum of centered values) and N of a mean or of a sum, as they were released."""
     if per_unit:
         n = v["units", ""]
         return 2 * n * (v["mean", ""] - middle), n
@@ -235,7 +236,7 @@ def _parts(statistic: str, bound: float) -> Callable[[Values], Float64]:
 
 
 def _lost(v: Values) -> Float64:
-    """What the background lost to copies of its report ids."""
+    """The part of the background's sum that is missing, over what a canary could take with copies of report ids."""
     return (10 * _B - v["sum", ""]) / 10
 
 
@@ -293,7 +294,7 @@ def _singletons(service: Audited, slots: list[str], present: Bool) -> Evidence:
 
 
 def _deterministic(service: Audited, slots: list[str]) -> Iterator[Evidence]:
-    """What needs no statistics: answers that repeat, noise where nobody is, and no late merge."""
+    """Exact checks: answers repeat, a window without reports has noise, and a late report changes no release."""
     before = service.values("counted", _SLOT, slots, resolution="1d")
     again = service.values("counted", _SLOT, slots, resolution="1d")
     same = all(np.array_equal(before[key], again[key]) for key in before)

@@ -14,7 +14,7 @@ def draw_chart(daily: ChartPoints, weekly: ChartPoints, path: Path) -> None:
 
     Args:
         daily: rows of the daily total with their bounded exact values, in time order.
-        weekly: rows of the weekly mean, likewise.
+        weekly: rows of the weekly mean with their bounded exact values, in time order.
         path: of the PNG.
     """
     import matplotlib as mpl

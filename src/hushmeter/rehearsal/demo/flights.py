@@ -100,7 +100,7 @@ def _lot(aircraft: str, name: str) -> float:
 def flight_reports(plan: PlanDescription, flights: list[Flight], day: int) -> list[Report]:
     """One report an aircraft for one day, made with the SDK as an application would.
 
-    Aircraft that refused send too, so that the door can be seen to turn them away.
+    Aircraft that refused consent send reports, too: the summary shows that they are rejected.
     """
     by_aircraft: defaultdict[str, list[Flight]] = defaultdict(list)
     for flight in flights:

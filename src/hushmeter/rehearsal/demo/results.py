@@ -31,7 +31,17 @@ _CAPTION = (
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that the demo knows at its end."""
+    """Everything that the demo has at its end.
+
+    Attributes:
+        context: the deployment.
+        tables: what analysts get, a table for each metric, view and resolution.
+        truth: exact values of the windows.
+        sent, acknowledged: numbers of reports.
+        rejected: numbers of reports, by reason.
+        values_per_second: values of reports that the demo sent in a second.
+        anonymous: flights without a tail number.
+    """
 
     context: Context
     tables: Sequence[pa.Table]

@@ -49,7 +49,7 @@ _REASON_PREFIX = "REJECTION_REASON_"
 
 @dataclass(slots=True)
 class Tallying:
-    """What the client saw: counts of reports and values by fate."""
+    """What the client saw: numbers of reports that were sent, acknowledged and rejected, and of values."""
 
     sent: int = 0
     acknowledged: int = 0
@@ -71,11 +71,11 @@ class StreamedYear:
 
     Args:
         year: the flights.
-        service: a service that stands at the beginning of the year.
+        service: a service whose clock stands at the beginning of the year.
 
     Attributes:
         tallying: what the client saw.
-        truth: what the windows would hold without noise.
+        truth: the exact values of the windows.
     """
 
     def __init__(self, year: Year, service: RehearsedService) -> None:

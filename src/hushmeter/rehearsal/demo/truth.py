@@ -38,7 +38,7 @@ class Truth:
 
     Attributes:
         catalog: the demo's plan.
-        deployment_key: as the service has it.
+        deployment_key: the service's.
         bounded: exact values after bounding, by key; absent where undefined.
         unbounded: exact totals before bounding of the consenting aircraft, by (metric, statistic, resolution, start).
     """
@@ -72,7 +72,7 @@ class Truth:
         self._add_unbounded(window, [f for f in flights if f.aircraft in allowed])
 
     def _read_off(self, tally: Tally, metric: Metric, view: tuple[str, ...]) -> None:
-        """What each statistic would be without noise: the maps of real answers, on exact vectors."""
+        """Computes each statistic without noise: the maps of real answers, applied to exact vectors."""
         window, keys = tally.window, tally.keys.get((metric.name, view))
         labels = metric.partition_labels(view) if keys is None else [(token,) for _, token in keys]
         if not labels:

@@ -1,4 +1,4 @@
-"""What raw data a deployment holds now, and when it dies: rows, kept windows, keys, decisions (P3, P7).
+"""What raw data a deployment holds now, and when it is destroyed: rows, kept windows, keys, decisions (P3, P7).
 
 Operators see it; it names no unit. Counts of rows are not told, for they would have to be decrypted.
 """
@@ -46,7 +46,7 @@ class Held:
 
 
 def held(context: Context) -> tuple[Held, ...]:
-    """Everything that is held now, in the order in which it dies; what stays comes last."""
+    """Everything that is held now, in the order in which it is destroyed; what stays comes last."""
     found = [*_rows(context), *_of_periods(context), *_erasures(context), *_decisions(context)]
     return tuple(sorted(found, key=lambda h: (h.dies_ms is None, h.dies_ms or 0, h.kind, h.name)))
 

@@ -1,4 +1,4 @@
-"""What raw data is held on one unit now, and when it dies: for the unit itself, and for nobody else (R3).
+"""What raw data is held on one unit now, and when it is destroyed: for the unit itself alone (R3).
 
 What a unit is told is made of its own record, the plan and the time (R4). In which form its rows stand, whether the sealer
 is late, and when segments end depends on others: so rows are told as the schedule has them, and not as they stand.

@@ -102,7 +102,7 @@ class DirectoryKeyRing:
         if self._read(name) is None:
             self._add(name, os.urandom(_KEY_BYTES))
             if self._tombstone(name).exists():
-                # A destroyer came between; whoever writes second sees the other, so the key dies here or there.
+                # Another process destroyed it meanwhile. Whichever writes second sees the other, so either destroys it.
                 self.destroy(name)
         # Also where another process made it: what this key encrypts may be acknowledged before that process syncs.
         self._sync(self._path(name).parent)
@@ -113,7 +113,7 @@ class DirectoryKeyRing:
 
         The tombstone is durable before the key is touched; a crash in between is repaired by the next call.
 
-        **Privacy**: raw rows and pseudonyms die with their keys (P3); overwriting cannot reach copies that a
+        **Privacy**: without their keys nobody can read raw rows and pseudonyms (P3); overwriting cannot reach copies that a
         copy-on-write file system or a drive keeps, so the master key must not be kept beside such copies.
 
         Raises:

@@ -28,10 +28,7 @@ class SegmentFiles:
     """Files of segments in one directory.
 
     Args:
-        directory: as of the log.
-        keys: likewise.
-        deployment_id: likewise.
-        disk: likewise.
+        directory, keys, deployment_id, disk: those of the log.
     """
 
     def __init__(self, directory: Path, keys: Keys, deployment_id: str, disk: FileSystem) -> None:

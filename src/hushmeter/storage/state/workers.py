@@ -171,7 +171,7 @@ def _alive(worker_id: str) -> sa.ColumnElement[bool]:
 def _ensure_lease(taken: object, worker_id: str) -> None:
     if not taken:
         raise LeaseLost(
-            f"worker {worker_id} is not alive in the state store: it has signed off or was declared dead; start it anew "
+            f"worker {worker_id} has no lease in the state store: it has signed off, or was declared dead; start it anew "
             "under another name, and send again what was not acknowledged"
         )
 

@@ -86,7 +86,7 @@ class KeyRingContract:
             ring.get_or_create("data/0")
 
     def test_destroying_one_key_leaves_the_others(self, ring: KeyRing) -> None:
-        """Only the named key dies, also where another name begins with it."""
+        """Only the named key is destroyed, also where another name begins with it."""
         others = ["deployment", "data/10", "data/11", "period/1"]
         before = [ring.get_or_create(name) for name in others]
         ring.get_or_create("data/1")

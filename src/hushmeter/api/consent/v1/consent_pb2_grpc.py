@@ -103,8 +103,8 @@ class ConsentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUnit(self, request, context):
-        """Says what raw data is held on a unit now, and when it dies. Always asks for the unit's token, also where nothing else
-        does: a unit's data is nobody else's to see. The answer is made of the unit's own record, the plan and the time: it does
+        """Says what raw data is held on a unit now, and when it is destroyed. Always asks for the unit's token, also where nothing
+        else does: a unit's data is nobody else's to see. The answer is made of the unit's own record, the plan and the time: it does
         not tell when files were written anew, nor anything that other units did.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
