@@ -40,7 +40,7 @@ coverage: $(READY) ## all tests, and how much of each module's branches they run
 	rm -rf build/coverage && mkdir -p build/coverage
 	$(PYTEST) --cov --cov-report= $(ARGS)
 	$(BIN)/coverage json -q -o build/coverage/coverage.json
-	$(BIN)/python -m tests.covered build/coverage/coverage.json
+	$(BIN)/python -m tests.coverage_report build/coverage/coverage.json
 
 # Kills, damages, full disks and wrong clocks; ARGS="--seed 7 --kills 24", or ARGS="--episode kill:7" for one again.
 torture: $(READY) ## kills, damages, fills and misleads the real service

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import Goal, ended, write_report
+from benchmarks.report import Goal, ended, parser_of, write_report
 from hushmeter.consent.register import ConsentRegister
 from hushmeter.errors import ensure
 from hushmeter.ingest.admission import Door, admit
@@ -157,9 +157,7 @@ def _reports(door: Door, numbers: Sequence[int]) -> RawReports:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the benchmark and writes its report; with `--measure` one register, for the process that started this one."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.consent", description=__doc__)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the report")
-    parser.add_argument("--quick", action="store_true", help="a hundred thousand units at most")
+    parser = parser_of("consent", __doc__, quick="a hundred thousand units at most")
     parser.add_argument("--measure", type=int, metavar="UNITS", help=argparse.SUPPRESS)
     parser.add_argument("--database", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -9,7 +9,6 @@ no way of removing rows from all files by writing them anew does less.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.consent import PLAN
-from benchmarks.report import Goal, ended, write_report
+from benchmarks.report import Goal, ended, parser_of, write_report
 from hushmeter.errors import ensure
 from hushmeter.ingest.identity import pseudonyms_of
 from hushmeter.model.key_names import period_key
@@ -126,9 +125,7 @@ def in_turns(rounds: int, *works: Callable[[], float]) -> list[float]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the benchmark and writes its report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.erasure", description=__doc__)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the report")
-    parser.add_argument("--quick", action="store_true", help="half a day of 6 MB an hour, not six of 9 MB")
+    parser = parser_of("erasure", __doc__, quick="half a day of 6 MB an hour, not six of 9 MB")
     options = parser.parse_args(arguments)
     hours, units, rounds = (12, 20_000, 3) if options.quick else (144, 30_000, ROUNDS)
     with tempfile.TemporaryDirectory() as name:

@@ -9,7 +9,6 @@ Both servers take turns, several times; medians are compared.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import datetime as dt
 import statistics
@@ -26,7 +25,7 @@ import numpy as np
 from benchmarks.ingesting import load
 from benchmarks.ingesting.messages import PURPOSE, Messages, encoding_us, plan_text, unit_ids
 from benchmarks.ingesting.servers import Running, allow, bare, hushmeter
-from benchmarks.report import Goal, ended, write_report
+from benchmarks.report import Goal, ended, parser_of, write_report
 from benchmarks.scaling.window import StoredWindow, written
 from hushmeter.clock import SystemClock
 from hushmeter.model.report import ReportBatch
@@ -88,9 +87,7 @@ _CALLERS, _STREAMS = 64, 8
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the benchmark and writes its report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest", description=__doc__)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the report")
-    parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
+    parser = parser_of("ingest", __doc__, quick="fewer messages and rounds")
     options = parser.parse_args(arguments)
     rounds, scale = (2, 0.25) if options.quick else (5, 1.0)
     figures: dict[str, object] = {}

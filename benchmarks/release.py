@@ -9,7 +9,6 @@ twenty times as many releases outside of what is asked.
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from benchmarks.releasing.questions import QuestionEffort, asked
 from benchmarks.releasing.stages import released, told
 from benchmarks.releasing.workload import Workload
-from benchmarks.report import Goal, ended, write_report
+from benchmarks.report import Goal, ended, parser_of, write_report
 from hushmeter.runtime import cores
 
 GOALS = (
@@ -43,9 +42,7 @@ def workloads(*, quick: bool) -> tuple[Workload, tuple[Workload, ...]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the benchmark and writes its report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.release", description=__doc__)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the report")
-    parser.add_argument("--quick", action="store_true", help="fewer estimates")
+    parser = parser_of("release", __doc__, quick="fewer estimates")
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     options = parser.parse_args(arguments)
     typical, others = workloads(quick=options.quick)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import platform
@@ -45,6 +46,20 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def parser_of(name: str, description: str | None, quick: str) -> argparse.ArgumentParser:
+    """What every benchmark is called with: where its report goes, and whether less will do.
+
+    Args:
+        name: of its module.
+        description: of it.
+        quick: what less it does then.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the report")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    return parser
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ with those before.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -28,7 +27,7 @@ from benchmarks.ingest import serving
 from benchmarks.ingesting import load
 from benchmarks.ingesting.messages import Messages
 from benchmarks.ingesting.servers import Running
-from benchmarks.report import Goal, ended, write_report
+from benchmarks.report import Goal, ended, parser_of, write_report
 from hushmeter.runtime import cores
 
 GOALS = (
@@ -49,9 +48,7 @@ _CALLS_BESIDES = 1_000
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the benchmark and writes its report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the report")
-    parser.add_argument("--quick", action="store_true", help="small windows")
+    parser = parser_of("scale", __doc__, quick="small windows")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where to draw throughput against size")
     options = parser.parse_args(arguments)
     sizes = _QUICK_SIZES if options.quick else _SIZES

@@ -9,7 +9,6 @@ from its own form of the rows in memory; that is not timed. Results are compared
 
 from __future__ import annotations
 
-import argparse
 import gc
 import importlib.metadata
 import math
@@ -19,10 +18,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
-from benchmarks.report import Goal, ended, write_report
+from benchmarks.report import Goal, ended, parser_of, write_report
 from benchmarks.sealing.duckdb_engine import DuckDB
 from benchmarks.sealing.hushmeter import Sealer
 from benchmarks.sealing.pipelinedp_engine import PipelineDPEngine
@@ -69,9 +67,7 @@ QUICK = Effort(values=2_000_000, rows=10_000, rounds=2)
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the benchmark and writes its report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.seal", description=__doc__)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the report")
-    parser.add_argument("--quick", action="store_true", help="fewer values")
+    parser = parser_of("seal", __doc__, quick="fewer values")
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     options = parser.parse_args(arguments)
     effort = QUICK if options.quick else FULL

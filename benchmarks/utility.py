@@ -9,7 +9,6 @@ alike. A peer may be set up in several ways; each statistic is compared with the
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import sys
@@ -17,7 +16,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +23,7 @@ from benchmarks.engines.common import Answers, Float, Task, truth
 from benchmarks.engines.hushmeter_engine import hushmeter_runs
 from benchmarks.engines.opendp_engine import opendp_private_runs, opendp_runs
 from benchmarks.engines.pipelinedp_engine import Setup, pipelinedp_runs, setups
-from benchmarks.report import Goal, ended, write_report
+from benchmarks.report import Goal, ended, parser_of, write_report
 from benchmarks.workloads import DAYS, Events, flights, heavy, zipf
 
 EPSILON, DELTA = 2.0, 1e-6
@@ -88,9 +86,7 @@ class Row:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the benchmark and writes its report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.utility", description=__doc__)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the report")
-    parser.add_argument("--quick", action="store_true", help="small fleets, fewer runs, no experimental setups")
+    parser = parser_of("utility", __doc__, quick="small fleets, fewer runs, no experimental setups")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     effort = QUICK if options.quick else FULL

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -25,17 +26,15 @@ from tests.strategies import Case, unkept
 Engine = Callable[[Case], Sealed]
 
 
+def terms_of(case: Case) -> dict[str, Any]:
+    """What a case's rows are sealed under, by name."""
+    names = ("catalog", "consent", "salt", "copy_key", "participation")
+    return {name: getattr(case, name) for name in names}
+
+
 def tally_of(case: Case) -> Tally:
     """A case, sealed."""
-    return seal(
-        case.rows,
-        case.window,
-        catalog=case.catalog,
-        consent=case.consent,
-        salt=case.salt,
-        copy_key=case.copy_key,
-        participation=case.participation,
-    )
+    return seal(case.rows, case.window, **terms_of(case))
 
 
 def said(tally: Tally) -> Sealed:
@@ -55,16 +54,7 @@ def sealed(case: Case) -> Sealed:
 
 def oracle(case: Case, rules: Rules | None = None) -> Sealed:
     """What the oracle says of a case."""
-    return oracle_seal(
-        case.rows,
-        case.window,
-        catalog=case.catalog,
-        consent=case.consent,
-        salt=case.salt,
-        copy_key=case.copy_key,
-        participation=case.participation,
-        rules=rules,
-    )
+    return oracle_seal(case.rows, case.window, **terms_of(case), rules=rules)
 
 
 def claims(plan: Plan, resolution: str) -> dict[VectorKey, Measurement]:

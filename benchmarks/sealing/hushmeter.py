@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cProfile
+import dataclasses
 import datetime as dt
 import pstats
 from collections.abc import Sequence
@@ -106,17 +107,7 @@ class SharedLog:
         return {name: np.ndarray(shape, dtype, self._memory.buf, offset) for name, shape, dtype, offset in self._layout}
 
 
-_COLUMNS = (
-    "pseudonyms",
-    "report_ids",
-    "received_at_ms",
-    "interval_start_ms",
-    "interval_end_ms",
-    "plan_versions",
-    "offsets",
-    "series",
-    "values",
-)
+_COLUMNS = [field.name for field in dataclasses.fields(ReportBatch) if field.name not in {"tokens", "token_numbers"}]
 
 
 class Sealer:

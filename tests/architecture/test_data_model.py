@@ -21,7 +21,7 @@ from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.pipeline.claims import ring_record
 from hushmeter.storage.state.schema import METADATA
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, opened, sealer_of
+from tests.service.deployment_by_hand import H, Hand, opened, sealer_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data_model.md").read_text(encoding="utf-8")
 API = {

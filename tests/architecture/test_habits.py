@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from hushmeter.patience import PATIENCE_S
-from tests.covered import lines_about
+from tests.coverage_report import lines_about
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

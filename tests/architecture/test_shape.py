@@ -34,17 +34,41 @@ def test_tests_and_benchmarks_stay_small(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES_MAX
 
 
+def imports_of(path: Path) -> set[str]:
+    """Full names of what a module imports: `a.b` of `from a import b`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            above = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            found |= {above + name.name for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", BESIDE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_is_imported_from_a_module_of_tests(path: Path) -> None:
+    """What two modules of tests share lies in a module that helps both."""
+    ours = [name for name in imports_of(path) if name.startswith("tests.")]
+    assert not [name for name in ours if any(part.startswith("test_") for part in name.split("."))]
+
+
+def test_helpers_of_tests_have_names_of_their_own() -> None:
+    """No two modules that help tests define a public function or class of one name; each program has its `main`."""
+    places: dict[str, list[str]] = {}
+    for path in BESIDE:
+        if path.is_relative_to(ROOT / "tests") and not path.name.startswith("test_"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith(
+                    "_"
+                ):
+                    places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: found for name, found in places.items() if len(found) > 1 and name != "main"}
+
+
 def test_only_noise_imports_opendp() -> None:
     """OpenDP is imported in noise/ alone."""
     for path in MODULES:
         if "noise" not in path.parts:
-            imported = [
-                name.name if isinstance(node, ast.Import) else node.module or ""
-                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                if isinstance(node, ast.Import | ast.ImportFrom)
-                for name in node.names
-            ]
-            assert not any(name.split(".")[0] == "opendp" for name in imported), path
+            assert not any(name.split(".")[0] == "opendp" for name in imports_of(path)), path
 
 
 def test_the_pipeline_fits_one_screen() -> None:

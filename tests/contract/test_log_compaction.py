@@ -219,19 +219,19 @@ def test_readers_follow_an_erasure(tmp_path, keys, small_buckets):
 
 def test_a_late_compaction_brings_nobody_back(tmp_path, keys, small_buckets):
     """A process that began to compact a segment before a unit was erased from it does not put the unit's rows back."""
-    rows, held = random_rows(40, 1), []
+    rows, written = random_rows(40, 1), []
     log, late = (FileIntakeLog(tmp_path / "log", keys, DEPLOYMENT) for _ in range(2))
     segment = closed_segment(log, rows)
     honest = late._files.written
 
     def overtaken(name, parts):
-        held.append(honest(name, parts))
+        written.append(honest(name, parts))
         log.erase(START, segment, 1, units_in(rows, 5))
-        return held[0]
+        return written[0]
 
     late._files.written = overtaken
     late.compact(START, segment, 1)
-    assert len(held) == 1
+    assert len(written) == 1
     assert len(read_all(late, [segment])) == 39
     assert [path.suffix for path in (tmp_path / "log" / str(START)).iterdir()] == [".runs"]
 

@@ -44,14 +44,20 @@ def test_a_failed_append_is_refused_by_what_failed(files, disk, reopened, operat
     assert files.close(START, segment) == reopened.count_frames(START, segment) == 2
 
 
-def test_a_torn_write_that_cannot_be_cut_off_is_cut_off_later(files, disk, reopened):
-    """When truncating fails too, the next append truncates first; until it can, it writes nothing behind the tear."""
+def torn(files, disk):
+    """A segment of one frame, behind which a write was torn and could not be cut off; the disk is still full."""
     segment = files.create(START)
     files.append(START, segment, random_rows(2, 0))
     disk.room_bytes = 50
     disk.fail_next("truncate", times=2)
     with pytest.raises(StorageFull):
         files.append(START, segment, random_rows(2, 1))
+    return segment
+
+
+def test_a_torn_write_that_cannot_be_cut_off_is_cut_off_later(files, disk, reopened):
+    """When truncating fails too, the next append truncates first; until it can, it writes nothing behind the tear."""
+    segment = torn(files, disk)
     disk.room_bytes = None
     disk.fail_next("truncate")
     with pytest.raises(Failure, match="Input/output error"):
@@ -64,12 +70,7 @@ def test_a_torn_write_that_cannot_be_cut_off_is_cut_off_later(files, disk, reope
 
 def test_a_segment_closed_with_a_tear_is_read_without_it(files, disk, reopened):
     """Where a torn write could never be cut off, closing counts whole frames only, and they are read."""
-    segment = files.create(START)
-    files.append(START, segment, random_rows(2, 0))
-    disk.room_bytes = 50
-    disk.fail_next("truncate", times=2)
-    with pytest.raises(StorageFull):
-        files.append(START, segment, random_rows(2, 1))
+    segment = torn(files, disk)
     assert files.close(START, segment) == 1
     reopened.compact(START, segment, 1)
     assert reports_in(read_all(reopened, [segment])) == reports_in(random_rows(2, 0))

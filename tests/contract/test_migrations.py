@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -31,33 +30,28 @@ from hushmeter.storage.state.database import Database, url_of
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.by_hand import PLAN, H, sealer_of, sums, windows
+from tests.kept_states import ARCHIVES, OF_SCHEMA_7, unpacked
+from tests.service.deployment_by_hand import PLAN, H, sealer_of, sums, windows
 
-ARCHIVES = sorted((Path(__file__).parents[1] / "data").glob("state_of_schema_*.tar.gz"))
-"""States of earlier schemas, each with its keys: units agreed, one withdrew, one was erased, the first hour is released.
-Rows wait, of schema 8 in an hour whose rows are final and which is not released."""
-OF_7 = [archive for archive in ARCHIVES if "schema_7" in archive.name]
 TAKEN_UP_MS = {"state_of_schema_7": H + HOUR_MS + 12 * MINUTE_MS, "state_of_schema_8": H + 2 * HOUR_MS + 12 * MINUTE_MS}
 """When each is taken up again: soon after it was left."""
 
 
-def unpacked(archive: Path, directory: Path) -> Path:
+def named(archive: Path, directory: Path) -> Path:
     """An earlier state below a directory, whose name says which one it is."""
-    with tarfile.open(archive) as file:
-        file.extractall(directory, filter="data")
-    return (directory / "state").rename(directory / archive.name.split(".")[0])
+    return unpacked(archive, directory).rename(directory / archive.name.split(".")[0])
 
 
 @pytest.fixture(params=ARCHIVES, ids=lambda archive: archive.name.split(".")[0])
 def state_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """An earlier state."""
-    return unpacked(request.param, tmp_path)
+    return named(request.param, tmp_path)
 
 
 @pytest.fixture
 def state_of_7(tmp_path: Path) -> Path:
     """A state of schema 7."""
-    return unpacked(*OF_7, tmp_path)
+    return named(OF_SCHEMA_7, tmp_path)
 
 
 def reopened(state_dir: Path, clock: FakeClock) -> Context:
@@ -300,7 +294,7 @@ def test_the_command_brings_a_state_to_today(state_dir: Path, tmp_path: Path, ca
 
 
 def test_a_state_that_is_served_is_not_migrated(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Who serves it holds its lock, and is named."""
+    """Who serves it has taken its lock, and is named."""
     before = (state_dir / "state.db").read_bytes()
     with hold_lock(state_dir):
         assert run(["migrate", "--state-dir", str(state_dir)]) != 0

@@ -249,17 +249,17 @@ class TestFailures:
         """A process that may open no more files says so, and not that the state store cannot be used."""
         SqlStateStore.open(url_of(tmp_path)).close()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        held: list[int] = []
+        taken: list[int] = []
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
             with contextlib.suppress(OSError):
                 while True:
-                    held.append(os.open(os.devnull, os.O_RDONLY))
+                    taken.append(os.open(os.devnull, os.O_RDONLY))
             for attempt in (lambda: SqlStateStore.existing(tmp_path), lambda: SqlStateStore.open(url_of(tmp_path))):
                 with pytest.raises(Failure, match="no descriptor is left"):
                     attempt()
         finally:
-            for descriptor in held:
+            for descriptor in taken:
                 os.close(descriptor)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -1,4 +1,4 @@
-"""Real certificates for tests: an authority, and what it signs."""
+"""Real certificates for tests: an authority, what it signs, and what a service and a client have of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import NameOID
+
+from hushmeter.service.deployment.config import Config
 
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 FAR_AHEAD = dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
@@ -59,6 +62,17 @@ class Authority:
         pair.key.touch(mode=0o600)
         pair.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealed))
         return pair
+
+
+def tls_config(pair: Pair, **changes: object) -> Config:
+    """The configuration of a service that proves itself with a pair."""
+    return Config(tls_certificate=pair.certificate, tls_key=pair.key, **changes)  # type: ignore[arg-type]
+
+
+def trusting(authority: Authority, client: Pair | None = None) -> grpc.ChannelCredentials:
+    """What a client has that trusts an authority, with a pair of its own where one is given."""
+    key, certificate = (client.key.read_bytes(), client.certificate.read_bytes()) if client else (None, None)
+    return grpc.ssl_channel_credentials(authority.file.read_bytes(), key, certificate)
 
 
 def _name(text: str) -> x509.Name:

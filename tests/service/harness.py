@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import grpc
 import pytest
@@ -12,13 +11,12 @@ import pytest
 from hushmeter.api.ingest.v1 import ingest_pb2 as pb
 from hushmeter.api.ingest.v1 import ingest_pb2_grpc
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
-from hushmeter.clock import ReplayClock
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS
 from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import Recorder
 from tests.plans import plan_text
-from tests.service.running import FOUNDED_MS, Running, running
+from tests.service.running_service import FOUNDED_MS, Running, running
 
 H = FOUNDED_MS
 
@@ -78,18 +76,8 @@ ENDED = H + DAY_MS + HOUR_MS
 """The deadline of the first day, by the quick plan."""
 
 
-@contextmanager
-def serving(
-    state_dir: Path,
-    *,
-    clock: ReplayClock | None = None,
-    parts: Mapping[str, object] | None = None,
-    plan: str = PLAN,
-    joins: bool = False,
-) -> Iterator[Running]:
-    """Serves a deployment of a plan; see `running`."""
-    with running(state_dir, clock=clock, parts=parts, plan=plan, joins=joins) as service:
-        yield service
+serving = partial(running, plan=PLAN)
+"""Serves a deployment of the plan; see `running`."""
 
 
 def agree(service: Running, *units: str, research: bool = True) -> None:

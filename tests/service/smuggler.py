@@ -16,21 +16,12 @@ from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import IngestClient
+from tests.plans import plan_text
+from tests.service.calls import SUBMIT
 
-PLAN = r"""
-plan: smuggled
-version: 1
-privacy: {unit: account, period: 1d, epsilon: 8, delta: 1e-6, expected_units: 300}
-resolutions: {1h: {lateness: 10m}}
-purposes: {tuning: Tune models.}
-consent: {languages: [de, pt-BR, zh-Hant-TW], sources: [settings, onboarding]}
-metrics:
-  joins: &common
-    description: Calls that were joined.
-    owner: test@example.com
-    expires: EXPIRES
-    category: product_usage
-    purposes: [tuning]
+PLAN = plan_text(
+    r"""
+  joins:
     kind: counter
     dimensions: {version: {open: true, max_length: 12, pattern: '\d+(\.\d+)?', expected_values: 4}}
     views: [[version]]
@@ -44,18 +35,22 @@ metrics:
     <<: *common
     dimensions: {}
     views: [[]]
-"""
+""",
+    expires="EXPIRES",
+    unit="account",
+    resolutions="1h: {lateness: 10m}",
+    period="1d",
+    epsilon=8,
+    delta="1e-6",
+    expected_units=300,
+    consent="languages: [de, pt-BR, zh-Hant-TW], sources: [settings, onboarding]",
+)
 """A careful dimension beside the worst that a plan can have: any text of 64 characters."""
 
 UNIT = "sender"
 CROWD = [f"crowd-{i}" for i in range(300)]
 CHORUS = "a-token-that-three-hundred-units-share"
 """What is to leave: without it the search would prove nothing."""
-_ROOT = "/hushmeter.api."
-SUBMIT, STREAM, VALIDATE = (f"{_ROOT}ingest.v1.IngestService/{m}Reports" for m in ("Submit", "Stream", "Validate"))
-SET, GET, ISSUE = (f"{_ROOT}consent.v1.ConsentService/{m}" for m in ("SetConsent", "GetConsent", "IssueUnitToken"))
-QUERY = _ROOT + "query.v1.QueryService/QueryReleases"
-HEALTH = "/grpc.health.v1.Health/Check"
 
 
 def mark(name: str, length: int = 16) -> str:

@@ -18,10 +18,21 @@ from google.protobuf.message_factory import GetMessageClass
 from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
-from hushmeter.api.report.v1.report_pb2 import RejectionReason
+from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.patience import PATIENCE_S
-from tests.service.guarded import METHODS
-from tests.service.smuggler import CROWD, GET, HEALTH, ISSUE, QUERY, SET, STREAM, SUBMIT, UNIT, VALIDATE, Smuggler
+from tests.service.calls import (
+    GET_CONSENT,
+    HEALTH_CHECK,
+    ISSUE_UNIT_TOKEN,
+    METHODS,
+    QUERY_RELEASES,
+    SET_CONSENT,
+    STREAM,
+    SUBMIT,
+    VALIDATE,
+)
+from tests.service.smuggler import CROWD, UNIT, Smuggler
+from tests.service.wire import varint
 
 Attempt = Callable[[Smuggler, str], str]
 ATTEMPTS: dict[str, tuple[Attempt, str]] = {}
@@ -36,6 +47,20 @@ def ends(expected: str) -> Callable[[Attempt], Attempt]:
         return attempt
 
     return register
+
+
+def one_of(fates: set[str]) -> str:
+    """The fate that all attempts share."""
+    (fate,) = fates
+    return fate
+
+
+def planted_for(s: Smuggler, report: Report, planted: bytes) -> str:
+    """What becomes of a report in which bytes that are no text take the place of as many letters `x`."""
+    sound = ingest_pb2.SubmitReportsRequest(reports=[report]).SerializeToString()
+    (answer,) = s.call(SUBMIT, sound.replace(b"x" * len(planted), planted))
+    (rejection,) = ingest_pb2.SubmitReportsResponse.FromString(answer).acknowledgement.rejections
+    return RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_")
 
 
 @ends("BAD_TOKEN")
@@ -118,7 +143,7 @@ def oversized_report_id(s: Smuggler, text: str) -> str:
 
 @ends("taken")
 def text_as_unit_id(s: Smuggler, text: str) -> str:
-    assert s.code(SET, s.grant(text * 8)) == "taken"
+    assert s.code(SET_CONSENT, s.grant(text * 8)) == "taken"
     return s.send(s.report(unit_id=text * 8, interval_start_ms=s.now_ms(), interval_end_ms=s.now_ms() + 1))
 
 
@@ -129,38 +154,32 @@ def oversized_unit_id(s: Smuggler, text: str) -> str:
 
 @ends("INVALID_ARGUMENT")
 def oversized_unit_id_of_a_decision(s: Smuggler, text: str) -> str:
-    return s.code(SET, s.grant(text * 50_000))
+    return s.code(SET_CONSENT, s.grant(text * 50_000))
 
 
 @ends("BAD_UNIT_ID")
 def invalid_utf8_as_unit_id(s: Smuggler, text: str) -> str:
     planted = text.encode() + b"\xff\xfe"
-    sound = ingest_pb2.SubmitReportsRequest(reports=[s.report(unit_id="x" * len(planted))]).SerializeToString()
-    (answer,) = s.call(SUBMIT, sound.replace(b"x" * len(planted), planted))
-    (rejection,) = ingest_pb2.SubmitReportsResponse.FromString(answer).acknowledgement.rejections
-    return RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_")
+    return planted_for(s, s.report(unit_id="x" * len(planted)), planted)
 
 
 @ends("BAD_TOKEN")
 def invalid_utf8_as_token(s: Smuggler, text: str) -> str:
     planted = text.encode() + b"\xff\xfe"
-    sound = ingest_pb2.SubmitReportsRequest(reports=[s.report("lax", "x" * len(planted))]).SerializeToString()
-    (answer,) = s.call(SUBMIT, sound.replace(b"x" * len(planted), planted))
-    (rejection,) = ingest_pb2.SubmitReportsResponse.FromString(answer).acknowledgement.rejections
-    return RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_")
+    return planted_for(s, s.report("lax", "x" * len(planted)), planted)
 
 
 @ends("INVALID_ARGUMENT")
 def invalid_utf8_in_a_decision(s: Smuggler, text: str) -> str:
     sound = s.grant(source="y" * 20).SerializeToString()
-    return s.code(SET, sound.replace(b"y" * 20, text.encode() + b"\xff" * 4))
+    return s.code(SET_CONSENT, sound.replace(b"y" * 20, text.encode() + b"\xff" * 4))
 
 
 @ends("taken")
 def text_as_unit_token(s: Smuggler, text: str) -> str:
-    for message in (s.grant(), consent_pb2.GetConsentRequest(unit_id=UNIT)):
+    for method, message in ((SET_CONSENT, s.grant()), (GET_CONSENT, consent_pb2.GetConsentRequest(unit_id=UNIT))):
         message.unit_token = text.encode() * 100
-        assert s.code(SET if isinstance(message, consent_pb2.SetConsentRequest) else GET, message) == "taken"
+        assert s.code(method, message) == "taken"
     return s.send(s.report(unit_token=text.encode()), s.report(unit_token=text.encode() * 10_000))
 
 
@@ -190,9 +209,9 @@ def text_in_odd_milliseconds(s: Smuggler, text: str) -> str:
 
 @ends("INVALID_ARGUMENT")
 def text_as_message(s: Smuggler, text: str) -> str:
-    fates = {s.code(m, b"\x0a\xff\x7f" + text.encode() * 100) for m in (SUBMIT, STREAM, VALIDATE, SET, GET, ISSUE, QUERY)}
-    assert len(fates) == 1
-    return fates.pop()
+    methods = (SUBMIT, STREAM, VALIDATE, SET_CONSENT, GET_CONSENT, ISSUE_UNIT_TOKEN, QUERY_RELEASES)
+    fates = {s.code(method, b"\x0a\xff\x7f" + text.encode() * 100) for method in methods}
+    return one_of(fates)
 
 
 @ends("INVALID_ARGUMENT")
@@ -210,9 +229,8 @@ def text_as_locale_of_a_grant(s: Smuggler, text: str) -> str:
         "DE",
         "pt-br",
     )
-    fates = {s.code(SET, s.grant(locale=locale)) for locale in locales}
-    assert len(fates) == 1
-    return fates.pop()
+    fates = {s.code(SET_CONSENT, s.grant(locale=locale)) for locale in locales}
+    return one_of(fates)
 
 
 @ends("INVALID_ARGUMENT")
@@ -230,22 +248,21 @@ def text_as_source_of_a_grant(s: Smuggler, text: str) -> str:
         "Settings",
         "erasure",
     )
-    fates = {s.code(SET, s.grant(source=source)) for source in sources}
-    assert len(fates) == 1
-    return fates.pop()
+    fates = {s.code(SET_CONSENT, s.grant(source=source)) for source in sources}
+    return one_of(fates)
 
 
 @ends("taken")
 def text_beside_a_withdrawal(s: Smuggler, text: str) -> str:
     planted = {"locale": text * 2, "source": f"two words {text}", "text_hash": text.encode() * 4}
-    assert s.code(SET, s.grant("withdraws", given=True)) == "taken"
-    return s.code(SET, s.grant("withdraws", given=False, **planted))
+    assert s.code(SET_CONSENT, s.grant("withdraws", given=True)) == "taken"
+    return s.code(SET_CONSENT, s.grant("withdraws", given=False, **planted))
 
 
 @ends("taken")
 def oversized_text_beside_a_withdrawal(s: Smuggler, text: str) -> str:
     planted = {"locale": text * 1_000, "source": text * 1_000, "text_hash": text.encode() * 1_000}
-    return s.code(SET, s.grant("withdraws", given=False, **planted))
+    return s.code(SET_CONSENT, s.grant("withdraws", given=False, **planted))
 
 
 @ends("INVALID_ARGUMENT")
@@ -254,9 +271,8 @@ def oversized_text_beside_a_decision(s: Smuggler, text: str) -> str:
         {"locale": text * 3}, {"source": text * 3}, {"text_hash": text.encode() * 5}, {"text_hash": text.encode() * 2},
         {"purpose": text}, {"purpose": text * 50_000},
     ]  # fmt: skip
-    fates = {s.code(SET, s.grant(**field)) for field in fields}
-    assert len(fates) == 1
-    return fates.pop()
+    fates = {s.code(SET_CONSENT, s.grant(**field)) for field in fields}
+    return one_of(fates)
 
 
 @ends("taken")
@@ -277,21 +293,20 @@ def text_as_method(s: Smuggler, text: str) -> str:
 def text_in_questions(s: Smuggler, text: str) -> str:
     question = query_pb2.QueryReleasesRequest
     fates = {
-        s.code(QUERY, question(**({"metric": "lax", "view": ["word"], "resolution": "1h"} | fields)))  # type: ignore[arg-type]
+        s.code(QUERY_RELEASES, question(**({"metric": "lax", "view": ["word"], "resolution": "1h"} | fields)))  # type: ignore[arg-type]
         for fields in (
             {"metric": text}, {"resolution": text}, {"view": [text]}, {"statistics": [text]},
             {"filters": [query_pb2.PartitionFilter(dimension=text)]},
         )
     }  # fmt: skip
-    assert len(fates) == 1
     asked = query_pb2.PartitionFilter(dimension="word", values=[text])
-    assert s.code(QUERY, question(metric="lax", view=["word"], resolution="1h", filters=[asked])) == "taken"
-    return fates.pop()
+    assert s.code(QUERY_RELEASES, question(metric="lax", view=["word"], resolution="1h", filters=[asked])) == "taken"
+    return one_of(fates)
 
 
 @ends("NOT_FOUND")
 def text_asked_of_health(s: Smuggler, text: str) -> str:
-    return s.code(HEALTH, b"\x0a" + bytes([len(text)]) + text.encode())
+    return s.code(HEALTH_CHECK, b"\x0a" + bytes([len(text)]) + text.encode())
 
 
 @ends("taken")
@@ -304,7 +319,7 @@ def unknown_fields_everywhere(s: Smuggler, text: str) -> str:
     known = ingest_pb2.SubmitReportsRequest(reports=[s.report("joins", "7.0")])
     (answer,) = s.call(SUBMIT, _with_unknown(known, text))
     assert ingest_pb2.SubmitReportsResponse.FromString(answer).acknowledgement.accepted == 1
-    return s.code(SET, _with_unknown(s.grant(), text))
+    return s.code(SET_CONSENT, _with_unknown(s.grant(), text))
 
 
 def _sound(s: Smuggler, kind: type[Message]) -> Iterator[Message]:
@@ -341,15 +356,7 @@ def _with_unknown(message: Message, text: str) -> bytes:
             plain.ClearField(field.name)
             for item in value if not isinstance(value, Message) else [value]:
                 body = _with_unknown(item, text)
-                nested += _varint(field.number << 3 | 2) + _varint(len(body)) + body
+                nested += varint(field.number << 3 | 2) + varint(len(body)) + body
     raw = text.encode()
-    unknown = _varint(1000 << 3 | 2) + _varint(len(raw)) + raw + _varint(1001 << 3 | 1) + raw[:8]
-    return plain.SerializeToString() + nested + unknown + _varint(1002 << 3 | 0) + b"\x05"
-
-
-def _varint(n: int) -> bytes:
-    out = b""
-    while n > 127:
-        out += bytes([n & 127 | 128])
-        n >>= 7
-    return out + bytes([n])
+    unknown = varint(1000 << 3 | 2) + varint(len(raw)) + raw + varint(1001 << 3 | 1) + raw[:8]
+    return plain.SerializeToString() + nested + unknown + varint(1002 << 3 | 0) + b"\x05"

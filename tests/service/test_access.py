@@ -24,18 +24,23 @@ from hushmeter.errors import ConfigError, Failure
 from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
-from tests.service.guarded import METHODS, Guarded, guarded, standing
+from tests.service.calls import (
+    DENIED,
+    GET_PLAN,
+    HEALTH_CHECK,
+    INVALID,
+    LIMITED,
+    LIST_METRICS,
+    METHODS,
+    OK,
+    QUERY_RELEASES,
+    STREAM,
+    SUBMIT,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+)
+from tests.service.guarded_service import Guarded, guarded, standing
 
-PLAN = "/hushmeter.api.ingest.v1.IngestService/GetPlan"
-SUBMIT = "/hushmeter.api.ingest.v1.IngestService/SubmitReports"
-STREAM = "/hushmeter.api.ingest.v1.IngestService/StreamReports"
-METRICS = "/hushmeter.api.query.v1.QueryService/ListMetrics"
-LEDGER = "/hushmeter.api.query.v1.QueryService/GetLedger"
-QUERY = "/hushmeter.api.query.v1.QueryService/QueryReleases"
-HEALTH = "/grpc.health.v1.Health/Check"
-UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
-DENIED = grpc.StatusCode.PERMISSION_DENIED
-OK = grpc.StatusCode.OK
 MUST_NOT = [(method, role) for method in METHODS for role in Role if role not in roles_of(method)]
 MAY = [(method, role) for method in METHODS for role in Role if role in roles_of(method)]
 
@@ -82,7 +87,7 @@ class TestRoles:
     def test_let_in(self, service: Guarded, method: str, role: Role) -> None:
         """A role that may call a method reaches it: an empty request is answered, or refused for what it lacks."""
         code, _ = service.code(method, service.credential(role))
-        assert code in {OK, grpc.StatusCode.INVALID_ARGUMENT}
+        assert code in {OK, INVALID}
 
     @pytest.mark.parametrize("method", METHODS, ids=short)
     def test_nobody(self, service: Guarded, method: str) -> None:
@@ -93,7 +98,7 @@ class TestRoles:
 
     def test_health_stays_open(self, service: Guarded) -> None:
         """Load balancers need no credential."""
-        (answer,) = service.call(HEALTH)
+        (answer,) = service.call(HEALTH_CHECK)
         assert health_pb2.HealthCheckResponse.FromString(answer).status == health_pb2.HealthCheckResponse.SERVING
 
     def test_methods_that_do_not_exist(self, service: Guarded) -> None:
@@ -126,38 +131,38 @@ class TestCredentials:
             foreign,
             f"hm_{name}_{'A' * 43}",
         ]
-        answers = {service.code(PLAN, text) for text in bad}
+        answers = {service.code(GET_PLAN, text) for text in bad}
         assert len(answers) == 1
         assert answers.pop()[0] is UNAUTHENTICATED
-        assert service.code(PLAN, good)[0] is OK
+        assert service.code(GET_PLAN, good)[0] is OK
 
     def test_expired(self, service: Guarded) -> None:
         """That a credential has expired is said to who proves its secret alone."""
         gone = service.credential(expires_at_ms=service.clock.now_ms())
-        code, text = service.code(PLAN, gone)
+        code, text = service.code(GET_PLAN, gone)
         assert code is UNAUTHENTICATED
         assert "expired" in text
-        code, text = service.code(PLAN, gone[:-43] + "A" * 43)
+        code, text = service.code(GET_PLAN, gone[:-43] + "A" * 43)
         assert code is UNAUTHENTICATED
         assert "expired" not in text
-        assert service.code(PLAN, service.credential(expires_at_ms=service.clock.now_ms() + 1))[0] is OK
+        assert service.code(GET_PLAN, service.credential(expires_at_ms=service.clock.now_ms() + 1))[0] is OK
 
     def test_header(self, service: Guarded) -> None:
         """Another scheme is no credential; the scheme's case does not matter."""
         good = service.credential()
         for header in (f"Basic {good}", good, "Bearer"):
             with pytest.raises(grpc.RpcError) as refused:
-                service.call(PLAN, authorization=header)
+                service.call(GET_PLAN, authorization=header)
             assert refused.value.code() is UNAUTHENTICATED
-        assert service.call(PLAN, authorization=f"bearer {good}")
+        assert service.call(GET_PLAN, authorization=f"bearer {good}")
 
     def test_revoked_while_it_runs(self, service: Guarded) -> None:
         """A revocation binds at the next look, without a restart; looks are less than two seconds apart."""
         assert limits.CREDENTIALS_FOLLOWED_S < 2
         bearer = service.credential()
-        assert service.code(PLAN, bearer)[0] is OK
+        assert service.code(GET_PLAN, bearer)[0] is OK
         service.context.store.revoke_credential(bearer.split("_")[1], service.clock.now_ms())
-        await_true(lambda: service.code(PLAN, bearer)[0] is UNAUTHENTICATED)
+        await_true(lambda: service.code(GET_PLAN, bearer)[0] is UNAUTHENTICATED)
 
     def test_a_stream_ends_with_its_credential(self, service: Guarded) -> None:
         """A stream that is open when its credential is revoked takes no message any more."""
@@ -167,10 +172,10 @@ class TestCredentials:
             while more.acquire(timeout=PATIENCE_S):
                 yield ingest_pb2.StreamReportsRequest(reports=[service.report("nobody")]).SerializeToString()
 
-        answers = service.channel.stream_stream(STREAM)(messages(), metadata=[("authorization", f"Bearer {bearer}")])
+        answers = service.begin(STREAM, bearer, messages())
         next(answers)
         service.context.store.revoke_credential(bearer.split("_")[1], service.clock.now_ms())
-        await_true(lambda: service.code(PLAN, bearer)[0] is UNAUTHENTICATED)
+        await_true(lambda: service.code(GET_PLAN, bearer)[0] is UNAUTHENTICATED)
         more.release()
         with pytest.raises(grpc.RpcError) as ended:
             next(answers)
@@ -179,21 +184,21 @@ class TestCredentials:
     def test_the_first_credential_closes_the_door(self, tmp_path: Path) -> None:
         """A service without credentials is open; soon after the first one is made it asks everybody, and stays so."""
         with guarded(tmp_path / "state", AccessRules()) as open_service:
-            assert open_service.code(PLAN)[0] is OK
-            assert open_service.code(METRICS)[0] is OK
+            assert open_service.code(GET_PLAN)[0] is OK
+            assert open_service.code(LIST_METRICS)[0] is OK
             bearer = open_service.credential()
-            await_true(lambda: open_service.code(PLAN)[0] is UNAUTHENTICATED)
-            assert open_service.code(PLAN, bearer)[0] is OK
+            await_true(lambda: open_service.code(GET_PLAN)[0] is UNAUTHENTICATED)
+            assert open_service.code(GET_PLAN, bearer)[0] is OK
             open_service.context.store.revoke_credential(bearer.split("_")[1], open_service.clock.now_ms())
-            await_true(lambda: open_service.code(PLAN, bearer)[0] is UNAUTHENTICATED)
-            assert open_service.code(PLAN)[0] is UNAUTHENTICATED
+            await_true(lambda: open_service.code(GET_PLAN, bearer)[0] is UNAUTHENTICATED)
+            assert open_service.code(GET_PLAN)[0] is UNAUTHENTICATED
 
     def test_unreadable_credentials(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where credentials cannot be read for too long nobody is let in, and it is told as a failure that may pass."""
         passed = [0.0]
         with guarded(tmp_path / "state", elapsed_s=lambda: passed[0]) as running:
             bearer = running.credential()
-            assert running.code(PLAN, bearer)[0] is OK
+            assert running.code(GET_PLAN, bearer)[0] is OK
 
             def fail(*_: object) -> None:
                 raise Failure("the disk is gone")
@@ -201,10 +206,10 @@ class TestCredentials:
             with monkeypatch.context() as broken:
                 broken.setattr("hushmeter.storage.state.store.SqlStateStore.credentials", fail)
                 passed[0] += limits.CREDENTIALS_STALE_S
-                assert running.code(PLAN, bearer)[0] is OK
+                assert running.code(GET_PLAN, bearer)[0] is OK
                 passed[0] += 0.001
-                assert running.code(PLAN, bearer)[0] is grpc.StatusCode.UNAVAILABLE
-            await_true(lambda: running.code(PLAN, bearer)[0] is OK)
+                assert running.code(GET_PLAN, bearer)[0] is UNAVAILABLE
+            await_true(lambda: running.code(GET_PLAN, bearer)[0] is OK)
 
 
 class TestPurposes:
@@ -214,11 +219,11 @@ class TestPurposes:
         """A metric of other purposes is refused with the reason; answers, refusals and lists stand in the access log."""
         before = len(list(service.context.store.access_log()))
         bearer = service.credential(Role.ANALYST, "research")
-        assert service.code(QUERY, bearer, question("crashed"))[0] is OK
-        code, text = service.code(QUERY, bearer, question("starts"))
+        assert service.code(QUERY_RELEASES, bearer, question("crashed"))[0] is OK
+        code, text = service.code(QUERY_RELEASES, bearer, question("starts"))
         assert code is DENIED
         assert "this credential may ask for research; people allowed starts for model_tuning alone" in text
-        assert service.code(METRICS, bearer)[0] is OK
+        assert service.code(LIST_METRICS, bearer)[0] is OK
         lines = [line for _, line in service.context.store.access_log(before)]
         name, now = bearer.split("_")[1], service.clock.now_ms()
         assert lines == [
@@ -231,12 +236,12 @@ class TestPurposes:
         """Outside its purposes a question is refused for that, whatever else is wrong with it."""
         bearer = service.credential(Role.ANALYST, "research")
         wrong = query_pb2.QueryReleasesRequest(metric="starts", resolution="7h", view=["x"]).SerializeToString()
-        assert service.code(QUERY, bearer, wrong)[0] is DENIED
+        assert service.code(QUERY_RELEASES, bearer, wrong)[0] is DENIED
 
     def test_an_operator_may_ask_all(self, service: Guarded) -> None:
         """An operator needs no purposes, and is noted with those that the answer may be used for."""
         bearer = service.credential()
-        assert service.code(QUERY, bearer, question("crashed"))[0] is OK
+        assert service.code(QUERY_RELEASES, bearer, question("crashed"))[0] is OK
         *_, (_, line) = service.context.store.access_log()
         assert line.purposes == ("model_tuning", "research")
 
@@ -247,14 +252,14 @@ class TestPurposes:
             raise Failure("the disk is gone")
 
         monkeypatch.setattr("hushmeter.storage.state.store.SqlStateStore.record_access", fail)
-        assert service.code(METRICS, service.credential())[0] is grpc.StatusCode.UNAVAILABLE
+        assert service.code(LIST_METRICS, service.credential())[0] is UNAVAILABLE
 
     def test_no_address_anywhere(self, service: Guarded, capfd: pytest.CaptureFixture[str]) -> None:
         """Neither the access log nor the process's log holds a client's address, a secret or a unit (R2)."""
         bearer = service.credential(Role.ANALYST)
-        service.code(QUERY, bearer, question("starts"))
+        service.code(QUERY_RELEASES, bearer, question("starts"))
         service.code(SUBMIT, bearer)
-        service.code(PLAN, bearer + "x")
+        service.code(GET_PLAN, bearer + "x")
         written = repr(list(service.context.store.access_log())) + "".join(capfd.readouterr())
         assert bearer.split("_", 2)[2] not in written
         assert "127.0.0.1" not in written
@@ -276,30 +281,29 @@ class TestLimits:
         with guarded(tmp_path / "state", self.RULES, elapsed_s=standing) as running:
             busy, quiet = running.credential(Role.INGEST), running.credential(Role.INGEST)
             for _ in range(3):
-                running.call(PLAN, busy)
+                running.call(GET_PLAN, busy)
             with pytest.raises(grpc.RpcError) as refused:
-                running.call(PLAN, busy)
-            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                running.call(GET_PLAN, busy)
+            assert refused.value.code() is LIMITED
             assert self.retry_of(refused.value) == 1
-            running.call(PLAN, quiet)
+            running.call(GET_PLAN, quiet)
             operator = running.credential()
             for _ in range(3):
-                running.call(PLAN, operator)
+                running.call(GET_PLAN, operator)
             with pytest.raises(grpc.RpcError):
-                running.call(PLAN, operator)
+                running.call(GET_PLAN, operator)
             running.decide(operator, "u")
 
     def test_a_stream(self, tmp_path: Path) -> None:
         """Each message of a stream counts; what came before the limit is acknowledged all the same."""
         with guarded(tmp_path / "state", self.RULES, elapsed_s=standing) as running:
             sent = iter([ingest_pb2.StreamReportsRequest(reports=[running.report("u")]).SerializeToString()] * 9)
-            metadata = [("authorization", f"Bearer {running.credential(Role.INGEST)}")]
-            answers = running.channel.stream_stream(STREAM)(sent, metadata=metadata, timeout=PATIENCE_S)
+            answers = running.begin(STREAM, running.credential(Role.INGEST), sent)
             for _ in range(2):
                 next(answers)
             with pytest.raises(grpc.RpcError) as ended:
                 next(answers)
-            assert ended.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert ended.value.code() is LIMITED
 
 
 class TestClients:

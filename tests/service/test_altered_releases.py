@@ -31,8 +31,9 @@ from hushmeter.storage.state.release_payload import decode_vectors, encode_vecto
 from hushmeter.storage.state.schema import ledger, plans, releases
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of
-from tests.service.guarded import guarded
+from tests.service.calls import OK, QUERY_RELEASES
+from tests.service.deployment_by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of
+from tests.service.guarded_service import guarded
 
 HOURS = 3
 CHANGED, FIRST = 3, 4
@@ -202,9 +203,9 @@ def test_a_service_says_so(tmp_path: Path) -> None:
     with guarded(tmp_path / "state") as service:
         service.clock.advance_to(H + 2 * HOUR_MS + 11 * MINUTE_MS)
         await_true(lambda: len(list(service.context.store.every_release())) >= 20)
-        operator, method = service.credential(), "/hushmeter.api.query.v1.QueryService/QueryReleases"
+        operator, method = service.credential(), QUERY_RELEASES
         asked = query_pb2.QueryReleasesRequest(metric="starts", resolution="1h").SerializeToString()
-        assert service.code(method, operator, asked)[0] is grpc.StatusCode.OK
+        assert service.code(method, operator, asked)[0] is OK
         engine = sa.create_engine(url_of(tmp_path / "state" / "state.db"))
         with engine.begin() as connection:
             mine = (releases.c.metric == "starts") & (releases.c.view == "[]")
@@ -215,7 +216,7 @@ def test_a_service_says_so(tmp_path: Path) -> None:
             _ALTERED,
         )
         other = query_pb2.QueryReleasesRequest(metric="latency", resolution="1h").SerializeToString()
-        assert service.code(method, operator, other)[0] is grpc.StatusCode.OK
+        assert service.code(method, operator, other)[0] is OK
 
 
 @pytest.mark.parametrize("metric", ["starts", "participants"])
@@ -224,7 +225,7 @@ def test_a_service_says_what_is_missing(tmp_path: Path, metric: str) -> None:
     with guarded(tmp_path / "state") as service:
         service.clock.advance_to(H + 2 * HOUR_MS + 11 * MINUTE_MS)
         await_true(lambda: len(list(service.context.store.every_release())) >= 20)
-        operator, query = service.credential(), "/hushmeter.api.query.v1.QueryService/QueryReleases"
+        operator, query = service.credential(), QUERY_RELEASES
         engine = sa.create_engine(url_of(tmp_path / "state" / "state.db"))
         with engine.begin() as connection:
             of_second_hour = (releases.c.metric == metric) & (releases.c.window_start_ms == H + HOUR_MS)
@@ -240,8 +241,8 @@ def test_a_service_says_what_is_missing(tmp_path: Path, metric: str) -> None:
 
         missing = grpc.StatusCode.DATA_LOSS, _ALTERED
         assert asked(0, 0) == asked(H + HOUR_MS, H + 2 * HOUR_MS) == asked(H + HOUR_MS, 0) == missing
-        assert asked(H, H + HOUR_MS)[0] is grpc.StatusCode.OK
-        assert asked(H + 2 * HOUR_MS, 0)[0] is grpc.StatusCode.OK
+        assert asked(H, H + HOUR_MS)[0] is OK
+        assert asked(H + 2 * HOUR_MS, 0)[0] is OK
 
 
 def test_the_record_says_what_is_missing(state_dir: Path) -> None:

@@ -25,9 +25,9 @@ from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.deployment.plan_change import apply_plan
 from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.by_hand import of_today
-from tests.service.running import FOUNDED_MS
-from tests.service.test_plan_versions import changed
+from tests.service.deployment_by_hand import of_today
+from tests.service.plan_versions import changed
+from tests.service.running_service import FOUNDED_MS
 
 ADA, BOB, EVE = (Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in (1, 2, 3))
 KEYS = {"ada": ADA.public_key().public_bytes_raw(), "bob": BOB.public_key().public_bytes_raw()}

@@ -14,13 +14,13 @@ from hushmeter.model.time import MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.opening import open_context
-from tests.service.backed_up import CAPPED, Machine
-from tests.service.by_hand import H, Hand, of_today
+from tests.service.deployment_by_hand import H, Hand, of_today
+from tests.service.deployment_with_backup import CAPPED, DeploymentWithBackup
 
 
 def test_a_backup_leads_to_no_raw_data(tmp_path: Path) -> None:
     """It has no segment, worker, time of service, kept window, key or trace of one, and one file; the service goes on."""
-    machine = Machine(tmp_path, CAPPED)
+    machine = DeploymentWithBackup(tmp_path, CAPPED)
     machine.release(2)
     hand = Hand(machine.context)
     machine.clock.advance(30 * MINUTE_MS)

@@ -23,18 +23,25 @@ from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.door.tls import read_tls
 from hushmeter.service.intake.intake import Intake
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import opened
-from tests.service.certificates import Authority
-from tests.service.guarded import Guarded, guarded, standing
+from tests.service.calls import (
+    GET_CONSENT,
+    GET_PLAN,
+    HEALTH_CHECK,
+    INVALID,
+    LIMITED,
+    OK,
+    SET_CONSENT,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+    consent_question,
+)
+from tests.service.certificates import Authority, tls_config, trusting
+from tests.service.deployment_by_hand import opened
+from tests.service.guarded_service import UNIT_TOKENS_REQUIRED, Guarded, guarded, standing
 from tests.service.harness import reasons
-from tests.service.running import FOUNDED_MS, Running, running
-from tests.service.test_access import HEALTH, OK, PLAN, UNAUTHENTICATED
-from tests.service.test_tls import config, trusting
-from tests.service.test_unit_tokens import GET, RULES, SET, get
+from tests.service.running_service import FOUNDED_MS, Running, running
 
 YEAR_MS = 365 * DAY_MS
-INVALID = grpc.StatusCode.INVALID_ARGUMENT
-LIMITED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def decisions(service: Guarded | Running) -> list[Decision]:
@@ -50,7 +57,7 @@ def decide(service: Guarded, unit: str = "u", *, given: bool = True, token: byte
 
 def given_since(service: Guarded, unit: str = "u") -> int:
     """Since when the purpose is allowed; 0 where it is not."""
-    (answer,) = service.call(GET, None, get(unit))
+    (answer,) = service.call(GET_CONSENT, None, consent_question(unit))
     return int(pb.GetConsentResponse.FromString(answer).states[0].given_since_ms)
 
 
@@ -68,14 +75,14 @@ class TestConsent:
     def test_a_replayed_grant_reaches_nothing_older(self, service: Guarded) -> None:
         """A grant that is sent again after a withdrawal binds from its own receipt; what lies before stays out."""
         grant = decide(service)
-        service.call(SET, None, grant)
+        service.call(SET_CONSENT, None, grant)
         first = given_since(service)
         service.clock.advance_to(first + 5 * MINUTE_MS)
         measured = service.report("u")
         assert service.submit(None, measured).accepted == 1
-        service.call(SET, None, decide(service, given=False))
+        service.call(SET_CONSENT, None, decide(service, given=False))
         service.clock.advance_to(first + 10 * MINUTE_MS)
-        service.call(SET, None, grant)
+        service.call(SET_CONSENT, None, grant)
         assert given_since(service) == first + 10 * MINUTE_MS
         for end_ms in (first + MINUTE_MS, first + 5 * MINUTE_MS, first + 10 * MINUTE_MS):
             late = service.report("u", interval_start_ms=end_ms - 1, interval_end_ms=end_ms)
@@ -100,7 +107,7 @@ class TestConsent:
         """A withdrawal that is sent again changes nothing but the sequence."""
         withdrawal = decide(service, given=False)
         for _ in range(3):
-            service.call(SET, None, withdrawal)
+            service.call(SET_CONSENT, None, withdrawal)
         assert given_since(service) == 0
         assert [d.given for d in decisions(service)] == [False] * 3
 
@@ -109,7 +116,7 @@ class TestConsent:
         early = b"".join(bytes([number << 3 | 1]) + (FOUNDED_MS).to_bytes(8, "little") for number in (6, 7, 8, 9))
         decision = service.grant().SerializeToString() + early
         request = b"\x0a\x01u\x12" + bytes([len(decision)]) + decision + early
-        service.call(SET, None, request)
+        service.call(SET_CONSENT, None, request)
         assert given_since(service) == service.clock.now_ms() == decisions(service)[0].received_at_ms
         assert reasons(service.submit(None, service.report("u"))) == {0: "NO_CONSENT"}
 
@@ -129,13 +136,13 @@ class TestConsent:
             good,
         ):
             request = pb.SetConsentRequest(unit_id="u", decisions=[good, bad])
-            assert service.code(SET, None, request.SerializeToString())[0] is INVALID
+            assert service.code(SET_CONSENT, None, request.SerializeToString())[0] is INVALID
         assert decisions(service) == []
 
     def test_too_many_decisions(self, service: Guarded) -> None:
         """A request of a million decisions is refused for its number, soon."""
         request = pb.SetConsentRequest(unit_id="u", decisions=[pb.Decision()] * 1_000_000).SerializeToString()
-        code, text = service.code(SET, None, request)
+        code, text = service.code(SET_CONSENT, None, request)
         assert code is INVALID
         assert f"send 1 to {limits.DECISIONS_PER_REQUEST_MAX}" in text
 
@@ -144,18 +151,18 @@ class TestConsent:
         with guarded(tmp_path / "state", AccessRules(), elapsed_s=standing) as service:
             most = limits.DECIDING_PER_UNIT_AND_MINUTE
             for _ in range(most):
-                service.call(SET, None, decide(service))
-            code, text = service.code(SET, None, decide(service))
+                service.call(SET_CONSENT, None, decide(service))
+            code, text = service.code(SET_CONSENT, None, decide(service))
             assert code is LIMITED
             assert f"more than {most} times a minute" in text
             assert len(decisions(service)) == most
             assert given_since(service) > 0
             for _ in range(3):
-                service.call(SET, None, decide(service, given=False))
+                service.call(SET_CONSENT, None, decide(service, given=False))
             assert given_since(service) == 0
             assert len(decisions(service)) == most + 1
-            assert service.code(SET, None, decide(service))[0] is LIMITED
-            service.call(SET, None, decide(service, "other"))
+            assert service.code(SET_CONSENT, None, decide(service))[0] is LIMITED
+            service.call(SET_CONSENT, None, decide(service, "other"))
             assert given_since(service, "other") > 0
 
     def test_a_withdrawal_right_behind_the_last_grant(self, tmp_path: Path) -> None:
@@ -184,12 +191,12 @@ class TestConsent:
 
     def test_a_replay_without_a_valid_token(self, tmp_path: Path) -> None:
         """Where units prove themselves, a decision that comes again after its token expired is not recorded."""
-        with guarded(tmp_path / "state", RULES) as service:
+        with guarded(tmp_path / "state", UNIT_TOKENS_REQUIRED) as service:
             consent = service.credential(Role.CONSENT)
             old = decide(service, token=service.token(consent, "u", lifetime_s=60))
-            service.call(SET, consent, old)
+            service.call(SET_CONSENT, consent, old)
             service.clock.advance_to(service.clock.now_ms() + 60_000)
-            assert service.code(SET, consent, old)[0] is UNAUTHENTICATED
+            assert service.code(SET_CONSENT, consent, old)[0] is UNAUTHENTICATED
             assert len(decisions(service)) == 1
 
 
@@ -206,26 +213,26 @@ class TestClocks:
         with guarded(tmp_path / "state") as service:
             bearer = service.credential(expires_at_ms=service.clock.now_ms() + DAY_MS)
             self.jump(service, 2 * DAY_MS)
-            code, text = service.code(PLAN, bearer)
+            code, text = service.code(GET_PLAN, bearer)
             assert code is UNAUTHENTICATED
             assert "expired" in text
             self.jump(service, -2 * DAY_MS)
-            assert service.code(PLAN, bearer)[0] is OK
+            assert service.code(GET_PLAN, bearer)[0] is OK
             self.jump(service, -YEAR_MS)
-            assert service.code(PLAN, bearer)[0] is OK
+            assert service.code(GET_PLAN, bearer)[0] is OK
 
     def test_revocations_know_no_clock(self, tmp_path: Path) -> None:
         """A revoked credential stays revoked, however far the clock goes back."""
         with guarded(tmp_path / "state") as service:
             bearer = service.credential()
-            assert service.code(PLAN, bearer)[0] is OK
+            assert service.code(GET_PLAN, bearer)[0] is OK
             service.context.store.revoke_credential(bearer.split("_")[1], service.clock.now_ms())
             self.jump(service, -YEAR_MS)
-            await_true(lambda: service.code(PLAN, bearer)[0] is UNAUTHENTICATED)
+            await_true(lambda: service.code(GET_PLAN, bearer)[0] is UNAUTHENTICATED)
 
     def test_unit_tokens(self, tmp_path: Path) -> None:
         """A token that has expired at the door stays expired there when the clock goes back; a new one is no worse off."""
-        with guarded(tmp_path / "state", RULES) as service:
+        with guarded(tmp_path / "state", UNIT_TOKENS_REQUIRED) as service:
             consent, ingest = service.credential(Role.CONSENT), service.credential(Role.INGEST)
             token = service.token(consent, "u", lifetime_s=3_600)
             service.decide(consent, "u", token)
@@ -233,9 +240,9 @@ class TestClocks:
             assert reasons(service.submit(ingest, service.report("u", unit_token=token))) == {0: "BAD_UNIT_TOKEN"}
             self.jump(service, -HOUR_MS - 30 * MINUTE_MS)
             assert reasons(service.submit(ingest, service.report("u", unit_token=token))) == {0: "BAD_UNIT_TOKEN"}
-            assert service.code(GET, consent, get("u", token))[0] is UNAUTHENTICATED
+            assert service.code(GET_CONSENT, consent, consent_question("u", token))[0] is UNAUTHENTICATED
             fresh = service.token(consent, "u", lifetime_s=7_200)
-            assert service.code(GET, consent, get("u", fresh))[0] is OK
+            assert service.code(GET_CONSENT, consent, consent_question("u", fresh))[0] is OK
             assert reasons(service.submit(ingest, service.report("u", unit_token=fresh))) != {0: "BAD_UNIT_TOKEN"}
 
     @pytest.mark.parametrize("jump_ms", [YEAR_MS, -YEAR_MS])
@@ -244,10 +251,10 @@ class TestClocks:
         rules = AccessRules(credentials_required=True, messages_per_s=0.001, message_burst=2)
         with guarded(tmp_path / "state", rules, elapsed_s=standing) as service:
             busy, quiet = service.credential(), service.credential()
-            assert [service.code(PLAN, busy)[0] for _ in range(3)] == [OK, OK, LIMITED]
+            assert [service.code(GET_PLAN, busy)[0] for _ in range(3)] == [OK, OK, LIMITED]
             self.jump(service, jump_ms)
-            assert service.code(PLAN, busy)[0] is LIMITED
-            assert [service.code(PLAN, quiet)[0] for _ in range(3)] == [OK, OK, LIMITED]
+            assert service.code(GET_PLAN, busy)[0] is LIMITED
+            assert [service.code(GET_PLAN, quiet)[0] for _ in range(3)] == [OK, OK, LIMITED]
 
     def test_a_units_limit(self, tmp_path: Path) -> None:
         """Nor of one unit's reports."""
@@ -263,20 +270,20 @@ class TestClocks:
     def test_consent(self, service: Guarded) -> None:
         """While the clock is behind what was seen, receipts stand still; of decisions then the later number binds."""
         service.clock.advance_to(FOUNDED_MS + HOUR_MS)
-        service.call(SET, None, decide(service))
+        service.call(SET_CONSENT, None, decide(service))
         since = given_since(service)
         self.jump(service, -40 * MINUTE_MS)
         early = service.report("u", interval_start_ms=FOUNDED_MS, interval_end_ms=FOUNDED_MS + MINUTE_MS)
         assert reasons(service.submit(None, early)) == {0: "NO_CONSENT"}
-        service.call(SET, None, decide(service, given=False))
+        service.call(SET_CONSENT, None, decide(service, given=False))
         assert given_since(service) == 0
-        service.call(SET, None, decide(service))
+        service.call(SET_CONSENT, None, decide(service))
         assert given_since(service) == since
         assert reasons(service.submit(None, early)) == {0: "NO_CONSENT"}
-        service.call(SET, None, decide(service, given=False))
+        service.call(SET_CONSENT, None, decide(service, given=False))
         assert {d.received_at_ms for d in decisions(service)} == {since}
         service.clock.advance_to(since + 1)
-        service.call(SET, None, decide(service))
+        service.call(SET_CONSENT, None, decide(service))
         assert given_since(service) == since + 1
 
 
@@ -288,17 +295,17 @@ class TestFiles:
         authority = Authority(tmp_path)
         pair = authority.issue("server")
         with pytest.raises(ConfigError, match="not now; renew it, or correct this machine's clock"):
-            read_tls(config(pair), int(dt.datetime(2019, 1, 1, tzinfo=dt.UTC).timestamp() * 1000))
+            read_tls(tls_config(pair), int(dt.datetime(2019, 1, 1, tzinfo=dt.UTC).timestamp() * 1000))
         ended = authority.issue("ended", end=dt.datetime(2021, 1, 1, tzinfo=dt.UTC))
-        tls = read_tls(config(pair, tls_client_ca=authority.file), FOUNDED_MS)
+        tls = read_tls(tls_config(pair, tls_client_ca=authority.file), FOUNDED_MS)
         channel = trusting(authority, authority.issue("client"))
         with guarded(tmp_path / "state", tls=tls, channel=channel) as service:
-            assert service.code(HEALTH)[0] is OK
+            assert service.code(HEALTH_CHECK)[0] is OK
             for client in (ended, None):
                 with grpc.secure_channel(service.target, trusting(authority, client)) as other:
                     with pytest.raises(grpc.RpcError) as refused:
-                        other.unary_unary(HEALTH)(b"", timeout=PATIENCE_S)
-                    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+                        other.unary_unary(HEALTH_CHECK)(b"", timeout=PATIENCE_S)
+                    assert refused.value.code() is UNAVAILABLE
 
     def test_files_of_clients(self, tmp_path: Path) -> None:
         """Each file that cannot be used is named, with what it should hold; nothing of what it holds is told."""
@@ -335,8 +342,8 @@ def test_streams_of_one_connection_are_bounded(tmp_path: Path, monkeypatch: pyte
         for watch in watches:
             next(watch)
         with pytest.raises(grpc.RpcError) as waited:
-            busy.unary_unary(HEALTH)(b"", timeout=0.5)
+            busy.unary_unary(HEALTH_CHECK)(b"", timeout=0.5)
         assert waited.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert service.code(HEALTH)[0] is OK
+        assert service.code(HEALTH_CHECK)[0] is OK
         watches.pop().cancel()
-        busy.unary_unary(HEALTH)(b"", timeout=PATIENCE_S)
+        busy.unary_unary(HEALTH_CHECK)(b"", timeout=PATIENCE_S)

@@ -21,7 +21,9 @@ from hushmeter.api.report.v1.report_pb2 import RejectionReason, Report
 from hushmeter.ledger.entries import verify_chain
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
-from tests.service.running import FOUNDED_MS, Running, running
+from tests.service.calls import STREAM, SUBMIT, VALIDATE
+from tests.service.running_service import FOUNDED_MS, Running, running
+from tests.service.wire import packed, submit_bytes, varint, with_points
 
 NOW = FOUNDED_MS + DAY_MS + 10 * MINUTE_MS
 UNIT = "unit-that-must-not-be-named"
@@ -35,34 +37,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         service.consent(UNIT, model_tuning=True, research=True)
         service.clock.advance_to(NOW)
         yield service
-
-
-def varint(n: int) -> bytes:
-    out = b""
-    while n > 127:
-        out += bytes([n & 127 | 128])
-        n >>= 7
-    return out + bytes([n])
-
-
-def with_points(report: Report, points: bytes) -> bytes:
-    """A SubmitReportsRequest of one report whose points are encoded by hand."""
-    bare = Report()
-    bare.CopyFrom(report)
-    bare.ClearField("series")
-    bare.ClearField("value")
-    body = bare.SerializeToString() + points
-    return b"\x0a" + varint(len(body)) + body
-
-
-def packed(field: int, *runs: bytes) -> bytes:
-    return b"".join(varint(field << 3 | 2) + varint(len(run)) + run for run in runs)
-
-
-def submit_bytes(service: Running, message: bytes, method: str = "SubmitReports") -> pb.Acknowledgement:
-    with grpc.insecure_channel(service.target) as channel:
-        call = channel.unary_unary(f"/hushmeter.api.ingest.v1.IngestService/{method}")
-        return pb.SubmitReportsResponse.FromString(call(message)).acknowledgement
 
 
 def numbers(service: Running, metric: str, **components: int) -> dict[str, list[int]]:
@@ -158,7 +132,7 @@ def test_encodings_of_points(service: Running) -> None:
         assert told in rejection.message
 
 
-@pytest.mark.parametrize("method", ["SubmitReports", "ValidateReports"])
+@pytest.mark.parametrize("method", [SUBMIT, VALIDATE])
 def test_messages_that_are_none(service: Running, method: str) -> None:
     """Bytes that are no protobuf, or too many reports, are INVALID_ARGUMENT; too many bytes are RESOURCE_EXHAUSTED."""
     many = pb.SubmitReportsRequest(reports=[Report()] * (limits.REPORTS_PER_MESSAGE_MAX + 1)).SerializeToString()
@@ -185,7 +159,7 @@ def test_a_stream_is_acknowledged_in_order(service: Running) -> None:
         answers = list(stub.StreamReports(pb.StreamReportsRequest(reports=m) for m in messages))
         assert [a.sequence for a in answers] == list(range(40))
         assert [a.acknowledgement.accepted for a in answers] == list(range(40))
-        raw = channel.stream_stream("/hushmeter.api.ingest.v1.IngestService/StreamReports")
+        raw = channel.stream_stream(STREAM)
         good = pb.StreamReportsRequest(reports=messages[1]).SerializeToString()
         call = raw(iter([good, b"\x0a\xff", good]))
         assert pb.StreamReportsResponse.FromString(next(call)).acknowledgement.accepted == 1

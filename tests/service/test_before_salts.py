@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.patience import await_true
 from hushmeter.rehearsal.service import RehearsedService
 from hushmeter.service.deployment.config import Config
+from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.disclosure.public_record import signed_record
 from hushmeter.signatures import SIGNING_KEY_NAME
@@ -30,11 +30,17 @@ from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from hushmeter.transparency import signing
 from hushmeter.transparency.signing import entries_in, verify_record
-from tests.service.guarded import guarded
-from tests.service.running import PLAN
-from tests.service.salted import SHORT_SALTS, H, record_of
+from tests.kept_states import OF_SCHEMA_7, migrated, unpacked
+from tests.service.guarded_service import guarded
+from tests.service.noisy_service import SHORT_SALTS, H, record_of
+from tests.service.running_service import PLAN
 
-ARCHIVE = Path(__file__).parents[1] / "data" / "state_of_schema_7.tar.gz"
+
+def opened(state_dir: Path, plan: str | None = None) -> Context:
+    """A state soon after the one of before was left; what is released from now on has noise."""
+    clock = FakeClock(H + HOUR_MS + 12 * MINUTE_MS)
+    context = open_context(Config(state_dir=state_dir), clock, ExactMechanisms(), plan)
+    return dataclasses.replace(context, mechanisms=OpenDPMechanisms())
 
 
 def test_entries_of_before_salts_are_withheld(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,18 +48,14 @@ def test_entries_of_before_salts_are_withheld(tmp_path: Path, capsys: pytest.Cap
 
     What the operator verifies is whole, and what was charged before still counts.
     """
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    before = sqlite3.connect(tmp_path / "state" / "state.db")
+    before = sqlite3.connect(unpacked(OF_SCHEMA_7, tmp_path) / "state.db")
     rows = before.execute("SELECT sequence, content, previous_hash, entry_hash FROM ledger ORDER BY sequence").fetchall()
     before.close()
     Database.migrate(url_of(tmp_path / "state" / "state.db"))
     old = [LedgerEntry(*row) for row in rows]
     assert len(old) == 4
     assert all("values_sha256" in entry.content for entry in old)
-    clock = FakeClock(H + HOUR_MS + 12 * MINUTE_MS)
-    context = open_context(Config(state_dir=tmp_path / "state"), clock, ExactMechanisms())
-    context = dataclasses.replace(context, mechanisms=OpenDPMechanisms())
+    context = opened(tmp_path / "state")
     text = signed_record(context)
     (checkpoint,) = (entry for entry in context.store.ledger() if is_checkpoint(entry))
     context.store.close()
@@ -80,9 +82,7 @@ def test_entries_of_before_salts_are_withheld(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_service_withholds_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`GetLedger` begins with the checkpoint, whoever asks and from where on; an answer of before salts has no opening."""
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    Database.migrate(url_of(tmp_path / "state" / "state.db"))
+    migrated(OF_SCHEMA_7, tmp_path)
     clock = ReplayClock(H + 2 * HOUR_MS + 12 * MINUTE_MS)
     context = open_context(Config(state_dir=tmp_path / "state"), clock, ExactMechanisms())
     with RehearsedService(context, clock) as service:
@@ -101,12 +101,8 @@ def test_a_service_withholds_them_too(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_a_record_of_before_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It shares no entry with one that begins at the checkpoint: costs alone are compared, and `verify` says so."""
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    Database.migrate(url_of(tmp_path / "state" / "state.db"))
-    clock = FakeClock(H + HOUR_MS + 12 * MINUTE_MS)
-    context = open_context(Config(state_dir=tmp_path / "state"), clock, ExactMechanisms())
-    context = dataclasses.replace(context, mechanisms=OpenDPMechanisms())
+    migrated(OF_SCHEMA_7, tmp_path)
+    context = opened(tmp_path / "state")
     text, key, old = signed_record(context), context.keys.get(SIGNING_KEY_NAME), list(context.store.ledger())[:4]
     context.store.close()
     content = json.loads(text)["record"]
@@ -145,14 +141,10 @@ def test_a_head_of_before_a_restore_is_told_with_salts_alone(
 ) -> None:
     """What keys had seen published is a hash too: where entries of before salts may stand behind it, it is withheld."""
     if old:
-        with tarfile.open(ARCHIVE) as archive:
-            archive.extractall(tmp_path, filter="data")
-        Database.migrate(url_of(tmp_path / "state" / "state.db"))
-    clock = FakeClock(H + HOUR_MS + 12 * MINUTE_MS)
-    context = open_context(Config(state_dir=tmp_path / "state"), clock, ExactMechanisms(), None if old else PLAN)
-    context = dataclasses.replace(context, mechanisms=OpenDPMechanisms())
+        migrated(OF_SCHEMA_7, tmp_path)
+    context = opened(tmp_path / "state", None if old else PLAN)
     mark = LedgerMark(context.deployment.deployment_id, published, b"h" * 32)
-    context.store.record_restore(Restore(clock.now_ms(), in_backup, mark))
+    context.store.record_restore(Restore(context.clock.now_ms(), in_backup, mark))
     (restore,) = json.loads(signed_record(context))["record"]["restores"]
     assert restore["ledger_entries_published_before"] == published
     assert restore["head_before"] == ((b"h" * 32).hex() if told else None)

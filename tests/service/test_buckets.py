@@ -26,8 +26,8 @@ from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.tallies import empty_tally
 from tests.oracle.seal import Sealed
 from tests.sealing import said
+from tests.shared_bounding import catalog
 from tests.strategies import DAY, batch_of
-from tests.unit.test_shared_bounding import catalog
 
 DEPLOYMENT = "d" * 32
 PLAN = catalog(3)

@@ -19,14 +19,13 @@ from hushmeter.model.time import HOUR_MS
 from hushmeter.pipeline.claims import Claims
 from hushmeter.service.deployment.context import Context
 from hushmeter.storage.publications import PublicationFiles, decode_publication, encode_publication
-from tests.service.by_hand import sealer_of, windows
-from tests.service.claiming import (
+from tests.service.claim_steps import (
     AFTER_CLAIM,
     AFTER_DRAWN,
     CAPPED,
     STEPS,
     Dead,
-    Machine,
+    DueDeployment,
     Steps,
     ensure_one_noise,
     ensure_sound,
@@ -34,11 +33,12 @@ from tests.service.claiming import (
     published,
     watched,
 )
+from tests.service.deployment_by_hand import sealer_of, windows
 
 
 def test_a_publication_has_the_steps_that_are_tried(tmp_path: Path) -> None:
     """Claim, clear, draw twice (once for open views), put, DRAWN, publish, head: each with a moment before and after."""
-    machine, steps = Machine.due(tmp_path), Steps(lambda: None, -1)
+    machine, steps = DueDeployment.founded(tmp_path), Steps(lambda: None, -1)
     sealer_of(watched(machine.context, steps)).run_due()
     assert steps.taken == STEPS
     ensure_one_noise(machine, machine.context)
@@ -47,7 +47,7 @@ def test_a_publication_has_the_steps_that_are_tried(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", range(STEPS))
 def test_a_kill_at_each_step(tmp_path: Path, step: int) -> None:
     """What was claimed and not named is LOST; what was named is published, with the noise that was drawn."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
     with pytest.raises(Dead):
         sealer_of(watched(machine.context, Steps(kill, step))).run_due()
     again = machine.open("state")
@@ -62,7 +62,7 @@ def test_a_kill_at_each_step(tmp_path: Path, step: int) -> None:
 @pytest.mark.parametrize("step", range(AFTER_CLAIM, STEPS))
 def test_a_copy_takes_over_after_a_kill(tmp_path: Path, step: int) -> None:
     """It has no bytes of what was drawn, so the window is LOST in it, and capped metrics rest; or it is refused as old."""
-    machine = Machine.due(tmp_path, CAPPED)
+    machine = DueDeployment.founded(tmp_path, CAPPED)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     machine.context = machine.open("state")
@@ -87,7 +87,7 @@ def test_a_copy_takes_over_after_a_kill(tmp_path: Path, step: int) -> None:
 @pytest.mark.parametrize("who", ["copy", "the state", "a second sealer", "a second sealer without the lock"])
 def test_a_pause_at_each_step_while_another_takes_over(tmp_path: Path, step: int, who: str) -> None:
     """Whoever was paused goes on, and draws nothing again and publishes nothing that the other one lost."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     machine.context = machine.open("state")
@@ -116,7 +116,7 @@ def test_a_pause_at_each_step_while_another_takes_over(tmp_path: Path, step: int
 
 def test_what_cannot_be_drawn_is_lost(tmp_path: Path) -> None:
     """An error while noise is drawn ends the window: nobody knows how far it came, so it is not drawn again."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
 
     def fail() -> None:
         raise ValueError("a defect")
@@ -130,7 +130,7 @@ def test_what_cannot_be_drawn_is_lost(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", range(8, STEPS))
 def test_a_full_disk_holds_the_window_and_its_noise(tmp_path: Path, step: int) -> None:
     """Where bytes, record or state cannot be written for a while, the process publishes what it drew once they can."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
 
     def full() -> None:
         raise StorageFull("no room")
@@ -145,14 +145,14 @@ def test_a_full_disk_holds_the_window_and_its_noise(tmp_path: Path, step: int) -
 
 def test_a_publication_is_its_bytes(tmp_path: Path) -> None:
     """What is encoded comes back whole, equal ones have equal bytes, and damage is told."""
-    machine, seen = Machine.due(tmp_path, CAPPED), []
-    held = Claims.hold
+    machine, seen = DueDeployment.founded(tmp_path, CAPPED), []
+    honest = Claims.hold
 
-    def hold(self: Claims, owner: str, publication: Publication) -> None:
+    def noted(self: Claims, owner: str, publication: Publication) -> None:
         seen.append(publication)
-        held(self, owner, publication)
+        honest(self, owner, publication)
 
-    with mock.patch.object(Claims, "hold", hold):
+    with mock.patch.object(Claims, "hold", noted):
         sealer_of(machine.context).run_due()
     (made,) = seen
     content = encode_publication(made)
@@ -169,7 +169,7 @@ def test_a_publication_is_its_bytes(tmp_path: Path) -> None:
 
 def test_bytes_that_were_changed_are_not_published(tmp_path: Path) -> None:
     """DRAWN names a hash: other bytes beside the state are as good as none."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
     with pytest.raises(Dead):
         sealer_of(watched(machine.context, Steps(kill, AFTER_DRAWN))).run_due()
     (path,) = [p for p in (tmp_path / "state" / "publications").iterdir() if p.stat().st_size]

@@ -9,27 +9,22 @@ import pytest
 from hushmeter.errors import Failure
 from hushmeter.model.report import TOTALS, ReportBatch
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
+from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.disclosure.retention import RowKind, held
 from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.service.sealer.totals_rewriting import Compaction
 from hushmeter.storage.log.segments import SegmentFiles
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
+from tests.service.deployment_by_hand import DAY_DUE, HOUR_DUE, H, Hand, sealer_of, sums, windows
+from tests.service.reported_hours import reported
 
-HOUR_DUE, DAY_DUE = H + 2 * HOUR_MS + 10 * MINUTE_MS, H + DAY_MS + HOUR_MS
+SECOND_HOUR_DUE = HOUR_DUE + HOUR_MS
 
 
-def reported(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
+def second_hour(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
     """A deployment with three reports of one unit and one of another in its second hour."""
-    clock = FakeClock(H + HOUR_MS)
-    context = opened(state_dir, clock)
-    hand = Hand(context)
-    hand.decide("a", "b")
-    clock.advance(30 * MINUTE_MS)
-    for unit, value in (("a", 3), ("a", 4), ("a", 5), ("b", 7)):
-        assert len(hand.send(unit, clock.now_ms(), value).admitted) == 1
+    context, clock, hand = reported(state_dir, [("a", 3), ("a", 4), ("a", 5), ("b", 7)], first=1, hours=1)
     hand.segments.retire()
     return context, clock, hand
 
@@ -44,11 +39,11 @@ def rows_of(context: Context) -> ReportBatch:
 
 def test_rows_become_totals(tmp_path: Path) -> None:
     """A unit's points are added up when the hour has ended, reports become ids; the day counts what the hour did."""
-    context, clock, _ = reported(tmp_path)
-    clock.set(HOUR_DUE - 1)
+    context, clock, _ = second_hour(tmp_path)
+    clock.set(SECOND_HOUR_DUE - 1)
     sealer_of(context).run_due()
     assert next(iter(held(context))).kind is RowKind.ROWS
-    clock.set(HOUR_DUE)
+    clock.set(SECOND_HOUR_DUE)
     sealer_of(context).run_due()
     rows = rows_of(context)
     assert len(rows) == 4
@@ -64,8 +59,8 @@ def test_rows_become_totals(tmp_path: Path) -> None:
 
 def test_what_comes_late_counts_beside_totals(tmp_path: Path) -> None:
     """A late report of the day stays as it came until the day ends, and counts beside totals."""
-    context, clock, _ = reported(tmp_path)
-    clock.set(HOUR_DUE)
+    context, clock, _ = second_hour(tmp_path)
+    clock.set(SECOND_HOUR_DUE)
     sealer = sealer_of(context)
     sealer.run_due()
     send_late(context, clock, sealer, 30)
@@ -103,7 +98,7 @@ def test_a_late_copy_counts_nowhere(
     """
     if not compacts:
         monkeypatch.setattr(Compaction, "run", lambda *_, **__: None)
-    context, clock, _ = reported(tmp_path)
+    context, clock, _ = second_hour(tmp_path)
     hand, mine = Hand(context), b"the same report."
     assert len(hand.send("a", clock.now_ms(), 1, mine).admitted) == 1
     hand.segments.retire()
@@ -112,7 +107,7 @@ def test_a_late_copy_counts_nowhere(
         hand.decide("a", given=False)
         clock.advance(1)
         hand.decide("a")
-    clock.set(HOUR_DUE)
+    clock.set(SECOND_HOUR_DUE)
     sealer = sealer_of(context)
     sealer.run_due()
     send_late(context, clock, sealer, 50, mine)
@@ -123,8 +118,8 @@ def test_a_late_copy_counts_nowhere(
 
 def test_withdrawals_reach_totals(tmp_path: Path) -> None:
     """A unit that withdraws after its rows were added up is not in the day, also where it agrees again."""
-    context, clock, hand = reported(tmp_path)
-    clock.set(HOUR_DUE)
+    context, clock, hand = second_hour(tmp_path)
+    clock.set(SECOND_HOUR_DUE)
     sealer_of(context).run_due()
     hand.decide("a", given=False)
     clock.advance(MINUTE_MS)
@@ -136,11 +131,11 @@ def test_withdrawals_reach_totals(tmp_path: Path) -> None:
 
 def test_a_withdrawn_unit_leaves_ids(tmp_path: Path) -> None:
     """What a unit does not allow any more is gone for good when its hour is added up; ids and receipts stay (P2)."""
-    context, clock, hand = reported(tmp_path)
+    context, clock, hand = second_hour(tmp_path)
     before = rows_of(context)
     clock.advance(1)
     hand.decide("a", given=False)
-    clock.set(HOUR_DUE)
+    clock.set(SECOND_HOUR_DUE)
     sealer_of(context).run_due()
     rows = rows_of(context)
     assert rows.values.tolist() == [7]
@@ -154,12 +149,12 @@ def ids_and_receipts(rows: ReportBatch) -> list[tuple[list[int], int]]:
 
 def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where rows cannot be rewritten they stay as they were, windows go on, and it is tried again."""
-    context, clock, _ = reported(tmp_path)
+    context, clock, _ = second_hour(tmp_path)
 
     def refusing(*_: object) -> None:
         raise Failure("the disk is out")
 
-    clock.set(HOUR_DUE)
+    clock.set(SECOND_HOUR_DUE)
     sealer = sealer_of(context)
     with monkeypatch.context() as patch:
         patch.setattr(Compaction, "run", lambda *_, **__: None)
@@ -177,8 +172,8 @@ def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest
 
 def test_lost_rows_are_told_once(tmp_path: Path) -> None:
     """A segment that is missing makes the windows that wait LOST in their time, and stops nothing before."""
-    context, clock, _ = reported(tmp_path)
-    clock.set(HOUR_DUE)
+    context, clock, _ = second_hour(tmp_path)
+    clock.set(SECOND_HOUR_DUE)
     sealer_of(context).run_due()
     (file,) = (tmp_path / "log" / str(H + HOUR_MS)).iterdir()
     file.write_bytes(b"damaged")

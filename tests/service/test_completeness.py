@@ -13,13 +13,14 @@ import pytest
 from hushmeter import limits
 from hushmeter.errors import LeaseLost, StorageFull
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.patience import await_true
 from hushmeter.ports import WorkerStore
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.serving_times import Presence
 from hushmeter.service.processes.supervisor import Supervisor, _Child
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
+from tests.service.deployment_by_hand import PLAN, H, Hand, opened, sealer_of
 
 AT_ONCE = PLAN.replace("{lateness: 10m}", "{lateness: 0m}")
 LEASE_MS, MARK_MS = int(limits.LEASE_S * 1_000), int(limits.SERVING_MARK_S * 1_000)
@@ -167,15 +168,18 @@ def test_a_supervisor_sees_the_end_of_workers(tmp_path: Path, monkeypatch: pytes
     watched = Supervisor(Config(state_dir=state, listen="127.0.0.1:0", metrics=""), clock, print)
     child = _Child("worker-0", "worker", watched._spawn("worker"))
     watched._children = [child]
-    while not watched._is_ready(child, 1):
-        pass
+    await_true(lambda: watched._is_ready(child, 1))
     clock.set(H + 10 * MINUTE_MS)
     child.process.kill()
     child.process.communicate()
     watched._watch()
     clock.advance(20 * MINUTE_MS)
-    while not child.serves:
+
+    def serves() -> bool:
         watched._watch()
+        return child.serves
+
+    await_true(serves)
     clock.advance(10 * MINUTE_MS)
     watched._end_children()
     assert watched._store.serving_ms(H, H + HOUR_MS) == 20 * MINUTE_MS + 2 * LEASE_MS

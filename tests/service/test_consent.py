@@ -24,10 +24,10 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.plan_timeline import Timeline
 from hushmeter.testing.clock import FakeClock
 from tests.examples import examples
-from tests.service.by_hand import PLAN as STEPS
-from tests.service.by_hand import H, Hand, opened, sealer_of, sums
+from tests.service.deployment_by_hand import PLAN as STEPS
+from tests.service.deployment_by_hand import H, Hand, opened, sealer_of, sums
 from tests.service.harness import PLAN, finish, reasons, serving, submitted
-from tests.service.running import Running
+from tests.service.running_service import Running
 
 UNIT = "device-1"
 

@@ -23,7 +23,7 @@ from hushmeter.service.deployment.logs import fields_of
 from hushmeter.storage.disk import failure_of
 from hushmeter.storage.log.frames import SegmentName, empty_frames
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
+from tests.service.deployment_by_hand import PLAN, H, Hand, capped, opened, sealer_of, sums, windows
 
 REPORTS = 3
 Damage = Callable[[Path], object]
@@ -262,8 +262,8 @@ def test_decisions_that_a_window_forgets_lose_it(tmp_path: Path) -> None:
 
 def test_kept_windows_that_are_missing_close_their_metric(tmp_path: Path) -> None:
     """Where the sets of a period are gone nobody knows who was kept, so the metric rests, and its cap holds (P7)."""
-    capped = PLAN.replace("range: [0, 100]", "range: [0, 100], max_windows: {1h: 1}")
-    there = Deployment(tmp_path, capped)
+    plan = capped("1h: 1")
+    there = Deployment(tmp_path, plan)
     there.clock.set(H + HOUR_MS + 15 * MINUTE_MS)
     there.hand.segments.tick()
     sealer_of(there.context).run_due()

@@ -16,21 +16,16 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS, Window
 from hushmeter.patience import await_true
 from hushmeter.service.deployment.context import Context
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, WatchedStore, opened, sealer_of, sums, windows
+from tests.service.deployment_by_hand import DAY_DUE, H, Hand, WatchedStore, capped, opened, sealer_of, sums, windows
+from tests.service.reported_hours import reported
 
-CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 24}}")
+CAPPED = capped("1h: 24")
 """With kept windows to forget."""
-DAY_DUE = H + DAY_MS + HOUR_MS
 
 
-def reported(state_dir: Path) -> tuple[Context, FakeClock]:
+def nearly_due(state_dir: Path) -> tuple[Context, FakeClock]:
     """A deployment whose first day is nearly due, its hours released, and holds one report; its worker has signed off."""
-    clock = FakeClock(H + 23 * HOUR_MS)
-    context = opened(state_dir, clock)
-    hand = Hand(context)
-    hand.decide("u")
-    clock.advance(30 * MINUTE_MS)
-    assert len(hand.send("u", clock.now_ms(), 5).admitted) == 1
+    context, clock, hand = reported(state_dir, [("u", 5)], first=23, hours=1)
     hand.segments.retire()
     clock.set(DAY_DUE - 1)
     sealer_of(context).run_due()
@@ -40,7 +35,7 @@ def reported(state_dir: Path) -> tuple[Context, FakeClock]:
 def test_rows_outlive_a_race_of_two_sealers(tmp_path: Path) -> None:
     """Whenever another sealer begins to close the last window over some rows, this one does not take it for ended."""
     for call in itertools.count():
-        context, clock = reported(tmp_path / str(call))
+        context, clock = nearly_due(tmp_path / str(call))
         day = Window("1d", H, H + DAY_MS)
         store = WatchedStore(context.store, call, lambda: context.store.begin_closing(day, context.deadline_ms(day)))  # noqa: B023
         sealer_of(dataclasses.replace(context, store=store)).run_due()  # type: ignore[arg-type]
@@ -116,7 +111,7 @@ def test_one_failure_leaves_nothing_behind(tmp_path: Path, restarted: bool) -> N
 
 def test_a_sealer_survives_a_failure_at_its_start(tmp_path: Path) -> None:
     """Whichever of its first calls of the store fails, a sealer's thread goes on and finishes what was left to do."""
-    context, clock = reported(tmp_path)
+    context, clock = nearly_due(tmp_path)
     clock.set(DAY_DUE)
 
     def refuse() -> None:

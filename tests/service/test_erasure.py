@@ -13,9 +13,9 @@ from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.service.disclosure.retention import RowKind, held
 from hushmeter.service.sealer import erasures as erasing
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, erase, opened, sealer_of, sums, windows
-from tests.service.interrupting import failing, interrupted
-from tests.service.reported import DAY_DUE, count, reported
+from tests.service.deployment_by_hand import DAY_DUE, H, Hand, capped, erase, opened, sealer_of, sums, windows
+from tests.service.interrupted_log import failing, interrupted
+from tests.service.reported_hours import count, reported
 
 
 def test_rows_are_removed_from_every_window(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_report_of_the_future_needs_the_consent_of_its_receipt(tmp_path: Path,
 
 def test_kept_windows_outlive_an_erasure(tmp_path: Path) -> None:
     """Who is erased and comes back is counted in no more windows of the period than anybody else (P7)."""
-    plan = PLAN.replace("range: [0, 100]", "range: [0, 100], max_windows: {1h: 1}")
+    plan = capped("1h: 1")
     context, clock, hand = reported(tmp_path, hours=1, plan=plan)
     clock.set(H + HOUR_MS + 10 * MINUTE_MS)
     hand.segments.tick()

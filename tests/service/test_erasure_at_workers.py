@@ -10,16 +10,15 @@ import pytest
 
 from hushmeter import limits
 from hushmeter.errors import Failure, RateLimited
-from hushmeter.model.consent import Decision
 from hushmeter.model.stored import Decided
 from hushmeter.model.time import MINUTE_MS
 from hushmeter.ports import StateStore
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.intake.intake import Intake
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, erase, opened, reports, sealer_of, sums
-from tests.service.reported import DAY_DUE, count
-from tests.service.working import YES, working
+from tests.service.deployment_by_hand import DAY_DUE, H, Hand, erase, opened, reports, sealer_of, sums
+from tests.service.intake_worker import YES, working
+from tests.service.reported_hours import count
 
 
 class CallsOf:
@@ -203,15 +202,13 @@ class TestWorkers:
     def test_decisions_leave_room_for_it(self, tmp_path: Path) -> None:
         """A unit that has decided too often is erased all the same."""
         context = opened(tmp_path / "state", FakeClock(H))
-        shown = context.plan.purposes[0].text_hash
 
         async def run() -> None:
             async with working(context) as worker:
-                grant = Decision(bytes(16), "tuning", given=True, received_at_ms=0, text_hash=shown)
                 for _ in range(limits.DECIDING_PER_UNIT_AND_MINUTE):
-                    await worker.decide(b"u", [grant])
+                    await worker.decide(b"u", YES)
                 with pytest.raises(RateLimited):
-                    await worker.decide(b"u", [grant])
+                    await worker.decide(b"u", YES)
                 await worker.erase(b"u")
                 assert not (await worker.consent_of(b"u"))["tuning"].given
 

@@ -15,8 +15,8 @@ from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.sealer import erasures as erasing
 from hushmeter.service.sealer.erasures import Erasing
 from hushmeter.storage.log.segments import SegmentFiles
-from tests.service.by_hand import H, Hand, erase, sealer_of
-from tests.service.reported import DAY_DUE, count, reported
+from tests.service.deployment_by_hand import DAY_DUE, H, Hand, erase, sealer_of
+from tests.service.reported_hours import count, reported
 
 
 def test_a_segment_that_is_written_is_waited_for(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hushmeter.plan.template import plan_template
 from hushmeter.rehearsal.service import RehearsedService
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.opening import open_context
-from tests.service.running import FOUNDED_MS
+from tests.service.running_service import FOUNDED_MS
 
 FOUNDED_ON = dt.date(2026, 3, 2)
 SHOWN_TARGET = "127.0.0.1:50551"

@@ -11,7 +11,7 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.sdk import Recorder
 from tests.service.harness import H, agree, finish, reasons, serving, states, submitted
-from tests.service.running import Running
+from tests.service.running_service import Running
 
 EXPIRES = H + 2 * DAY_MS
 """`short_lived` expires after 3 March."""

@@ -21,7 +21,7 @@ from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.disk import FaultyDisk
 from tests.service.harness import QUICK_PLAN, H, agree, missed, read, refused, serving, states, submitted
-from tests.service.running import Running
+from tests.service.running_service import Running
 
 NOW = H + 10 * MINUTE_MS
 RELEASED = H + DAY_MS + HOUR_MS

@@ -26,12 +26,28 @@ from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.config import read_config
 from hushmeter.service.door import known_credentials, statuses
 from hushmeter.storage.state.store import SqlStateStore
-from tests.service.guarded import METHODS, Guarded, guarded
-from tests.service.running import PLAN as PLAN_TEXT
-from tests.service.test_access import DENIED, HEALTH, LEDGER, METRICS, OK, PLAN, QUERY, STREAM, SUBMIT, UNAUTHENTICATED
-from tests.service.test_unit_tokens import ISSUE, issue
+from tests.service.calls import (
+    DENIED,
+    GET_LEDGER,
+    GET_PLAN,
+    HEALTH_CHECK,
+    INVALID,
+    ISSUE_UNIT_TOKEN,
+    LIMITED,
+    LIST_METRICS,
+    METHODS,
+    OK,
+    QUERY_RELEASES,
+    STREAM,
+    SUBMIT,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+    unit_token_request,
+)
+from tests.service.guarded_service import Guarded, guarded
+from tests.service.running_service import PLAN
 
-INTERNAL, UNAVAILABLE = grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE
+INTERNAL = grpc.StatusCode.INTERNAL
 
 
 @pytest.fixture
@@ -57,14 +73,13 @@ class Told:
 def revoke(service: Guarded, bearer: str) -> None:
     """Revokes a credential, and waits until the service knows."""
     service.context.store.revoke_credential(bearer.split("_")[1], service.clock.now_ms())
-    await_true(lambda: service.code(PLAN, bearer)[0] is UNAUTHENTICATED)
+    await_true(lambda: service.code(GET_PLAN, bearer)[0] is UNAUTHENTICATED)
 
 
 def stream(service: Guarded, bearer: str | None) -> tuple[SimpleQueue[bytes | None], Any]:
     """An open stream of reports: what is put in is sent, None ends it; and its answers."""
     sent: SimpleQueue[bytes | None] = SimpleQueue()
-    metadata = [] if bearer is None else [("authorization", f"Bearer {bearer}")]
-    return sent, service.channel.stream_stream(STREAM)(iter(sent.get, None), metadata=metadata, timeout=PATIENCE_S)
+    return sent, service.begin(STREAM, bearer, iter(sent.get, None))
 
 
 def some_report(service: Guarded) -> bytes:
@@ -94,7 +109,7 @@ class TestEveryMethod:
         with mock.patch.object(GrpcServer, "add_generic_rpc_handlers", spy), guarded(tmp_path / "state") as service:
             closed = sorted(m for m in served if m not in OPEN)
             assert set(closed) == set(TABLE), "each method that is served has its row, and each row its method"
-            assert {m for m in closed if m.startswith("/hushmeter.")} == set(METHODS), "guarded.FILES lists every service"
+            assert {m for m in closed if m.startswith("/hushmeter.")} == set(METHODS), "calls.FILES lists every service"
             assert served - set(closed) == OPEN
             with grpc.insecure_channel(service.target) as channel:
                 bearer = ("authorization", f"Bearer {service.credential()}")
@@ -127,12 +142,12 @@ class TestEveryMethod:
         ingest, consent = service.credential(Role.INGEST), service.credential(Role.CONSENT)
         for _ in range(5):
             for bearer in (ingest, consent):
-                for method in (QUERY, LEDGER, "/a/b", "/c/d"):
+                for method in (QUERY_RELEASES, GET_LEDGER, "/a/b", "/c/d"):
                     assert service.code(method, bearer)[0] is DENIED
         lines = [(line.credential_id, line.what) for _, line in service.context.store.access_log()]
         assert len(lines) == len(set(lines)) == 6
         monkeypatch.setattr(limits, "REFUSAL_NOTED_S", 0.0)
-        assert service.code(QUERY, ingest)[0] is DENIED
+        assert service.code(QUERY_RELEASES, ingest)[0] is DENIED
         assert len(list(service.context.store.access_log())) == 7
 
     def test_a_defect_in_the_gate_lets_nobody_in(self, service: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +158,7 @@ class TestEveryMethod:
 
         log = Told(monkeypatch)
         monkeypatch.setattr(known_credentials, "proves", fail)
-        code, told = service.code(PLAN, service.credential())
+        code, told = service.code(GET_PLAN, service.credential())
         assert code is INTERNAL
         assert "ZeroDivisionError" in str(log.lines)
         assert "secret" not in told + str(log.lines)
@@ -163,11 +178,11 @@ class TestTime:
 
         with guarded(tmp_path / "state") as service:
             good = service.credential()
-            assert service.code(PLAN, good)[0] is OK
+            assert service.code(GET_PLAN, good)[0] is OK
             monkeypatch.setattr(SqlStateStore, "credentials", counted)
             forged, unknown = good[:-43] + "A" * 43, f"hm_{'0' * 16}_{'A' * 43}"
             for bearer, so_far in ((good, 0), (forged, 1), (unknown, 2), (forged, 3), ("hm__", 3), (good, 3)):
-                assert (service.code(PLAN, bearer)[0] is OK) == (bearer == good)
+                assert (service.code(GET_PLAN, bearer)[0] is OK) == (bearer == good)
                 assert len(looks) == so_far
 
 
@@ -181,7 +196,7 @@ class TestWhatWasLetIn:
             sent.put(some_report(service))
             next(answers)
             service.credential()
-            await_true(lambda: service.code(PLAN)[0] is UNAUTHENTICATED)
+            await_true(lambda: service.code(GET_PLAN)[0] is UNAUTHENTICATED)
             sent.put(some_report(service))
             assert ends_with(answers) is UNAUTHENTICATED
             sent.put(None)
@@ -211,12 +226,12 @@ class TestWhatWasLetIn:
 
         monkeypatch.setattr(SqlStateStore, "credentials", fail)
         monkeypatch.setattr(limits, "CREDENTIALS_STALE_S", 0.1)
-        await_true(lambda: service.code(PLAN, bearer)[0] is UNAVAILABLE)
+        await_true(lambda: service.code(GET_PLAN, bearer)[0] is UNAVAILABLE)
         sent.put(some_report(service))
         assert ends_with(answers) is UNAVAILABLE
         sent.put(None)
 
-    @pytest.mark.parametrize("method", [LEDGER, QUERY])
+    @pytest.mark.parametrize("method", [GET_LEDGER, QUERY_RELEASES])
     def test_long_answers(self, service: Guarded, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
         """An answer of many messages ends where its credential is revoked on the way."""
         monkeypatch.setattr(limits, "LEDGER_ENTRIES_PER_ANSWER_MESSAGE", 1)
@@ -225,7 +240,7 @@ class TestWhatWasLetIn:
         service.clock.advance_to(service.clock.now_ms() + 20 * 3_600_000)
         store = service.context.store
         await_true(lambda: len(list(store.releases("starts", (), "1h", 0, 2**61))) > 5)
-        name = "ledger" if method == LEDGER else "releases"
+        name = "ledger" if method == GET_LEDGER else "releases"
         read: Callable[..., Iterator[object]] = getattr(SqlStateStore, name)
 
         def revoked_on_the_way(store: SqlStateStore, *arguments: Any) -> Iterator[object]:
@@ -236,11 +251,7 @@ class TestWhatWasLetIn:
 
         monkeypatch.setattr(SqlStateStore, name, revoked_on_the_way)
         message = query_pb2.QueryReleasesRequest(metric="starts", resolution="1h").SerializeToString()
-        answers = service.channel.stream_stream(method)(
-            iter([message if method == QUERY else b""]),
-            metadata=[("authorization", f"Bearer {bearer}")],
-            timeout=PATIENCE_S,
-        )
+        answers = service.begin(method, bearer, iter([message if method == QUERY_RELEASES else b""]))
         assert ends_with(answers) is UNAUTHENTICATED
 
 
@@ -250,23 +261,23 @@ class TestOpenDoor:
     def test_issues_no_tokens(self, tmp_path: Path) -> None:
         """While nobody is asked who they are no unit token is issued: it would hold when they are."""
         with guarded(tmp_path / "state", AccessRules()) as service:
-            code, text = service.code(ISSUE, None, issue("u", 0))
+            code, text = service.code(ISSUE_UNIT_TOKEN, None, unit_token_request("u", 0))
             assert code is DENIED
             assert "hushmeter credential create --role consent" in text
             consent = service.credential(Role.CONSENT)
-            await_true(lambda: service.code(ISSUE, consent, issue("u", 0))[0] is OK)
+            await_true(lambda: service.code(ISSUE_UNIT_TOKEN, consent, unit_token_request("u", 0))[0] is OK)
 
     def test_health_tells_of_services_alone(self, service: Guarded) -> None:
         """Health is open to all, and answers about services alone."""
         request = health_pb2.HealthCheckRequest(service="what-is-planted-here").SerializeToString()
-        assert service.code(HEALTH, None, request)[0] is grpc.StatusCode.NOT_FOUND
-        assert service.code(HEALTH, None, b"\x0a\x14what-is-planted-here" + b"\xff")[0] is not OK
+        assert service.code(HEALTH_CHECK, None, request)[0] is grpc.StatusCode.NOT_FOUND
+        assert service.code(HEALTH_CHECK, None, b"\x0a\x14what-is-planted-here" + b"\xff")[0] is not OK
 
 
 class TestQuestions:
     """What an analyst asks for."""
 
-    PLAN = PLAN_TEXT.replace("range: [0, 100]}", "range: [0, 100], max_windows: {1h: 24}}").replace(
+    CAPPED = PLAN.replace("range: [0, 100]}", "range: [0, 100], max_windows: {1h: 24}}").replace(
         "purposes: [model_tuning, research]\n    per_unit: {}",
         "purposes: [research]\n    per_unit: {max_windows: {1h: 24}}",
     )
@@ -275,13 +286,13 @@ class TestQuestions:
         """The values that rows of a built-in metric are about."""
         filters = [query_pb2.PartitionFilter(dimension=by, values=values)] if values else []
         request = query_pb2.QueryReleasesRequest(metric=metric, view=[by], resolution="1h", filters=filters)
-        answers = service.call(QUERY, bearer, request.SerializeToString())
+        answers = service.call(QUERY_RELEASES, bearer, request.SerializeToString())
         releases = [r for a in answers for r in query_pb2.QueryReleasesResponse.FromString(a).releases]
         return {label for r in releases for e in r.estimates for label in e.partition}
 
     def test_built_in_metrics(self, tmp_path: Path) -> None:
         """Of what the service counts by itself an analyst is told the rows of its own purposes, and no other's by name."""
-        with guarded(tmp_path / "state", plan=self.PLAN) as service:
+        with guarded(tmp_path / "state", plan=self.CAPPED) as service:
             service.clock.advance_to(service.clock.now_ms() + 2 * 3_600_000)
             await_true(lambda: len(list(service.context.store.ledger())) > 5)
             mine, all_of = service.credential(Role.ANALYST, "research"), service.credential()
@@ -303,7 +314,7 @@ class TestQuestions:
     def test_unknown_metrics_are_noted_without_their_name(self, service: Guarded) -> None:
         """A question about a metric that is not stands in the access log, what was written in its place does not."""
         request = query_pb2.QueryReleasesRequest(metric="what-is-planted-here", resolution="1h").SerializeToString()
-        assert service.code(QUERY, service.credential(Role.ANALYST), request)[0] is grpc.StatusCode.INVALID_ARGUMENT
+        assert service.code(QUERY_RELEASES, service.credential(Role.ANALYST), request)[0] is INVALID
         *_, (_, line) = service.context.store.access_log()
         assert line.what == "QueryReleases of an unknown metric"
 
@@ -312,8 +323,8 @@ class TestQuestions:
         bearer, most = service.credential(Role.ANALYST), limits.NAMES_PER_QUESTION_MAX
         for names, told in ((most, "has platform"), (most + 1, f"at most {most}")):
             request = query_pb2.QueryReleasesRequest(metric="starts", resolution="1h", view=["x"] * names)
-            code, text = service.code(QUERY, bearer, request.SerializeToString())
-            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            code, text = service.code(QUERY_RELEASES, bearer, request.SerializeToString())
+            assert code is INVALID
             assert told in text
         long = "x" * (limits.MESSAGE_MAX_BYTES - 1_000)
         for request in (
@@ -325,8 +336,8 @@ class TestQuestions:
                 metric="starts", resolution="1h", filters=[query_pb2.PartitionFilter(dimension=long)]
             ),
         ):
-            code, text = service.code(QUERY, bearer, request.SerializeToString())
-            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            code, text = service.code(QUERY_RELEASES, bearer, request.SerializeToString())
+            assert code is INVALID
             assert len(text) < 1_000
 
 
@@ -341,7 +352,7 @@ def test_a_secret_in_the_wrong_field_is_not_told(tmp_path: Path) -> None:
 def test_anonymous_calls_leave_no_line(tmp_path: Path) -> None:
     """Where nobody is asked who they are, there is nobody to note."""
     with guarded(tmp_path / "state", AccessRules()) as service:
-        assert service.code(METRICS)[0] is OK
+        assert service.code(LIST_METRICS)[0] is OK
         assert service.code(SUBMIT)[0] is OK
         assert list(service.context.store.access_log()) == []
 
@@ -356,34 +367,28 @@ def test_files_of_the_service_are_its_operators(
         raise error("the state store /srv/secret/state.db failed")
 
     bearer, log = service.credential(Role.ANALYST), Told(monkeypatch)
-    assert service.code(METRICS, bearer)[0] is OK
+    assert service.code(LIST_METRICS, bearer)[0] is OK
     monkeypatch.setattr(SqlStateStore, "record_access", fail)
-    code, text = service.code(METRICS, bearer)
-    assert code in {
-        UNAVAILABLE,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.ABORTED,
-    }
+    code, text = service.code(LIST_METRICS, bearer)
+    assert code in {UNAVAILABLE, LIMITED, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED}
     assert "send the same again later" in text
     assert "secret" not in text
     assert "/srv/secret/state.db" in str(log.lines)
 
 
 def test_questions_do_not_keep_the_gate_from_learning(service: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While every thread that answers questions is held up, a new credential is let in, and a revoked one is not."""
-    held, bearer = threading.Event(), service.credential(Role.ANALYST)
+    """While every thread that answers questions is busy, a new credential is let in, and a revoked one is not."""
+    may_end, bearer = threading.Event(), service.credential(Role.ANALYST)
 
     def wait(*_: object) -> None:
-        held.wait(PATIENCE_S)
+        may_end.wait(PATIENCE_S)
 
     monkeypatch.setattr(SqlStateStore, "record_access", wait)
-    metadata = [("authorization", f"Bearer {bearer}")]
-    calls = [service.channel.unary_unary(METRICS).future(b"", metadata=metadata, timeout=PATIENCE_S) for _ in range(100)]
+    calls = [service.begin(LIST_METRICS, bearer, iter([b""])) for _ in range(100)]
     try:
         other = service.credential(Role.INGEST)
-        assert service.code(PLAN, other)[0] is OK
+        assert service.code(GET_PLAN, other)[0] is OK
         revoke(service, other)
     finally:
-        held.set()
-    assert all(call.result() for call in calls)
+        may_end.set()
+    assert all(list(call) for call in calls)

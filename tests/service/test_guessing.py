@@ -24,8 +24,9 @@ from hushmeter.api.query.v1 import query_pb2
 from hushmeter.model.ledger import canonical_json
 from hushmeter.model.release import Release
 from hushmeter.transparency.signing import entries_in
-from tests.service.guarded import Guarded
-from tests.service.salted import QUERY, SHORT_SALTS, record_of, served
+from tests.service.calls import ERASE_UNIT, GET_LEDGER, GET_PLAN, LIST_METRICS
+from tests.service.guarded_service import Guarded
+from tests.service.noisy_service import SHORT_SALTS, record_of, served
 
 
 def stored(service: Guarded) -> list[Release]:
@@ -40,10 +41,10 @@ def told_to_others(service: Guarded) -> list[bytes]:
     unit = consent_pb2.EraseUnitRequest(unit_id="3").SerializeToString()
     return [
         record_of(service).encode(),
-        *service.call(QUERY + "GetLedger", analyst, query_pb2.GetLedgerRequest().SerializeToString()),
-        *service.call(QUERY + "ListMetrics", analyst),
-        *service.call("/hushmeter.api.ingest.v1.IngestService/GetPlan", ingest),
-        *service.call("/hushmeter.api.consent.v1.ConsentService/EraseUnit", consent, unit),
+        *service.call(GET_LEDGER, analyst, query_pb2.GetLedgerRequest().SerializeToString()),
+        *service.call(LIST_METRICS, analyst),
+        *service.call(GET_PLAN, ingest),
+        *service.call(ERASE_UNIT, consent, unit),
         ingest_pb2.DESCRIPTOR.serialized_pb,
     ]
 

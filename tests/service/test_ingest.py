@@ -22,8 +22,8 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import IngestClient
 from tests.service.harness import QUICK_PLAN, H, agree, finish, missed, read, reasons, refused, serving, submitted
-from tests.service.running import Running
-from tests.service.test_bad_input import packed, submit_bytes, varint, with_points
+from tests.service.running_service import Running
+from tests.service.wire import packed, submit_bytes, varint, with_points
 
 NOW = H + DAY_MS + 10 * MINUTE_MS
 UNIT = "unit-that-must-not-be-named"

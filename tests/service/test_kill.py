@@ -21,7 +21,7 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.ports import free_port
-from tests.torture.clients import CLIENTS, SLOTS, Sender, agree, all_ended, judge, lay
+from tests.torture.clients import CLIENTS, SLOTS, Sender, all_ended, judge, lay, let_all_agree
 from tests.torture.clockwork import Machine, pause
 from tests.torture.process import COMMAND
 
@@ -84,7 +84,7 @@ def test_acknowledged_reports_survive_kills(tmp_path: Path, monkeypatch: pytest.
     seed = int(os.environ.get("HUSHMETER_KILL_SEED", "20261123"))
     chance = random.Random(seed)
     fleet = Fleet(config, machine, log := tmp_path / "log")
-    agree(port, machine)
+    let_all_agree(port, machine)
     per_client = SLOTS // CLIENTS
     senders = [Sender(port, machine, range(i * per_client, (i + 1) * per_client), seed + i) for i in range(CLIENTS)]
     for sender in senders:

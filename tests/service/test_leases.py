@@ -11,7 +11,7 @@ import pytest
 from hushmeter import limits
 from hushmeter.service.deployment.context import Context
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, WatchedStore, opened, sealer_of
+from tests.service.deployment_by_hand import H, Hand, WatchedStore, opened, sealer_of
 
 
 def test_a_pause_of_the_sealer_buries_nobody(tmp_path: Path) -> None:

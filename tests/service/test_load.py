@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -19,24 +20,22 @@ from hushmeter.clock import ReplayClock
 from hushmeter.errors import Failure
 from hushmeter.ingest.copies import Copies
 from hushmeter.ingest.raw import SentReports
-from hushmeter.model.consent import Decision
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.deployment.plan_change import apply_plan
 from hushmeter.service.intake.intake import Intake
 from hushmeter.storage.keys.files import DirectoryKeyRing
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.clock import FakeClock
 from tests.plans import plan_text
-from tests.service.by_hand import PLAN, H, opened, reports, sealer_of, sums
+from tests.service.deployment_by_hand import HOUR_DUE, PLAN, H, opened, reports, sealer_of, sums
 from tests.service.harness import submitted
-from tests.service.running import Running, running
+from tests.service.intake_worker import NO, YES, working
+from tests.service.running_service import Running, running
 
 HALF_PAST = H + 30 * MINUTE_MS
-DUE = H + HOUR_MS + 10 * MINUTE_MS
 UNITS = [f"u{number}" for number in range(24)]
 """So many that a hash cannot choose the first copy of each by chance."""
 TWO_PURPOSES = plan_text(
@@ -59,16 +58,6 @@ ONE_PURPOSE = (
 """The version that drops the other one."""
 
 
-def grant(context: Context) -> Decision:
-    """Agrees to the text in force."""
-    return Decision(bytes(16), "tuning", given=True, received_at_ms=0, text_hash=context.plan.purposes[0].text_hash)
-
-
-def withdrawal() -> Decision:
-    """Withdraws it."""
-    return Decision(bytes(16), "tuning", given=False, received_at_ms=0)
-
-
 def copies(context: Context, ids: Sequence[bytes], value: int, end_ms: int = HALF_PAST) -> SentReports:
     """A copy of one report of each unit."""
     sent = reports(context, UNITS, end_ms, value)
@@ -87,17 +76,17 @@ def row(number: int) -> ReportBatch:
 
 def counted(context: Context, clock: FakeClock) -> dict[int, int]:
     """What is released of the first hour, at its deadline."""
-    clock.set(DUE)
+    clock.set(HOUR_DUE)
     sealer_of(context).run_due()
     return sums(context, "1h")
 
 
-async def agreed(context: Context) -> Intake:
+@contextlib.asynccontextmanager
+async def agreed(context: Context, rules: AccessRules | None = None) -> AsyncIterator[Intake]:
     """A worker at which all units have agreed."""
-    worker = Intake(context, Meters())
-    await worker.start()
-    await asyncio.gather(*(worker.decide(unit.encode(), [grant(context)]) for unit in [*UNITS, "stranger"]))
-    return worker
+    async with working(context, rules) as worker:
+        await asyncio.gather(*(worker.decide(unit.encode(), YES) for unit in [*UNITS, "stranger"]))
+        yield worker
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one group", "in two groups of a millisecond"])
@@ -108,20 +97,19 @@ def test_load_of_others_does_not_choose_copies(tmp_path: Path, *, together: bool
     ids = [os.urandom(16) for _ in UNITS]
 
     async def send() -> None:
-        worker = await agreed(context)
-        clock.set(HALF_PAST)
-        stranger = worker.submit(reports(context, ["stranger"] * 2_000, HALF_PAST, 0))
-        first = worker.submit(copies(context, ids, 2))
-        if not together:
-            await first
-        second = worker.submit(copies(context, ids, 100))
-        told = await asyncio.gather(stranger, first, second)
-        assert [outcome.accepted for outcome in told[1:]] == [len(UNITS)] * 2
-        assert len({outcome.received_at_ms for outcome in told}) == 1
-        # A third copy, a moment later, is one too.
-        clock.advance(1)
-        await worker.submit(copies(context, ids, 50))
-        await worker.stop()
+        async with agreed(context) as worker:
+            clock.set(HALF_PAST)
+            stranger = worker.submit(reports(context, ["stranger"] * 2_000, HALF_PAST, 0))
+            first = worker.submit(copies(context, ids, 2))
+            if not together:
+                await first
+            second = worker.submit(copies(context, ids, 100))
+            told = await asyncio.gather(stranger, first, second)
+            assert [outcome.accepted for outcome in told[1:]] == [len(UNITS)] * 2
+            assert len({outcome.received_at_ms for outcome in told}) == 1
+            # A third copy, a moment later, is one too.
+            clock.advance(1)
+            await worker.submit(copies(context, ids, 50))
 
     asyncio.run(send())
     assert counted(context, clock) == {0: 2 * len(UNITS)}
@@ -137,21 +125,18 @@ def test_a_border_of_versions_does_not_reorder(tmp_path: Path, *, limited: bool)
     ids = [os.urandom(16) for _ in UNITS]
 
     async def send() -> None:
-        worker = Intake(context, Meters(), AccessRules(unit_reports_per_minute=1) if limited else None)
-        await worker.start()
-        await asyncio.gather(*(worker.decide(unit.encode(), [grant(context)]) for unit in UNITS))
-        clock.set(border)
-        # A metric that ends sooner may begin to do so at any moment.
-        sooner = head + "  ends:" + tail.replace("2026-12-31", "2026-10-31")
-        apply_plan(context.store, context.mechanisms, sooner, "now", clock.now_ms())
-        assert context.timeline.follow()
-        assert context.timeline.eras[1].from_ms == border
-        clock.set(border + 5 * MINUTE_MS)
-        first = copies(context, ids, 2, border + 4 * MINUTE_MS)
-        second = copies(context, ids, 100, border - 2 * MINUTE_MS)
-        told = await asyncio.gather(worker.submit(first), worker.submit(second))
-        assert [outcome.accepted for outcome in told] == [len(UNITS), 0 if limited else len(UNITS)]
-        await worker.stop()
+        async with agreed(context, AccessRules(unit_reports_per_minute=1) if limited else None) as worker:
+            clock.set(border)
+            # A metric that ends sooner may begin to do so at any moment.
+            sooner = head + "  ends:" + tail.replace("2026-12-31", "2026-10-31")
+            apply_plan(context.store, context.mechanisms, sooner, "now", clock.now_ms())
+            assert context.timeline.follow()
+            assert context.timeline.eras[1].from_ms == border
+            clock.set(border + 5 * MINUTE_MS)
+            first = copies(context, ids, 2, border + 4 * MINUTE_MS)
+            second = copies(context, ids, 100, border - 2 * MINUTE_MS)
+            told = await asyncio.gather(worker.submit(first), worker.submit(second))
+            assert [outcome.accepted for outcome in told] == [len(UNITS), 0 if limited else len(UNITS)]
 
     asyncio.run(send())
     assert counted(context, clock) == {0: 2 * len(UNITS)}
@@ -164,20 +149,19 @@ def test_a_copy_of_what_was_erased_is_no_second_one(tmp_path: Path) -> None:
     report_id = os.urandom(16)
 
     async def send() -> None:
-        worker = await agreed(context)
-        clock.set(HALF_PAST)
-        await worker.submit(reports(context, ["stranger"], HALF_PAST, 0))
-        clock.set(HALF_PAST - 20 * MINUTE_MS)
-        for _ in range(2):
-            # The worker's time is half past until the clock is there again.
-            sent = reports(context, [UNITS[0]], HALF_PAST + MINUTE_MS, 7, report_id)
-            outcome = await worker.submit(sent)
-            assert (outcome.accepted, outcome.received_at_ms) == (1, HALF_PAST)
-            if clock.now_ms() == HALF_PAST - 20 * MINUTE_MS:
-                clock.advance(MINUTE_MS)
-                await worker.erase(UNITS[0].encode())
-                await worker.decide(UNITS[0].encode(), [grant(context)])
-        await worker.stop()
+        async with agreed(context) as worker:
+            clock.set(HALF_PAST)
+            await worker.submit(reports(context, ["stranger"], HALF_PAST, 0))
+            clock.set(HALF_PAST - 20 * MINUTE_MS)
+            for _ in range(2):
+                # The worker's time is half past until the clock is there again.
+                sent = reports(context, [UNITS[0]], HALF_PAST + MINUTE_MS, 7, report_id)
+                outcome = await worker.submit(sent)
+                assert (outcome.accepted, outcome.received_at_ms) == (1, HALF_PAST)
+                if clock.now_ms() == HALF_PAST - 20 * MINUTE_MS:
+                    clock.advance(MINUTE_MS)
+                    await worker.erase(UNITS[0].encode())
+                    await worker.decide(UNITS[0].encode(), YES)
 
     asyncio.run(send())
     assert counted(context, clock) == {0: 7}
@@ -208,12 +192,11 @@ def test_a_copy_that_did_not_become_durable_is_not_the_first(tmp_path: Path) -> 
     ids = [os.urandom(16) for _ in UNITS]
 
     async def send() -> None:
-        worker = await agreed(context)
-        clock.set(HALF_PAST)
-        with mock.patch.object(FileIntakeLog, "append", side_effect=Failure("the disk is out")), pytest.raises(Failure):
-            await worker.submit(copies(context, ids, 2))
-        assert (await worker.submit(copies(context, ids, 3))).accepted == len(UNITS)
-        await worker.stop()
+        async with agreed(context) as worker:
+            clock.set(HALF_PAST)
+            with mock.patch.object(FileIntakeLog, "append", side_effect=Failure("the disk is out")), pytest.raises(Failure):
+                await worker.submit(copies(context, ids, 2))
+            assert (await worker.submit(copies(context, ids, 3))).accepted == len(UNITS)
 
     asyncio.run(send())
     assert counted(context, clock) == {0: 3 * len(UNITS)}
@@ -226,17 +209,16 @@ def test_one_id_of_two_units_or_hours_is_as_many_reports(tmp_path: Path) -> None
     one = os.urandom(16)
 
     async def send() -> None:
-        worker = await agreed(context)
-        clock.set(H + HOUR_MS + 5 * MINUTE_MS)
-        sent = [
-            reports(context, UNITS[:2], H + 40 * MINUTE_MS, 3, one),
-            reports(context, UNITS[:2], H + HOUR_MS + 4 * MINUTE_MS, 5, one),
-        ]
-        await asyncio.gather(*map(worker.submit, sent))
-        await worker.stop()
+        async with agreed(context) as worker:
+            clock.set(H + HOUR_MS + 5 * MINUTE_MS)
+            sent = [
+                reports(context, UNITS[:2], H + 40 * MINUTE_MS, 3, one),
+                reports(context, UNITS[:2], H + HOUR_MS + 4 * MINUTE_MS, 5, one),
+            ]
+            await asyncio.gather(*map(worker.submit, sent))
 
     asyncio.run(send())
-    clock.set(DUE + HOUR_MS)
+    clock.set(HOUR_DUE + HOUR_MS)
     sealer_of(context).run_due()
     assert sums(context, "1h") == {0: 6, 1: 10}
 
@@ -248,24 +230,23 @@ def test_load_of_others_does_not_order_decisions(tmp_path: Path, *, together: bo
     context = opened(tmp_path / "state", clock)
 
     async def decide() -> list[tuple[bool, bool]]:
-        worker = await agreed(context)
-        clock.set(HALF_PAST)
-        stranger = worker.submit(reports(context, ["stranger"] * 2_000, HALF_PAST, 0))
-        calls = []
-        for unit in UNITS:
-            for steps in ([withdrawal()], [grant(context)]):
-                # Each call comes to its turn in the order in which it was made.
-                calls.append(asyncio.create_task(worker.decide(unit.encode(), steps)))
-                await asyncio.sleep(0)
-                if not together:
-                    await calls[-1]
-        await asyncio.gather(stranger, *calls)
-        given = [(await worker.consent_of(unit.encode()))["tuning"].given for unit in UNITS]
-        undone = [asyncio.create_task(worker.decide(u.encode(), [step])) for u in UNITS for step in (withdrawal(),)]
-        await asyncio.gather(*undone)
-        after = [(await worker.consent_of(unit.encode()))["tuning"].given for unit in UNITS]
-        await worker.stop()
-        return list(zip(given, after, strict=True))
+        async with agreed(context) as worker:
+            clock.set(HALF_PAST)
+            stranger = worker.submit(reports(context, ["stranger"] * 2_000, HALF_PAST, 0))
+            calls = []
+            for unit in UNITS:
+                for steps in (NO, YES):
+                    # Each call comes to its turn in the order in which it was made.
+                    calls.append(asyncio.create_task(worker.decide(unit.encode(), steps)))
+                    await asyncio.sleep(0)
+                    if not together:
+                        await calls[-1]
+            await asyncio.gather(stranger, *calls)
+            given = [(await worker.consent_of(unit.encode()))["tuning"].given for unit in UNITS]
+            undone = [asyncio.create_task(worker.decide(unit.encode(), NO)) for unit in UNITS]
+            await asyncio.gather(*undone)
+            after = [(await worker.consent_of(unit.encode()))["tuning"].given for unit in UNITS]
+            return list(zip(given, after, strict=True))
 
     assert asyncio.run(decide()) == [(True, False)] * len(UNITS)
 

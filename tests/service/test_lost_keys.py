@@ -20,8 +20,9 @@ from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.key_opening import open_keys
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
+from tests.service.deployment_by_hand import H, Hand, opened, sealer_of, sums, windows
 from tests.service.harness import QUICK_PLAN, agree, read, serving, states, submitted
+from tests.service.reported_hours import reported
 
 
 def _destroy(_: Path, context: Context) -> None:
@@ -55,14 +56,9 @@ def _replace(state_dir: Path, context: Context) -> None:
 @pytest.mark.parametrize("gone", [_destroy, _lose, _cut, _flip, _replace])
 def test_a_dead_workers_hour_without_its_key_is_lost_alone(tmp_path: Path, gone: Callable[[Path, Context], None]) -> None:
     """The hour of a worker that died, and its day, end LOST; other windows are released in time."""
-    clock = FakeClock(H)
-    context = opened(tmp_path, clock)
-    sealer = sealer_of(context)
-    dead = Hand(context)
-    dead.decide("u")
-    clock.set(H + 30 * MINUTE_MS)
-    assert len(dead.send("u", clock.now_ms()).admitted) == 1
+    context, clock, _ = reported(tmp_path, [("u", 1)], hours=1)
     gone(tmp_path, context)
+    sealer = sealer_of(context)
     sealer.run_due()
     clock.advance(0, monotonic_s=limits.LEASE_S)
     sealer.run_due()
@@ -79,12 +75,7 @@ def test_a_dead_workers_hour_without_its_key_is_lost_alone(tmp_path: Path, gone:
 
 def test_an_open_hour_without_its_key_is_lost_after_a_restart(tmp_path: Path) -> None:
     """A worker died, its hour's key is missing, and another worker takes reports for the same hour: nothing is released."""
-    clock = FakeClock(H)
-    context = opened(tmp_path, clock)
-    dead = Hand(context)
-    dead.decide("u")
-    clock.set(H + 30 * MINUTE_MS)
-    dead.send("u", clock.now_ms(), 5)
+    context, clock, _ = reported(tmp_path, [("u", 5)], hours=1)
     _lose(tmp_path, context)
     context.store.close()
     context = opened(tmp_path, clock)
@@ -106,12 +97,7 @@ def test_an_open_hour_without_its_key_is_lost_after_a_restart(tmp_path: Path) ->
 
 def test_a_period_without_its_key_is_lost_alone(tmp_path: Path) -> None:
     """Its windows end LOST for that reason, one after another; its reports are refused, and the next period goes on."""
-    clock = FakeClock(H)
-    context = opened(tmp_path, clock)
-    hand = Hand(context)
-    hand.decide("u")
-    clock.set(H + 30 * MINUTE_MS)
-    hand.send("u", clock.now_ms())
+    context, clock, hand = reported(tmp_path, [("u", 1)], hours=1)
     _file(tmp_path, period_key(H)).unlink()
     clock.set(H + 90 * MINUTE_MS)
     with pytest.raises(KeyGone, match=f"no key period/{H} "):

@@ -24,7 +24,7 @@ from hushmeter.service.deployment.state_lock import hold_lock
 from hushmeter.service.processes.supervisor import hold_port
 from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.running import FOUNDED_MS, PLAN, running
+from tests.service.running_service import FOUNDED_MS, PLAN, running
 
 H = FOUNDED_MS
 QUICK_PLAN = PLAN.replace("lateness: 48h", "lateness: 1h")
@@ -225,12 +225,12 @@ def test_one_state_is_served_by_one_supervisor(tmp_path: Path) -> None:
 
 
 def test_one_port_is_served_by_one_service() -> None:
-    """A port that another service holds is refused, though its own workers share it."""
-    holder = hold_port("127.0.0.1:0")
-    address = f"127.0.0.1:{holder.getsockname()[1]}"
-    with holder, socket.socket() as worker:
+    """A port that another service has taken is refused, though its own workers share it."""
+    taken = hold_port("127.0.0.1:0")
+    address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with taken, socket.socket() as worker:
         worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        worker.bind(("127.0.0.1", holder.getsockname()[1]))
+        worker.bind(("127.0.0.1", taken.getsockname()[1]))
         worker.listen()
         with pytest.raises(ConfigError, match="choose another address"):
             hold_port(address)
@@ -253,7 +253,7 @@ def test_a_wrong_master_key_is_refused(tmp_path: Path) -> None:
 
 def test_another_plan_is_refused(tmp_path: Path) -> None:
     """A state is served with the plan that it was founded with; without any plan a new state is not founded."""
-    from tests.service.running import ReplayClock
+    from tests.service.running_service import ReplayClock
 
     with pytest.raises(ConfigError, match="no plan was given"):
         open_context(Config(state_dir=tmp_path / "new"), ReplayClock(H), ExactMechanisms())

@@ -19,9 +19,9 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.disclosure.unit_holdings import HeldErasure, Holdings
 from hushmeter.service.sealer.totals_rewriting import Compaction
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
+from tests.service.deployment_by_hand import PLAN, H, Hand, capped, opened, sealer_of, sums, windows
 
-CAPPED = PLAN.replace("range: [0, 100]", "range: [0, 100], max_windows: {1h: 3, 1d: 1}")
+CAPPED = capped("1h: 3, 1d: 1")
 ONE, TWO, THREE, FOUR = (bytes([n]) * 16 for n in range(1, 5))
 
 

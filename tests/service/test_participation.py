@@ -27,7 +27,7 @@ from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.sealer.sealer import Sealer
 from tests.plans import plan_text
 from tests.service.harness import H, finish, read, states, submitted
-from tests.service.running import Running, running
+from tests.service.running_service import Running, running
 
 PLAN = plan_text(
     """

@@ -17,7 +17,6 @@ from hushmeter.api.ingest.v1 import ingest_pb2
 from hushmeter.api.query.v1 import query_pb2
 from hushmeter.errors import Forbidden, Unauthenticated
 from hushmeter.ingest.raw import SentReports
-from hushmeter.patience import PATIENCE_S
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.door import ingest_service, methods
 from hushmeter.service.door.consent_service import ConsentService
@@ -26,8 +25,8 @@ from hushmeter.service.door.passage import OPEN_PASSAGE, passage
 from hushmeter.service.door.query_service import QueryService
 from hushmeter.service.intake.intake import Intake
 from hushmeter.storage.state.store import SqlStateStore
-from tests.service.guarded import METHODS, Guarded, guarded
-from tests.service.test_access import METRICS, PLAN, STREAM
+from tests.service.calls import GET_PLAN, LIST_METRICS, METHODS, STREAM
+from tests.service.guarded_service import Guarded, guarded
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def test_every_method_runs_in_the_passage_of_its_call(service: Guarded, seen: li
 def test_open_methods_run_in_the_open_passage(service: Guarded, seen: list[tuple[str, bytes]]) -> None:
     """What is open to everybody runs in the open passage, also on a connection whose other calls showed a credential."""
     bearer = service.credential()
-    for method, name in ((PLAN, id_of(bearer)), (GET_RECORD, ""), (PLAN, id_of(bearer)), (GET_RECORD, "")):
+    for method, name in ((GET_PLAN, id_of(bearer)), (GET_RECORD, ""), (GET_PLAN, id_of(bearer)), (GET_RECORD, "")):
         seen.clear()
         service.call(method, bearer)
         assert {found for found, _ in seen} == {name}
@@ -90,12 +89,7 @@ def test_streams_beside_each_other(service: Guarded, seen: list[tuple[str, bytes
     """Each message of streams that are open at once comes in by its own stream's credential."""
     bearers = [service.credential(Role.INGEST) for _ in range(3)]
     queues = [SimpleQueue[bytes | None]() for _ in bearers]
-    answers = [
-        service.channel.stream_stream(STREAM)(
-            iter(queue.get, None), metadata=[("authorization", f"Bearer {bearer}")], timeout=PATIENCE_S
-        )
-        for bearer, queue in zip(bearers, queues, strict=True)
-    ]
+    answers = [service.begin(STREAM, bearer, iter(queue.get, None)) for bearer, queue in zip(bearers, queues, strict=True)]
     sent = set()
     for turn in range(3):
         for bearer, queue, answer in zip(bearers, queues, answers, strict=True):
@@ -121,7 +115,7 @@ def test_threads_of_a_call(service: Guarded, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(SqlStateStore, "record_access", record)
     bearers = [service.credential() for _ in range(3)]
     for bearer in bearers * 2:
-        service.call(METRICS, bearer)
+        service.call(LIST_METRICS, bearer)
     assert lines == [(id_of(bearer),) * 2 for bearer in bearers * 2]
 
 

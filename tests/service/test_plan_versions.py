@@ -18,7 +18,8 @@ from hushmeter.patience import await_true
 from hushmeter.service.deployment.plan_change import Applied, apply_plan
 from hushmeter.service.deployment.plan_timeline import BEGINNING_MS, END_MS
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.running import FOUNDED_MS, PLAN, Running, running
+from tests.service.plan_versions import changed
+from tests.service.running_service import FOUNDED_MS, PLAN, Running, running
 
 H = FOUNDED_MS
 B = H + WEEK_MS
@@ -31,23 +32,6 @@ AT_BORDER = dt.datetime.fromtimestamp(B / 1000, dt.UTC).isoformat()
 def service(tmp_path: Path) -> Iterator[Running]:
     with running(tmp_path / "state", plan=changed(1)) as one:
         yield one
-
-
-def changed(version: int = 2, **fields: object) -> str:
-    """The plan with some fields changed, by path with `__`; `...` removes one."""
-    plan = yaml.safe_load(PLAN)
-    plan["version"] = version
-    del plan["metrics"]["short_lived"]
-    for path, value in fields.items():
-        place = plan
-        *steps, last = path.split("__")
-        for step in steps:
-            place = place[step]
-        if value is ...:
-            del place[last]
-        else:
-            place[last] = value
-    return yaml.safe_dump(plan, sort_keys=False)
 
 
 def applied(service: Running, text: str, at: str) -> Applied:

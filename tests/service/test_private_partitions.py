@@ -19,7 +19,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from tests.plans import plan_text
 from tests.service.harness import H, finish, reasons, states, submitted
-from tests.service.running import Running, running
+from tests.service.running_service import Running, running
 
 PLAN = plan_text(
     """

@@ -18,13 +18,11 @@ from hushmeter.service.sealer import erasures as erasing
 from hushmeter.storage.keys.ring_record import RecordFile
 from hushmeter.storage.log.intake_log import FileIntakeLog
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, erase, opened, sealer_of, sums, windows
-from tests.service.guarded import guarded, standing
+from tests.service.deployment_by_hand import HOUR_DUE, PLAN, H, Hand, capped, erase, opened, sealer_of, sums, windows
+from tests.service.guarded_service import guarded, standing
 
-CAPPED = PLAN.replace("range: [0, 100]}", "range: [0, 100], max_windows: {1h: 3}}")
+CAPPED = capped("1h: 3")
 HALF_PAST = H + 30 * MINUTE_MS
-DUE = H + HOUR_MS + 10 * MINUTE_MS
-"""The first hour's deadline."""
 
 
 def reported(state_dir: Path, *units: str, plan: str = PLAN) -> tuple[Context, FakeClock, Hand]:
@@ -46,7 +44,7 @@ def test_a_window_waits_for_an_erasure_of_before_its_cut_off(tmp_path: Path, *, 
     if erased:
         erase(context, hand, "a")
     hand.segments.retire()
-    clock.set(DUE)
+    clock.set(HOUR_DUE)
     sealer = sealer_of(context)
     with mock.patch.object(FileIntakeLog, "erase", side_effect=Failure("the disk is out")):
         sealer.run_due()
@@ -64,7 +62,7 @@ def test_a_lost_key_costs_the_windows_that_held_rows(tmp_path: Path, *, alone: b
     hand.segments.retire()
     for key in (tmp_path / "state-keys").glob("data/*.key"):
         key.unlink()
-    clock.set(DUE)
+    clock.set(HOUR_DUE)
     sealer_of(context).run_due()
     assert windows(context, WindowState.LOST if alone else WindowState.RELEASED) == [("1h", 0)]
 
@@ -74,7 +72,7 @@ def test_a_withdrawal_alone_removes_no_row(tmp_path: Path) -> None:
     context, clock, hand = reported(tmp_path, "a")
     hand.decide("a", given=False)
     hand.segments.retire()
-    for now_ms in (HALF_PAST, DUE):
+    for now_ms in (HALF_PAST, HOUR_DUE):
         clock.set(now_ms)
         sealer_of(context).run_due()
         assert [(r.reports, r.points) for r in hand.held("a").rows] == [(1, {})]
@@ -118,7 +116,7 @@ def test_who_asked_for_an_erasure_stays_in_the_database(tmp_path: Path) -> None:
     context, clock, hand = reported(tmp_path, "a")
     erase(context, hand, "a")
     hand.segments.retire()
-    clock.set(DUE)
+    clock.set(HOUR_DUE)
     sealer_of(context).run_due()
     assert context.store.erasures() == ()
     sources = [d.source for d in context.store.decisions_after(0)[1] if d.subject == hand.subject("a")]

@@ -18,8 +18,9 @@ from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.ledger import LedgerEntry
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.patience import PATIENCE_S
+from tests.service.calls import GET_CONSENT, GET_LEDGER, GET_PLAN, LIST_METRICS, QUERY_RELEASES, SET_CONSENT
 from tests.service.harness import H, agree, finish, hour_of, read, serving
-from tests.service.running import Running
+from tests.service.running_service import Running
 
 DECLARED = ["joins", "setup", "drift", "crashed", "theme", "short_lived"]
 HOURS = 73
@@ -280,19 +281,13 @@ def test_a_ledger_is_empty_after_its_end(service: Running, sequence: int) -> Non
 
 @pytest.mark.parametrize(
     "method",
-    [
-        "ingest.v1.IngestService/GetPlan",
-        "consent.v1.ConsentService/SetConsent",
-        "consent.v1.ConsentService/GetConsent",
-        "query.v1.QueryService/ListMetrics",
-        "query.v1.QueryService/QueryReleases",
-        "query.v1.QueryService/GetLedger",
-    ],
+    [GET_PLAN, SET_CONSENT, GET_CONSENT, LIST_METRICS, QUERY_RELEASES, GET_LEDGER],
+    ids=lambda method: method.removeprefix("/hushmeter.api."),
 )
 def test_bytes_that_are_no_message_are_answered(service: Running, method: str) -> None:
     """Every other method, too, says INVALID_ARGUMENT to bytes that are no message of it: it is the caller's fault."""
     with grpc.insecure_channel(service.target) as channel:
-        call = channel.unary_stream(f"/hushmeter.api.{method}")
+        call = channel.unary_stream(method)
         with pytest.raises(grpc.RpcError) as caught:
             list(call(b"\x0a\xff", timeout=PATIENCE_S))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, caught.value

@@ -11,21 +11,18 @@ import pytest
 
 from hushmeter.errors import StateConflict
 from hushmeter.ingest.raw import SentReports
-from hushmeter.model.consent import Decision
 from hushmeter.model.key_names import data_key, period_key
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.model.time import MINUTE_MS
 from hushmeter.service.deployment.clock_check import ensure_clock
 from hushmeter.service.deployment.logs import fields_of
-from hushmeter.service.deployment.meters import Meters
-from hushmeter.service.intake.intake import Intake
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, erase, opened, reports, sealer_of, sums, windows
+from tests.service.deployment_by_hand import HOUR_DUE, H, Hand, capped, erase, opened, reports, sealer_of, sums, windows
+from tests.service.intake_worker import YES, working
 
 HALF_PAST = H + 30 * MINUTE_MS
-DUE = H + HOUR_MS + 10 * MINUTE_MS
-CAPPED = PLAN.replace("range: [0, 100]", "range: [0, 100], max_windows: {1h: 3, 1d: 1}")
+CAPPED = capped("1h: 3, 1d: 1")
 
 
 def test_a_state_is_opened_while_it_is_published(tmp_path: Path) -> None:
@@ -33,7 +30,7 @@ def test_a_state_is_opened_while_it_is_published(tmp_path: Path) -> None:
     clock = FakeClock(H)
     context = opened(tmp_path / "state", clock)
     Hand(context).decide("u")
-    clock.set(DUE)
+    clock.set(HOUR_DUE)
     sealer, honest, published = sealer_of(context), SqlStateStore.ledger_head, list[bool]()
 
     def head(store: SqlStateStore, deployment_id: str) -> object:
@@ -71,7 +68,7 @@ def test_when_rows_are_removed_moves_no_kept_window(tmp_path: Path, *, stranger:
     if stranger:
         hand.segments.tick()
         sealer.run_due()
-    clock.set(DUE)
+    clock.set(HOUR_DUE)
     before = hand.held("u").kept
     assert [(k.resolution, k.windows) for k in before] == [("1h", 1)]
     hand.segments.retire()
@@ -94,25 +91,21 @@ def test_an_erasure_forgets_its_own_copies_alone(tmp_path: Path, *, stranger: bo
         return sent
 
     async def send() -> None:
-        worker = Intake(context, Meters())
-        await worker.start()
-        shown = context.plan.purposes[0].text_hash
-        grant = Decision(bytes(16), "tuning", given=True, received_at_ms=0, text_hash=shown)
-        for unit in (b"u", b"stranger"):
-            await worker.decide(unit, [grant])
-        clock.set(HALF_PAST)
-        await worker.submit(copies(1))
-        await worker.erase(b"stranger" if stranger else b"u")
-        if not stranger:
-            # Whoever was declared dead has no segment that could end.
-            await worker._in_order(worker._commits.enlist)
-            await worker.decide(b"u", [grant])
-        outcome = await worker.submit(copies(3))
-        assert (outcome.accepted, outcome.received_at_ms) == (len(ids), HALF_PAST)
-        await worker.stop()
+        async with working(context) as worker:
+            for unit in (b"u", b"stranger"):
+                await worker.decide(unit, YES)
+            clock.set(HALF_PAST)
+            await worker.submit(copies(1))
+            await worker.erase(b"stranger" if stranger else b"u")
+            if not stranger:
+                # Whoever was declared dead has no segment that could end.
+                await worker._in_order(worker._commits.enlist)
+                await worker.decide(b"u", YES)
+            outcome = await worker.submit(copies(3))
+            assert (outcome.accepted, outcome.received_at_ms) == (len(ids), HALF_PAST)
 
     asyncio.run(send())
-    clock.set(DUE)
+    clock.set(HOUR_DUE)
     for worker_id, beats in context.store.beats().items():
         context.store.declare_dead(worker_id, beats)
     sealer_of(context).run_due()
@@ -156,9 +149,9 @@ def test_a_start_before_a_deadline_that_has_passed_is_refused(tmp_path: Path) ->
     """A window has begun to close, so the time is past its deadline, not only past its end."""
     clock = FakeClock(H)
     context = opened(tmp_path / "state", clock)
-    clock.set(DUE)
+    clock.set(HOUR_DUE)
     sealer_of(context).run_due()
-    clock.set(DUE - 5 * MINUTE_MS)
+    clock.set(HOUR_DUE - 5 * MINUTE_MS)
     with pytest.raises(StateConflict, match="the clock is behind"):
         ensure_clock(context, confirmed=False)
 

@@ -15,12 +15,11 @@ from hushmeter.plan.reading import parse_plan
 from hushmeter.rehearsal.demo.run import demo_plan
 from hushmeter.rehearsal.service import is_settled, unsettled
 from hushmeter.testing.clock import FakeClock
-from tests.service import by_hand
+from tests.service.deployment_by_hand import HOUR_DUE, opened, sealer_of
 from tests.service.harness import states
-from tests.service.running import FOUNDED_MS, running
+from tests.service.running_service import FOUNDED_MS, running
 
 H = FOUNDED_MS
-DUE_MS = H + HOUR_MS + 10 * MINUTE_MS
 
 
 def test_a_year_in_a_moment(tmp_path: Path) -> None:
@@ -32,7 +31,7 @@ def test_a_year_in_a_moment(tmp_path: Path) -> None:
         assert [answer.accepted for answer in service.send(reports)] == [250, 1]
         service.settled()
         assert states(service, WindowState.RELEASED) == []
-        service.advance(DUE_MS)
+        service.advance(HOUR_DUE)
         assert states(service, WindowState.RELEASED) == [("1h", 0)]
         assert service.sums("1h") == {0: 200.0}
 
@@ -40,17 +39,17 @@ def test_a_year_in_a_moment(tmp_path: Path) -> None:
 def test_what_it_is_to_have_settled(tmp_path: Path) -> None:
     """Every window whose deadline has passed has ended; one that has begun to and not ended is named."""
     clock = FakeClock(H)
-    context = by_hand.opened(tmp_path, clock)
+    context = opened(tmp_path, clock)
     window = Window("1h", H, H + HOUR_MS)
-    clock.advance(DUE_MS - 1 - H)
+    clock.advance(HOUR_DUE - 1 - H)
     assert is_settled(context)
     clock.advance(1)
     assert not is_settled(context)
     assert "none has begun" in unsettled(context)
-    context.store.begin_closing(window, DUE_MS)
+    context.store.begin_closing(window, HOUR_DUE)
     assert not is_settled(context)
     assert f"{window} CLOSING" in unsettled(context)
-    by_hand.sealer_of(context).run_due()
+    sealer_of(context).run_due()
     assert is_settled(context)
     context.store.close()
 

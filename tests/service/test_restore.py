@@ -25,13 +25,13 @@ from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.examples import examples
-from tests.service.backed_up import CAPPED, ENDED, Machine, charged
-from tests.service.by_hand import H, Hand, sealer_of, sums, windows
+from tests.service.deployment_by_hand import H, Hand, sealer_of, sums, windows
+from tests.service.deployment_with_backup import CAPPED, ENDED, DeploymentWithBackup, charged
 
 
 def test_what_was_released_stays_and_what_ended_is_lost(tmp_path: Path) -> None:
     """Releases of the backup are there; later windows that have ended are LOST and charged; new ones are released."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.release(2, 5)
     machine.back_up()
     machine.release(2, 7)
@@ -51,7 +51,7 @@ def test_what_was_released_stays_and_what_ended_is_lost(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=5))
 def test_nothing_is_spent_twice(tmp_path_factory: pytest.TempPathFactory, rounds: list[int]) -> None:
     """Whatever was published in any history is charged in the one that is left, and every period's budget holds."""
-    machine = Machine(tmp_path_factory.mktemp("rounds"))
+    machine = DeploymentWithBackup(tmp_path_factory.mktemp("rounds"))
     published: set[tuple[str, int]] = set()
     machine.back_up()
     for number, hours in enumerate(rounds):
@@ -66,7 +66,7 @@ def test_nothing_is_spent_twice(tmp_path_factory: pytest.TempPathFactory, rounds
 
 def test_everybody_is_asked_again(tmp_path: Path) -> None:
     """Consent of before a restore counts no more, whether it was withdrawn since or not; withdrawals hold."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     hand = Hand(machine.context)
     hand.decide("stays", "leaves later", "left")
     machine.clock.advance(1)
@@ -89,7 +89,7 @@ def test_everybody_is_asked_again(tmp_path: Path) -> None:
 
 def test_credentials_do_not_come_back(tmp_path: Path) -> None:
     """One that was revoked after the backup, and any other, is revoked in what was restored."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     for name in ("a" * 16, "b" * 16):
         machine.context.store.add_credential(Credential(name, name, Role.OPERATOR, (), bytes(32), H))
     machine.back_up()
@@ -101,7 +101,7 @@ def test_credentials_do_not_come_back(tmp_path: Path) -> None:
 
 def test_bounded_participation_rests_until_the_period_ends(tmp_path: Path) -> None:
     """Nobody knows any more who was kept, so nothing of the metric is released in that period; it is charged."""
-    machine = Machine(tmp_path, CAPPED)
+    machine = DeploymentWithBackup(tmp_path, CAPPED)
     machine.release(2, 5)
     machine.back_up()
     done = machine.restore()
@@ -122,7 +122,7 @@ def test_bounded_participation_rests_until_the_period_ends(tmp_path: Path) -> No
 
 def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
     """Neither the old state nor an earlier restore goes on with the same keys, not even one that is running (C7)."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.release(1)
     machine.back_up()
     machine.release(1)
@@ -144,7 +144,7 @@ def test_the_history_that_was_left_is_refused(tmp_path: Path) -> None:
 
 def test_what_was_claimed_is_lost_whatever_the_clock_says(tmp_path: Path) -> None:
     """A deployment whose clock ran ahead has claimed windows that end later: LOST after a restore (19)."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.back_up()
     machine.clock.set(H + 5 * HOUR_MS + 10 * MINUTE_MS)
     sealer_of(machine.context).run_due()
@@ -157,7 +157,7 @@ def test_what_was_claimed_is_lost_whatever_the_clock_says(tmp_path: Path) -> Non
 
 def test_keys_that_were_lost_too(tmp_path: Path) -> None:
     """With new keys nothing leads from a unit to its old decisions; releases and ledger are there."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.release(2, 5)
     machine.back_up()
     machine.restore(keys=tmp_path / "new-keys")
@@ -170,7 +170,7 @@ def test_keys_that_were_lost_too(tmp_path: Path) -> None:
 
 def test_old_rows_cannot_be_read_any_more(tmp_path: Path) -> None:
     """The keys of storage windows that have ended are destroyed by the restore, those of the current one in time."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.release(2)
     hand = Hand(machine.context)
     machine.clock.advance(10 * MINUTE_MS)
@@ -187,7 +187,7 @@ def test_old_rows_cannot_be_read_any_more(tmp_path: Path) -> None:
 
 def test_a_restore_that_is_interrupted_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it stops nothing can be served from what is left, and the next one does all of it."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.release(1)
     machine.back_up()
     machine.release(3)
@@ -217,7 +217,7 @@ def fail_after(patch: pytest.MonkeyPatch, name: str, after: int) -> None:
 
 def test_what_cannot_be_restored(tmp_path: Path) -> None:
     """No file, no backup, a used directory, other keys, another history, an altered ledger and a slow clock are told."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.release(2)
     machine.back_up()
     with pytest.raises(ConfigError, match="exists; name another file"):
@@ -238,7 +238,7 @@ def test_what_cannot_be_restored(tmp_path: Path) -> None:
         attempt(tmp_path / "empty")
     with pytest.raises(ConfigError, match=r"holds (log|state\.db); restore into a new state_dir"):
         attempt(machine.backup, state=tmp_path / "state")
-    other = Machine(tmp_path / "other")
+    other = DeploymentWithBackup(tmp_path / "other")
     other.release(1)
     with pytest.raises(ConfigError, match="the keys belong to deployment"):
         attempt(machine.backup, keys=tmp_path / "other" / "keys")
@@ -260,7 +260,7 @@ def test_what_cannot_be_restored(tmp_path: Path) -> None:
 
 def test_a_fork_of_the_ledger_is_refused(tmp_path: Path) -> None:
     """A backup of a history that was left for another one is not taken up with keys that have seen the other (C6)."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.release(1, 5)
     machine.back_up()
     machine.release(1, 6)
@@ -274,7 +274,7 @@ def test_a_fork_of_the_ledger_is_refused(tmp_path: Path) -> None:
         _two_histories(machine)
 
 
-def _two_histories(machine: Machine) -> None:
+def _two_histories(machine: DeploymentWithBackup) -> None:
     """Brings the record back to where both histories have an entry, and restores the one that was left."""
     head = SqlStateStore.open(f"sqlite:///{machine.backup}")
     sequence = head.ledger_head("").sequence
@@ -289,7 +289,7 @@ def _two_histories(machine: Machine) -> None:
 
 def test_budget_of_a_period_is_never_exceeded(tmp_path: Path) -> None:
     """Restoring again and again from an old backup charges each window once."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.back_up()
     for number in range(3):
         machine.clock.advance(5 * HOUR_MS)

@@ -20,8 +20,8 @@ from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.plan_change import apply_plan
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.backed_up import ENDED, HOURLY, left_behind
-from tests.service.by_hand import sealer_of, windows
+from tests.service.deployment_by_hand import sealer_of, windows
+from tests.service.deployment_with_backup import ENDED, HOURLY, left_behind
 
 
 def test_a_restore_without_the_newest_plan_loses_the_period(tmp_path: Path) -> None:

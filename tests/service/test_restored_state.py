@@ -14,7 +14,7 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.by_hand import PLAN, H, sealer_of
+from tests.service.deployment_by_hand import PLAN, H, sealer_of
 
 
 def opened(state: Path, keys: Path, clock: FakeClock, plan: str | None = PLAN) -> Context:

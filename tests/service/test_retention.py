@@ -17,35 +17,22 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.state_lock import hold_lock
 from hushmeter.service.disclosure.retention import RowKind, held
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums
+from tests.service.deployment_by_hand import H, Hand, capped, opened, sealer_of, sums
+from tests.service.reported_hours import reported
+from tests.service.state_files import everything
 
-CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 24}}")
+CAPPED = capped("1h: 24")
 UNITS = ("device-4711-left", "device-4712-left", "device-4713-left")
 
 
-def reported(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
+def second_hour(state_dir: Path) -> tuple[Context, FakeClock, Hand]:
     """A deployment that holds one report of each unit, in its second hour."""
-    clock = FakeClock(H + HOUR_MS)
-    context = opened(state_dir, clock, CAPPED)
-    hand = Hand(context)
-    hand.decide(*UNITS)
-    clock.advance(30 * MINUTE_MS)
-    for unit in UNITS:
-        assert len(hand.send(unit, clock.now_ms(), 77).admitted) == 1
-    return context, clock, hand
-
-
-def everything(directory: Path) -> dict[str, bytes]:
-    """Every file of a state and of its keys, SQLite's log included, with its bytes."""
-    found = {}
-    for place in (directory, Config(state_dir=directory).keys):
-        found |= {str(p.relative_to(place.parent)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
-    return found
+    return reported(state_dir, [(unit, 77) for unit in UNITS], first=1, hours=1, plan=CAPPED)
 
 
 def test_what_is_held_and_when_it_is_destroyed(tmp_path: Path) -> None:
     """Rows are destroyed when the day over them has ended, what belongs to a period with the period; decisions stay."""
-    context, clock, hand = reported(tmp_path)
+    context, clock, hand = second_hour(tmp_path)
     day_ends, week_ends = H + DAY_MS + HOUR_MS, context.plan.privacy.period.end_of(H) + HOUR_MS
     rows, key, decisions = held(context)
     assert (rows.kind, rows.count, rows.dies_ms) == (RowKind.ROWS, 1, day_ends)
@@ -71,7 +58,7 @@ def test_what_is_held_and_when_it_is_destroyed(tmp_path: Path) -> None:
 
 def test_nothing_is_left_anywhere(tmp_path: Path) -> None:
     """No file holds a sealed row, a wrapped key, a pseudonym or a unit's id once the period has ended (P3)."""
-    context, clock, hand = reported(tmp_path)
+    context, clock, hand = second_hour(tmp_path)
     subjects = [hand.subject(unit) for unit in UNITS]
     period = context.plan.privacy.period.window_of(clock.now_ms()).start_ms
     pseudonyms = [pseudonym_of(context.keys.get(period_key(period)), subject) for subject in subjects]
@@ -95,7 +82,7 @@ def test_nothing_is_left_anywhere(tmp_path: Path) -> None:
 
 def test_the_command_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`hushmeter retention` prints a table, or JSON, and says what is wrong with a directory that is no state."""
-    context, _, hand = reported(tmp_path)
+    context, _, hand = second_hour(tmp_path)
     hand.segments.retire()
     context.store.close()
     assert run(["retention", "--state-dir", str(tmp_path), "--json"]) == 0
@@ -110,7 +97,7 @@ def test_the_command_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_the_master_key_is_rotated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`hushmeter keys rotate` replaces the key that hushmeter keeps, not beside a running service; rows stay readable."""
-    context, clock, hand = reported(tmp_path)
+    context, clock, hand = second_hour(tmp_path)
     hand.segments.retire()
     context.store.close()
     keys = Config(state_dir=tmp_path).keys

@@ -20,18 +20,18 @@ from hushmeter.service.sealer.giving_up import give_up
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service import claiming
-from tests.service.backed_up import Machine
-from tests.service.by_hand import PLAN, H, Hand, sealer_of, sums, windows
+from tests.service import claim_steps
+from tests.service.deployment_by_hand import PLAN, H, Hand, capped, sealer_of, sums, windows
+from tests.service.deployment_with_backup import DeploymentWithBackup
 
-ONCE = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 1, 1d: 1}}")
+ONCE = capped("1h: 1, 1d: 1")
 REWORDED = PLAN.replace("version: 1", "version: 2").replace("description: Something.", "description: Starts of the app.")
 DEARER = PLAN.replace("version: 1", "version: 2").replace("epsilon: 4", "epsilon: 8")
 
 
 def test_bounded_participation_rests_where_a_clock_ran_ahead(tmp_path: Path) -> None:
     """A unit that was kept in a window of a later period, by a clock that was ahead, is kept in no other one of it."""
-    machine = Machine(tmp_path, ONCE)
+    machine = DeploymentWithBackup(tmp_path, ONCE)
     machine.back_up()
     machine.clock.set(H + WEEK_MS)
     machine.release(2, 50)
@@ -46,7 +46,7 @@ def test_bounded_participation_rests_where_a_clock_ran_ahead(tmp_path: Path) -> 
 
 def test_two_restores_of_one_week_and_the_next(tmp_path: Path) -> None:
     """A backup that lacks a version was restored by mistake, then the right one: the week is lost, and the next goes on."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.back_up()
     machine.release(2, 5)
     apply_plan(machine.context.store, ExactMechanisms(), REWORDED, "next-window", machine.clock.now_ms())
@@ -70,7 +70,7 @@ def test_two_restores_of_one_week_and_the_next(tmp_path: Path) -> None:
 
 def test_a_history_that_cost_more_can_be_backed_up_and_restored(tmp_path: Path) -> None:
     """Where a lost version had the larger budget, its period says what it cost, and later backups are taken up."""
-    machine = Machine(tmp_path)
+    machine = DeploymentWithBackup(tmp_path)
     machine.back_up()
     applied = apply_plan(machine.context.store, ExactMechanisms(), DEARER, "next-period", machine.clock.now_ms())
     period = applied.version.active_from_ms
@@ -96,7 +96,7 @@ def test_a_history_that_cost_more_can_be_backed_up_and_restored(tmp_path: Path) 
 @pytest.mark.parametrize("known", ["a decision", "a claim"])
 def test_a_used_ring_takes_no_other_deployment(tmp_path: Path, known: str) -> None:
     """Before the first publication has ended as well: the record of decisions and claims would be gone."""
-    machine = claiming.Machine.due(tmp_path)
+    machine = claim_steps.DueDeployment.founded(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "old")
     context = machine.open("state")
@@ -104,8 +104,8 @@ def test_a_used_ring_takes_no_other_deployment(tmp_path: Path, known: str) -> No
         Hand(context).decide("u", given=False)
         context.answered()
     else:
-        sealer = sealer_of(claiming.watched(context, claiming.Steps(claiming.kill, claiming.STEPS - 2)))
-        with pytest.raises(claiming.Dead):
+        sealer = sealer_of(claim_steps.watched(context, claim_steps.Steps(claim_steps.kill, claim_steps.STEPS - 2)))
+        with pytest.raises(claim_steps.Dead):
             sealer.run_due()
     with pytest.raises(ConfigError, match="in use"):
         machine.open("other")
@@ -115,12 +115,12 @@ def test_a_used_ring_takes_no_other_deployment(tmp_path: Path, known: str) -> No
         return
     old = machine.open("old")
     sealer_of(old).run_due()
-    assert (windows(old, WindowState.LOST), claiming.published(old)) == ([("1h", 0)], [])
+    assert (windows(old, WindowState.LOST), claim_steps.published(old)) == ([("1h", 0)], [])
 
 
 def test_a_start_that_is_refused_ends_nobodys_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of the state with a wrong clock is refused, and the one that serves goes on serving."""
-    machine = claiming.Machine.due(tmp_path)
+    machine = claim_steps.DueDeployment.founded(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     context = machine.open("state")
@@ -132,7 +132,7 @@ def test_a_start_that_is_refused_ends_nobodys_epoch(tmp_path: Path, monkeypatch:
 
 def test_giving_up_ends_no_other_window(tmp_path: Path) -> None:
     """While a window is claimed nobody gives up another one, and the claim stays its owner's."""
-    machine = claiming.Machine.due(tmp_path)
+    machine = claim_steps.DueDeployment.founded(tmp_path)
     context, other = machine.context, sealer_of(machine.context)
     claims = context.claims()
     other._close_due()

@@ -22,23 +22,18 @@ from hushmeter.model.time import MINUTE_MS
 from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.intake.queue import Outcome
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, opened, reports
-from tests.service.guarded import Guarded, guarded, standing
-from tests.service.running import FOUNDED_MS
-from tests.service.working import YES, working
+from tests.service.calls import ERASE_UNIT, GET_UNIT, SET_CONSENT, STREAM, SUBMIT, VALIDATE
+from tests.service.deployment_by_hand import H, opened, reports
+from tests.service.guarded_service import Guarded, guarded, standing
+from tests.service.intake_worker import YES, working
+from tests.service.running_service import FOUNDED_MS
 
-SUBMIT = "/hushmeter.api.ingest.v1.IngestService/SubmitReports"
-STREAM = "/hushmeter.api.ingest.v1.IngestService/StreamReports"
-VALIDATE = "/hushmeter.api.ingest.v1.IngestService/ValidateReports"
-SET = "/hushmeter.api.consent.v1.ConsentService/SetConsent"
-ERASE = "/hushmeter.api.consent.v1.ConsentService/EraseUnit"
-GET = "/hushmeter.api.consent.v1.ConsentService/GetUnit"
 Refused = tuple[object, ...]
 
 
 def refusal(service: Guarded, method: str, bearer: str, message: bytes) -> Refused:
     """Everything that a client reads of a refusal: code, text, trailers with their details, initial metadata."""
-    call = service.channel.stream_stream(method)(iter([message]), metadata=[("authorization", f"Bearer {bearer}")])
+    call = service.begin(method, bearer, iter([message]))
     with pytest.raises(grpc.RpcError):
         list(call)
     trailers = sorted((key, value) for key, value in call.trailing_metadata() if key != "date")
@@ -86,8 +81,8 @@ class TestACredential:
                 service.call(SUBMIT, bearer, of(ingest_pb2.SubmitReportsRequest(reports=[service.report("u")])))
             with pytest.raises(grpc.RpcError):
                 service.call(SUBMIT, bearer, b"")
-            service.call(SET, bearer, of(withdrawal))
-            service.call(ERASE, bearer, of(pb.EraseUnitRequest(unit_id="u")))
+            service.call(SET_CONSENT, bearer, of(withdrawal))
+            service.call(ERASE_UNIT, bearer, of(pb.EraseUnitRequest(unit_id="u")))
 
 
 class TestEveryLimit:
@@ -111,17 +106,17 @@ class TestEveryLimit:
                 service.clock.advance_to(FOUNDED_MS + 10 * MINUTE_MS)
                 for name in names:
                     assert service.submit(bearer, service.report(name)).accepted == 1
-                    service.call(GET, consents, of(pb.GetUnitRequest(unit_id=name, unit_token=tokens[name])))
+                    service.call(GET_UNIT, consents, of(pb.GetUnitRequest(unit_id=name, unit_token=tokens[name])))
                 message = of(ingest_pb2.SubmitReportsRequest(reports=[service.report("u")]))
-                seen.add(repr(refusal(service, SET, bearer, of(service_grant(service)))))
+                seen.add(repr(refusal(service, SET_CONSENT, bearer, of(service_grant(service)))))
                 seen.add(repr(refusal(service, SUBMIT, bearer, message)))
                 seen.add(repr(refusal(service, STREAM, bearer, message)))
                 asked = of(pb.GetUnitRequest(unit_id="u", unit_token=tokens["u"]))
-                seen.add(repr(refusal(service, GET, consents, asked)))
+                seen.add(repr(refusal(service, GET_UNIT, consents, asked)))
                 for name in ("READING_AT_ONCE_MAX", "QUEUED_REPORTS_MAX", "QUEUED_POINTS_MAX"):
                     with monkeypatch.context() as patched:
                         patched.setattr(limits, name, 0)
-                        method, sent = (GET, asked) if name.startswith("READING") else (SUBMIT, message)
+                        method, sent = (GET_UNIT, asked) if name.startswith("READING") else (SUBMIT, message)
                         seen.add(repr(refusal(service, method, bearer, sent)))
                 with monkeypatch.context() as patched:
                     patched.setattr(limits, "QUEUED_REPORTS_MAX", 0)

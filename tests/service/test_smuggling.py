@@ -19,12 +19,11 @@ from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.service.deployment.meters import Meters
 from tests.ports import free_port
 from tests.processes import hushmeter_serve
-from tests.service import smuggler
-from tests.service.running import FOUNDED_MS, Running, running
-from tests.service.smuggler import CHORUS, CROWD, PLAN, Smuggler, mark, needles
+from tests.service.calls import SET_CONSENT
+from tests.service.running_service import FOUNDED_MS, Running, running
+from tests.service.smuggler import CHORUS, CROWD, PLAN, UNIT, Smuggler, mark, needles
 from tests.service.smuggling import ATTEMPTS
-from tests.service.test_retention import everything
-from tests.torture.clockwork import pause
+from tests.service.state_files import everything
 
 DOCS = Path(__file__).parents[2] / "docs" / "privacy" / "smuggling.md"
 NOW = FOUNDED_MS + 30 * MINUTE_MS
@@ -142,7 +141,7 @@ def test_what_the_plan_lists_is_kept(tmp_path: Path) -> None:
         for locale, source in (("de", "settings"), ("pt-BR", "onboarding"), ("zh-Hant-TW", ""), ("", "settings"), ("", "")):
             for given in (True, False):
                 request = sender.grant("u", given=given, locale=locale, source=source)
-                assert sender.code(smuggler.SET, request) == "taken"
+                assert sender.code(SET_CONSENT, request) == "taken"
                 *_, newest = service.context.store.decisions_after(0)[1]
                 assert (newest.locale, newest.source) == (locale, source)
                 assert bool(newest.text_hash) == given
@@ -157,7 +156,7 @@ def test_a_letter_in_many_decisions(tmp_path: Path) -> None:
         for number, piece in enumerate(pieces):
             given = number % 2 == 0
             for fields in ({"source": piece}, {"locale": piece}, {"text_hash": piece.encode() * 2}):
-                answer = sender.code(smuggler.SET, sender.grant("u", given=given, **fields))
+                answer = sender.code(SET_CONSENT, sender.grant("u", given=given, **fields))
                 assert answer == ("INVALID_ARGUMENT" if given else "taken")
         service.context.store.back_up(tmp_path / "before")
         sender.client.erase("u")
@@ -199,8 +198,9 @@ class TestServed:
         """Neither log nor metrics nor any file holds a mark, a unit or an address; counts are by reason alone."""
         target, metrics, directory = served
         sender = Smuggler(target, lambda: time.time_ns() // 1_000_000)
+        consented_ms = sender.now_ms()
         # Reports are of a whole second after consent.
-        pause(2)
+        await_true(lambda: sender.now_ms() >= consented_ms + 2_000)
         for name, (attempt, expected) in ATTEMPTS.items():
             # Nobody has consented for so long yet.
             if name != "text_in_odd_milliseconds":
@@ -213,6 +213,6 @@ class TestServed:
         assert labels <= {b"reason", b"stage", b"status", b"le"}
         for data in (page, log, *everything(directory / "state").values()):
             assert found(data) == set()
-        for word in (smuggler.UNIT, CROWD[0], CHORUS, "user-agent"):
+        for word in (UNIT, CROWD[0], CHORUS, "user-agent"):
             assert word.encode() not in page + log
         assert target.encode() not in log

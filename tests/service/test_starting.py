@@ -13,7 +13,7 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, iso
 from hushmeter.service.deployment.clock_check import GAP_MAX_MS, ensure_clock, newest_moment_ms
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, opened, sealer_of, windows
+from tests.service.deployment_by_hand import H, Hand, opened, sealer_of, windows
 
 STOPPED = H + 5 * HOUR_MS
 

@@ -13,7 +13,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.ports import Mechanisms
 from hushmeter.testing.mechanisms import ExactMechanisms, SeededMechanisms
 from tests.plans import plan_text
-from tests.service.running import FOUNDED_MS, Running, running
+from tests.service.running_service import FOUNDED_MS, Running, running
 
 H = FOUNDED_MS
 

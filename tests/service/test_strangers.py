@@ -17,9 +17,9 @@ from hushmeter.service.deployment.plan_change import apply_plan
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service import backed_up
-from tests.service.by_hand import PLAN, H, Hand, erase, opened, reports, sealer_of, sums
-from tests.service.working import YES, working
+from tests.service import deployment_with_backup
+from tests.service.deployment_by_hand import PLAN, H, Hand, erase, opened, reports, sealer_of, sums
+from tests.service.intake_worker import YES, working
 
 NO = [Decision(bytes(16), "tuning", given=False, received_at_ms=0)]
 
@@ -163,13 +163,14 @@ def test_windows_lost_ahead_of_time_move_no_clock(
 ) -> None:
     """After a restore that lost a period before its end, one unit's report there leaves the worker's time as it is."""
     for name in ("HOURLY", "WEEKLY"):
-        monkeypatch.setattr(backed_up, name, getattr(backed_up, name).replace("{lateness: 1h}", "{lateness: 48h}"))
-    machine, period = backed_up.left_behind(tmp_path)
+        later = getattr(deployment_with_backup, name).replace("{lateness: 1h}", "{lateness: 48h}")
+        monkeypatch.setattr(deployment_with_backup, name, later)
+    machine, period = deployment_with_backup.left_behind(tmp_path)
     config = Config(state_dir=tmp_path / "restored", keys_dir=machine.keys)
     restoring.restore(machine.backup, config, machine.clock, ExactMechanisms())
     store = SqlStateStore.existing(config.state_dir)
     machine.plan = None
-    apply_plan(store, ExactMechanisms(), backed_up.HOURLY, "next-period", machine.clock.now_ms())
+    apply_plan(store, ExactMechanisms(), deployment_with_backup.HOURLY, "next-period", machine.clock.now_ms())
     store.close()
     context, clock = machine.open(config.state_dir), machine.clock
 

@@ -20,20 +20,10 @@ from hushmeter.patience import PATIENCE_S
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.config import Config, read_config
 from hushmeter.service.door.tls import read_tls
-from tests.service.certificates import Authority, Pair
-from tests.service.guarded import guarded
-from tests.service.running import FOUNDED_MS
-
-PLAN = "/hushmeter.api.ingest.v1.IngestService/GetPlan"
-
-
-def config(pair: Pair, **changes: object) -> Config:
-    return Config(tls_certificate=pair.certificate, tls_key=pair.key, **changes)  # type: ignore[arg-type]
-
-
-def trusting(authority: Authority, client: Pair | None = None) -> grpc.ChannelCredentials:
-    key, certificate = (client.key.read_bytes(), client.certificate.read_bytes()) if client else (None, None)
-    return grpc.ssl_channel_credentials(authority.file.read_bytes(), key, certificate)
+from tests.service.calls import GET_PLAN, OK, UNAUTHENTICATED, UNAVAILABLE
+from tests.service.certificates import Authority, Pair, tls_config, trusting
+from tests.service.guarded_service import guarded
+from tests.service.running_service import FOUNDED_MS
 
 
 class TestSockets:
@@ -42,49 +32,51 @@ class TestSockets:
     def test_tls(self, tmp_path: Path) -> None:
         """A client that trusts the authority is served; one that trusts another, or speaks plain text, is not."""
         authority, other = Authority(tmp_path), Authority(tmp_path, "other")
-        tls = read_tls(config(authority.issue("server")), FOUNDED_MS)
+        tls = read_tls(tls_config(authority.issue("server")), FOUNDED_MS)
         with guarded(tmp_path / "state", tls=tls, channel=trusting(authority)) as service:
             bearer = service.credential()
-            assert service.code(PLAN, bearer)[0] is grpc.StatusCode.OK
-            assert service.code(PLAN)[0] is grpc.StatusCode.UNAUTHENTICATED
+            assert service.code(GET_PLAN, bearer)[0] is OK
+            assert service.code(GET_PLAN)[0] is UNAUTHENTICATED
             for channel in (
                 grpc.secure_channel(service.target, trusting(other)),
                 grpc.insecure_channel(service.target),
             ):
                 with channel, pytest.raises(grpc.RpcError) as refused:
-                    channel.unary_unary(PLAN)(b"", timeout=PATIENCE_S)
-                assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+                    channel.unary_unary(GET_PLAN)(b"", timeout=PATIENCE_S)
+                assert refused.value.code() is UNAVAILABLE
 
     def test_another_name(self, tmp_path: Path) -> None:
         """A certificate for another name is not taken for the service's."""
         authority = Authority(tmp_path)
-        tls = read_tls(config(authority.issue("server")), FOUNDED_MS)
+        tls = read_tls(tls_config(authority.issue("server")), FOUNDED_MS)
         with guarded(tmp_path / "state", tls=tls, channel=trusting(authority)) as service:
             options = [("grpc.ssl_target_name_override", "telemetry.example.com")]
             with grpc.secure_channel(service.target, trusting(authority), options) as channel:
                 with pytest.raises(grpc.RpcError) as refused:
-                    channel.unary_unary(PLAN)(b"", timeout=PATIENCE_S)
-                assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+                    channel.unary_unary(GET_PLAN)(b"", timeout=PATIENCE_S)
+                assert refused.value.code() is UNAVAILABLE
 
     def test_mutual(self, tmp_path: Path) -> None:
         """Where a client authority is named, a client without a certificate of it is not served, credential or not."""
         authority, other = Authority(tmp_path), Authority(tmp_path, "other")
-        own = config(authority.issue("server"), tls_client_ca=authority.file)
+        own = tls_config(authority.issue("server"), tls_client_ca=authority.file)
         client, stranger = authority.issue("client"), other.issue("stranger")
         with guarded(tmp_path / "state", tls=read_tls(own, FOUNDED_MS), channel=trusting(authority, client)) as service:
             bearer = service.credential()
-            assert service.code(PLAN, bearer)[0] is grpc.StatusCode.OK
-            assert service.code(PLAN)[0] is grpc.StatusCode.UNAUTHENTICATED
+            assert service.code(GET_PLAN, bearer)[0] is OK
+            assert service.code(GET_PLAN)[0] is UNAUTHENTICATED
             for pair in (None, stranger):
                 with grpc.secure_channel(service.target, trusting(authority, pair)) as channel:
                     with pytest.raises(grpc.RpcError) as refused:
-                        channel.unary_unary(PLAN)(b"", metadata=[("authorization", f"Bearer {bearer}")], timeout=PATIENCE_S)
-                    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+                        channel.unary_unary(GET_PLAN)(
+                            b"", metadata=[("authorization", f"Bearer {bearer}")], timeout=PATIENCE_S
+                        )
+                    assert refused.value.code() is UNAVAILABLE
 
     def test_clients_by_files(self, tmp_path: Path) -> None:
         """The clients take authority, certificate and credential from files."""
         authority = Authority(tmp_path)
-        own, client = config(authority.issue("server"), tls_client_ca=authority.file), authority.issue("client")
+        own, client = tls_config(authority.issue("server"), tls_client_ca=authority.file), authority.issue("client")
         with guarded(tmp_path / "state", tls=read_tls(own, FOUNDED_MS), channel=trusting(authority, client)) as service:
             (tmp_path / "credential").write_text(service.credential(Role.OPERATOR))
             identity = ClientIdentity(authority.file, client.certificate, client.key, tmp_path / "credential")
@@ -116,22 +108,22 @@ class TestFiles:
             (Config(tls_certificate=good.certificate), "both tls_certificate and tls_key"),
             (Config(tls_key=good.key), "both tls_certificate and tls_key"),
             (Config(tls_client_ca=authority.file), "both tls_certificate and tls_key"),
-            (config(Pair(tmp_path / "none", good.key)), "cannot be read .No such file"),
-            (config(Pair(good.certificate, tmp_path)), "cannot be read .Is a directory"),
-            (config(shared), "mode 0640.*chmod 600"),
-            (config(Pair(nonsense, good.key)), "holds no certificate"),
-            (config(Pair(good.certificate, nonsense)), "holds no private key"),
-            (config(Pair(good.certificate, other.key)), "not that of the first certificate"),
-            (config(sealed), "has a password"),
-            (config(ended), "to 2026-01-01 00:00 UTC, not now"),
-            (config(good, tls_client_ca=nonsense), "holds no certificate"),
-            (config(good, tls_client_ca=tmp_path / "none"), "client authority .* cannot be read"),
+            (tls_config(Pair(tmp_path / "none", good.key)), "cannot be read .No such file"),
+            (tls_config(Pair(good.certificate, tmp_path)), "cannot be read .Is a directory"),
+            (tls_config(shared), "mode 0640.*chmod 600"),
+            (tls_config(Pair(nonsense, good.key)), "holds no certificate"),
+            (tls_config(Pair(good.certificate, nonsense)), "holds no private key"),
+            (tls_config(Pair(good.certificate, other.key)), "not that of the first certificate"),
+            (tls_config(sealed), "has a password"),
+            (tls_config(ended), "to 2026-01-01 00:00 UTC, not now"),
+            (tls_config(good, tls_client_ca=nonsense), "holds no certificate"),
+            (tls_config(good, tls_client_ca=tmp_path / "none"), "client authority .* cannot be read"),
         ]
         for chosen, words in cases:
             with pytest.raises(ConfigError, match=words) as refused:
                 read_tls(chosen, FOUNDED_MS)
             assert "PRIVATE KEY-----\n" not in str(refused.value)
-        found = read_tls(config(good), FOUNDED_MS)
+        found = read_tls(tls_config(good), FOUNDED_MS)
         assert found is not None
         assert "PRIVATE" not in repr(found)
 
@@ -180,7 +172,7 @@ class TestCommands:
     def test_credentials(self, tmp_path: Path) -> None:
         """Credentials are made, used, listed and revoked while the service runs; the access log tells of it."""
         authority = Authority(tmp_path)
-        own = config(authority.issue("server"))
+        own = tls_config(authority.issue("server"))
         with guarded(tmp_path / "state", tls=read_tls(own, FOUNDED_MS), channel=trusting(authority)) as service:
             state = ("--state-dir", "state")
             made = self.run(

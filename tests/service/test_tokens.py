@@ -13,49 +13,20 @@ from hushmeter.api.report.v1.report_pb2 import Report
 from hushmeter.model.report import ReportBatch
 from hushmeter.model.time import MINUTE_MS
 from hushmeter.testing.batches import said
-from tests.plans import plan_text
+from tests.plans import OPEN_DIMENSIONS
 from tests.service.harness import H, finish, reasons, serving, submitted
-from tests.service.running import Running
-from tests.service.test_bad_input import packed, submit_bytes, varint
+from tests.service.running_service import Running
+from tests.service.wire import message_of, packed, submit_bytes, varint
 
 NOW = H + 30 * MINUTE_MS
 UNIT = "unit-that-must-not-be-named"
 MARK = "9.98877"
 
-PLAN = plan_text(
-    r"""
-  joins:
-    kind: counter
-    dimensions:
-      platform: {values: [ios, android], scope: unit}
-      app_version: {open: true, max_length: 8, pattern: '^\d+\.\d+$'}
-      network: {values: [wifi, cellular]}
-    views: [[], [platform, app_version]]
-    per_unit: {range: [0, 100], max_partitions: 1}
-    statistics: [units, sum]
-  setup:
-    <<: *common
-    kind: distribution
-    unit: ms
-    edges: [10, 100]
-    per_unit: {range: [0, 1000], max_events: 10, max_partitions: 1}
-    dimensions: {word: {open: true, max_length: 64, pattern: '(?s).*'}}
-    views: [[word]]
-    statistics: [units, mean]
-  starts:
-    <<: *common
-    dimensions: {platform: {values: [ios, android], scope: unit}}
-    views: [[platform]]
-""",
-    resolutions="1h: {lateness: 10m}",
-    unit="account",
-)
-
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A service in its first hour, for tests that do not move its clock."""
-    with serving(tmp_path_factory.mktemp("tokens") / "state", plan=PLAN) as service:
+    with serving(tmp_path_factory.mktemp("tokens") / "state", plan=OPEN_DIMENSIONS) as service:
         service.consent(UNIT, tuning=True)
         service.clock.advance_to(NOW)
         yield service
@@ -222,20 +193,16 @@ def test_a_report_has_so_many_tokens_and_no_more(service: Running) -> None:
     assert f"at most {most} tokens; split the report" in answer.rejections[0].message
 
 
-def by_hand(bare: Report, fields: bytes) -> bytes:
-    """A SubmitReportsRequest of one report with fields that are encoded by hand."""
-    body = bare.SerializeToString() + fields
-    return b"\x0a" + varint(len(body)) + body
-
-
 def test_encodings_of_tokens(service: Running) -> None:
     """Split runs are whole and unknown fields are ignored; unpacked numbers are malformed, and other bytes are no text."""
     series = first_series(service, "setup")
     bare = report(service, [], series=[series, series], value=[1, 1])
     one = (1).to_bytes(4, "little")
     token = packed(9, b"word")
-    assert submit_bytes(service, by_hand(bare, token + packed(10, one, one))).accepted == 1
-    assert submit_bytes(service, by_hand(bare, packed(10, one) + token + packed(10, one) + packed(99, b"?"))).accepted == 1
+    assert submit_bytes(service, message_of(bare, token + packed(10, one, one))).accepted == 1
+    assert (
+        submit_bytes(service, message_of(bare, packed(10, one) + token + packed(10, one) + packed(99, b"?"))).accepted == 1
+    )
     unpacked = varint(10 << 3 | 5) + one
     for fields, reason, told in (
         (token + unpacked + unpacked, 1, "must be packed"),
@@ -245,7 +212,7 @@ def test_encodings_of_tokens(service: Running) -> None:
         (packed(9, b"\xed\xa0\x80") + packed(10, one + one), 12, "UTF-8"),
         (packed(9, b"\xc0\x80") + packed(10, one + one), 12, "UTF-8"),
     ):
-        (rejection,) = submit_bytes(service, by_hand(bare, fields)).rejections
+        (rejection,) = submit_bytes(service, message_of(bare, fields)).rejections
         assert rejection.reason == reason
         assert told in rejection.message
 
@@ -261,7 +228,7 @@ def test_a_sum_is_judged_by_the_events_of_its_own_token(service: Running) -> Non
 
 def test_matching_takes_linear_time(tmp_path: Path) -> None:
     """A pattern on which backtracking engines take years judges many long tokens at once."""
-    plan = PLAN.replace(r"'^\d+\.\d+$'", "'(a+)+b'").replace("max_length: 8", "max_length: 64")
+    plan = OPEN_DIMENSIONS.replace(r"'^\d+\.\d+$'", "'(a+)+b'").replace("max_length: 8", "max_length: 64")
     with serving(tmp_path / "state", plan=plan) as service:
         service.consent(UNIT, tuning=True)
         service.clock.advance_to(NOW)
@@ -274,7 +241,7 @@ def test_matching_takes_linear_time(tmp_path: Path) -> None:
 def test_tokens_survive_a_restart(tmp_path: Path) -> None:
     """What was acknowledged is read back after the service has gone, from segments that were closed and compacted."""
     state = tmp_path / "state"
-    with serving(state, plan=PLAN) as service:
+    with serving(state, plan=OPEN_DIMENSIONS) as service:
         service.consent(UNIT, tuning=True)
         service.clock.advance_to(NOW)
         sent = report(service, [("joins", 1), ("starts", 0)], ["4.2"], report_id=os.urandom(16))

@@ -28,8 +28,8 @@ from hushmeter.transparency import html, markdown, signing
 from hushmeter.transparency.record import Published, meaning, public_record
 from hushmeter.transparency.signing import verify_record
 from tests.examples import examples
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
-from tests.service.guarded import guarded
+from tests.service.deployment_by_hand import PLAN, H, Hand, opened, sealer_of
+from tests.service.guarded_service import guarded
 
 COUNTED = PLAN.replace("expected_units: 100}", "expected_units: 100, participants: true}")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> | [a](javascript:b) `c`"

@@ -18,17 +18,13 @@ from hushmeter.cli.app import run
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.patience import await_true
 from hushmeter.sdk import IngestClient
-from hushmeter.service.deployment.access_rules import AccessRules
 from hushmeter.service.sealer import erasures as erasing
 from hushmeter.signatures import public_key, sign
 from hushmeter.transparency.receipt import RECEIPT, verify_receipt
 from hushmeter.transparency.signing import SIGNED_RECORD
-from tests.service.guarded import Guarded, guarded, standing
-from tests.service.running import FOUNDED_MS, running
-
-SERVICE = "/hushmeter.api.consent.v1.ConsentService/"
-RULES = AccessRules(unit_tokens=True)
-UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+from tests.service.calls import ERASE_UNIT, GET_UNIT, INVALID, LIMITED, OK, SET_CONSENT, UNAUTHENTICATED
+from tests.service.guarded_service import REQUIRED, UNIT_TOKENS_REQUIRED, Guarded, guarded, standing
+from tests.service.running_service import FOUNDED_MS, running
 
 
 @pytest.fixture(autouse=True)
@@ -40,18 +36,18 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Guarded]:
     """A service that asks for unit tokens."""
-    with guarded(tmp_path / "state", RULES) as started:
+    with guarded(tmp_path / "state", UNIT_TOKENS_REQUIRED) as started:
         yield started
 
 
 def erase(service: Guarded, bearer: str | None, unit: str, token: bytes = b"") -> pb.EraseUnitResponse:
     request = pb.EraseUnitRequest(unit_id=unit, unit_token=token).SerializeToString()
-    return pb.EraseUnitResponse.FromString(service.call(SERVICE + "EraseUnit", bearer, request)[0])
+    return pb.EraseUnitResponse.FromString(service.call(ERASE_UNIT, bearer, request)[0])
 
 
 def held(service: Guarded, bearer: str | None, unit: str, token: bytes = b"") -> pb.GetUnitResponse:
     request = pb.GetUnitRequest(unit_id=unit, unit_token=token).SerializeToString()
-    return pb.GetUnitResponse.FromString(service.call(SERVICE + "GetUnit", bearer, request)[0])
+    return pb.GetUnitResponse.FromString(service.call(GET_UNIT, bearer, request)[0])
 
 
 def test_a_units_life(service: Guarded) -> None:
@@ -92,9 +88,9 @@ def test_a_withdrawal_is_no_erasure(service: Guarded) -> None:
     grant = service.grant()
     grant.source = "erasure"
     withdrawal = pb.Decision(purpose=grant.purpose, source="erasure")
-    for decision, code in ((grant, grpc.StatusCode.INVALID_ARGUMENT), (withdrawal, grpc.StatusCode.OK)):
+    for decision, code in ((grant, INVALID), (withdrawal, OK)):
         request = pb.SetConsentRequest(unit_id="u", unit_token=token, decisions=[decision])
-        assert service.code(SERVICE + "SetConsent", consent, request.SerializeToString())[0] is code
+        assert service.code(SET_CONSENT, consent, request.SerializeToString())[0] is code
     found = held(service, consent, "u", token)
     assert (found.decisions, found.erasure_ms, found.rows_gone_by_ms) == (1, 0, 0)
 
@@ -125,19 +121,19 @@ def test_who_may(service: Guarded) -> None:
     consent = service.credential(Role.CONSENT)
     service.decide(consent, "mine", mine := service.token(consent, "mine"))
     other = service.token(consent, "other")
-    for method, request in (("EraseUnit", pb.EraseUnitRequest), ("GetUnit", pb.GetUnitRequest)):
+    for method, request in ((ERASE_UNIT, pb.EraseUnitRequest), (GET_UNIT, pb.GetUnitRequest)):
         said = set()
         for unit in ("mine", "nobody"):
             for token in (b"", other, mine[:-1]):
                 message = request(unit_id=unit, unit_token=token).SerializeToString()
-                said.add(service.code(SERVICE + method, consent, message))
+                said.add(service.code(method, consent, message))
         ((code, text),) = said
         assert code is UNAUTHENTICATED
         assert "IssueUnitToken" in text
         for unit in ("", "x" * 129):
             message = request(unit_id=unit, unit_token=mine).SerializeToString()
-            code, text = service.code(SERVICE + method, consent, message)
-            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            code, text = service.code(method, consent, message)
+            assert code is INVALID
             assert "1 to 128 bytes" in text
     assert service.context.store.erasures() == ()
     assert service.context.store.count_decisions(b"") == 0
@@ -146,12 +142,12 @@ def test_who_may(service: Guarded) -> None:
 
 def test_what_is_held_needs_a_token_also_where_nothing_else_does(tmp_path: Path) -> None:
     """Where unit tokens are off, a credential decides for any unit, but is told what is held with its token alone (R3)."""
-    with guarded(tmp_path / "state", AccessRules(credentials_required=True)) as service:
+    with guarded(tmp_path / "state", REQUIRED) as service:
         consent = service.credential(Role.CONSENT)
         service.decide(consent, "mine", b"")
         for token in (b"", service.token(consent, "other")):
             request = pb.GetUnitRequest(unit_id="mine", unit_token=token).SerializeToString()
-            code, text = service.code(SERVICE + "GetUnit", consent, request)
+            code, text = service.code(GET_UNIT, consent, request)
             assert code is UNAUTHENTICATED
             assert "IssueUnitToken" in text
         assert held(service, consent, "mine", service.token(consent, "mine")).decisions == 1
@@ -180,8 +176,8 @@ def test_too_often(tmp_path: Path) -> None:
         for _ in range(limits.READING_PER_UNIT_AND_MINUTE):
             held(service, consent, "u", token)
         message = pb.GetUnitRequest(unit_id="u", unit_token=token).SerializeToString()
-        code, text = service.code(SERVICE + "GetUnit", consent, message)
-        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        code, text = service.code(GET_UNIT, consent, message)
+        assert code is LIMITED
         assert "more than 10 times a minute" in text
         held(service, consent, "v", service.token(consent, "v"))
 
@@ -192,8 +188,8 @@ def test_too_many_at_once(service: Guarded, monkeypatch: pytest.MonkeyPatch) -> 
     token = service.token(consent, "u")
     monkeypatch.setattr(limits, "READING_AT_ONCE_MAX", 0)
     message = pb.GetUnitRequest(unit_id="u", unit_token=token).SerializeToString()
-    code, text = service.code(SERVICE + "GetUnit", consent, message)
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    code, text = service.code(GET_UNIT, consent, message)
+    assert code is LIMITED
     assert "try again" in text
     monkeypatch.undo()
     assert held(service, consent, "u", token).decisions == 0

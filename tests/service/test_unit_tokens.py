@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from hushmeter import limits
@@ -14,28 +13,26 @@ from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.channels import ClientIdentity
 from hushmeter.sdk import IngestClient
 from hushmeter.service.deployment.access_rules import AccessRules
-from tests.service.guarded import Guarded, guarded, standing
+from tests.service.calls import (
+    DENIED,
+    GET_CONSENT,
+    INVALID,
+    ISSUE_UNIT_TOKEN,
+    OK,
+    SET_CONSENT,
+    UNAUTHENTICATED,
+    consent_question,
+    unit_token_request,
+)
+from tests.service.guarded_service import UNIT_TOKENS_REQUIRED, Guarded, guarded, standing
 from tests.service.harness import reasons
-
-RULES = AccessRules(unit_tokens=True)
-SET = "/hushmeter.api.consent.v1.ConsentService/SetConsent"
-GET = "/hushmeter.api.consent.v1.ConsentService/GetConsent"
-ISSUE = "/hushmeter.api.consent.v1.ConsentService/IssueUnitToken"
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Guarded]:
     """A service that asks for unit tokens."""
-    with guarded(tmp_path / "state", RULES) as running:
+    with guarded(tmp_path / "state", UNIT_TOKENS_REQUIRED) as running:
         yield running
-
-
-def get(unit: str, token: bytes = b"") -> bytes:
-    return consent_pb2.GetConsentRequest(unit_id=unit, unit_token=token).SerializeToString()
-
-
-def issue(unit: str, lifetime_s: int) -> bytes:
-    return consent_pb2.IssueUnitTokenRequest(unit_id=unit, lifetime_s=lifetime_s).SerializeToString()
 
 
 class TestTokens:
@@ -63,7 +60,9 @@ class TestTokens:
         service.clock.advance_to(service.clock.now_ms() + 120_000)
         answer = service.submit(ingest, service.report("given"), service.report("never-heard-of"))
         assert reasons(answer) == {0: "BAD_UNIT_TOKEN", 1: "BAD_UNIT_TOKEN"}
-        assert service.code(GET, consent, get("given")) == service.code(GET, consent, get("never-heard-of"))
+        assert service.code(GET_CONSENT, consent, consent_question("given")) == service.code(
+            GET_CONSENT, consent, consent_question("never-heard-of")
+        )
 
     def test_consent(self, service: Guarded) -> None:
         """Decisions are recorded and read with the unit's own token alone."""
@@ -72,43 +71,46 @@ class TestTokens:
         for token in (b"", other, mine[:-1]):
             decisions = [service.grant()]
             request = consent_pb2.SetConsentRequest(unit_id="mine", unit_token=token, decisions=decisions)
-            for method, message in ((SET, request.SerializeToString()), (GET, get("mine", token))):
+            for method, message in (
+                (SET_CONSENT, request.SerializeToString()),
+                (GET_CONSENT, consent_question("mine", token)),
+            ):
                 code, text = service.code(method, consent, message)
-                assert code is grpc.StatusCode.UNAUTHENTICATED
+                assert code is UNAUTHENTICATED
                 assert "IssueUnitToken" in text
         assert service.context.store.decisions_after(0) == (0, ())
-        assert service.code(GET, consent, get("mine", mine))[0] is grpc.StatusCode.OK
+        assert service.code(GET_CONSENT, consent, consent_question("mine", mine))[0] is OK
 
     def test_expiry(self, service: Guarded) -> None:
         """A token holds for its lifetime, at most 366 days, and not a millisecond longer."""
         consent = service.credential(Role.CONSENT)
         token = service.token(consent, "u", lifetime_s=60)
         service.clock.advance_to(service.clock.now_ms() + 59_999)
-        assert service.code(GET, consent, get("u", token))[0] is grpc.StatusCode.OK
+        assert service.code(GET_CONSENT, consent, consent_question("u", token))[0] is OK
         service.clock.advance_to(service.clock.now_ms() + 1)
-        assert service.code(GET, consent, get("u", token))[0] is grpc.StatusCode.UNAUTHENTICATED
+        assert service.code(GET_CONSENT, consent, consent_question("u", token))[0] is UNAUTHENTICATED
         for lifetime_s, code in (
-            (limits.UNIT_TOKEN_LIFETIME_MAX_S, grpc.StatusCode.OK),
-            (limits.UNIT_TOKEN_LIFETIME_MAX_S + 1, grpc.StatusCode.INVALID_ARGUMENT),
-            (-1, grpc.StatusCode.INVALID_ARGUMENT),
+            (limits.UNIT_TOKEN_LIFETIME_MAX_S, OK),
+            (limits.UNIT_TOKEN_LIFETIME_MAX_S + 1, INVALID),
+            (-1, INVALID),
         ):
-            assert service.code(ISSUE, consent, issue("u", lifetime_s))[0] is code
-        assert service.code(ISSUE, consent, issue("", 5))[0] is grpc.StatusCode.INVALID_ARGUMENT
-        assert service.code(ISSUE, consent, issue("x" * 129, 5))[0] is grpc.StatusCode.INVALID_ARGUMENT
+            assert service.code(ISSUE_UNIT_TOKEN, consent, unit_token_request("u", lifetime_s))[0] is code
+        assert service.code(ISSUE_UNIT_TOKEN, consent, unit_token_request("", 5))[0] is INVALID
+        assert service.code(ISSUE_UNIT_TOKEN, consent, unit_token_request("x" * 129, 5))[0] is INVALID
 
     def test_another_deployments_token(self, service: Guarded, tmp_path: Path) -> None:
         """A token of another deployment is worthless, and the same deployment's holds over a restart."""
         consent = service.credential(Role.CONSENT)
-        with guarded(tmp_path / "other", RULES) as other:
+        with guarded(tmp_path / "other", UNIT_TOKENS_REQUIRED) as other:
             foreign = other.token(other.credential(Role.CONSENT), "u")
-        assert service.code(GET, consent, get("u", foreign))[0] is grpc.StatusCode.UNAUTHENTICATED
-        with guarded(tmp_path / "other", RULES) as again:
-            assert again.code(GET, again.credential(Role.CONSENT), get("u", foreign))[0] is grpc.StatusCode.OK
+        assert service.code(GET_CONSENT, consent, consent_question("u", foreign))[0] is UNAUTHENTICATED
+        with guarded(tmp_path / "other", UNIT_TOKENS_REQUIRED) as again:
+            assert again.code(GET_CONSENT, again.credential(Role.CONSENT), consent_question("u", foreign))[0] is OK
 
     def test_nobody_issues_tokens_to_themselves(self, service: Guarded) -> None:
         """Where tokens are asked for, so are credentials, and a reporting client may not issue any."""
-        assert service.code(ISSUE, None, issue("u", 0))[0] is grpc.StatusCode.UNAUTHENTICATED
-        assert service.code(ISSUE, service.credential(Role.INGEST), issue("u", 0))[0] is grpc.StatusCode.PERMISSION_DENIED
+        assert service.code(ISSUE_UNIT_TOKEN, None, unit_token_request("u", 0))[0] is UNAUTHENTICATED
+        assert service.code(ISSUE_UNIT_TOKEN, service.credential(Role.INGEST), unit_token_request("u", 0))[0] is DENIED
 
     def test_the_client(self, service: Guarded, tmp_path: Path) -> None:
         """A client that knows its units' tokens sends them with everything."""

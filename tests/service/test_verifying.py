@@ -16,8 +16,9 @@ from hushmeter.channels import CREDENTIAL_VARIABLE, ClientIdentity
 from hushmeter.cli.app import run
 from hushmeter.errors import LedgerBroken
 from hushmeter.transparency.signing import verify_record
-from tests.service.running import PLAN
-from tests.service.salted import QUERY, record_of, served
+from tests.service.calls import INVALID, QUERY_RELEASES
+from tests.service.noisy_service import record_of, served
+from tests.service.running_service import PLAN
 
 COUNTED = PLAN.replace("expected_units: 100}", "expected_units: 100, participants: true}")
 
@@ -62,7 +63,7 @@ def test_what_was_told_otherwise_is_not_verified(tmp_path: Path, field: str) -> 
     with served(tmp_path) as service:
         analyst = service.credential(Role.ANALYST, "model_tuning")
         asked = query_pb2.QueryReleasesRequest(metric="starts", view=["platform"], resolution="1h", openings=True)
-        answers = service.call(QUERY + "QueryReleases", analyst, asked.SerializeToString())
+        answers = service.call(QUERY_RELEASES, analyst, asked.SerializeToString())
         (release,) = query_pb2.QueryReleasesResponse.FromString(answers[0]).releases
         entries = list(service.context.store.ledger())
     assert verified([release], entries).verified == 1
@@ -93,12 +94,12 @@ def test_openings_are_of_whole_views(tmp_path: Path) -> None:
         participants = query_pb2.QueryReleasesRequest(
             metric="participants", view=["purpose"], resolution="1h", openings=True
         )
-        answers = service.call(QUERY + "QueryReleases", both, participants.SerializeToString())
+        answers = service.call(QUERY_RELEASES, both, participants.SerializeToString())
         told = [r for a in answers for r in query_pb2.QueryReleasesResponse.FromString(a).releases]
         assert told
         assert all(len(o.salt) == 16 for r in told for o in r.openings)
-        code, text = service.code(QUERY + "QueryReleases", one, participants.SerializeToString())
-        assert (code, "whoever reads the whole of it" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        code, text = service.code(QUERY_RELEASES, one, participants.SerializeToString())
+        assert (code, "whoever reads the whole of it" in text) == (INVALID, True)
         for changed in (
             query_pb2.QueryReleasesRequest(roll_up_time=True),
             query_pb2.QueryReleasesRequest(
@@ -107,9 +108,9 @@ def test_openings_are_of_whole_views(tmp_path: Path) -> None:
         ):
             asked = query_pb2.QueryReleasesRequest(metric="starts", resolution="1h", openings=True)
             asked.MergeFrom(changed)
-            assert service.code(QUERY + "QueryReleases", both, asked.SerializeToString())[0] is code
+            assert service.code(QUERY_RELEASES, both, asked.SerializeToString())[0] is code
         plain = query_pb2.QueryReleasesRequest(metric="starts", resolution="1h").SerializeToString()
-        answers = service.call(QUERY + "QueryReleases", both, plain)
+        answers = service.call(QUERY_RELEASES, both, plain)
         assert not any(r.openings for a in answers for r in query_pb2.QueryReleasesResponse.FromString(a).releases)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,12 @@ from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.key_opening import warning_of_keys
 from hushmeter.service.deployment.opening import open_context
-from hushmeter.storage.state.database import Database, url_of
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
+from tests.kept_states import OF_SCHEMA_7, migrated
 from tests.processes import hushmeter_serve
-from tests.service.by_hand import PLAN, H, of_today, opened
+from tests.service.deployment_by_hand import PLAN, H, of_today, opened
 
-OF_BEFORE = Path(__file__).parents[1] / "data" / "state_of_schema_7.tar.gz"
 LATER = H + 3_600_000 + 12 * 60_000
 
 
@@ -36,11 +34,9 @@ def founded(state: Path) -> str:
 @pytest.fixture
 def of_before(tmp_path: Path) -> Path:
     """A state with its keys inside, as hushmeter made them before."""
-    with tarfile.open(OF_BEFORE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    Database.migrate(url_of(tmp_path / "state" / "state.db"))
-    assert (tmp_path / "state" / "keys" / "check").exists()
-    return tmp_path / "state"
+    state = migrated(OF_SCHEMA_7, tmp_path)
+    assert (state / "keys" / "check").exists()
+    return state
 
 
 def reopened(config: Config) -> Context:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import threading
 from pathlib import Path
@@ -22,13 +21,14 @@ from hushmeter.service.intake.decisions import Deciding
 from hushmeter.storage.keys.ring_record import RecordFile
 from hushmeter.storage.state.store import SqlStateStore
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import Hand, sealer_of, windows
-from tests.service.claiming import DEADLINE, Machine, ensure_sound, published
+from tests.service.claim_steps import DueDeployment, ensure_sound, published
+from tests.service.deployment_by_hand import HOUR_DUE, Hand, sealer_of, windows
+from tests.service.intake_worker import NO, YES
 
 
 def test_nothing_is_released_or_answered_without_the_record(tmp_path: Path) -> None:
     """While it cannot be written no window ends and no decision is answered; an old copy is refused then (break 7)."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "old")
     machine.context = machine.open("state")
@@ -37,13 +37,13 @@ def test_nothing_is_released_or_answered_without_the_record(tmp_path: Path) -> N
         for _ in range(3):
             sealer_of(machine.context).run_due()
             machine.clock.advance(HOUR_MS)
-        answer = deciding.add(b"v", [decision(machine.context)])
+        answer = deciding.add(b"v", YES)
         deciding.record()
         with pytest.raises(StorageFull):
             answer.result()
     assert windows(machine.context, WindowState.RELEASED, WindowState.LOST) == []
     assert machine.noise.draws == []
-    answer = deciding.add(b"v", [decision(machine.context)])
+    answer = deciding.add(b"v", YES)
     deciding.record()
     assert answer.result()[1] == machine.clock.now_ms()
     with pytest.raises(StateConflict, match="is older than its keys: decision 3 was answered"):
@@ -54,13 +54,13 @@ def test_nothing_is_released_or_answered_without_the_record(tmp_path: Path) -> N
 
 def test_a_state_that_forgot_a_withdrawal_is_refused(tmp_path: Path) -> None:
     """Also where nothing was released since, and also by the sealer of a state that is open (neighbour 18)."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
     machine.context.store.close()
     for name in ("before", "beside"):
         shutil.copytree(tmp_path / "state", tmp_path / name)
     machine.context = machine.open("state")
     deciding = deciding_of(machine.context)
-    answer = deciding.add(b"u", [dataclasses.replace(decision(machine.context), given=False)])
+    answer = deciding.add(b"u", NO)
     deciding.record()
     assert not answer.result()[0]["tuning"].given
     with pytest.raises(StateConflict, match="decision 2 was answered, and is not in it"):
@@ -75,7 +75,7 @@ def test_a_state_that_forgot_a_withdrawal_is_refused(tmp_path: Path) -> None:
 
 def test_who_does_not_serve_acknowledges_nothing(tmp_path: Path) -> None:
     """The door of a state whose epoch has ended takes no report and no decision, and names the one that serves (21)."""
-    machine = Machine.due(tmp_path)
+    machine = DueDeployment.founded(tmp_path)
     machine.context.store.close()
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     first, _ = machine.open("state"), machine.open("copy")
@@ -83,7 +83,7 @@ def test_who_does_not_serve_acknowledges_nothing(tmp_path: Path) -> None:
     with pytest.raises(NotServing, match=r"serves: .*copy on .* \(pid \d+, since 2026"):
         hand.send("u", machine.clock.now_ms() - MINUTE_MS)
     deciding = deciding_of(first)
-    answer = deciding.add(b"u", [decision(first)])
+    answer = deciding.add(b"u", YES)
     deciding.record()
     with pytest.raises(NotServing):
         answer.result()
@@ -98,14 +98,14 @@ def test_four_copies_beside_one_ring(tmp_path: Path, together: bool) -> None:
 
     Where they begin to serve while others seal, a window that is claimed then may be LOST; it never has two noises.
     """
-    machine = Machine.due(tmp_path / "made")
+    machine = DueDeployment.founded(tmp_path / "made")
     machine.context.store.close()
     for run in range(10):
         base = tmp_path / str(run)
         shutil.copytree(tmp_path / "made" / "keys", base / "keys")
         for copy in range(4):
             shutil.copytree(tmp_path / "made" / "state", base / f"copy-{copy}")
-        one = Machine(base, clock=FakeClock(DEADLINE + 3 * HOUR_MS))
+        one = DueDeployment(base, clock=FakeClock(HOUR_DUE + 3 * HOUR_MS))
         contexts, stopped = four(one, together)
         record = contexts[0].keys.record()
         assert record is not None
@@ -125,7 +125,7 @@ def test_four_copies_beside_one_ring(tmp_path: Path, together: bool) -> None:
             context.store.close()
 
 
-def four(machine: Machine, together: bool) -> tuple[list[Context], list[Exception]]:
+def four(machine: DueDeployment, together: bool) -> tuple[list[Context], list[Exception]]:
     """Opens four copies and lets each seal what is due, side by side; returns them, and why some stopped."""
     barrier, contexts, stopped = threading.Barrier(4), list[Context](), list[Exception]()
 
@@ -159,8 +159,3 @@ def deciding_of(context: Context) -> Deciding:
         register.states,
         context.clock.now_ms,
     )
-
-
-def decision(context: Context) -> Decision:
-    """That somebody agrees."""
-    return Decision(bytes(16), "tuning", given=True, received_at_ms=0, text_hash=context.plan.purposes[0].text_hash)

@@ -10,13 +10,14 @@ from hushmeter.cli.app import run
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, Hand, opened, sealer_of, sums, windows
-from tests.service.interrupting import DAY_DUE, failing, interrupted, reported
+from tests.service.deployment_by_hand import DAY_DUE, H, Hand, opened, sealer_of, sums, windows
+from tests.service.interrupted_log import failing, interrupted
+from tests.service.reported_hours import due
 
 
 def test_a_window_that_waits_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The next of its resolution alone; it is charged in full, and the day over it is released with its rows."""
-    context, clock, hand = reported(tmp_path, units=2, hours=2)
+    context, clock, hand = due(tmp_path, units=2, hours=2)
     sealer_of(interrupted(context, failing(*[True] * 4))).run_due()
     assert windows(context, WindowState.FIXED) == [("1h", 0)]
     where = ["--state-dir", str(tmp_path)]

@@ -9,7 +9,7 @@ import pytest
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.context import Context
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of
+from tests.service.deployment_by_hand import PLAN, H, Hand, opened, sealer_of
 
 TOGETHER = PLAN.replace("{lateness: 10m}", "{lateness: 1h}")
 """A day ends together with its last hour."""

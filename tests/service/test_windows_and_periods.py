@@ -23,7 +23,7 @@ from tests.service.harness import (
     states,
     submitted,
 )
-from tests.service.running import Running
+from tests.service.running_service import Running
 
 LATER_PLAN = QUICK_PLAN.replace("expires: 2026-03-03", "expires: 2026-03-20")
 """Founded on a Sunday, when the other plan's metric of a short life has expired."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,29 +10,27 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from hushmeter.model.consent import Decision
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.testing.clock import FakeClock
 from tests.examples import examples
-from tests.service.by_hand import PLAN, H, Hand, opened, sealer_of, sums, windows
-from tests.service.interrupting import DAY_DUE, DEADLINE, failing, interrupted, reported
-
-NO = Decision(bytes(16), "tuning", given=False, received_at_ms=0)
+from tests.service.deployment_by_hand import DAY_DUE, HOUR_DUE, PLAN, H, Hand, opened, sealer_of, sums, windows
+from tests.service.interrupted_log import failing, interrupted
+from tests.service.reported_hours import due
 
 
 def test_before_the_cut_off_is_in_time(tmp_path: Path) -> None:
     """A withdrawal of the last millisecond before the deadline is in time, though the sealer comes an hour later."""
-    context, clock, hand = reported(tmp_path, units=2)
-    context.store.record_decisions([dataclasses.replace(NO, subject=hand.subject("u0"))], lambda: DEADLINE - 1)
-    clock.set(DEADLINE + HOUR_MS)
+    context, clock, hand = due(tmp_path, units=2)
+    context.store.record_decisions([hand.decision("u0", given=False)], lambda: HOUR_DUE - 1)
+    clock.set(HOUR_DUE + HOUR_MS)
     assert sealer_of(context).run_due() == 2
     assert sums(context, "1h") == {0: 2}
 
 
 def test_at_the_cut_off_is_too_late(tmp_path: Path) -> None:
     """At the deadline the hour's consent is fixed, whether it is sealed by then or not; the day is still reached."""
-    context, clock, hand = reported(tmp_path, units=2)
+    context, clock, hand = due(tmp_path, units=2)
     hand.decide("u0", given=False)
     assert sealer_of(context).run_due() == 1
     assert sums(context, "1h") == {0: 3}
@@ -45,7 +42,7 @@ def test_at_the_cut_off_is_too_late(tmp_path: Path) -> None:
 @pytest.mark.parametrize("leaving", [["u0", "u1"], ["a", "u0", "u1"]])
 def test_nobody_moves_others_by_withdrawing(tmp_path: Path, leaving: list[str]) -> None:
     """While a window is sealed, others withdraw, and one without a row before them or not: the release is the same."""
-    context, _, hand = reported(tmp_path, units=3)
+    context, _, hand = due(tmp_path, units=3)
     hand.decide("a")
     assert sealer_of(interrupted(context, lambda: leaving and hand.decide(leaving.pop(0), given=False))).run_due() == 1
     assert sums(context, "1h") == {0: 6}
@@ -53,7 +50,7 @@ def test_nobody_moves_others_by_withdrawing(tmp_path: Path, leaving: list[str]) 
 
 def test_an_attempt_that_fails_changes_nothing(tmp_path: Path) -> None:
     """A window whose sealing fails is sealed again as it was, also by another process, whatever was decided meanwhile."""
-    context, clock, hand = reported(tmp_path, units=3)
+    context, clock, hand = due(tmp_path, units=3)
     assert sealer_of(interrupted(context, failing(True))).run_due() == 0
     clock.advance(HOUR_MS // 2)
     hand.decide("u0", given=False)
@@ -66,7 +63,7 @@ def test_an_attempt_that_fails_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("late", [False, True])
 def test_a_sealing_that_takes_long(tmp_path: Path, late: bool) -> None:
     """One unit's large window keeps the sealer from the next; who withdraws meanwhile is in it as if it had not."""
-    context, clock, hand = reported(tmp_path, units=3)
+    context, clock, hand = due(tmp_path, units=3)
     clock.set(H + HOUR_MS + 30 * MINUTE_MS)
     for number in range(3):
         assert len(hand.send(f"u{number}", clock.now_ms(), number + 1).admitted) == 1
@@ -75,16 +72,16 @@ def test_a_sealing_that_takes_long(tmp_path: Path, late: bool) -> None:
     def meanwhile() -> None:
         if late and not happened:
             happened.append(1)
-            clock.set(DEADLINE + HOUR_MS + MINUTE_MS)
+            clock.set(HOUR_DUE + HOUR_MS + MINUTE_MS)
             hand.decide("u0", "u1", given=False)
 
     sealer = sealer_of(interrupted(context, meanwhile))
     assert sealer.run_due() == 1
-    clock.set(DEADLINE + HOUR_MS)
+    clock.set(HOUR_DUE + HOUR_MS)
     hand.segments.tick()
     if not late:
         assert sealer.run_due() == 1
-        clock.set(DEADLINE + HOUR_MS + MINUTE_MS)
+        clock.set(HOUR_DUE + HOUR_MS + MINUTE_MS)
         hand.decide("u0", "u1", given=False)
     sealer.run_due()
     assert sums(context, "1h") == {0: 6, 1: 6}
@@ -92,22 +89,22 @@ def test_a_sealing_that_takes_long(tmp_path: Path, late: bool) -> None:
 
 def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
     """What is decided once a window has closed is received at its cut-off at the earliest, whatever the clock says."""
-    context, clock, hand = reported(tmp_path, units=2)
+    context, clock, hand = due(tmp_path, units=2)
     sealer = sealer_of(interrupted(context, failing(True)))
     assert sealer.run_due() == 0
     clock.set(H + 40 * MINUTE_MS)
-    context.store.record_decisions([dataclasses.replace(NO, subject=hand.subject("u0"))], clock.now_ms)
-    assert context.store.decisions_after(0)[1][-1].received_at_ms == DEADLINE
-    clock.set(DEADLINE + 1)
+    context.store.record_decisions([hand.decision("u0", given=False)], clock.now_ms)
+    assert context.store.decisions_after(0)[1][-1].received_at_ms == HOUR_DUE
+    clock.set(HOUR_DUE + 1)
     assert sealer.run_due() == 1
     assert sums(context, "1h") == {0: 3}
 
 
 def test_clocks_minutes_apart(tmp_path: Path) -> None:
     """A clock that is behind follows the one that is ahead: of two withdrawals the later is received no earlier."""
-    context, _, hand = reported(tmp_path, units=2)
-    ahead, behind = DEADLINE + 3 * MINUTE_MS, DEADLINE - 3 * MINUTE_MS
-    no = [dataclasses.replace(NO, subject=hand.subject(f"u{n}")) for n in range(2)]
+    context, _, hand = due(tmp_path, units=2)
+    ahead, behind = HOUR_DUE + 3 * MINUTE_MS, HOUR_DUE - 3 * MINUTE_MS
+    no = [hand.decision(f"u{n}", given=False) for n in range(2)]
     assert context.store.record_decisions(no[:1], lambda: behind) == behind
     assert context.store.record_decisions(no[1:], lambda: ahead) == ahead
     assert context.store.record_decisions(no[:1], lambda: behind) == ahead
@@ -117,7 +114,7 @@ def test_clocks_minutes_apart(tmp_path: Path) -> None:
 
 def test_totals_are_made_with_the_consent_of_the_window_that_ended(tmp_path: Path) -> None:
     """While a day waits whose cut-off has passed, its rows become totals; who withdraws then is in the day all the same."""
-    context, clock, hand = reported(tmp_path, units=2)
+    context, clock, hand = due(tmp_path, units=2)
     clock.set(DAY_DUE)
     stuck = sealer_of(interrupted(context, failing(True, True, True, True)))
     stuck.run_due()
@@ -130,7 +127,7 @@ def test_totals_are_made_with_the_consent_of_the_window_that_ended(tmp_path: Pat
 
 def test_rows_become_totals_with_the_consent_of_before(tmp_path: Path) -> None:
     """Rows that are added up late are added up with the hour's consent, not with that of now; late rows stay rows (P2)."""
-    context, clock, hand = reported(tmp_path, units=2)
+    context, clock, hand = due(tmp_path, units=2)
     sealer = sealer_of(context)
     run, seen = sealer._compaction.run, list[int]()
     sealer._compaction.run = lambda **_: None  # type: ignore[assignment, method-assign]

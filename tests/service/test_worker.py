@@ -25,8 +25,8 @@ from hushmeter.service.intake.open_segments import OpenSegments
 from hushmeter.service.intake.period_keys import PeriodKeys
 from hushmeter.service.intake.queue import IntakeQueue, Outcome
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import H, opened, reports
-from tests.service.working import YES, working
+from tests.service.deployment_by_hand import H, opened, reports
+from tests.service.intake_worker import YES, working
 
 
 async def reached(worker: Intake, condition: Callable[[], bool]) -> bool:

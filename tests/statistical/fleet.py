@@ -10,46 +10,37 @@ import numpy as np
 
 from hushmeter.model.arrays import Bool, Float64
 from hushmeter.model.measurement import MeasurementName, Mechanism
-from hushmeter.model.plan import Kind, Metric, Plan, Statistic
+from hushmeter.model.plan import Kind, Metric, Statistic
 from hushmeter.model.release import NoisyVector
 from hushmeter.plan.measurements import bound_of, derivation
 from hushmeter.plan.reading import parse_plan
 from hushmeter.query.estimates import StatisticEstimates, estimate
 from hushmeter.query.sums import Sums
 from hushmeter.sealing.statistics import contribution
+from tests.plans import plan_text
 from tests.statistical.harness import Int64, discrete_gaussian
 
 AT = "1d"
 UNITS = 400
 GAUSSIAN_TABLE_MAX = 300.0
 """From this scale on a rounded normal number is the discrete Gaussian, as far as twenty thousand draws could tell."""
-_TODAY = dt.date(2026, 3, 2)
-_PLAN = """
-plan: every-statistic
-version: 1
-privacy: {unit: device, period: 1d, epsilon: 4, delta: 1e-6, expected_units: 400}
-resolutions: {1d: {lateness: 2h}}
-purposes: {tuning: Tune.}
-metrics:
-  calls: &counter
-    description: Something.
-    owner: test@example.com
-    expires: 2026-06-30
-    category: performance
-    purposes: [tuning]
+PLAN = parse_plan(
+    plan_text(
+        """
+  calls:
     kind: counter
     unit: calls
     views: [[]]
     per_unit: {range: [0, 20]}
     statistics: [units, sum, mean, variance, clamped]
   seen:
-    <<: *counter
+    <<: *common
     per_unit: {range: [0, 1]}
   balance:
-    <<: *counter
+    <<: *common
     per_unit: {range: [-10, 10]}
   setup: &distribution
-    <<: *counter
+    <<: *common
     kind: distribution
     unit: ms
     edges: [50, 100, 150, 200, 300, 400]
@@ -59,7 +50,7 @@ metrics:
     <<: *distribution
     weighting: event
   dropped: &flag
-    <<: *counter
+    <<: *common
     kind: flag
     unit: ''
     per_unit: {max_events: 3}
@@ -76,7 +67,7 @@ metrics:
     <<: *choice
     weighting: event
   stalls: &ratio
-    <<: *counter
+    <<: *common
     kind: ratio
     unit: ms/s
     per_unit: {range: [0, 1000], max_denominator: 100}
@@ -84,19 +75,24 @@ metrics:
   stalls_events:
     <<: *ratio
     weighting: event
-"""
-
-
-def read() -> Plan:
-    """The plan; every metric has one public partition, and bounds that some units exceed."""
-    return parse_plan(_PLAN, _TODAY)
+""",
+        expires="2026-06-30",
+        category="performance",
+        resolutions="1d: {lateness: 2h}",
+        period="1d",
+        delta="1e-6",
+        expected_units=UNITS,
+    ),
+    dt.date(2026, 3, 2),
+)
+"""Every metric has one public partition, and bounds that some units exceed."""
 
 
 def totals_of(metric: Metric, units: int = UNITS, seed: int = 3) -> Int64:
     """Each unit's totals: a few events each, unevenly spread over bins, sides or options.
 
     Args:
-        metric: of `read()`.
+        metric: of `PLAN`.
         units: how many.
         seed: of the generator.
 
@@ -195,7 +191,7 @@ def told(
     """Releases a statistic many times.
 
     Args:
-        metric: of `read()`.
+        metric: of `PLAN`.
         statistic: one of its.
         totals: of one window; each of several windows has the same.
         mechanism: that adds the noise.

@@ -24,7 +24,7 @@ from hushmeter.query.ratios import share_of_total
 from hushmeter.query.sums import Sums
 from hushmeter.testing.mechanisms import add_noise
 from tests.statistical import fleet
-from tests.statistical.fleet import AT, Told, drawn, told
+from tests.statistical.fleet import AT, PLAN, Told, drawn, told
 from tests.statistical.harness import ALPHA, DRAWS, noise_of, p_value
 
 RUNS = 20_000
@@ -33,7 +33,6 @@ LUCK = 4 * math.sqrt(0.95 * 0.05 / RUNS)
 FAMILIES = [Mechanism.DISCRETE_GAUSSIAN, Mechanism.DISCRETE_LAPLACE]
 NOISES = {"tiny": 0.4, "small": 1.0, "strong": 8.0, "fair": 40.0, "faint": 120.0, "hopeless": 1_000.0}
 """Scales of the noise of a number of units, of which there are 400; of other vectors times what one unit can add."""
-PLAN = fleet.read()
 CASES = [(metric.name, statistic) for metric in PLAN.measured for statistic in metric.statistics]
 ADDITIVE = [(name, statistic) for name, statistic in CASES if adds_over_windows(PLAN.metric(name), statistic)]
 families = pytest.mark.parametrize("mechanism", FAMILIES)

@@ -69,7 +69,7 @@ def lay(config: Config, machine: Machine) -> None:
     open_context(config, machine.clock(), ExactMechanisms(), PLAN.replace("EXPIRES", expires)).store.close()
 
 
-def agree(port: int, machine: Machine) -> None:
+def let_all_agree(port: int, machine: Machine) -> None:
     """Waits until a service answers, and lets every unit agree; the oldest reports of then are covered."""
     with IngestClient(f"127.0.0.1:{port}") as client, ThreadPoolExecutor(8) as pool:
         await_true(lambda: answers(client), lambda: "the service did not come up")

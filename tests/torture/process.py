@@ -55,15 +55,15 @@ def serve(machine: Machine, config: Config) -> int:
         context = open_context(config, clock, ExactMechanisms())
         ensure_clock(context, confirmed=False)
         context.store.close()
-        supervisor = FastSupervisor(config, clock, lambda address: tell(f"{SERVES}{address}"))
+        supervisor = FastSupervisor(config, clock, lambda address: announce(f"{SERVES}{address}"))
         supervisor.machine = machine
         return supervisor.run()
     except HushmeterError as error:
-        tell(f"{REFUSED}{error}")
+        announce(f"{REFUSED}{error}")
         return EXIT_REFUSED
 
 
-def tell(line: str) -> None:
+def announce(line: str) -> None:
     """Writes a line at once."""
     sys.stderr.write(f"{line}\n")
 

@@ -22,7 +22,7 @@ from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.processes.supervisor import EXIT_REFUSED, STARTS_MAX
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.ports import free_port
-from tests.torture.clients import CLIENTS, SLOTS, Broken, Sender, agree, all_ended, ensure, judge, lay
+from tests.torture.clients import CLIENTS, SLOTS, Broken, Sender, all_ended, ensure, judge, lay, let_all_agree
 from tests.torture.clockwork import Machine, pause
 from tests.torture.process import COMMAND, MODULE
 
@@ -78,7 +78,7 @@ class World:
         """Founds the deployment, serves it, and lets every unit agree."""
         lay(self.config, self.machine)
         self.start()
-        agree(self.port, self.machine)
+        let_all_agree(self.port, self.machine)
 
     def start(self) -> None:
         """Starts `hushmeter serve`."""

@@ -23,11 +23,10 @@ from hushmeter.model.plan import (
     Statistic,
     Weighting,
 )
-from hushmeter.model.time import HOUR_MS, MINUTE_MS, Resolution, Span
+from hushmeter.model.time import Span
 from hushmeter.plan.built_in import built_in_metrics
+from tests.strategies import PURPOSES, RESOLUTIONS
 
-PURPOSES = ("model_tuning", "research")
-RESOLUTIONS = (Resolution(Span.parse("1h"), 10 * MINUTE_MS), Resolution(Span.parse("1d"), 48 * HOUR_MS))
 DECLARED = tuple(kind for kind in Kind if kind is not Kind.BUILT_IN)
 
 

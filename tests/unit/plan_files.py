@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 from typing import Any
 
 import yaml
 
 from hushmeter.plan.template import plan_template
+from tests.plans import with_field
 
 TODAY = dt.date(2026, 3, 2)
 TEMPLATE = plan_template(TODAY)
@@ -25,12 +25,4 @@ RATIO = {k: v for k, v in CODEC.items() if k != "options"} | {
 
 def edited(path: tuple[str | int, ...], value: Any) -> str:
     """The template with one field changed; `...` removes it."""
-    plan = copy.deepcopy(yaml.safe_load(TEMPLATE))
-    place = plan
-    for step in path[:-1]:
-        place = place[step]
-    if value is ...:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = value
-    return yaml.safe_dump(plan, sort_keys=False)
+    return with_field(TEMPLATE, path, value)

@@ -132,7 +132,7 @@ def added(name: MeasurementName, metric: Metric, resolution: str) -> Int64:
     return contribution(name, metric, metric.bounds[resolution], totals, none_dropped).sum(axis=0)
 
 
-def tally_of(window: Window) -> Tally:
+def ten_units_tally(window: Window) -> Tally:
     """The ten units in each public view's first partition, and versions in the open ones."""
     empty = empty_tally(PLAN, window)
     vectors, keys = dict(empty.vectors), {}
@@ -154,7 +154,7 @@ def released(
 ) -> tuple[Release, ...]:
     """The releases of a window, without noise where none is given."""
     charge = PRICES[currency].charge(window, ())
-    return measure(tally_of(window), charge, mechanisms or ExactMechanisms(), plan=PLAN, completeness=1.0)
+    return measure(ten_units_tally(window), charge, mechanisms or ExactMechanisms(), plan=PLAN, completeness=1.0)
 
 
 EXACT = {day: released(day) for day in DAYS}

@@ -22,8 +22,8 @@ from hushmeter.model.report import RejectionReason
 from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.reading import parse_plan
 from hushmeter.service.door.decoding import decode_reports
-from tests.service.running import FOUNDED_MS
-from tests.service.test_tokens import PLAN
+from tests.plans import OPEN_DIMENSIONS
+from tests.service.running_service import FOUNDED_MS
 
 
 def decoded(*tables: tuple[list[str], list[int]]) -> RawReports:
@@ -75,7 +75,7 @@ def test_an_idle_token_is_kept_of_no_report() -> None:
 
 def test_tokens_of_rejected_reports_go_no_further() -> None:
     """Admitted columns hold the tokens of admitted reports alone."""
-    plan = parse_plan(PLAN, date(2026, 3, 2))
+    plan = parse_plan(OPEN_DIMENSIONS, date(2026, 3, 2))
     columns = PlanColumns.of(Catalog.of(plan, assign_blocks(plan)))
     firsts = np.array([FOUNDED_MS], np.int64)
     door = Door(columns, firsts, list, lambda units: [(0,)] * len(units), lambda _, units: [u.ljust(16) for u in units])

@@ -20,7 +20,7 @@ from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.running import FOUNDED_MS
+from tests.service.running_service import FOUNDED_MS
 from tests.unit.plan_files import TEMPLATE, TODAY, M, edited
 
 CATEGORIES = ["product_usage", "diagnostic", "performance", "service_generated"]

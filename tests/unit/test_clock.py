@@ -13,7 +13,7 @@ from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.by_hand import PLAN, H, Hand, sealer_of, sums, windows
+from tests.service.deployment_by_hand import PLAN, H, Hand, sealer_of, sums, windows
 
 
 class Machine:

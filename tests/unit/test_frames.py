@@ -31,18 +31,7 @@ from hushmeter.testing.batches import said
 from tests.batches import any_batch
 from tests.examples import examples
 
-COLUMNS = (
-    "pseudonyms",
-    "report_ids",
-    "received_at_ms",
-    "interval_start_ms",
-    "interval_end_ms",
-    "plan_versions",
-    "offsets",
-    "series",
-    "values",
-    "token_numbers",
-)
+COLUMNS = [field.name for field in dataclasses.fields(ReportBatch) if field.name != "tokens"]
 SEGMENT = SegmentName("d" * 32, 3_600_000, "a" * 32)
 CIPHER = AESGCM(bytes(range(32)))
 

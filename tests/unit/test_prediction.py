@@ -19,20 +19,11 @@ from hushmeter.query.estimates import estimate
 from hushmeter.query.prediction import predict
 from hushmeter.query.sums import Sums
 from hushmeter.testing.mechanisms import SeededMechanisms, add_noise
+from tests.plans import plan_text
 
-FLEET = """
-plan: explained
-version: 1
-privacy: {unit: account, period: 1w, epsilon: 4, delta: 1e-8, expected_units: 4000, weights: stated, currency: zcdp}
-resolutions: {1d: {lateness: 48h}}
-purposes: {tuning: Tune.}
-metrics:
-  calls: &common
-    description: Something.
-    owner: test@example.com
-    expires: 2026-06-30
-    category: performance
-    purposes: [tuning]
+FLEET = plan_text(
+    """
+  calls:
     kind: counter
     unit: calls
     per_unit: {range: [0, 20]}
@@ -62,7 +53,14 @@ metrics:
     options: [light, dark]
     per_unit: {}
     statistics: [rate]
-"""
+""",
+    expires="2026-06-30",
+    category="performance",
+    resolutions="1d: {lateness: 48h}",
+    unit="account",
+    expected_units=4000,
+    privacy="weights: stated, currency: zcdp",
+)
 TODAY = dt.date(2026, 3, 2)
 DRAWS = 20_000
 

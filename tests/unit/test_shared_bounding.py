@@ -1,47 +1,16 @@
 from __future__ import annotations
 
-import datetime as dt
-
 import pytest
 
 from hushmeter.model.consent import ConsentTable
 from hushmeter.model.measurement import Measurement, MeasurementName
 from hushmeter.model.tally import Tally, VectorKey
-from hushmeter.plan.catalog import Catalog, assign_blocks
 from hushmeter.plan.measurements import measurements_of
-from hushmeter.plan.reading import parse_plan
 from hushmeter.sealing.seal import seal
+from tests.shared_bounding import catalog
 from tests.strategies import DAY, batch_of
 
-PLAN = """
-plan: shared
-version: 1
-privacy: {{unit: device, period: 1w, epsilon: 4, delta: 1e-8, expected_units: 1000}}
-resolutions: {{1d: {{lateness: 2h}}}}
-purposes: {{tuning: Tune.}}
-metrics:
-  m:
-    description: A counter by platform, of which a unit has one, and by kind and side, of which it has many.
-    owner: tests@example.com
-    expires: 2026-12-31
-    category: diagnostic
-    purposes: [tuning]
-    kind: counter
-    dimensions:
-      platform: {{values: [a, b, c], scope: unit}}
-      kind: {{values: [k, l, m, n]}}
-      side: {{values: [x, y]}}
-    views: [[], [platform], [kind], [side], [kind, side], [platform, kind, side]]
-    bounding: shared
-    per_unit: {{range: [0, 5], max_partitions: {most}}}
-    statistics: [sum]
-"""
 PARTITIONS = 3 * 4 * 2
-
-
-def catalog(most: int) -> Catalog:
-    plan = parse_plan(PLAN.format(most=most), dt.date(2026, 2, 1))
-    return Catalog.of(plan, assign_blocks(plan))
 
 
 def claims(most: int) -> dict[tuple[str, ...], Measurement]:

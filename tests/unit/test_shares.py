@@ -135,14 +135,19 @@ def test_stated_weights_do_not_depend_on_the_currency_or_the_units() -> None:
     assert list(zcdp.values()) == list(shares(small(plan, 3), Currency.ZCDP, Fraction(1)).values())
 
 
+def automatic(name: str, currency: Currency) -> tuple[Plan, float, dict[Measurement, Fraction], float]:
+    """A plan with automatic weights, a total typical of it, how that is divided, and how large the error is then."""
+    plan = with_privacy(PLANS[name](), auto_weights=True)
+    total = typical_total(plan, currency)
+    divided = shares(plan, currency, Fraction(total))
+    return plan, total, divided, objective(plan, currency, {m: float(share) for m, share in divided.items()})
+
+
 @currencies
 @pytest.mark.parametrize("name", PLANS)
 def test_automatic_weights_are_the_best(name: str, currency: Currency) -> None:
     """No general optimiser finds a division with a smaller error than automatic weights, beyond their rounding."""
-    plan = with_privacy(PLANS[name](), auto_weights=True)
-    total = typical_total(plan, currency)
-    divided = shares(plan, currency, Fraction(total))
-    ours = objective(plan, currency, {m: float(share) for m, share in divided.items()})
+    plan, total, _, ours = automatic(name, currency)
     best = best_by_scipy(plan, currency, total)
     assert best * (1 - ROUNDING) <= ours <= best * (1 + ROUNDING)
 
@@ -151,13 +156,10 @@ def test_automatic_weights_are_the_best(name: str, currency: Currency) -> None:
 @pytest.mark.parametrize("name", PLANS)
 def test_no_change_of_automatic_weights_helps(name: str, currency: Currency) -> None:
     """Neither moving budget between two measurements nor shaking all shares at random makes the error smaller."""
-    plan = with_privacy(PLANS[name](), auto_weights=True)
-    total = typical_total(plan, currency)
-    divided = shares(plan, currency, Fraction(total))
+    plan, total, divided, ours = automatic(name, currency)
     measurements = list(divided)
     windows = np.array([m.windows for m in measurements], np.float64)
     spent = np.array([float(share) for share in divided.values()]) * windows
-    ours = objective(plan, currency, {m: float(share) for m, share in divided.items()})
     generator = np.random.default_rng(7)
     for trial in range(100):
         factors = np.ones(len(spent))

@@ -20,12 +20,10 @@ import grpc
 
 from hushmeter import limits
 from hushmeter.access.credentials import Credential, bearer_of, hash_of
-from hushmeter.access.roles import OPEN, Role
+from hushmeter.access.roles import Role
 from hushmeter.api.consent.v1 import consent_pb2
 from hushmeter.api.ingest.v1 import ingest_pb2
-from hushmeter.api.query.v1 import query_pb2
 from hushmeter.api.report.v1.report_pb2 import Report
-from hushmeter.api.transparency.v1 import transparency_pb2
 from hushmeter.channels import CREDENTIAL_VARIABLE
 from hushmeter.clock import ReplayClock
 from hushmeter.patience import PATIENCE_S
@@ -37,18 +35,11 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.door.tls import Tls
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.running import FOUNDED_MS, PLAN
+from tests.service.calls import ISSUE_UNIT_TOKEN, SET_CONSENT, SUBMIT, unit_token_request
+from tests.service.running_service import FOUNDED_MS, PLAN
 
-FILES = (ingest_pb2.DESCRIPTOR, consent_pb2.DESCRIPTOR, query_pb2.DESCRIPTOR, transparency_pb2.DESCRIPTOR)
-METHODS: dict[str, Any] = {
-    f"/{service.full_name}/{method.name}": method
-    for file in FILES
-    for service in file.services_by_name.values()
-    for method in service.methods
-    if f"/{service.full_name}/{method.name}" not in OPEN
-}
-"""Every method of the service that needs a credential, by full name."""
 REQUIRED = AccessRules(credentials_required=True)
+UNIT_TOKENS_REQUIRED = AccessRules(unit_tokens=True)
 
 
 @dataclass
@@ -69,14 +60,17 @@ class Guarded:
         self.context.store.add_credential(dataclasses.replace(made, **changes))
         return bearer_of(name, secret)
 
-    def call(self, method: str, bearer: str | None = None, message: bytes = b"", **metadata: str) -> list[bytes]:
-        """Calls any method with bytes, and returns its answers' bytes; `grpc.RpcError` where it is refused."""
+    def begin(self, method: str, bearer: str | None, messages: Iterator[bytes], **metadata: str) -> Any:
+        """Begins a call of any method with bytes, and returns its answers, which come one by one."""
         sent = list(metadata.items())
         if bearer is not None:
             sent.append(("authorization", f"Bearer {bearer}"))
         # Every method can be called as a stream of messages that is answered by a stream.
-        answers = self.channel.stream_stream(method)(iter([message]), metadata=sent, timeout=PATIENCE_S)
-        return list(answers)
+        return self.channel.stream_stream(method)(messages, metadata=sent, timeout=PATIENCE_S)
+
+    def call(self, method: str, bearer: str | None = None, message: bytes = b"", **metadata: str) -> list[bytes]:
+        """Calls any method with bytes, and returns its answers' bytes; `grpc.RpcError` where it is refused."""
+        return list(self.begin(method, bearer, iter([message]), **metadata))
 
     def code(self, method: str, bearer: str | None = None, message: bytes = b"") -> tuple[grpc.StatusCode, str]:
         """Status and text of a call."""
@@ -104,7 +98,7 @@ class Guarded:
     def submit(self, bearer: str | None, *reports: Report) -> ingest_pb2.Acknowledgement:
         """Sends reports in one message."""
         request = ingest_pb2.SubmitReportsRequest(reports=reports).SerializeToString()
-        answer = self.call("/hushmeter.api.ingest.v1.IngestService/SubmitReports", bearer, request)
+        answer = self.call(SUBMIT, bearer, request)
         return ingest_pb2.SubmitReportsResponse.FromString(answer[0]).acknowledgement
 
     def grant(self) -> consent_pb2.Decision:
@@ -115,12 +109,11 @@ class Guarded:
     def decide(self, bearer: str | None, unit: str, token: bytes = b"") -> None:
         """Lets a unit allow the purpose."""
         request = consent_pb2.SetConsentRequest(unit_id=unit, unit_token=token, decisions=[self.grant()])
-        self.call("/hushmeter.api.consent.v1.ConsentService/SetConsent", bearer, request.SerializeToString())
+        self.call(SET_CONSENT, bearer, request.SerializeToString())
 
     def token(self, bearer: str | None, unit: str, lifetime_s: int = 0) -> bytes:
         """Asks for a unit token."""
-        request = consent_pb2.IssueUnitTokenRequest(unit_id=unit, lifetime_s=lifetime_s)
-        answer = self.call("/hushmeter.api.consent.v1.ConsentService/IssueUnitToken", bearer, request.SerializeToString())
+        answer = self.call(ISSUE_UNIT_TOKEN, bearer, unit_token_request(unit, lifetime_s))
         return consent_pb2.IssueUnitTokenResponse.FromString(answer[0]).unit_token
 
 

@@ -14,13 +14,13 @@ from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.deployment.plan_change import apply_plan
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
-from tests.service.by_hand import PLAN, H, Hand, sealer_of
+from tests.service.deployment_by_hand import PLAN, H, Hand, capped, sealer_of
 
-CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 100}}")
+CAPPED = capped("1h: 100")
 ENDED = (WindowState.RELEASED, WindowState.LOST)
 
 
-class Machine:
+class DeploymentWithBackup:
     """A deployment in directories of its own, its backup, and its clock."""
 
     def __init__(self, directory: Path, plan: str = PLAN) -> None:
@@ -71,9 +71,9 @@ WEEKLY = PLAN.replace("1d: {lateness: 1h}", "1w: {lateness: 1h}").replace("    p
 HOURLY = WEEKLY.replace("version: 1", "version: 2").replace("at: [1w]", "at: [1h]")
 
 
-def left_behind(directory: Path) -> tuple[Machine, int]:
+def left_behind(directory: Path) -> tuple[DeploymentWithBackup, int]:
     """A deployment that released by the hour for most of a period, and whose backup has the plan that pays by the week."""
-    machine = Machine(directory, WEEKLY)
+    machine = DeploymentWithBackup(directory, WEEKLY)
     machine.back_up()
     applied = apply_plan(machine.context.store, ExactMechanisms(), HOURLY, "next-period", machine.clock.now_ms())
     period = applied.version.active_from_ms

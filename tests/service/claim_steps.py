@@ -8,16 +8,15 @@ from pathlib import Path
 
 from hushmeter.ledger.entries import verify_budget, verify_chain
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.model.time import MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.testing.clock import FakeClock
-from tests.service.by_hand import PLAN, H, Hand, windows
+from tests.service.deployment_by_hand import HOUR_DUE, PLAN, H, Hand, capped, windows
 
-CAPPED = PLAN.replace("per_unit: {range: [0, 100]}", "per_unit: {range: [0, 100], max_windows: {1h: 100}}")
-DEADLINE = H + HOUR_MS + 10 * MINUTE_MS
+CAPPED = capped("1h: 100")
 STEPS, AFTER_CLAIM, AFTER_DRAWN = 16, 1, 11
 """Steps of a publication, see `watched`; from which one on the window is claimed, and from which one on DRAWN."""
 
@@ -97,7 +96,7 @@ def watched(context: Context, steps: Steps) -> Context:
 
 
 @dataclasses.dataclass
-class Machine:
+class DueDeployment:
     """A deployment in which one unit has reported in the first hour, which is due."""
 
     directory: Path
@@ -107,7 +106,7 @@ class Machine:
     context: Context = dataclasses.field(default=None, init=False)  # type: ignore[arg-type]
 
     @classmethod
-    def due(cls, directory: Path, plan: str = PLAN) -> Machine:
+    def founded(cls, directory: Path, plan: str = PLAN) -> DueDeployment:
         """Founds it."""
         made = cls(directory, plan)
         made.context = made.open("state")
@@ -118,7 +117,7 @@ class Machine:
         made.clock.set(H + 30 * MINUTE_MS)
         assert len(hand.send("u", made.clock.now_ms(), 50).admitted) == 1
         hand.segments.retire()
-        made.clock.set(DEADLINE)
+        made.clock.set(HOUR_DUE)
         return made
 
     def open(self, name: str, *, serves: bool = True) -> Context:
@@ -145,7 +144,7 @@ def ensure_sound(context: Context) -> None:
     assert record.head == context.store.ledger_head(context.deployment.deployment_id)
 
 
-def ensure_one_noise(machine: Machine, context: Context) -> None:
+def ensure_one_noise(machine: DueDeployment, context: Context) -> None:
     """The first hour has ended with the one noise that was drawn for it, or LOST, charged and with none."""
     released, lost = windows(context, WindowState.RELEASED), windows(context, WindowState.LOST)
     assert released + lost == [("1h", 0)]

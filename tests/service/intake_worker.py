@@ -13,6 +13,8 @@ from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.intake.intake import Intake
 
 YES = [Decision(bytes(16), "tuning", True, 0, Purpose("tuning", "Tune models.").text_hash)]
+NO = [Decision(bytes(16), "tuning", False, 0)]
+"""What a unit decides about the one purpose of a `deployment_by_hand`."""
 
 
 @asynccontextmanager

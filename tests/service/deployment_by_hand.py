@@ -18,7 +18,7 @@ from hushmeter.ingest.identity import pseudonyms_of, subject_of, subjects_of
 from hushmeter.ingest.raw import RawReports, SentReports
 from hushmeter.model.consent import ERASURE, Decision
 from hushmeter.model.states import WindowState
-from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.ports import StateStore
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
@@ -30,7 +30,7 @@ from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.testing.clock import FakeClock
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.plans import plan_text
-from tests.service.running import FOUNDED_MS
+from tests.service.running_service import FOUNDED_MS
 
 H = FOUNDED_MS
 
@@ -43,6 +43,13 @@ PLAN = plan_text(
 """,
     resolutions="1h: {lateness: 10m}, 1d: {lateness: 1h}",
 )
+HOUR_DUE, DAY_DUE = H + HOUR_MS + 10 * MINUTE_MS, H + DAY_MS + HOUR_MS
+"""The deadlines of the first hour and the first day."""
+
+
+def capped(windows: str) -> str:
+    """The same plan, of which a unit counts in so many windows a period: `capped("1h: 3, 1d: 1")`."""
+    return PLAN.replace("range: [0, 100]", f"range: [0, 100], max_windows: {{{windows}}}")
 
 
 def of_today(plan: str) -> str:
@@ -95,10 +102,13 @@ class Hand:
             lambda period, subjects: pseudonyms_of(period_key(f"period/{period}"), subjects),
         )
 
+    def decision(self, unit: str, *, given: bool) -> Decision:
+        """That a unit gives consent, or withdraws it; not recorded."""
+        return Decision(self.subject(unit), "tuning", given, 0, self._context.plan.purposes[0].text_hash)
+
     def decide(self, *units: str, given: bool = True) -> None:
         """Records that units give consent, or withdraw it."""
-        shown = self._context.plan.purposes[0].text_hash
-        decisions = [Decision(self.subject(u), "tuning", given, 0, shown) for u in units]
+        decisions = [self.decision(unit, given=given) for unit in units]
         self._context.store.record_decisions(decisions, self.segments.now_ms)
 
     def held(self, unit: str) -> Holdings:

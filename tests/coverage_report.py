@@ -1,4 +1,4 @@
-"""Prints what coverage has measured: `python -m tests.covered build/coverage/coverage.json`."""
+"""Prints what coverage has measured: `python -m tests.coverage_report build/coverage/coverage.json`."""
 
 from __future__ import annotations
 

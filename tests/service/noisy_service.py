@@ -11,11 +11,10 @@ from hushmeter.api.transparency.v1 import transparency_pb2
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.patience import await_true
-from tests.service.guarded import Guarded, guarded
-from tests.service.running import FOUNDED_MS, PLAN
+from tests.service.guarded_service import Guarded, guarded
+from tests.service.running_service import FOUNDED_MS, PLAN
 
 H = FOUNDED_MS
-QUERY = "/hushmeter.api.query.v1.QueryService/"
 SHORT_SALTS = [b"", bytes(16), b"\xff" * 16, b"salt", *(n.to_bytes(16, "little") for n in range(1, 9))]
 """What a salt would be that nobody drew."""
 
