@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
+MUTMUT := $(VENV)/.mutmut
 OUT ?= demo-out
 RESULTS ?= benchmarks/out
 ARGS ?=
@@ -19,7 +20,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 TRY_INSTALL = $(BIN)/python -m pip --python build/package/venv install -qq --disable-pip-version-check -c build/package/constraints.txt
 
-.PHONY: help demo test test-deep coverage faults torture bench check lint types architecture protos-fresh protos package lock clean
+.PHONY: help demo test test-deep coverage mutants faults torture bench check lint types architecture protos-fresh protos package lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +28,7 @@ help: ## this list
 demo: $(READY) ## a year of real flights through the whole service, into demo-out
 	$(BIN)/hushmeter demo --out $(OUT) $(ARGS)
 
-test test-deep coverage: export TMPDIR ?= $(or $(IN_MEMORY),/tmp)
+test test-deep coverage mutants: export TMPDIR ?= $(or $(IN_MEMORY),/tmp)
 test: $(READY) ## all tests in two processes; ARGS="-k erasure" runs some of them
 	$(PYTEST) $(ARGS)
 
@@ -41,6 +42,10 @@ coverage: $(READY) ## all tests, and how much of each module's branches they run
 	$(PYTEST) --cov --cov-report= $(ARGS)
 	$(BIN)/coverage json -q -o build/coverage/coverage.json
 	$(BIN)/python -m tests.coverage_report build/coverage/coverage.json
+
+# ARGS="'hushmeter.ledger.*'" tries these alone. The tool is needed here alone, so it has a lock of its own.
+mutants: $(MUTMUT) ## changes expressions where the promise rests on them, each of which a test must find
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 # Kills, damages, full disks and wrong clocks; ARGS="--seed 7 --kills 24", or ARGS="--episode kill:7" for one again.
 torture: $(READY) ## kills, damages, fills and misleads the real service
@@ -90,11 +95,13 @@ package: $(READY) ## build sdist and wheel, and try them in a virtual environmen
 	cd build/package && venv/bin/hushmeter --version
 
 # The lock names versions and hashes and no index, so that any mirror serves it.
-lock: $(READY) ## write both lock files anew from pyproject.toml
+lock: $(READY) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group check --group build --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
 	$(BIN)/uv pip compile --group bench --constraint requirements.lock --universal --no-build \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o benchmarks/requirements.lock
+	$(BIN)/uv pip compile --group mutation --constraint requirements.lock --universal --no-build \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o tests/mutation/requirements.lock
 
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -104,6 +111,10 @@ $(READY): requirements.lock pyproject.toml
 
 $(PEERS): $(READY) benchmarks/requirements.lock
 	$(BIN)/python $(PIP_INSTALL) --require-hashes -r benchmarks/requirements.lock
+	touch $@
+
+$(MUTMUT): $(READY) tests/mutation/requirements.lock
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r tests/mutation/requirements.lock
 	touch $@
 
 clean: ## remove everything that these targets make
