@@ -30,7 +30,9 @@ def load_profile() -> None:
     settings.register_profile("ci", parent=quick, derandomize=True)
     settings.register_profile("deep", parent=quick, max_examples=DEEP * _BY_DEFAULT)
     some = round(FEW * _BY_DEFAULT)
-    settings.register_profile("few", parent=quick, derandomize=True, max_examples=some, phases=[Phase.explicit, Phase.generate])
+    settings.register_profile(
+        "few", parent=quick, derandomize=True, max_examples=some, phases=[Phase.explicit, Phase.generate]
+    )
     settings.load_profile("ci" if _profile == "quick" and os.environ.get("CI") else _profile)
 
 

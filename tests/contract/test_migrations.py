@@ -23,7 +23,7 @@ from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.opening import open_context
 from hushmeter.service.deployment.restoring import restore
-from hushmeter.service.deployment.state_lock import hold_lock
+from hushmeter.service.deployment.state_lock import take_lock
 from hushmeter.service.disclosure.verified_releases import discrepancies
 from hushmeter.storage.state import schema
 from hushmeter.storage.state.database import Database, url_of
@@ -296,7 +296,7 @@ def test_the_command_brings_a_state_to_today(state_dir: Path, tmp_path: Path, ca
 def test_a_state_that_is_served_is_not_migrated(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Who serves it has taken its lock, and is named."""
     before = (state_dir / "state.db").read_bytes()
-    with hold_lock(state_dir):
+    with take_lock(state_dir):
         assert run(["migrate", "--state-dir", str(state_dir)]) != 0
     assert "serves" in capsys.readouterr().err
     assert (state_dir / "state.db").read_bytes() == before

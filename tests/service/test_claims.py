@@ -146,13 +146,13 @@ def test_a_full_disk_holds_the_window_and_its_noise(tmp_path: Path, step: int) -
 def test_a_publication_is_its_bytes(tmp_path: Path) -> None:
     """What is encoded comes back whole, equal ones have equal bytes, and damage is told."""
     machine, seen = DueDeployment.founded(tmp_path, CAPPED), []
-    honest = Claims.hold
+    honest = Claims.remember
 
     def noted(self: Claims, owner: str, publication: Publication) -> None:
         seen.append(publication)
         honest(self, owner, publication)
 
-    with mock.patch.object(Claims, "hold", noted):
+    with mock.patch.object(Claims, "remember", noted):
         sealer_of(machine.context).run_due()
     (made,) = seen
     content = encode_publication(made)

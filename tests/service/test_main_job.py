@@ -20,8 +20,8 @@ from hushmeter.sdk import Recorder
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.meters import Meters
 from hushmeter.service.deployment.opening import open_context
-from hushmeter.service.deployment.state_lock import hold_lock
-from hushmeter.service.processes.supervisor import hold_port
+from hushmeter.service.deployment.state_lock import take_lock
+from hushmeter.service.processes.supervisor import take_port
 from hushmeter.service.sealer.sealer import Sealer
 from hushmeter.testing.mechanisms import ExactMechanisms
 from tests.service.running_service import FOUNDED_MS, PLAN, running
@@ -220,20 +220,20 @@ def test_two_sealers_release_each_window_once(tmp_path: Path) -> None:
 
 def test_one_state_is_served_by_one_supervisor(tmp_path: Path) -> None:
     """A second supervisor on the same state is refused with the first one's process id."""
-    with hold_lock(tmp_path), pytest.raises(StateConflict, match=r"another process \(pid \d+\) serves"):
-        hold_lock(tmp_path)
+    with take_lock(tmp_path), pytest.raises(StateConflict, match=r"another process \(pid \d+\) serves"):
+        take_lock(tmp_path)
 
 
 def test_one_port_is_served_by_one_service() -> None:
     """A port that another service has taken is refused, though its own workers share it."""
-    taken = hold_port("127.0.0.1:0")
+    taken = take_port("127.0.0.1:0")
     address = f"127.0.0.1:{taken.getsockname()[1]}"
     with taken, socket.socket() as worker:
         worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         worker.bind(("127.0.0.1", taken.getsockname()[1]))
         worker.listen()
         with pytest.raises(ConfigError, match="choose another address"):
-            hold_port(address)
+            take_port(address)
 
 
 def test_a_wrong_master_key_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hushmeter.model.key_names import period_key
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from hushmeter.service.deployment.config import Config
 from hushmeter.service.deployment.context import Context
-from hushmeter.service.deployment.state_lock import hold_lock
+from hushmeter.service.deployment.state_lock import take_lock
 from hushmeter.service.disclosure.retention import RowKind, held
 from hushmeter.testing.clock import FakeClock
 from tests.service.deployment_by_hand import H, Hand, capped, opened, sealer_of, sums
@@ -102,7 +102,7 @@ def test_the_master_key_is_rotated(tmp_path: Path, capsys: pytest.CaptureFixture
     context.store.close()
     keys = Config(state_dir=tmp_path).keys
     before = (keys / "master.key").read_bytes()
-    with hold_lock(tmp_path):
+    with take_lock(tmp_path):
         assert run(["keys", "rotate", "--state-dir", str(tmp_path)]) == 2
     assert "stop it first" in capsys.readouterr().err
     assert run(["keys", "rotate", "--state-dir", str(tmp_path)]) == 0

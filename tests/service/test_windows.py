@@ -19,7 +19,7 @@ from hushmeter.model.states import WindowState
 from hushmeter.model.time import DAY_MS, HOUR_MS, MINUTE_MS
 from hushmeter.patience import PATIENCE_S, await_true
 from hushmeter.service.deployment.meters import Meters
-from hushmeter.service.deployment.state_lock import hold_lock
+from hushmeter.service.deployment.state_lock import take_lock
 from hushmeter.service.sealer.sealer import Sealer
 from tests.service.harness import (
     ENDED,
@@ -238,9 +238,9 @@ def test_two_sealers_share_the_work_safely(tmp_path: Path) -> None:
 
 def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
     """A second holder of a state's lock is refused, naming the first; when the first lets go the next may have it."""
-    with hold_lock(tmp_path), pytest.raises(StateConflict, match="serves"):
-        hold_lock(tmp_path)
-    hold_lock(tmp_path).close()
+    with take_lock(tmp_path), pytest.raises(StateConflict, match="serves"):
+        take_lock(tmp_path)
+    take_lock(tmp_path).close()
 
 
 def _remove(path: Path) -> None:

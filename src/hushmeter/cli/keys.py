@@ -32,7 +32,7 @@ def rotate(
     from hushmeter.errors import ConfigError
     from hushmeter.service.deployment.config import read_config
     from hushmeter.service.deployment.key_opening import MASTER_KEY_NAME
-    from hushmeter.service.deployment.state_lock import hold_lock
+    from hushmeter.service.deployment.state_lock import take_lock
     from hushmeter.storage.keys.files import DirectoryKeyRing, put_in_place
     from hushmeter.storage.keys.master_key import create_master_key, load_master_key
 
@@ -44,7 +44,7 @@ def rotate(
     if not kept_by_us and new_master_key_file is None:
         raise ConfigError("the master key is not kept by hushmeter; name the file of the new one: --new-master-key-file")
     new = new_master_key_file or ours.with_name(f"{MASTER_KEY_NAME}.new")
-    with hold_lock(chosen.state_dir):
+    with take_lock(chosen.state_dir):
         old_key = load_master_key(ours if kept_by_us else chosen.master_key_file, os.environ)
         new_key = load_master_key(new, os.environ) if new.exists() else create_master_key(new)
         count = DirectoryKeyRing(chosen.keys, old_key).rewrap(new_key)

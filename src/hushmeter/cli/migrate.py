@@ -15,13 +15,13 @@ def migrate_command(
 ) -> None:
     """Bring the state of an earlier hushmeter to this one's schema, while the service is stopped; there is no way back."""
     from hushmeter.service.deployment.config import read_config
-    from hushmeter.service.deployment.state_lock import hold_lock
+    from hushmeter.service.deployment.state_lock import take_lock
     from hushmeter.storage.state.database import Database
 
     chosen = read_config(config, {"state_dir": state_dir})
     # Before the lock is taken, so that a directory without a state stays as it is.
     Database.migrate(chosen.database_url, tries=True)
-    with hold_lock(chosen.state_dir):
+    with take_lock(chosen.state_dir):
         before, steps = Database.migrate(chosen.database_url, tries=dry_run)
     if not steps:
         typer.echo(f"{chosen.state_dir} has schema version {before}, which is this hushmeter's: there is nothing to do")

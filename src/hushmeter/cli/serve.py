@@ -74,7 +74,7 @@ def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_
     from hushmeter.service.deployment.approvals import read_approval
     from hushmeter.service.deployment.clock_check import ensure_clock
     from hushmeter.service.deployment.opening import begin_to_serve, prepared
-    from hushmeter.service.deployment.state_lock import hold_lock
+    from hushmeter.service.deployment.state_lock import take_lock
     from hushmeter.service.door.tls import read_tls
     from hushmeter.service.processes.supervisor import Supervisor
     from hushmeter.storage.disk import make_directory
@@ -84,7 +84,7 @@ def _run(chosen: Config, plan_text: str | None, approvals: list[Path], *, clock_
     read_tls(chosen, clock.now_ms())
     # The lock comes first: whoever opens the state to serve stops all others.
     make_directory(chosen.state_dir)
-    with hold_lock(chosen.state_dir):
+    with take_lock(chosen.state_dir):
         signed = [read_approval(path) for path in approvals]
         context = prepared(chosen, clock, OpenDPMechanisms(), plan_text, signed)
         ensure_clock(context, confirmed=clock_is_right)

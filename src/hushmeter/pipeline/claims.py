@@ -150,7 +150,7 @@ class Claims:
         self._epoch, self._plan = epoch, plan
         self._keys, self._store, self._publications = keys, store, publications
         # What this process has drawn and not published yet: the claim's owner, the publication, and its encrypted bytes.
-        self._held: tuple[str, Publication, bytes] | None = None
+        self._remembered: tuple[str, Publication, bytes] | None = None
 
     def follow(self) -> RingRecord:
         """Notes what this state knows and the record does not, and returns the record.
@@ -183,11 +183,11 @@ class Claims:
         self._publications.clear()
         return owner
 
-    def hold(self, owner: str, publication: Publication) -> None:
-        """Takes what the owner of a claim has drawn; from now on it is published, or nothing is."""
+    def remember(self, owner: str, publication: Publication) -> None:
+        """Keeps in memory what the owner of a claim has drawn; from now on it is published, or nothing is."""
         key, nonce = self._key(publication.period_start_ms), os.urandom(_NONCE_BYTES)
         plain = self._publications.encoded(publication)
-        self._held = owner, publication, nonce + AESGCM(key).encrypt(nonce, plain, owner.encode())
+        self._remembered = owner, publication, nonce + AESGCM(key).encrypt(nonce, plain, owner.encode())
 
     def draw(self, owner: str) -> None:
         """CLAIMED -> DRAWN, once the bytes of what was drawn are durable.
@@ -196,22 +196,21 @@ class Claims:
             StateConflict: somebody else has settled the claim.
             StorageFull, Failure: the disk refused; the claim stays, and the same bytes are tried again.
         """
-        if self._held is None or self._held[0] != owner:
+        if self._remembered is None or self._remembered[0] != owner:
             raise InvariantError("noise that is published was drawn by this process")
-        _, publication, content = self._held
+        _, publication, content = self._remembered
         self._publications.put(owner, content)
         digest = hashlib.sha256(content).hexdigest()
         move_record(self._keys, lambda r: self._serving(r).drawn(owner, digest, publication.head))
 
-    def holds(self, owner: str) -> bool:
+    def remembers(self, owner: str) -> bool:
         """Whether this process has drawn under a claim."""
-        return self._held is not None and self._held[0] == owner
+        return self._remembered is not None and self._remembered[0] == owner
 
     def drawn(self, claim: Claim, period_start_ms: int) -> Publication | None:
         """What a DRAWN claim names; None where its bytes are not there, or are not those."""
-        content = (
-            self._held[2] if self._held is not None and self.holds(claim.owner) else self._publications.get(claim.owner)
-        )
+        drawn_here = self._remembered if self.remembers(claim.owner) else None
+        content = self._publications.get(claim.owner) if drawn_here is None else drawn_here[2]
         if content is None or hashlib.sha256(content).hexdigest() != claim.publication:
             return None
         try:
@@ -279,8 +278,8 @@ class Claims:
         head = self._store.ledger_head(ring_record(self._keys).head.deployment_id)
         ensure(head == claim.head, f"window {claim.window} ended in another entry of the ledger than its claim names")
         move_record(self._keys, lambda r: self._serving(r).ended(claim.owner))
-        if self.holds(claim.owner):
-            self._held = None
+        if self.remembers(claim.owner):
+            self._remembered = None
 
     def _ensure_unchanged(self, claim: Claim) -> None:
         """Looks at the record once more, so that whoever was paused does not go on."""

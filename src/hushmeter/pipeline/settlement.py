@@ -51,7 +51,7 @@ def settle(claims: Claims, ports_of: Callable[[Window], SealingPorts]) -> tuple[
         return found
     claim, ports = found, ports_of(found.window)
     period = ports.catalog.plan.privacy.period.window_of(claim.window.end_ms)
-    if claim.state is ClaimState.CLAIMED and claims.holds(claim.owner):
+    if claim.state is ClaimState.CLAIMED and claims.remembers(claim.owner):
         claims.draw(claim.owner)
         return settle(claims, ports_of)
     publication = claims.drawn(claim, period.start_ms) if claim.state is ClaimState.DRAWN else None

@@ -56,7 +56,7 @@ def release_window(record: WindowRecord, ports: SealingPorts, claims: Claims, co
     try:
         releases = measure(tally, charge.without(resting), ports.mechanisms, plan=plan, completeness=completeness)
         entries = entries_of(plan, identity, charge, releases, resting)
-        claims.hold(owner, Publication(window, period.start_ms, before.head, releases, entries, kept))
+        claims.remember(owner, Publication(window, period.start_ms, before.head, releases, entries, kept))
     except Exception as cause:
         # The mechanisms may have drawn noise already. Nobody draws noise for a window twice.
         return lose_window(window, ports, claims, cause)

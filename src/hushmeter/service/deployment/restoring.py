@@ -33,7 +33,7 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.key_opening import open_keys
 from hushmeter.service.deployment.opening import context_of, serving_now, timeline_of
 from hushmeter.service.deployment.plan_timeline import lacks
-from hushmeter.service.deployment.state_lock import LOCK_NAME, hold_lock
+from hushmeter.service.deployment.state_lock import LOCK_NAME, take_lock
 from hushmeter.storage.disk import failure_of, make_directory, sync_directory
 from hushmeter.storage.state.database import STATE_NAME, Database, url_of
 from hushmeter.storage.state.store import SqlStateStore
@@ -75,7 +75,7 @@ def restore(backup: Path, config: Config, clock: Clock, mechanisms: Mechanisms) 
         StorageFull, Failure: the disk refused; to be called again.
     """
     make_directory(config.state_dir)
-    with hold_lock(config.state_dir):
+    with take_lock(config.state_dir):
         _refuse_used(config)
         partial = config.state_dir / _PARTIAL
         _copy(backup, partial)

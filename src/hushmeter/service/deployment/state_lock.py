@@ -12,7 +12,7 @@ from hushmeter.errors import StateConflict
 LOCK_NAME = "serve.lock"
 
 
-def hold_lock(state_dir: Path) -> IO[str]:
+def take_lock(state_dir: Path) -> IO[str]:
     """Takes the state directory's lock, which the kernel gives back when the process ends, however it ends.
 
     Raises:

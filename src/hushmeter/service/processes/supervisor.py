@@ -66,9 +66,9 @@ class Supervisor:
         self._log = structlog.get_logger("hushmeter.serve")
         self._store = SqlStateStore.open(config.database_url)
         self._presence = Presence(self._store, clock)
-        self._port_holder = hold_port(config.listen)
+        self._port_socket = take_port(config.listen)
         host, _ = split_address(config.listen)
-        port = self._port_holder.getsockname()[1]
+        port = self._port_socket.getsockname()[1]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._config = config.model_copy(update={"listen": self.address})
         self._meters_dir = tempfile.TemporaryDirectory(prefix="hushmeter-meters-")
@@ -99,7 +99,7 @@ class Supervisor:
     def close(self) -> None:
         """Gives back port and state."""
         self._meters_dir.cleanup()
-        self._port_holder.close()
+        self._port_socket.close()
         self._store.close()
 
     def _spawn(self, role: str) -> subprocess.Popen[str]:
@@ -207,7 +207,7 @@ def _close_pipes(process: subprocess.Popen[str]) -> None:
             pipe.close()
 
 
-def hold_port(listen: str) -> socket.socket:
+def take_port(listen: str) -> socket.socket:
     """Binds the address with SO_REUSEPORT and never listens: the workers share it, and nobody else takes it.
 
     Raises:
