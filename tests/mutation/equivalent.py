@@ -14,10 +14,29 @@ from tests.mutation.mutants import Change
 KINDS: Final = (
     ("ensure", "the words of an invariant: nobody meets them unless the code is wrong"),
     ("zip", "zip of columns of one length: `strict` states that, and changes nothing where it holds"),
+    ("np.full", "an array full of an integer is int64, whether or not that is said"),
 )
+_INTEGERS: Final = {"NEVER", "_NOBODY"}
+"""Constants that are an int in every module."""
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...]]
-ONES: dict[Key, str] = {}
+ONES: dict[Key, str] = {
+    (
+        "hushmeter.consent.register.ConsentRegister._rows",
+        ("while len(self._subjects) > len(self._since):",),
+        ("while len(self._subjects) >= len(self._since):",),
+    ): "the columns grow one subject earlier, and nobody reads a row that no subject has",
+    (
+        "hushmeter.consent.subjects.SubjectRows._append",
+        ("if self._count > len(self._subjects):",),
+        ("if self._count >= len(self._subjects):",),
+    ): "a table that is just full is built again, as large as it was and with the same rows",
+    (
+        "hushmeter.consent.subjects.SubjectRows._next",
+        ("return (slots + 1) & (len(self._slots) - 1)",),
+        ("return (slots - 1) & (len(self._slots) - 1)",),
+    ): "slots are tried in the other direction, by who writes and by who reads; rows are numbered by arrival",
+}
 
 
 def why_equivalent(change: Change) -> str | None:
@@ -36,10 +55,22 @@ class _Plain(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == self._kind:
-            node.args = node.args[:1] if self._kind == "ensure" else node.args
+        if ast.unparse(node.func) != self._kind:
+            return node
+        if self._kind == "ensure":
+            node.args = node.args[:1]
+        elif self._kind == "zip":
             node.keywords = [k for k in node.keywords if k.arg != "strict"]
+        elif len(node.args) > 1 and _is_integer(node.args[1]) and ast.unparse(node.args[-1]) in {"None", "np.int64"}:
+            node.args = node.args[:2]
         return node
+
+
+def _is_integer(node: ast.expr) -> bool:
+    plain = node.operand if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else node
+    if isinstance(plain, ast.Constant):
+        return type(plain.value) is int
+    return isinstance(plain, ast.Name) and plain.id in _INTEGERS
 
 
 def _plainly(source: str, kind: str) -> str:

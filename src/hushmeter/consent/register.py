@@ -78,7 +78,7 @@ class ConsentRegister:
         while True:
             sequence, decisions = decisions_after(self.sequence, through)
             self.take(sequence, decisions)
-            found = found or bool(decisions)
+            found |= bool(decisions)
             if len(decisions) < limits.DECISIONS_PER_PAGE:
                 return found
 
@@ -158,10 +158,13 @@ def bucket_of(table: ConsentTable, bucket: int, bits: int) -> ConsentTable:
 
 
 def buckets_of(table: ConsentTable, first: int, after: int, bits: int) -> ConsentTable:
-    """The units of the buckets from `first` up to before `after`."""
-    if bits == 0 or first == after:
-        return table
-    borders = np.array([first << (64 - bits), (after << (64 - bits)) - 1], np.uint64)
-    start = int(np.searchsorted(table.pseudonyms[:, 0], borders[0], side="left"))
-    end = int(np.searchsorted(table.pseudonyms[:, 0], borders[1], side="right"))
+    """The units of the buckets from `first` up to before `after`; none where the two are one."""
+    start, end = _start_of(table, first, bits), _start_of(table, after, bits)
     return ConsentTable(table.purposes, table.pseudonyms[start:end], table.given_since_ms[start:end])
+
+
+def _start_of(table: ConsentTable, bucket: int, bits: int) -> int:
+    """The row where a bucket starts; after all rows, where the bucket is the one after the last."""
+    if bucket == 1 << bits:
+        return len(table.pseudonyms)
+    return int(np.searchsorted(table.pseudonyms[:, 0], np.uint64(bucket << (64 - bits))))

@@ -65,8 +65,7 @@ class SubjectRows:
         if len(unknown):
             new, first, which = np.unique(subjects[unknown], axis=0, return_index=True, return_inverse=True)
             order = np.argsort(first)
-            place = np.empty(len(new), np.int64)
-            place[order] = np.arange(len(new))
+            place = np.argsort(order)
             rows[unknown] = self._count + place[which.ravel()]
             self._append(new[order])
         return rows
