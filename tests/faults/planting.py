@@ -15,6 +15,8 @@ from tests.faults.table import FAULTS
 
 ROOT = Path(__file__).parents[2]
 _TIMEOUT_S = 900
+_COVERAGE = frozenset({"COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"})
+"""Variables by which coverage measures each process that starts with them."""
 
 
 def planted(fault: Fault, copy: Path) -> None:
@@ -40,20 +42,29 @@ def caught_by(fault: Fault, *, whole: bool = False) -> list[str]:
             return [fault.test] if _test_fails(fault.test, copy) else []
         command = [sys.executable, "-m", "hushmeter", "audit", "--quick"]
         command += [] if whole else ["--only", fault.only]
-        environment = {**os.environ, "PYTHONPATH": str(copy)}
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, cwd=directory
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment_of(copy),
+            timeout=_TIMEOUT_S,
+            cwd=directory,
         )
     failed = [line.removeprefix("exceeded ") for line in done.stdout.splitlines() if line.startswith("exceeded ")]
     return failed if done.returncode == 1 else []
 
 
+def environment_of(copy: Path) -> dict[str, str]:
+    """The variables of a process that runs a copy; coverage does not measure the process, as the copy is gone at its end."""
+    return {name: value for name, value in os.environ.items() if name not in _COVERAGE} | {"PYTHONPATH": str(copy)}
+
+
 def _test_fails(test: str, copy: Path) -> bool:
     """Whether a test fails with the code of a copy."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", test]
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, cwd=ROOT
+        command, check=False, capture_output=True, text=True, env=environment_of(copy), timeout=_TIMEOUT_S, cwd=ROOT
     )
     # Status 1 says that tests ran and failed; whatever else it is, nothing was caught.
     return done.returncode == 1

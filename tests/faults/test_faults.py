@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.faults.fault import Fault
-from tests.faults.planting import ROOT, caught_by
+from tests.faults.planting import ROOT, caught_by, environment_of
 from tests.faults.table import FAULTS
 
 AT_ONCE = 5
@@ -22,6 +24,17 @@ def test_every_fault_fits_the_code() -> None:
         text = Path(ROOT / "src" / "hushmeter" / fault.path).read_text(encoding="utf-8")
         assert text.count(fault.old) == 1, f"{fault.name}: not once in {fault.path}"
     assert len({f.name for f in FAULTS}) == len(FAULTS) >= 40
+
+
+def test_coverage_does_not_measure_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that runs a copy is not measured, also where coverage measures the processes that tests start."""
+    monkeypatch.setenv("COVERAGE_PROCESS_START", str(ROOT / "pyproject.toml"))
+    measured = [sys.executable, "-c", "import sys; print('coverage' in sys.modules)"]
+    said = [
+        subprocess.run(measured, check=True, capture_output=True, text=True, env=environment, cwd=tmp_path).stdout.strip()
+        for environment in (dict(os.environ), environment_of(tmp_path))
+    ]
+    assert said == ["True", "False"]
 
 
 @pytest.mark.parametrize("fault", TODAY, ids=lambda f: f.name)

@@ -7,9 +7,22 @@ from pathlib import Path
 import pytest
 
 from hushmeter.cli.app import run
+from hushmeter.errors import StateConflict
 from hushmeter.model.states import WindowState
 from hushmeter.model.time import HOUR_MS, MINUTE_MS
+from hushmeter.service.sealer.giving_up import give_up
 from hushmeter.testing.clock import FakeClock
+from tests.service.claim_steps import (
+    AFTER_CLAIM,
+    AFTER_DRAWN,
+    Dead,
+    DueDeployment,
+    Steps,
+    ensure_one_noise,
+    ensure_sound,
+    kill,
+    watched,
+)
 from tests.service.deployment_by_hand import DAY_DUE, H, Hand, opened, sealer_of, sums, windows
 from tests.service.interrupted_log import failing, interrupted
 from tests.service.reported_hours import due
@@ -56,3 +69,36 @@ def test_a_window_whose_rows_are_not_fixed_waits(tmp_path: Path, capsys: pytest.
     hand.segments.tick()
     sealer_of(context).run_due()
     assert windows(context, WindowState.RELEASED) == [("1h", 0)]
+
+
+def test_a_window_whose_noise_was_drawn_ends_as_that_says(tmp_path: Path) -> None:
+    """Whoever gives it up is told that it has ended: somebody may have seen what was drawn, so it is published (C7)."""
+    machine = DueDeployment.founded(tmp_path)
+    with pytest.raises(Dead):
+        sealer_of(watched(machine.context, Steps(kill, AFTER_DRAWN))).run_due()
+    again = machine.open("state")
+    with pytest.raises(StateConflict, match=r"noise was drawn for window .* already"):
+        give_up(again, "1h", H)
+    assert windows(again, WindowState.RELEASED) == [("1h", 0)]
+    ensure_one_noise(machine, again)
+
+
+def test_a_window_is_not_given_up_while_another_is_being_released(tmp_path: Path) -> None:
+    """The claim of the other window comes first; once that has ended, the window can be given up."""
+    machine = DueDeployment.founded(tmp_path)
+    sealer_of(machine.context).run_due()
+    waiting = interrupted(machine.context, failing(*[True] * 9))
+    machine.clock.set(DAY_DUE)
+    sealer_of(waiting).run_due()
+    assert windows(waiting, WindowState.FIXED) == [("1d", 0)]
+    machine.clock.advance(10 * MINUTE_MS)
+    with pytest.raises(Dead):
+        sealer_of(watched(waiting, Steps(kill, AFTER_CLAIM))).run_due()
+    again = machine.open("state")
+    with pytest.raises(StateConflict, match="window 1h 2026-03-03T00:00:00Z is being released; try again"):
+        give_up(again, "1d", H)
+    assert windows(again, WindowState.LOST) == []
+    sealer_of(interrupted(again, failing(*[True] * 9))).run_due()
+    assert give_up(again, "1d", H).resolution == "1d"
+    assert windows(again, WindowState.LOST) == [("1d", 0), ("1h", 24)]
+    ensure_sound(again)

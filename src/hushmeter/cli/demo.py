@@ -14,6 +14,7 @@ _LOG_WIDTH = 110
 def demo(
     out: Annotated[str, typer.Option(help="Where summary.json, releases.parquet and the chart go.")],
     keep: Annotated[str, typer.Option(help="Keep the state here, so that `hushmeter serve` can serve it.")] = "",
+    days: Annotated[int, typer.Option(min=1, max=365, help="How many days; fewer end sooner.")] = 365,
 ) -> None:
     """Run the main job on a year of real flights: collect, seal, release, query, and compare with the truth."""
     from hushmeter.cli import printing
@@ -22,4 +23,4 @@ def demo(
     console = printing.console()
     if not console.is_terminal:
         console.width = _LOG_WIDTH
-    run_demo(Path(out), Path(keep) if keep else None, console)
+    run_demo(Path(out), Path(keep) if keep else None, console, days)

@@ -11,9 +11,8 @@ from hushmeter.model.plan import Plan
 
 def hidden_share(plan: Plan, charge: MeasurementCharge) -> float:
     """The share of units that is expected to be in private partitions that stay hidden, of a release at its price."""
-    if charge.threshold is None:
-        return 0.0
-    return hidden_below(plan, charge.measurement, charge.threshold, math.sqrt(charge.mechanism.variance(charge.scale)))
+    std = math.sqrt(charge.mechanism.variance(charge.scale))
+    return hidden_below(plan, charge.measurement, charge.threshold or 0, std)
 
 
 def hidden_below(plan: Plan, m: Measurement, threshold: float, std: float) -> float:
@@ -34,10 +33,9 @@ def hidden_below(plan: Plan, m: Measurement, threshold: float, std: float) -> fl
     References:
         L. Adamic, B. Huberman: Zipf's law and the Internet (2002).
     """
-    opened = plan.metric(m.metric).open_dimension(m.view)
-    if opened is None or opened.open is None:
-        return 0.0
-    harmonic = [1 / rank for rank in range(1, opened.open.expected + 1)]
+    # A view has at most one open dimension.
+    expected = sum(d.open.expected for d in plan.metric(m.metric).view_dimensions(m.view) if d.open)
+    harmonic = [1 / rank for rank in range(1, expected + 1)]
     whole = math.fsum(harmonic)
     per_public = plan.privacy.expected_units / m.partitions
     shares = [weight / whole for weight in harmonic]

@@ -102,7 +102,7 @@ def audit_replay(plan_text: str, only: Collection[int] = ()) -> Iterator[Evidenc
         place = Path(directory)
         foundation = Foundation.lay(place / "founded", plan_text, _founded_ms(plan_text), OpenDPMechanisms())
         with contextlib.closing(_rehearsed(foundation, place, runs)) as found:
-            yield from _compared(foundation.plan, found)
+            yield from compare_runs(foundation.plan, found)
 
 
 def _in_memory() -> str | None:
@@ -134,7 +134,7 @@ def _begin() -> None:
     collect_seldom()
 
 
-def _compared(plan: Plan, runs: Iterator[tuple[Run, Transcript]]) -> Iterator[Evidence]:
+def compare_runs(plan: Plan, runs: Iterator[tuple[Run, Transcript]]) -> Iterator[Evidence]:
     """Every check of every run, each beside the run of nobody in its course."""
     bases: dict[Course, Transcript] = {}
     found: dict[int, Transcript] = {}
@@ -211,7 +211,7 @@ def _founded_ms(plan_text: str) -> int:
     """A moment at which every metric of the plan may be measured, a few windows before a window of each resolution ends."""
     plan: Plan = parse_recorded(plan_text)
     expiries = [m.expires_ms for m in plan.metrics]
-    day = min(*expiries, *expiries) - _SPARE_MS
+    day = min(expiries) - _SPARE_MS
     ends = plan.coarsest.span.window_of(day).end_ms
     founded = ends - FINE_WINDOWS * plan.finest.span.length_ms
     if max(expiries) > founded + 366 * DAY_MS:

@@ -25,7 +25,7 @@ def draw_chart(daily: ChartPoints, weekly: ChartPoints, path: Path) -> None:
     figure, axes = plt.subplots(2, 1, figsize=(11, 7), layout="constrained")
     _draw(axes[0], daily, "departures a day", "Departures, daily total (public: only the blue)")
     _draw(axes[1], weekly, "minutes", "Mean departure delay, weekly")
-    figure.suptitle("A year of flights, seen through differential privacy")
+    figure.suptitle("Flights out of New York in 2013, seen through differential privacy")
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

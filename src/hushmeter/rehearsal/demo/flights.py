@@ -20,7 +20,7 @@ from hushmeter.model.time import DAY_MS
 from hushmeter.sdk import Recorder
 
 DEMO_START_MS = int(dt.datetime(2013, 1, 1, tzinfo=dt.UTC).timestamp() * 1000)
-DAYS = 365
+DAYS_OF_YEAR = 365
 DEMO_PURPOSE = "delay_model"
 _WITHHELD, _WITHDRAWN = 0.05, 0.02
 
@@ -39,10 +39,10 @@ class Flight:
 
 @dataclass(frozen=True, slots=True)
 class Year:
-    """All flights by day of the year, from 0.
+    """All flights by day, or those of the first days.
 
     Attributes:
-        days: flights of each day.
+        days: flights of each day of the year, from 0.
         anonymous: how many flights have no tail number, and so no unit that could report them.
     """
 
@@ -55,8 +55,11 @@ class Year:
         return sorted({f.aircraft for day in self.days for f in day})
 
 
-def load_year() -> Year:
+def load_year(days: int = DAYS_OF_YEAR) -> Year:
     """Reads the flights from the installed data package.
+
+    Args:
+        days: how many, from the first of January on; 1 to 365.
 
     Raises:
         ConfigError: the package is not installed.
@@ -71,15 +74,17 @@ def load_year() -> Year:
     columns = ["month", "day", "tailnum", "carrier", "origin", "dest", "dep_time", "dep_delay"]
     options = csv.ConvertOptions(include_columns=columns, null_values=["NA", ""], strings_can_be_null=True)
     table = csv.read_csv(io.BytesIO(raw), convert_options=options).to_pydict()
-    days: list[list[Flight]] = [[] for _ in range(DAYS)]
+    by_day: list[list[Flight]] = [[] for _ in range(days)]
     anonymous = 0
     for month, day, aircraft, carrier, origin, destination, left, delay in zip(*(table[c] for c in columns), strict=True):
+        index = dt.date(2013, month, day).timetuple().tm_yday - 1
+        if index >= days:
+            continue
         if aircraft is None:
             anonymous += 1
             continue
-        index = dt.date(2013, month, day).timetuple().tm_yday - 1
-        days[index].append(Flight(aircraft, carrier, origin, destination, delay, left is None))
-    return Year(days, anonymous)
+        by_day[index].append(Flight(aircraft, carrier, origin, destination, delay, left is None))
+    return Year(by_day, anonymous)
 
 
 def refuses(aircraft: str) -> bool:

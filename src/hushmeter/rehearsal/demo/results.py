@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import statistics
 from collections import defaultdict
@@ -73,19 +74,28 @@ class _Compared:
 
 
 def write_results(results: Results, out: Path, console: Console) -> None:
-    """Prints the table and writes `summary.json`, `releases.parquet` and `chart.png` into `out`."""
-    from hushmeter.rehearsal.demo.chart import draw_chart
-
+    """Prints the table and writes `summary.json`, `releases.parquet` and, where matplotlib is installed, `chart.png`."""
     compared = list(_compare(results))
     whole = pa.concat_tables(results.tables, promote_options="permissive")
     parquet.write_table(whole, out / "releases.parquet")
     summary = _summary(results, compared, whole.num_rows)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    _print(results, compared, summary, console)
+    written = [out / "summary.json", out / "releases.parquet"]
+    if importlib.util.find_spec("matplotlib") is None:
+        console.print("No chart: it needs matplotlib, which comes with: pip install 'hushmeter[plot]'", markup=False)
+    else:
+        written.append(out / "chart.png")
+        _draw(compared, written[-1])
+    console.print(f"Written: {', '.join(map(str, written))}")
+
+
+def _draw(compared: Sequence[_Compared], path: Path) -> None:
+    from hushmeter.rehearsal.demo.chart import draw_chart
+
     daily = [c for c in compared if c.key[:2] == ("departures", "1d") and c.key[3] == () and c.key[5] == "sum"]
     weekly = [c for c in compared if c.key[:2] == ("departure_delay", "1w") and c.key[3] == () and c.key[5] == "mean"]
-    draw_chart([(c.row, c.truth) for c in daily], [(c.row, c.truth) for c in weekly], out / "chart.png")
-    _print(results, compared, summary, console)
-    console.print(f"Written: {out / 'summary.json'}, {out / 'releases.parquet'}, {out / 'chart.png'}")
+    draw_chart([(c.row, c.truth) for c in daily], [(c.row, c.truth) for c in weekly], path)
 
 
 def _compare(results: Results) -> Iterator[_Compared]:

@@ -24,7 +24,7 @@ from hushmeter.model.time import DAY_MS, MINUTE_MS, Window
 from hushmeter.noise.opendp import OpenDPMechanisms
 from hushmeter.rehearsal import demo
 from hushmeter.rehearsal.demo.flights import (
-    DAYS,
+    DAYS_OF_YEAR,
     DEMO_PURPOSE,
     DEMO_START_MS,
     Year,
@@ -41,8 +41,6 @@ from hushmeter.service.deployment.context import Context
 from hushmeter.service.deployment.logs import configure_logs
 from hushmeter.service.deployment.opening import open_context
 
-WITHDRAWAL_DAY = DAYS // 2
-_END_MS = DEMO_START_MS + DAYS * DAY_MS
 _SOURCE = "demo"
 _REASON_PREFIX = "REJECTION_REASON_"
 
@@ -80,6 +78,7 @@ class StreamedYear:
 
     def __init__(self, year: Year, service: RehearsedService) -> None:
         self._year = year
+        self._days = len(year.days)
         self._service = service
         self._plan = service.client.plan()
         self._allowed: dict[str, int] = {}
@@ -89,19 +88,20 @@ class StreamedYear:
 
     def stream(self, progress: Progress) -> None:
         """Streams every day; windows are sealed on the way, and all have ended at the end."""
-        task = progress.add_task("2013", total=DAYS)
+        task = progress.add_task("2013", total=self._days)
         self._agree([a for a in self._year.aircraft if not refuses(a)])
-        for day in range(DAYS):
-            if day == WITHDRAWAL_DAY:
+        for day in range(self._days):
+            if day == self._days // 2:
                 self._service.settled()
                 self._withdraw([a for a in self._allowed if withdraws(a)])
             self._stream_day(day)
             progress.update(task, advance=1, description=f"2013, day {day + 1:3}")
-        # The week that holds the last day ends with the first days of the next year.
-        week = self._week_of(_END_MS)
-        if week.end_ms > _END_MS:
+        # The week that holds the last day ends after it, without more flights.
+        end_ms = DEMO_START_MS + self._days * DAY_MS
+        week = self._week_of(end_ms)
+        if week.end_ms > end_ms:
             self._add_truth_of_week(week)
-        self._service.advance(_END_MS + 7 * DAY_MS)
+        self._service.advance(end_ms + 7 * DAY_MS)
 
     def _agree(self, aircraft: list[str]) -> None:
         self._service.decide(aircraft, {DEMO_PURPOSE: True}, source=_SOURCE)
@@ -129,7 +129,7 @@ class StreamedYear:
 
     def _add_truth_of_week(self, week: Window) -> None:
         first = max(0, (week.start_ms - DEMO_START_MS) // DAY_MS)
-        last = min(DAYS, (week.end_ms - DEMO_START_MS) // DAY_MS)
+        last = min(self._days, (week.end_ms - DEMO_START_MS) // DAY_MS)
         self._add_truth(week, first, last)
 
     def _add_truth(self, window: Window, first: int, last: int) -> None:
@@ -146,19 +146,20 @@ def demo_plan() -> str:
     return files(demo).joinpath("plan.yaml").read_text(encoding="utf-8")
 
 
-def run_demo(out: Path, keep: Path | None, console: Console) -> None:
-    """Runs the main job and writes `summary.json`, `releases.parquet` and `chart.png`.
+def run_demo(out: Path, keep: Path | None, console: Console, days: int = DAYS_OF_YEAR) -> None:
+    """Runs the main job and writes its results; `write_results` says which.
 
     Args:
         out: the directory that they go to.
         keep: where the state is kept; None for nowhere.
         console: where the table of results and the progress go.
+        days: how many days of the year; 1 to 365.
 
     Raises:
         ConfigError: there is a state already where it is to be kept, or the flights are not installed.
     """
     configure_logs("console", quiet=True)
-    year = load_year()
+    year = load_year(days)
     out.mkdir(parents=True, exist_ok=True)
     if keep is not None and ((keep / "state.db").exists() or Config(state_dir=keep).keys.exists()):
         raise ConfigError(f"{keep} holds a state already, or keys of one lie beside it; choose a new directory for --keep")
@@ -178,7 +179,7 @@ def run_demo(out: Path, keep: Path | None, console: Console) -> None:
 def _run(year: Year, context: Context, clock: ReplayClock, out: Path, console: Console) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with RehearsedService(context, clock) as service:
-        console.print(f"The service listens on {service.target}; a year of flights follows, day by day.")
+        console.print(f"The service listens on {service.target}; flights follow, day by day.")
         streamed = StreamedYear(year, service)
         began_s = time.monotonic()
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
