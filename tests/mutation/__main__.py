@@ -1,11 +1,11 @@
 """Mutants of what the promise rests on, and which of them no test finds: `make mutants`, `python -m tests.mutation`.
 
 mutmut changes one expression of one function, and runs the tests that came through that function. Here are chosen:
-every mutant of the folders in `WHOLE`, and of `SAMPLED` so many as `--sample` says, drawn by `--seed`. Three rounds,
-each for those that the round before left: few examples of each property; all examples; mypy, which `make check` runs on
-every change.
+every mutant of the folders in `WHOLE`, and of `SAMPLED` so many as `--sample` says, drawn by `--seed`; those that
+`equivalent.KINDS` describes are left out. Three rounds, each for those that the round before left: few examples of each
+property; all examples; mypy, which `make check` runs on every change.
 
-What is left survives. `equivalent.py` names those that no test can find, with the reason. A run fails where more than
+What is left survives. `equivalent.ONES` names those that no test can find, with the reason. A run fails where more than
 3 % of the mutants survive, or where one survives that is not named there.
 
 mutmut mutates no function that carries a decorator (properties, for example), no default that is computed, and nothing
@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.mutation.equivalent import why_equivalent
+from tests.mutation.equivalent import ONES, kind_of
 from tests.mutation.mutants import SAMPLED, WHOLE, Mutants
 
 SURVIVORS_MAX = 0.03
@@ -35,20 +35,20 @@ def main() -> int:
     arguments = _arguments()
     started = time.monotonic()
     mutants = Mutants.copied(Path(__file__).parents[2], arguments.work, again=arguments.again)
-    names = arguments.names or mutants.chosen(arguments.seed, arguments.sample)
-    tried = mutants.run(names, "few")
-    left = mutants.survivors(names)
-    if left:
-        mutants.run(left, "quick")
-    ill_typed = mutants.ill_typed(mutants.survivors(names))
-    survivors = [name for name in mutants.survivors(names) if name not in ill_typed]
+    chosen = mutants.matching(arguments.names) or mutants.chosen(arguments.seed, arguments.sample)
+    tried = [name for name in chosen if kind_of(mutants.change(name)) is None]
+    mutants.run(tried, "few")
+    mutants.run(mutants.survivors(tried), "quick")
+    ill_typed = mutants.ill_typed(mutants.survivors(tried))
+    survivors = [name for name in mutants.survivors(tried) if name not in ill_typed]
     unknown = _printed(mutants, survivors)
-    folders = Counter(name.split(".")[1] for name in names)
-    print(f"\n{tried} mutants: " + ", ".join(f"{folder} {n}" for folder, n in sorted(folders.items())))
+    folders = Counter(name.split(".")[1] for name in tried)
+    print(f"\n{len(tried)} mutants ({', '.join(f'{folder} {n}' for folder, n in sorted(folders.items()))})")
+    print(f"{len(chosen) - len(tried)} were left out, which are of a kind that no test can find")
     if not arguments.names:
         print(f"whole: {' '.join(WHOLE)}; of {' '.join(SAMPLED)} {arguments.sample}, drawn by seed {arguments.seed}")
-    print(f"{tried - len(survivors) - len(ill_typed)} found by tests, {len(ill_typed)} by mypy alone")
-    share = len(survivors) / tried
+    print(f"{len(tried) - len(survivors) - len(ill_typed)} found by tests, {len(ill_typed)} by mypy alone")
+    share = len(survivors) / len(tried)
     print(f"{len(survivors)} survive ({share:.1%}); {len(survivors) - unknown} are equivalent, {unknown} are not named")
     print(f"{(time.monotonic() - started) / 60:.0f} minutes")
     return int(share > SURVIVORS_MAX or unknown > 0)
@@ -69,7 +69,7 @@ def _printed(mutants: Mutants, survivors: list[str]) -> int:
     unknown = 0
     for name in survivors:
         change = mutants.change(name)
-        why = why_equivalent(change)
+        why = ONES.get((change.function, change.before, change.after))
         unknown += why is None
         print(f"\n{name}: {why or 'SURVIVES'}")
         for line in (*(f"- {line}" for line in change.before), *(f"+ {line}" for line in change.after)):

@@ -39,12 +39,9 @@ ONES: dict[Key, str] = {
 }
 
 
-def why_equivalent(change: Change) -> str | None:
-    """The reason why a change is equivalent, or None."""
-    for kind, why in KINDS:
-        if _plainly(change.original, kind) == _plainly(change.mutant, kind):
-            return why
-    return ONES.get((change.function, change.before, change.after))
+def kind_of(change: Change) -> str | None:
+    """The reason why a change is of a kind that no test can find, or None."""
+    return next((why for kind, why in KINDS if _plainly(change.original, kind) == _plainly(change.mutant, kind)), None)
 
 
 class _Plain(ast.NodeTransformer):

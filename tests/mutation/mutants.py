@@ -15,6 +15,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.examples import PROFILE
@@ -82,15 +83,19 @@ class Mutants:
         others = sorted(name for name in self._files if name.split(".")[1] in SAMPLED)
         return sorted(whole + random.Random(seed).sample(others, min(sample, len(others))))
 
-    def run(self, names: Sequence[str], profile: str) -> int:
-        """Tries mutants with the tests that come through them; returns how many mutants there were."""
-        _mutmut(self._tree, ["run", *names], profile)
-        return len(self._matching(names))
+    def matching(self, patterns: Sequence[str]) -> list[str]:
+        """Names of mutants by patterns, in which `*` stands for any text."""
+        return [name for name in self._files if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+    def run(self, names: Sequence[str], profile: str) -> None:
+        """Tries mutants with the tests that come through them."""
+        if names:
+            _mutmut(self._tree, ["run", *names], profile)
 
     def survivors(self, names: Sequence[str]) -> list[str]:
         """Those of the mutants that no test has found, or comes through."""
         codes = {name: code for path in self._mutated() for name, code in _results(path).items()}
-        return [name for name in self._matching(names) if codes[name] in {_SURVIVED, _NO_TEST}]
+        return [name for name in names if codes[name] in {_SURVIVED, _NO_TEST}]
 
     def ill_typed(self, names: Sequence[str]) -> set[str]:
         """Those of the mutants that mypy refuses where it accepts the original."""
@@ -113,7 +118,7 @@ class Mutants:
         """The lines that a mutant changes."""
         path, function = self._files[name], name.rpartition(".")[2]
         original = function.partition("__mutmut_")[0]
-        spans = dict(_functions(path))
+        spans = _functions(path)
         before, after = (_source(path, spans[f]).replace(f, original) for f in (f"{original}__mutmut_orig", function))
         lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
         plain = original.removeprefix("x_") if original.startswith("x_") else original.removeprefix("xǁ").replace("ǁ", ".")
@@ -127,10 +132,6 @@ class Mutants:
 
     def _mutated(self) -> Iterator[Path]:
         return (Path(str(meta).removesuffix(".meta")) for meta in sorted((self._tree / "mutants/src").rglob("*.py.meta")))
-
-    def _matching(self, names: Sequence[str]) -> list[str]:
-        exact, patterns = set(names), [name for name in names if "*" in name]
-        return [n for n in self._files if n in exact or any(fnmatch.fnmatchcase(n, pattern) for pattern in patterns)]
 
 
 def _mutmut(tree: Path, arguments: Sequence[str], profile: str, *, may_fail: bool = False) -> None:
@@ -152,20 +153,28 @@ def _module(tree: Path, path: Path) -> str:
     return ".".join(path.relative_to(tree / "mutants/src").with_suffix("").parts)
 
 
-def _functions(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+@cache
+def _functions(path: Path) -> dict[str, tuple[int, int]]:
     """Every generated function of a mutated module, with its first and last line."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "__mutmut_" in node.name:
-            yield node.name, (node.lineno, node.end_lineno or node.lineno)
+    return {
+        node.name: (node.lineno, node.end_lineno or node.lineno)
+        for node in ast.walk(ast.parse("\n".join(_lines(path))))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "__mutmut_" in node.name
+    }
+
+
+@cache
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
 
 
 def _source(path: Path, span: tuple[int, int]) -> str:
-    return textwrap.dedent("\n".join(path.read_text().splitlines()[span[0] - 1 : span[1]]))
+    return textwrap.dedent("\n".join(_lines(path)[span[0] - 1 : span[1]]))
 
 
 def _refused(path: Path, errors: Sequence[dict[str, object]]) -> Iterator[str]:
     """Functions with an error that their originals do not have."""
-    spans = list(_functions(path))
+    spans = _functions(path).items()
     found = defaultdict[str, set[object]](set)
     for error in errors:
         line = int(str(error["line"]))
