@@ -17,7 +17,19 @@ KINDS: Final = (
 )
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...]]
-ONES: dict[Key, str] = {}
+ONES: dict[Key, str] = {
+    # ledger
+    (
+        "hushmeter.ledger.commitments._plain_digest",
+        ('partitions = json.dumps(keys, separators=(",", ":"), ensure_ascii=False)',),
+        ('partitions = json.dumps(keys, separators=(",", "XX:XX"), ensure_ascii=False)',),
+    ): "partitions are pairs in a list: the text holds no mapping, which alone has the second separator",
+    (
+        "hushmeter.ledger.commitments.commitment_to",
+        ('vector.salt or b"",',),
+        ('vector.salt or b"XXXX",',),
+    ): "the line before refuses a vector without a salt, and a salt is 16 bytes: the other value is never taken",
+}
 
 
 def why_equivalent(change: Change) -> str | None:

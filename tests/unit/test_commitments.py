@@ -33,6 +33,7 @@ from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
 from hushmeter.release.measuring import measure
 from hushmeter.testing.tallies import empty_tally
+from tests.unit.chains import chained
 
 TODAY = dt.date(2026, 3, 2)
 PLAN = parse_plan(plan_template(TODAY), TODAY)
@@ -56,15 +57,6 @@ def with_tokens(tally: Tally) -> Tally:
 def measured() -> tuple[Release, ...]:
     """Releases of nobody's data but in one open view, with real noise and salts."""
     return measure(with_tokens(empty_tally(PLAN, DAY)), CHARGE, MECHANISMS, plan=PLAN, completeness=0.5)
-
-
-def chained(contents: list[str], first: int = 1, previous: bytes = GENESIS) -> list[LedgerEntry]:
-    """Entries with these contents."""
-    entries = []
-    for number, content in enumerate(contents, first):
-        entries.append(LedgerEntry.following(number, previous, content))
-        previous = entries[-1].entry_hash
-    return entries
 
 
 def charged(releases: tuple[Release, ...] | None) -> list[str]:
