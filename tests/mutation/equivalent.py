@@ -29,6 +29,16 @@ ONES: dict[Key, str] = {
         ('vector.salt or b"",',),
         ('vector.salt or b"XXXX",',),
     ): "the line before refuses a vector without a salt, and a salt is 16 bytes: the other value is never taken",
+    (
+        "hushmeter.ledger.gaussian.exact_mu",
+        ("low, high = 0.0, 1.0",),
+        ("low, high = 0.0, 2.0",),
+    ): "bisection comes to the one border where delta is exceeded from any bracket around it",
+    (
+        "hushmeter.ledger.gaussian.exact_mu",
+        ("low, high = high, 2 * high",),
+        ("low, high = high, 3 * high",),
+    ): "bisection comes to the one border where delta is exceeded from any bracket around it",
 }
 
 

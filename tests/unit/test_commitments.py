@@ -177,6 +177,18 @@ def test_a_release_is_what_its_entries_say() -> None:
         charged_releases(chained(['{"mechanism":"discrete_gaussian"}']))
 
 
+def test_an_entry_commits_with_the_salt_of_its_own_vector() -> None:
+    """Each entry's commitment is over its vector's salt and values, and over what its release tells beside them."""
+    releases = measured()
+    charges = charged_releases(chained(charged(releases)))
+    for release in releases:
+        beside = {"completeness": 0.5, "keys": release.keys, "published_at_ms": release.published_at_ms}
+        for name, vector in release.vectors.items():
+            assert vector.salt is not None
+            made = values_commitment(vector.salt, vector.values, **beside)  # type: ignore[arg-type]
+            assert charges[name_of(release)][name.value].fields["values_commitment"] == made
+
+
 OLD = chained([json.dumps(json.loads(c) | {"values_sha256": "00" * 32}, sort_keys=True) for c in charged(measured())])
 
 
