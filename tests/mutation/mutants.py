@@ -8,6 +8,7 @@ import fnmatch
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.examples import PROFILE
+from tests.examples import FEW, PROFILE
 
 WHOLE = ("access", "ledger", "release")
 SAMPLED = ("consent", "noise", "query", "sealing")
@@ -26,6 +27,8 @@ _COPIED = ("src", "tests", "docs", "benchmarks", "proto", "pyproject.toml", "REA
 _BIN = Path(sys.executable).parent
 _SURVIVED, _NO_TEST = 0, 33
 """Exit codes that mutmut writes down: the tests passed; no test comes through the function."""
+_TIMES = {"few": 1.0, "quick": 1.2 / FEW}
+"""How many times as long as their tests took mutants may take; mutmut doubles it."""
 _ARTEFACTS = {"unused-ignore", "no-redef"}
 """What mypy says of mutmut's own additions to a module."""
 
@@ -88,14 +91,26 @@ class Mutants:
         return [name for name in self._files if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
     def run(self, names: Sequence[str], profile: str) -> None:
-        """Tries mutants with the tests that come through them."""
-        if names:
-            _mutmut(self._tree, ["run", *names], profile)
+        """Tries mutants with the tests that come through them.
+
+        Raises:
+            SystemExit: mutmut failed, or left one of them without a verdict.
+        """
+        if not names:
+            return
+        # mutmut measured how long tests take with few examples: more of them may take as many times as long.
+        settings = self._tree / "pyproject.toml"
+        text = re.sub(r"(?m)^timeout_multiplier = .*$", f"timeout_multiplier = {_TIMES[profile]}", settings.read_text())
+        settings.write_text(text)
+        _mutmut(self._tree, ["run", *names], profile)
+        verdicts = self._verdicts()
+        if untried := [name for name in names if verdicts[name] is None]:
+            sys.exit(f"mutmut did not try {len(untried)} mutants: {', '.join(untried[:5])}")
 
     def survivors(self, names: Sequence[str]) -> list[str]:
         """Those of the mutants that no test has found, or comes through."""
-        codes = {name: code for path in self._mutated() for name, code in _results(path).items()}
-        return [name for name in names if codes[name] in {_SURVIVED, _NO_TEST}]
+        verdicts = self._verdicts()
+        return [name for name in names if verdicts[name] in {_SURVIVED, _NO_TEST}]
 
     def ill_typed(self, names: Sequence[str]) -> set[str]:
         """Those of the mutants that mypy refuses where it accepts the original."""
@@ -129,6 +144,9 @@ class Mutants:
             before,
             after,
         )
+
+    def _verdicts(self) -> dict[str, int | None]:
+        return {name: code for path in self._mutated() for name, code in _results(path).items()}
 
     def _mutated(self) -> Iterator[Path]:
         return (Path(str(meta).removesuffix(".meta")) for meta in sorted((self._tree / "mutants/src").rglob("*.py.meta")))

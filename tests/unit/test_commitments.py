@@ -33,6 +33,7 @@ from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
 from hushmeter.release.measuring import measure
 from hushmeter.testing.tallies import empty_tally
+from tests.unit.chains import chained
 
 TODAY = dt.date(2026, 3, 2)
 PLAN = parse_plan(plan_template(TODAY), TODAY)
@@ -56,15 +57,6 @@ def with_tokens(tally: Tally) -> Tally:
 def measured() -> tuple[Release, ...]:
     """Releases of nobody's data but in one open view, with real noise and salts."""
     return measure(with_tokens(empty_tally(PLAN, DAY)), CHARGE, MECHANISMS, plan=PLAN, completeness=0.5)
-
-
-def chained(contents: list[str], first: int = 1, previous: bytes = GENESIS) -> list[LedgerEntry]:
-    """Entries with these contents."""
-    entries = []
-    for number, content in enumerate(contents, first):
-        entries.append(LedgerEntry.following(number, previous, content))
-        previous = entries[-1].entry_hash
-    return entries
 
 
 def charged(releases: tuple[Release, ...] | None) -> list[str]:
@@ -183,6 +175,18 @@ def test_a_release_is_what_its_entries_say() -> None:
         assert differences(changed, charges[name_of(opened)]) == (f"units differs in {field}",)
     with pytest.raises(LedgerBroken, match="entry 1 does not say what it charges"):
         charged_releases(chained(['{"mechanism":"discrete_gaussian"}']))
+
+
+def test_an_entry_commits_with_the_salt_of_its_own_vector() -> None:
+    """Each entry's commitment is over its vector's salt and values, and over what its release tells beside them."""
+    releases = measured()
+    charges = charged_releases(chained(charged(releases)))
+    for release in releases:
+        beside = {"completeness": 0.5, "keys": release.keys, "published_at_ms": release.published_at_ms}
+        for name, vector in release.vectors.items():
+            assert vector.salt is not None
+            made = values_commitment(vector.salt, vector.values, **beside)  # type: ignore[arg-type]
+            assert charges[name_of(release)][name.value].fields["values_commitment"] == made
 
 
 OLD = chained([json.dumps(json.loads(c) | {"values_sha256": "00" * 32}, sort_keys=True) for c in charged(measured())])

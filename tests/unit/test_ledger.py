@@ -10,7 +10,7 @@ import pytest
 from hushmeter.errors import InvariantError, LedgerBroken
 from hushmeter.ledger.entries import entries_of, period_of, spending_of, verify_budget, verify_chain
 from hushmeter.ledger.pricing import PriceList
-from hushmeter.model.ledger import GENESIS, Charge, LedgerEntry, PrivacyBudget, PrivacyLoss, canonical_json
+from hushmeter.model.ledger import GENESIS, Charge, LedgerEntry, PrivacyBudget, PrivacyLoss, Spending, canonical_json
 from hushmeter.model.measurement import Currency, MeasurementName, Mechanism
 from hushmeter.model.release import Release
 from hushmeter.model.time import DAY_MS, iso
@@ -19,6 +19,7 @@ from hushmeter.plan.reading import parse_plan
 from hushmeter.plan.template import plan_template
 from hushmeter.release.measuring import measure
 from hushmeter.testing.tallies import empty_tally
+from tests.unit.chains import chained, content_with
 
 TODAY = dt.date(2026, 3, 2)
 TEXT = plan_template(TODAY).replace("per_unit: {range: [0, 10000],", "per_unit: {max_windows: {1d: 2}, range: [0, 10000],")
@@ -32,14 +33,6 @@ PRICES = {currency: PriceList.of(PLAN, budget, MECHANISMS) for currency, budget 
 DAYS = PLAN.resolution("1d").span.tiles(PLAN.privacy.period.window_of(1_772_500_000_000))
 CHARGES = {currency: prices.charge(DAYS[0], ()) for currency, prices in PRICES.items()}
 currencies = pytest.mark.parametrize("currency", Currency)
-
-
-def chained(contents: list[str]) -> list[LedgerEntry]:
-    entries, previous = [], GENESIS
-    for number, content in enumerate(contents, 1):
-        entries.append(LedgerEntry.following(number, previous, content))
-        previous = entries[-1].entry_hash
-    return entries
 
 
 def contents_of(charge: Charge, releases: tuple[Release, ...] | None = None) -> list[str]:
@@ -191,7 +184,8 @@ def test_entries_name_what_was_done(currency: Currency) -> None:
         assert fields["norm"] == ("L1" if currency is Currency.PURE else "L2")
         assert fields["currency"] == currency.value
         assert (fields["metric"], tuple(fields["view"]), fields["measurement"]) == (m.metric, m.view, m.name.value)
-        assert (fields["plan_hash"], fields["plan_version"], fields["deployment"]) == (PLAN.plan_hash, 1, "d" * 32)
+        assert (fields["plan"], fields["plan_hash"], fields["plan_version"]) == (PLAN.name, PLAN.plan_hash, 1)
+        assert fields["deployment"] == "d" * 32
         assert (fields["scale"], fields["threshold"]) == (item.scale, item.threshold)
         assert (fields["l0"], fields["cap"]) == (m.l0, 2 if m.metric == "call_setup" else 7)
         if currency is Currency.PURE:
@@ -225,6 +219,35 @@ def test_entries_can_be_read_back(currency: Currency) -> None:
         assert spending_of(entry) == draft.spending
         assert period_of(entry) == CHARGES[currency].period_start_ms
         assert canonical_json(json.loads(draft.content)) == draft.content
+
+
+@pytest.mark.parametrize(
+    ("view", "cap", "series"),
+    [
+        ([], 7, "calls//1d/units"),
+        (["platform"], 1, "calls/platform/1d/units"),
+        (["country", "platform"], 2, "calls/country,platform/1d/units"),
+    ],
+    ids=str,
+)
+def test_windows_of_one_view_are_one_series(view: list[str], cap: int, series: str) -> None:
+    """An entry spends for the series of its metric, its view with every dimension, its resolution and its measurement."""
+    (entry,) = chained([content_with(view=view, cap=cap)])
+    assert spending_of(entry) == Spending(series, cap, PrivacyLoss(Fraction(1, 100)))
+
+
+@currencies
+def test_a_mechanism_may_cost_all_that_was_charged(currency: Currency) -> None:
+    """A vector whose own map says exactly what it was charged is entered as it is."""
+    charge, releases = CHARGES[currency], released(currency)
+    vectors = {(r.key.metric, r.key.view, n): v for r in releases for n, v in r.vectors.items()}
+    exact = [
+        dataclasses.replace(item, loss=PrivacyLoss(Fraction(vectors[m.metric, m.view, m.name].loss), item.loss.delta))
+        for item in charge.items
+        for m in (item.measurement,)
+    ]
+    contents = contents_of(dataclasses.replace(charge, items=tuple(exact)), releases)
+    assert all(Fraction(f["loss"]) == Fraction(f["mapped_loss"]) for f in map(json.loads, contents))
 
 
 @currencies

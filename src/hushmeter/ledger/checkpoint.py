@@ -102,16 +102,20 @@ def checkpoint_of(entry: LedgerEntry) -> Checkpoint:
     """What a checkpoint says; raises `LedgerBroken` where it says nothing that hushmeter writes."""
     try:
         said: dict[str, Any] = json.loads(entry.content)[_KEY]
-        past = Past(charged_until_ms=int(said["charged_until_ms"]), released_from_ms=said["released_from_ms"])
+        released = said["released_from_ms"]
+        past = Past(
+            charged_until_ms=int(said["charged_until_ms"]), released_from_ms=None if released is None else int(released)
+        )
         for start, series, cap, amount, delta, count in said["spent"]:
             loss = PrivacyLoss(fraction_of(amount), fraction_of(delta))
-            past.spent[start][Spending(series, cap, loss)] += count
-        found = Checkpoint(said["deployment"], said["through"], said["head"], said["releases"], past)
+            past.spent[int(start)][Spending(str(series), int(cap), loss)] = int(count)
+        found = Checkpoint(str(said["deployment"]), int(said["through"]), str(said["head"]), str(said["releases"]), past)
         sane = all(s.cap >= 1 and n >= 1 for counted in past.spent.values() for s, n in counted.items())
-        # An entry that says anything else differs from the text that is written of what was read.
+        # An entry that says anything else, a number as text or a row twice, differs from the text that is written of what
+        # was read.
         if not sane or found.content() != entry.content or found.through != entry.sequence - 1:
             raise ValueError
-    except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError, InvariantError):
+    except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, InvariantError):
         raise LedgerBroken(f"entry {entry.sequence} is no checkpoint that hushmeter wrote") from None
     return found
 

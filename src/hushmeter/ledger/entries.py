@@ -163,11 +163,11 @@ def period_of(entry: LedgerEntry) -> int:
     """The start of the period that pays for one entry; raises `LedgerBroken` where it does not say so."""
     try:
         start = entry.fields["period_start_ms"]
+        if not isinstance(start, int) or isinstance(start, bool):
+            raise TypeError
+        return start
     except (KeyError, ValueError, TypeError):
-        start = None
-    if not isinstance(start, int) or isinstance(start, bool):
-        raise LedgerBroken(f"entry {entry.sequence} does not say which period pays")
-    return start
+        raise LedgerBroken(f"entry {entry.sequence} does not say which period pays") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +280,12 @@ def verify_budget(summary: LedgerSummary, budget: PrivacyBudget, later: Mapping[
     Raises:
         LedgerBroken: naming the first period that was.
     """
-    first = budget
+    budgets = later or {}
     for start, loss in sorted(summary.by_period.items()):
-        budget = max(((at, b) for at, b in (later or {}).items() if at <= start), default=(0, first), key=lambda v: v[0])[1]
-        if not loss.within(budget.loss):
+        since = max((at for at in budgets if at <= start), default=None)
+        own = budget if since is None else budgets[since]
+        if not loss.within(own.loss):
             raise LedgerBroken(
-                f"the period from {iso(start)} was charged {budget.currency} {float(loss.amount):.6g} and delta "
-                f"{float(loss.delta):.3g}; its budget is {float(budget.loss.amount):.6g} and {float(budget.loss.delta):.3g}"
+                f"the period from {iso(start)} was charged {own.currency} {float(loss.amount):.6g} and delta "
+                f"{float(loss.delta):.3g}; its budget is {float(own.loss.amount):.6g} and {float(own.loss.delta):.3g}"
             )
