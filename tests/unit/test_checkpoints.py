@@ -102,6 +102,8 @@ def test_what_is_read_is_what_was_written() -> None:
         {"spent": [[*ROW[:5], 1.0]]},
         {"spent": [[*ROW[:5], 0]]},
         {"spent": [ROW, ROW]},
+        {"spent": [[253402300800000, *ROW[1:]]]},
+        {"spent": [[*ROW[:3], f"1{'0' * 100}1/1", *ROW[4:]]]},
     ],
     ids=str,
 )

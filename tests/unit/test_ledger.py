@@ -140,6 +140,7 @@ def test_tampering_is_found_at_the_entry(at: int) -> None:
         {"loss": "1e9"},
         {"loss": 0.25},
         {"loss": "1" * 4_001},
+        {"loss": f"1{'0' * 100}1/1"},
         {"delta": "-1/9"},
         {"delta": "1/1"},
         {"delta": None},
@@ -159,7 +160,17 @@ def test_an_entry_that_does_not_say_what_it_spends_is_named(changed: dict[str, o
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "7", '{"period_start_ms":', "{}", '{"period_start_ms":"1"}', '{"period_start_ms":true}']
+    "content",
+    [
+        "",
+        "[]",
+        "7",
+        '{"period_start_ms":',
+        "{}",
+        '{"period_start_ms":"1"}',
+        '{"period_start_ms":true}',
+        '{"period_start_ms":253402300800000}',
+    ],
 )
 def test_an_entry_that_does_not_say_which_period_pays_is_named(content: str) -> None:
     """Content that is not a mapping, or has no period, breaks the ledger by name."""

@@ -19,6 +19,7 @@ from typing import Any, Final
 from hushmeter.errors import InvariantError, LedgerBroken, ensure
 from hushmeter.model.ledger import LedgerEntry, PrivacyLoss, Spending, canonical_json, fraction_of, fraction_text
 from hushmeter.model.release import SALT_BYTES
+from hushmeter.model.time import has_date
 
 NO_SALTS: Final[Mapping[int, bytes]] = MappingProxyType({})
 _KEY: Final = "checkpoint"
@@ -110,7 +111,9 @@ def checkpoint_of(entry: LedgerEntry) -> Checkpoint:
             loss = PrivacyLoss(fraction_of(amount), fraction_of(delta))
             past.spent[int(start)][Spending(str(series), int(cap), loss)] = int(count)
         found = Checkpoint(str(said["deployment"]), int(said["through"]), str(said["head"]), str(said["releases"]), past)
-        sane = all(s.cap >= 1 and n >= 1 for counted in past.spent.values() for s, n in counted.items())
+        sane = all(has_date(start) for start in past.spent) and all(
+            s.cap >= 1 and n >= 1 for counted in past.spent.values() for s, n in counted.items()
+        )
         # An entry that says anything else, a number as text or a row twice, differs from the text that is written of what
         # was read.
         if not sane or found.content() != entry.content or found.through != entry.sequence - 1:

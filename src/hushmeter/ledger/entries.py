@@ -29,7 +29,7 @@ from hushmeter.model.ledger import (
 from hushmeter.model.measurement import Currency
 from hushmeter.model.plan import Plan
 from hushmeter.model.release import NoisyVector, Release
-from hushmeter.model.time import iso
+from hushmeter.model.time import has_date, iso
 
 LOST_HISTORY = "(lost history)"
 """Stands in place of a metric's name where a restore charges what it has no entry of."""
@@ -163,7 +163,7 @@ def period_of(entry: LedgerEntry) -> int:
     """The start of the period that pays for one entry; raises `LedgerBroken` where it does not say so."""
     try:
         start = entry.fields["period_start_ms"]
-        if not isinstance(start, int) or isinstance(start, bool):
+        if not isinstance(start, int) or isinstance(start, bool) or not has_date(start):
             raise TypeError
         return start
     except (KeyError, ValueError, TypeError):

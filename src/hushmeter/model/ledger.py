@@ -9,12 +9,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Final
 
 from hushmeter.errors import ensure
 from hushmeter.model.measurement import Currency, Measurement, Mechanism, float_down
 
 GENESIS = bytes(32)
 """The previous hash of the first entry, and of a checkpoint."""
+_PRICE_MAX: Final = 10**100
 _FRACTION = re.compile(r"[0-9]{1,4000}(/[0-9]{1,4000})?")
 
 
@@ -208,7 +210,15 @@ def fraction_text(number: Fraction) -> str:
 
 
 def fraction_of(text: object) -> Fraction:
-    """The inverse of `fraction_text`; `ValueError` for anything else, so that no exponent makes a billion digits."""
+    """The inverse of `fraction_text`.
+
+    Raises:
+        ValueError: anything else, so that no exponent makes a billion digits; or a number above 10^100, which no price is:
+            so many of them as there may be entries add up to what a float can show.
+    """
     if not isinstance(text, str) or _FRACTION.fullmatch(text) is None:
         raise ValueError
-    return Fraction(text)
+    found = Fraction(text)
+    if found > _PRICE_MAX:
+        raise ValueError
+    return found

@@ -22,6 +22,10 @@ WEEK_MS = 7 * DAY_MS
 _MONDAY_MS = 4 * DAY_MS
 """1970-01-05, the first Monday of the epoch: the anchor of every span but months."""
 
+_FIRST_MS = int(dt.datetime(1, 1, 1, tzinfo=dt.UTC).timestamp()) * 1_000
+_LAST_MS = int(dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp()) * 1_000
+"""First and last day that a date can name."""
+
 _UNITS_MS = {"s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": WEEK_MS}
 _PATTERN = re.compile(r"([1-9]\d{0,5})(s|m|h|d|w|mo)")
 
@@ -177,6 +181,11 @@ def date_of(moment_ms: int) -> dt.date:
 def iso_exact(moment_ms: int) -> str:
     """A moment as ISO 8601 with milliseconds, UTC: `2013-01-07T00:00:00.250Z`."""
     return f"{iso(moment_ms)[:-1]}.{moment_ms % 1_000:03d}Z"
+
+
+def has_date(moment_ms: int) -> bool:
+    """Whether `iso` can write a moment: the years 1 to 9999."""
+    return _FIRST_MS <= moment_ms <= _LAST_MS
 
 
 def iso(moment_ms: int) -> str:
