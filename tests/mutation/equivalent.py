@@ -36,6 +36,116 @@ ONES: dict[Key, str] = {
         ("return (slots + 1) & (len(self._slots) - 1)",),
         ("return (slots - 1) & (len(self._slots) - 1)",),
     ): "slots are tried in the other direction, by who writes and by who reads; rows are numbered by arrival",
+    (
+        "hushmeter.noise.opendp.OpenDPMechanisms.draw",
+        ("threshold=c.threshold or 0,",),
+        ("threshold=c.threshold or 1,",),
+    ): "a charge without a threshold was refused before",
+    (
+        "hushmeter.noise.opendp._Noise._added",
+        ("noisy = np.array(self.invoke(cells), np.int64)",),
+        ("noisy = np.array(self.invoke(cells), None)",),
+    ): "OpenDP returns a list of integers, which has an item at least, and numpy makes int64 of that anyway",
+    (
+        "hushmeter.noise.opendp._Noise._added",
+        ("noisy = np.array(self.invoke(cells), np.int64)",),
+        ("noisy = np.array(self.invoke(cells), )",),
+    ): "OpenDP returns a list of integers, which has an item at least, and numpy makes int64 of that anyway",
+    (
+        "hushmeter.noise.opendp._Noise.begin",
+        ("cells = np.ascontiguousarray(values).reshape(-1)",),
+        ("cells = np.ascontiguousarray(values).reshape(-2)",),
+    ): "numpy takes any one negative length for the length that is left to find",
+    (
+        "hushmeter.noise.opendp._key_of",
+        ('public, _, token = name.partition("/")',),
+        ('public, _, token = name.rpartition("/")',),
+    ): "a name is a number, one slash and hexadecimal digits",
+    (
+        "hushmeter.sealing.copies._same_as_first",
+        ("others = np.zeros(len(points) + 1, np.int64)",),
+        ("others = np.zeros(len(points) + 1, None)",),
+    ): "a float64 counts the points of a batch as exactly",
+    (
+        "hushmeter.sealing.copies._same_as_first",
+        ("others = np.zeros(len(points) + 1, np.int64)",),
+        ("others = np.zeros(len(points) + 1, )",),
+    ): "a float64 counts the points of a batch as exactly",
+    (
+        "hushmeter.sealing.seal.Sealing._bound_participation",
+        ("admitted = admitted_units(units, carried.earlier, carried.index, most or 0)",),
+        ("admitted = admitted_units(units, carried.earlier, carried.index, most or 1)",),
+    ): "a metric that bounds participation keeps one window at least, as was ensured",
+    (
+        "hushmeter.sealing.statistics._kept_total",
+        ("total = np.where(events > most, np.sign(total) * _scaled(np.abs(total), most, events), total)",),
+        ("total = np.where(events >= most, np.sign(total) * _scaled(np.abs(total), most, events), total)",),
+    ): "of just as many events as count the scaled total is the total",
+    (
+        "hushmeter.sealing.statistics._scaled",
+        ("some = np.maximum(events, 1)",),
+        ("some = np.maximum(events, 2)",),
+    ): "it is used where there are more than `most` events, which are two at least",
+    (
+        "hushmeter.sealing.statistics._squares",
+        ("shift = np.maximum(0, np.ceil(np.log2(np.maximum(events, 1) / limits.SQUARES_EVENTS_MAX))).astype(np.int64)",),
+        ("shift = np.maximum(0, np.ceil(np.log2(np.maximum(events, 2) / limits.SQUARES_EVENTS_MAX))).astype(np.int64)",),
+    ): "of one event nothing is shifted, nor of two",
+    (
+        "hushmeter.sealing.statistics._squares",
+        ("scaled = np.where(events > most, _scaled(centered, most, events), centered)",),
+        ("scaled = np.where(events >= most, _scaled(centered, most, events), centered)",),
+    ): "of just as many events as count the scaled sum is the sum",
+    (
+        "hushmeter.sealing.statistics._squares",
+        ("of_events: Int64 = 2 * np.clip(scaled, 0, kept * widest) - kept * widest",),
+        ("of_events: Int64 = 2 * np.clip(scaled, None, kept * widest) - kept * widest",),
+    ): "the sum was clamped before it was scaled, and is not negative; every function clamps last all the same",
+    (
+        "hushmeter.sealing.statistics._squares",
+        ("of_events: Int64 = 2 * np.clip(scaled, 0, kept * widest) - kept * widest",),
+        ("of_events: Int64 = 2 * np.clip(scaled, 0, None) - kept * widest",),
+    ): "the sum was clamped before it was scaled, to as much an event; every function clamps last all the same",
+    (
+        "hushmeter.sealing.statistics._unit_mean",
+        ("mean = np.clip(whole * steps + rest * steps // np.maximum(events, 1), low * steps, high * steps)",),
+        ("mean = np.clip(whole * steps + rest * steps // np.maximum(events, 2), low * steps, high * steps)",),
+    ): "a division by one leaves no rest",
+    (
+        "hushmeter.sealing.statistics._unit_mean",
+        ("whole = np.clip(whole, -(2**32), 2**32)",),
+        ("whole = np.clip(whole, -(2**33), 2**32)",),
+    ): "either is beyond every range, and its product with the steps is in int64",
+    (
+        "hushmeter.sealing.statistics._unit_mean",
+        ("whole = np.clip(whole, -(2**32), 2**32)",),
+        ("whole = np.clip(whole, -(2**32), 2**33)",),
+    ): "either is beyond every range, and its product with the steps is in int64",
+    (
+        "hushmeter.sealing.statistics._weights",
+        ("return np.where(events <= most, FIXED_POINT * counts, _scaled(FIXED_POINT * counts, most, events))",),
+        ("return np.where(events < most, FIXED_POINT * counts, _scaled(FIXED_POINT * counts, most, events))",),
+    ): "of just as many events as count the scaled weights are the weights",
+    (
+        "hushmeter.sealing.totals.still_used",
+        ("usable = np.zeros((len(plan.metrics) + 1, len(rows)), np.bool_)",),
+        ("usable = np.zeros((len(plan.metrics) + 2, len(rows)), np.bool_)",),
+    ): "the last row stands for an unknown series, and the row before it for nothing",
+    (
+        "hushmeter.sealing.totals.totals",
+        ("cells = rows.series[points].astype(np.int64), rows.token_numbers[points].astype(np.int64)",),
+        ("cells = rows.series[points].astype(None), rows.token_numbers[points].astype(np.int64)",),
+    ): "numbers are compared, and float64 holds every uint32",
+    (
+        "hushmeter.sealing.totals.totals",
+        ("cells = rows.series[points].astype(np.int64), rows.token_numbers[points].astype(np.int64)",),
+        ("cells = rows.series[points].astype(np.int64), rows.token_numbers[points].astype(None)",),
+    ): "numbers are compared, and float64 holds every uint32",
+    (
+        "hushmeter.sealing.views._add_open",
+        ('raise InvariantError(f"{metric.name}: points without tokens are in no private partition")',),
+        ("raise InvariantError(None)",),
+    ): "the words of an invariant: nobody meets them unless the code is wrong",
 }
 
 
