@@ -72,6 +72,16 @@ ONES: dict[Key, str] = {
         ("others = np.zeros(len(points) + 1, )",),
     ): "a float64 counts the points of a batch as exactly",
     (
+        "hushmeter.sealing.copies.counting",
+        ("alone = first & np.append(first[1:], True)",),
+        ("alone = first & np.append(first[1:], False)",),
+    ): "a last copy that is alone goes the way of those that tie, where it is the only one of its report",
+    (
+        "hushmeter.sealing.copies.counting",
+        ("group = np.cumsum(begins) - 1",),
+        ("group = np.cumsum(begins) + 1",),
+    ): "groups of copies that tie are numbered from 2, and told apart as before",
+    (
         "hushmeter.sealing.participation._key",
         ('return hashlib.blake2b(key=period_key, person=b"kept windows", digest_size=64).digest()',),
         ('return hashlib.blake2b(key=period_key, person=b"kept windows", ).digest()',),
@@ -91,6 +101,11 @@ ONES: dict[Key, str] = {
         ('plain = words.to_bytes(4, "little") + np.ascontiguousarray(rows, "<u8").tobytes()',),
         ('plain = words.to_bytes(4, "little") + np.ascontiguousarray(rows, ).tobytes()',),
     ): "rows are uint64, which is little-endian on every machine that the tests run on",
+    (
+        "hushmeter.sealing.rows._copies",
+        ("same = (ids[1:] == ids[:-1]).all(axis=1) & (windows[1:] == windows[:-1])",),
+        ("same = (ids[1:] == ids[:-1]).all(axis=None) & (windows[1:] == windows[:-1])",),
+    ): "rows are sorted by whole ids more often than need be, and come out the same",
     (
         "hushmeter.sealing.seal.Sealing._bound_participation",
         ("admitted = admitted_units(units, carried.earlier, carried.index, most or 0)",),

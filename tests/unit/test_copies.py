@@ -147,6 +147,17 @@ def test_one_id_in_two_storage_windows_is_two_reports() -> None:
 
 
 @pytest.mark.usefixtures("one_digit")
+@pytest.mark.parametrize(
+    ("ids", "ends"), [([(1, 1), (1, 1), (2, 2), (1, 1)], [10] * 4), ([(1, 1)] * 4, [10, 10, 10 + HOUR_MS, 10])]
+)
+def test_what_another_unit_sent_makes_no_copy(ids: list[tuple[int, int]], ends: list[int]) -> None:
+    """Two reports of a unit both count, where another unit has copies with the id and storage window of one (P1)."""
+    rows = of_ids(ids, [9, 8, 7, 6], ends)
+    rows = replace(rows, pseudonyms=np.array([(1, 1), (1, 1), (1, 2), (1, 2)], np.uint64))
+    assert counted(rows) == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("one_digit")
 def test_copies_are_found_among_many_reports_of_many_units() -> None:
     """Units, storage windows, both halves of ids and receipts in any mixture: as a dictionary finds the first copies."""
     drawn = np.random.default_rng(5).integers(0, 3, (200, 4))
