@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -289,3 +291,47 @@ def test_only_contrib_is_enabled() -> None:
     assert "honest-but-curious" not in GLOBAL_FEATURES
     for path in Path(hushmeter.__file__).parent.rglob("*.py"):
         assert "honest-but-curious" not in path.read_text(encoding="utf-8")
+
+
+class FreeOfCharge:
+    """What OpenDP never makes: a measurement whose map states what the test says, and that must not be run."""
+
+    def __init__(self, stated: object) -> None:
+        self._stated = stated
+
+    def map(self, _distance: object) -> object:
+        return self._stated
+
+    def __call__(self, _values: object) -> object:
+        pytest.fail("values were touched")
+
+
+@families
+def test_noise_that_would_cost_nothing_is_refused(mechanism: Mechanism, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map that states no loss at all is not believed: nothing private is free."""
+    monkeypatch.setattr("hushmeter.noise.opendp._noise", lambda *_: FreeOfCharge(0.0))
+    with pytest.raises(InvariantError, match=r"^the mechanism costs 0\.0, 1000000\.0 may be spent$"):
+        add_noise(MECHANISMS, secret(), mechanism=mechanism, scale=1.0, sensitivity=1.0, loss=ENOUGH)
+
+
+@selecting
+@pytest.mark.parametrize("stated", [(0.0, 1e-9), (0.5, 0.0)])
+def test_a_selection_that_would_cost_nothing_is_refused(
+    mechanism: Mechanism, stated: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A map that states no loss, or no delta, is not believed."""
+    monkeypatch.setattr("hushmeter.noise.opendp._selection", lambda *_: FreeOfCharge(stated))
+    told = f"selection costs {stated[0]} and delta {stated[1]}, 1000000.0 and 0.99 may be spent"
+    with pytest.raises(InvariantError, match=f"^{re.escape(told)}$"):
+        MECHANISMS.select(secret(), mechanism=mechanism, scale=1.0, threshold=50, l0=1, loss=ENOUGH)
+
+
+@selecting
+@pytest.mark.parametrize("threshold", [0, None])
+def test_a_charge_without_a_threshold_shows_nothing(mechanism: Mechanism, threshold: int | None) -> None:
+    """A charge whose threshold is 0 or left out is refused before any count is read, and the text says 0."""
+    charge: Any = SimpleNamespace(
+        mechanism=mechanism, scale=1.0, threshold=threshold, loss=ENOUGH, measurement=SimpleNamespace(l0=1)
+    )
+    with pytest.raises(InvariantError, match=r"^the threshold must be above what one unit adds, 1, got 0$"):
+        MECHANISMS.draw([], [(secret(), charge)])

@@ -126,7 +126,7 @@ class OpenDPMechanisms:
         amount, delta = self._ensure_selection(loss, mechanism, scale, threshold, l0)
         ensure(all(count >= 1 for count in counts.values()), "a private partition holds at least one unit")
         names = {_name_of(key): count for key, count in counts.items()}
-        released = _selection(mechanism, scale, threshold)(names) if names else {}
+        released = _selection(mechanism, scale, threshold)(names)
         found = sorted((_key_of(name), int(noisy)) for name, noisy in released.items())
         values = np.array([noisy for _, noisy in found], np.int64).reshape(len(found), 1)
         values.flags.writeable = False

@@ -287,7 +287,7 @@ def _order_ties(tied: Int64, starts: Int64, place: Int64, order: UInt64, partiti
         order: uint64[j], hashes.
         partitions: int64[j], as they are sorted.
     """
-    run = np.unique(np.searchsorted(starts, tied, side="right") - 1)
+    run = np.unique(np.searchsorted(starts, tied) - 1)
     first, after = starts[run], np.append(starts, len(place))[run + 1]
     where = np.repeat(first - np.cumsum(after - first) + (after - first), after - first) + np.arange((after - first).sum())
     mixed, named = place[where], partitions[where]

@@ -19,7 +19,6 @@ from hushmeter.plan.measurements import names_of, unit_mean_steps
 
 _COUNT_CAP = 2**40 - 1
 """Own-data cap of one component's count, so that products with F and max_events stay in int64."""
-_TOTAL_CAP = 2**62
 _INT64_MAX = 2**63 - 1
 
 
@@ -97,8 +96,8 @@ def _unit_mean(metric: Metric, bounds: ContributionBounds, totals: Int64) -> Int
         return 2 * np.clip(totals[:, 0], low, high) - low - high
     events, total = _events(metric, totals), totals[:, metric.count_components]
     steps = unit_mean_steps(metric)
-    # A total beyond any range is clamped to the range below. Capping it here keeps the product in int64.
-    whole, rest = np.divmod(np.clip(total, -_TOTAL_CAP, _TOTAL_CAP), np.maximum(events, 1))
+    whole, rest = np.divmod(total, np.maximum(events, 1))
+    # A mean beyond any range is clamped to the range below. Capping it here keeps the product in int64.
     whole = np.clip(whole, -(2**32), 2**32)
     mean = np.clip(whole * steps + rest * steps // np.maximum(events, 1), low * steps, high * steps)
     offset: Int64 = np.where(events > 0, 2 * mean - (low + high) * steps, 0)
@@ -127,7 +126,7 @@ def _scaled(values: Int64, most: int, events: Int64) -> Int64:
 
     Args:
         values: int64, not negative.
-        most: `max_events`, at most 2^31; where it is above 2^16 there are fewer than 2^47 events.
+        most: `max_events`, at most 2^31; where it is above 2^16 there are fewer than 2^46 events.
         events: int64, of the same shape or a column beside it.
     """
     some = np.maximum(events, 1)

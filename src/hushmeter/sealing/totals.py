@@ -68,7 +68,7 @@ def totals(
     cells = rows.series[points].astype(np.int64), rows.token_numbers[points].astype(np.int64)
     first = np.flatnonzero(first_of_runs(numbers, *cells))
     # A sum may wrap around in int64. Sealing adds it up further in the same arithmetic, so the unit's total is the same.
-    values = np.add.reduceat(rows.values[points], first) if len(first) else np.zeros(0, np.int64)
+    values = np.add.reduceat(rows.values[points], first)
     added = (carriers[numbers[first]], rows.series[points[first]], values, rows.token_numbers[points[first]])
     others = np.flatnonzero(~fixed)
     theirs, at = _points_of(rows, others)

@@ -167,17 +167,17 @@ def _add_open(sums: ViewSums, metric: Metric, view: tuple[str, ...], resolution:
     cells = _bounded(metric, private.grid, metric.l0(view, resolution), private.numbers, points)
     used = np.unique(cells.partitions)
     public, named = private.public[used].tolist(), (private.tokens[used] - 1).tolist()
-    keys = [(number, tokens.dictionary[token].decode()) for number, token in zip(public, named, strict=True)]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
+    # Keys rise: the order of tokens' bytes is the order of their text.
+    keys = tuple((number, tokens.dictionary[token].decode()) for number, token in zip(public, named, strict=True))
     row_of = np.zeros(len(private.grid), np.int64)
-    row_of[used[order]] = np.arange(len(used))
+    row_of[used] = np.arange(len(used))
     vectors = {}
     for name in names_of(metric, view):
         vector = np.zeros((len(used), columns_of(metric, name)), np.int64)
         added = contribution(name, metric, metric.bounds[resolution], cells.totals, cells.dropped)
         _add(vector, row_of[cells.partitions], added)
         vectors[name] = vector
-    sums.add_private(metric.name, view, tuple(keys[i] for i in order), vectors)
+    sums.add_private(metric.name, view, keys, vectors)
 
 
 def _add_shared(sums: ViewSums, metric: Metric, resolution: str, points: Points) -> None:
