@@ -8,6 +8,7 @@ import structlog
 from tests.examples import load_profile
 from tests.surroundings import settle
 
+pytest_plugins = ["tests.mutation.limit"]
 load_profile()
 settle()
 _LOGS = structlog.get_config()

@@ -8,7 +8,6 @@ import fnmatch
 import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.examples import FEW, PROFILE
+from tests.examples import PROFILE
+from tests.mutation.limit import TEST_CPU_S
 
 WHOLE = ("access", "ledger", "release")
 SAMPLED = ("consent", "noise", "query", "sealing")
@@ -27,8 +27,8 @@ _COPIED = ("src", "tests", "docs", "benchmarks", "proto", "pyproject.toml", "REA
 _BIN = Path(sys.executable).parent
 _SURVIVED, _NO_TEST = 0, 33
 """Exit codes that mutmut writes down: the tests passed; no test comes through the function."""
-_TIMES = {"few": 1.0, "quick": 1.2 / FEW}
-"""How many times as long as their tests took mutants may take; mutmut doubles it."""
+_TEST_CPU_S = {"few": 30, "quick": 300}
+"""Seconds of processor time that one test may take, with few examples and with all."""
 _ARTEFACTS = {"unused-ignore", "no-redef"}
 """What mypy says of mutmut's own additions to a module."""
 
@@ -98,10 +98,6 @@ class Mutants:
         """
         if not names:
             return
-        # mutmut measured how long tests take with few examples: more of them may take as many times as long.
-        settings = self._tree / "pyproject.toml"
-        text = re.sub(r"(?m)^timeout_multiplier = .*$", f"timeout_multiplier = {_TIMES[profile]}", settings.read_text())
-        settings.write_text(text)
         _mutmut(self._tree, ["run", *names], profile)
         verdicts = self._verdicts()
         if untried := [name for name in names if verdicts[name] is None]:
@@ -153,7 +149,12 @@ class Mutants:
 
 
 def _mutmut(tree: Path, arguments: Sequence[str], profile: str, *, may_fail: bool = False) -> None:
-    environment = os.environ | {PROFILE: profile, "CI": "1", "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | {
+        PROFILE: profile,
+        TEST_CPU_S: str(_TEST_CPU_S[profile]),
+        "CI": "1",
+        "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
+    }
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
         [_BIN / "mutmut", *arguments], cwd=tree, env=environment, check=False, capture_output=True, text=True
