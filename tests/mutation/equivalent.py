@@ -36,6 +36,21 @@ ONES: dict[Key, str] = {
         ("return (slots + 1) & (len(self._slots) - 1)",),
         ("return (slots - 1) & (len(self._slots) - 1)",),
     ): "slots are tried in the other direction, by who writes and by who reads; rows are numbered by arrival",
+    (
+        "hushmeter.query.answering._view",
+        ("finer = [v for v in metric.views if set(view) < set(v)]",),
+        ("finer = [v for v in metric.views if set(view) <= set(v)]",),
+    ): "views are in the metric's order, and no view of the same dimensions is released where this line is reached",
+    (
+        "hushmeter.query.consistency._combined",
+        ("split = _split(view.values.transpose(*axes, len(axes)).astype(np.float64))",),
+        ("split = _split(view.values.transpose(*axes, len(axes)).astype(None))",),
+    ): "numpy takes None for float64",
+    (
+        "hushmeter.query.estimates._top_k",
+        ('ranked = np.argsort(-h.values, axis=1, kind="stable")[:, : asked.metric.top_k]',),
+        ('ranked = np.argsort(-h.values, kind="stable")[:, : asked.metric.top_k]',),
+    ): "the second of two axes is the last one, along which numpy sorts by default",
 }
 
 
