@@ -101,6 +101,20 @@ def test_a_variance_by_hand(z: tuple[float, float, float]) -> None:
     assert high == pytest.approx(second + (0.5 + 2**2 * 0.0625) / 4**2)
 
 
+def test_a_variance_far_from_the_middle_by_hand() -> None:
+    """V = 256, S = 24 and N = 4 have B = 12, nu = 3 and A = 32 + 32 - 36: a variance of 7.
+
+    Its noise is that of V/8 - 6 B + 10 N. The interval takes V/8 - 6 B + 17 N, whose variance is 2 + 18 + 289/16.
+    """
+    found = variance(inputs(sums(24, 1.0, 2.0), sums(4, 0.04, 0.0625)), sums(256, 64.0, 128.0))
+    value, std, low, high = single(found)
+    assert value == 7
+    assert std == pytest.approx(math.sqrt(1 + 9 + 4) / 4)
+    first, second = roots(4**2 - 0.0625, 28 * 4 - 17 * 0.0625, 28**2 - 20 - 289 / 16)
+    assert low == pytest.approx(first)
+    assert high == pytest.approx(second + (0.5 + 3**2 * 0.0625) / 4**2)
+
+
 def test_a_variance_of_two_deviations() -> None:
     """Both parts of the interval grow with z: Fieller's, and the noise of nu by its square."""
     squares, centered, count = sums(-64, 64.0, 128.0, 2.0), sums(16, 1.0, 2.0, 2.0), sums(4, 0.04, 0.0625, 2.0)
