@@ -51,6 +51,11 @@ ONES: dict[Key, str] = {
         ('ranked = np.argsort(-h.values, axis=1, kind="stable")[:, : asked.metric.top_k]',),
         ('ranked = np.argsort(-h.values, kind="stable")[:, : asked.metric.top_k]',),
     ): "the second of two axes is the last one, along which numpy sorts by default",
+    (
+        "hushmeter.query.ratios.variance",
+        ("safe = np.where(positive, n.values, 1.0)",),
+        ("safe = np.where(positive, n.values, 2.0)",),
+    ): "it stands for a count that is not positive, and what is divided by it is not used",
 }
 
 

@@ -142,6 +142,19 @@ def test_a_variance_stays_between_none_and_a_quarter_of_the_squared_range() -> N
     assert (value, low, high) == (16, 16, 16)
 
 
+@pytest.mark.parametrize("count", [1.0, 0.5])
+def test_the_smallest_positive_count_is_divided_by(count: float) -> None:
+    """One event, or the part of one that noise leaves, is a count."""
+    value, std, _, _ = single(
+        variance(inputs(sums(0, 1.0, 2.0), sums(count, 0.04, 0.0625)), sums(-32 * count, 64.0, 128.0))
+    )
+    assert value == 4
+    assert std == pytest.approx(math.sqrt(1 + (8 - 4) ** 2 * 0.04) / count)
+    value, std, _, _ = single(mean(inputs(sums(2 * count, 1.0, 2.0), sums(count, 0.04, 0.0625))))
+    assert value == 3
+    assert std == pytest.approx(math.sqrt(0.25 + 0.04) / count)
+
+
 def test_a_variance_of_no_positive_count_is_the_middle() -> None:
     """Without a positive count the variance is undefined: half of what is possible, inside its interval."""
     value, std, low, high = single(variance(inputs(sums(16, 1.0, 2.0), sums(-4, 0.04, 0.0625)), sums(-64, 64.0, 128.0)))
