@@ -45,7 +45,14 @@ def test_counts_below_zero_stay_and_their_intervals_do_not() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "ends"),
-    [(0, 20, ([0], [12])), (-5, 20, ([-2], [12])), (-20, 0, ([-2], [0])), (-20, -1, ([-2], [0])), (1, 20, ([0], [12]))],
+    [
+        (0, 20, ([0], [12])),
+        (-5, 20, ([-2], [12])),
+        (-20, 0, ([-2], [0])),
+        (-20, -1, ([-2], [0])),
+        (1, 20, ([0], [12])),
+        (0, 1, ([0], [12])),
+    ],
 )
 def test_a_sum_has_the_signs_that_its_range_has(low: int, high: int, ends: tuple[list[float], list[float]]) -> None:
     """A sum of values that are never negative is not, nor is one of values that are never positive positive."""
@@ -125,6 +132,13 @@ def test_quantiles_are_named_by_their_shares() -> None:
     assert (found.statistic, found.components) == (Statistic.QUANTILES, ("0.25", "0.5"))
     in_steps = quantiles(weights.values, 4.0, [0, 10, 20, 100], [0.25, 0.5], 2.0)
     assert columns(found) == [(array / 2).tolist() for array in in_steps]
+
+
+def test_both_of_two_options_are_named() -> None:
+    """A histogram of two options has two columns, with a name each."""
+    metric = dataclasses.replace(PLAN.metric("codec"), options=("on", "off"), statistics=(Statistic.HISTOGRAM,), top_k=0)
+    found = estimate(metric, "1d", {M.WEIGHTS: sums([3.0, 4.0])}, Statistic.HISTOGRAM)
+    assert found.components == ("on", "off")
 
 
 def test_a_distribution_without_edges_has_no_bins() -> None:

@@ -96,6 +96,9 @@ def test_a_wide_gaussian_is_the_normal_in_whole_steps(scale: float, h: int) -> N
         (8.0, 1.0, (1.0, 1.0, 0.0), ((-8 + math.sqrt(244)) / 3, 5.0)),
         (-8.0, 1.0, (1.0, 1.0, 0.0), (-5.0, -(-8 + math.sqrt(244)) / 3)),
         (8.0, -1.0, (1.0, 1.0, 0.0), (-5.0, -(-8 + math.sqrt(244)) / 3)),
+        (0.8, 0.1, (0.01, 0.01, 0.0), ((-8 + math.sqrt(244)) / 3, 5.0)),
+        (0.3, 0.5, (0.01, 0.01, 0.0), ((15 - math.sqrt(120)) / 21, (15 + math.sqrt(120)) / 21)),
+        (-1.0, 1.0, (1.0, 0.5, 0.7), (-5.0, 3.8 - math.sqrt(11.44))),
     ],
 )
 def test_fieller_by_hand(s: float, n: float, variances: tuple[float, float, float], ends: tuple[float, float]) -> None:
@@ -134,6 +137,6 @@ def test_fieller_is_the_hull_of_its_set(
 
 def test_cutting_never_recentres() -> None:
     """An interval that misses the admissible range becomes its nearest end; others lose what is impossible (E3)."""
-    low, high = cut(np.array([-5.0, -5.0, 1.0]), np.array([-1.0, 2.0, 3.0]), 0.0, 2.5)
-    assert low.tolist() == [0.0, 0.0, 1.0]
-    assert high.tolist() == [0.0, 2.0, 2.5]
+    low, high = cut(np.array([-5.0, -5.0, 1.0, 3.0]), np.array([-1.0, 2.0, 3.0, 4.0]), 0.0, 2.5)
+    assert low.tolist() == [0.0, 0.0, 1.0, 2.5]
+    assert high.tolist() == [0.0, 2.0, 2.5, 2.5]

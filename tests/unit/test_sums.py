@@ -19,14 +19,15 @@ def vector(*cells: int, scale: float, mechanism: Mechanism = GAUSSIAN) -> NoisyV
     return NoisyVector(np.array([cells], np.int64), mechanism, scale, 1.0)
 
 
-@pytest.mark.parametrize("mechanism", [GAUSSIAN, LAPLACE])
-def test_one_release_has_its_own_exact_interval(mechanism: Mechanism) -> None:
+@pytest.mark.parametrize(("mechanism", "exact"), [(GAUSSIAN, 6), (LAPLACE, 10)])
+def test_one_release_has_its_own_exact_interval(mechanism: Mechanism, exact: int) -> None:
     """A release alone has the variance and the exact interval of its mechanism, and half a step more where it is mapped."""
-    found = Sums.of([vector(7, -3, scale=5.0, mechanism=mechanism)])
-    variance, z = mechanism.variance(5.0), z_of(mechanism)
+    found = Sums.of([vector(7, -3, scale=3.2, mechanism=mechanism)])
+    variance, z = mechanism.variance(3.2), z_of(mechanism)
     assert found.values.tolist() == [[7.0, -3.0]]
     assert found.values.dtype == np.float64
-    assert (found.variance, found.half_width, found.z) == (variance, half_width(mechanism, 5.0), z)
+    assert (found.variance, found.half_width, found.z) == (variance, half_width(mechanism, 3.2), z)
+    assert found.half_width == exact
     assert found.spread == pytest.approx((math.sqrt(variance) + 0.5 / z) ** 2)
 
 
