@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hushmeter.model.measurement import FIXED_POINT, MeasurementName
-from hushmeter.model.plan import Metric, Statistic
+from hushmeter.model.plan import Metric, Statistic, Weighting
 from hushmeter.query.estimates import StatisticEstimates, component_labels, estimate
 from hushmeter.query.quantiles import quantiles
 from hushmeter.query.ratios import MeanInputs, mean, share_of_total, variance
@@ -139,6 +139,15 @@ def test_both_of_two_options_are_named() -> None:
     metric = dataclasses.replace(PLAN.metric("codec"), options=("on", "off"), statistics=(Statistic.HISTOGRAM,), top_k=0)
     found = estimate(metric, "1d", {M.WEIGHTS: sums([3.0, 4.0])}, Statistic.HISTOGRAM)
     assert found.components == ("on", "off")
+
+
+def test_events_of_a_flag_are_those_of_both_sides() -> None:
+    """Where a flag's sides weigh events, their sum in fixed point is the number of events."""
+    flag = dataclasses.replace(
+        PLAN.metric("call_dropped"), weighting=Weighting.EVENT, statistics=(Statistic.RATE, Statistic.EVENTS)
+    )
+    found = estimate(flag, "1d", {M.WEIGHTS: sums([3.0 * FIXED_POINT, FIXED_POINT])}, Statistic.EVENTS)
+    assert (found.components, found.values.tolist()) == (("",), [[4.0]])
 
 
 def test_a_distribution_without_edges_has_no_bins() -> None:

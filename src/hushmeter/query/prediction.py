@@ -144,7 +144,7 @@ def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
     }
     values = np.rint(np.broadcast_to(np.asarray(each[m.name]) * units, (1, m.columns))).astype(np.int64)
     threshold = charge.threshold
-    noisy = NoisyVector(values, charge.mechanism, charge.scale, float(charge.loss.amount), 0.0, threshold)
+    noisy = NoisyVector(values, charge.mechanism, charge.scale, float(charge.loss.amount), threshold=threshold)
     return Sums.of([noisy])
 
 
