@@ -209,6 +209,51 @@ ONES: dict[Key, str] = {
         ('raise InvariantError(f"{metric.name}: points without tokens are in no private partition")',),
         ("raise InvariantError(None)",),
     ): "the words of an invariant: nobody meets them unless the code is wrong",
+    (
+        "hushmeter.query.answering._view",
+        ("finer = [v for v in metric.views if set(view) < set(v)]",),
+        ("finer = [v for v in metric.views if set(view) <= set(v)]",),
+    ): "views are in the metric's order, and no view of the same dimensions is released where this line is reached",
+    (
+        "hushmeter.query.consistency._combined",
+        ("split = _split(view.values.transpose(*axes, len(axes)).astype(np.float64))",),
+        ("split = _split(view.values.transpose(*axes, len(axes)).astype(None))",),
+    ): "numpy takes None for float64",
+    (
+        "hushmeter.query.estimates._top_k",
+        ('ranked = np.argsort(-h.values, axis=1, kind="stable")[:, : asked.metric.top_k]',),
+        ('ranked = np.argsort(-h.values, kind="stable")[:, : asked.metric.top_k]',),
+    ): "the second of two axes is the last one, along which numpy sorts by default",
+    (
+        "hushmeter.query.intervals.fieller",
+        ("safe = np.where(a == 0, 1.0, a)",),
+        ("safe = np.where(a == 0, 2.0, a)",),
+    ): "where a is 0 the roots are not used",
+    (
+        "hushmeter.query.quantiles._crossing",
+        ("share = -bound[row, last] / np.where(step > 0, step, 1.0)",),
+        ("share = -bound[row, last] / np.where(step > 0, step, 2.0)",),
+    ): "without a step both places are the same one",
+    (
+        "hushmeter.query.quantiles._inverted",
+        ("share = (target - below) / np.where(rise > 0, rise, 1.0)",),
+        ("share = (target - below) / np.where(rise > 0, rise, 2.0)",),
+    ): "a curve that does not rise to its target ends at 0, and has the middle of the range",
+    (
+        "hushmeter.query.ratios._ratio",
+        ("safe = np.where(positive, n, 1.0)",),
+        ("safe = np.where(positive, n, 2.0)",),
+    ): "it stands for a count that is not positive, and what is divided by it is not used",
+    (
+        "hushmeter.query.ratios.variance",
+        ("safe = np.where(positive, n.values, 1.0)",),
+        ("safe = np.where(positive, n.values, 2.0)",),
+    ): "it stands for a count that is not positive, and what is divided by it is not used",
+    (
+        "hushmeter.query.sums.Sums.of",
+        ("values = np.sum([v.values for v in vectors], axis=0).astype(np.float64)",),
+        ("values = np.sum([v.values for v in vectors], axis=0).astype(None)",),
+    ): "numpy takes None for float64",
 }
 
 

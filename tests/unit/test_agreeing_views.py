@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
-from hushmeter.model.measurement import MeasurementName
+from hushmeter.model.measurement import Currency, MeasurementName
 from hushmeter.model.plan import Statistic
 from hushmeter.model.release import Release
 from hushmeter.query.answering import CheckedQuestion, Question, answer, check_question
+from hushmeter.query.intervals import z_of
 from hushmeter.testing.mechanisms import SeededMechanisms
 from tests.unit.ten_units import DAYS, EXACT, PLAN, answered, ask, of, released
 
@@ -64,3 +66,17 @@ def test_views_agree_within_their_own_window_and_plan_version() -> None:
     number, release = other[1]
     renewed = dataclasses.replace(release, key=dataclasses.replace(release.key, plan_version=2))
     assert joined(checked, stored, [other[0], (number, renewed), *other[2:]]) == [True, False, True, True]
+
+
+@pytest.mark.parametrize("currency", Currency)
+def test_an_interval_of_agreeing_views_reaches_half_a_step_beyond_the_noise(currency: Currency) -> None:
+    """A consistent count's interval is z deviations of least squares and half a step, for whole steps of noise (E4)."""
+    releases = released(currency=currency, mechanisms=SeededMechanisms(3))
+    found = answered(ask("talk"), releases).agreeing[Statistic.EVENTS]
+    vectors = [of(releases, "talk", view)[0][1].vectors[MeasurementName.EVENTS] for view in PLAN.metric("talk").views]
+    cells = [1, 3, 6]
+    variance = 1 / sum(1 / (cells * vector.variance) for cells, vector in zip(cells, vectors, strict=True))
+    z = z_of(vectors[0].mechanism)
+    assert found.noise_std[0, 0] == pytest.approx(math.sqrt(variance))
+    assert found.high[0, 0] - found.values[0, 0] == pytest.approx(z * math.sqrt(variance) + 0.5)
+    assert found.low[0, 0] == pytest.approx(max(0, found.values[0, 0] - z * math.sqrt(variance) - 0.5))

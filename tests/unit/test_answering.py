@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
-from hushmeter.model.measurement import Currency
+from hushmeter.model.measurement import Currency, MeasurementName
 from hushmeter.model.plan import Statistic
 from hushmeter.query.answering import Question
-from hushmeter.query.estimates import component_labels
+from hushmeter.query.estimates import component_labels, estimate
+from hushmeter.query.sums import Sums
 from hushmeter.testing.mechanisms import SeededMechanisms
-from tests.unit.ten_units import PLAN, UNITS, answered, ask, of, released
+from tests.unit.ten_units import DAYS, EXACT, PLAN, UNITS, answered, ask, of, released
 
 
 def values(question: Question) -> Mapping[str, list[list[float]]]:
@@ -62,6 +64,17 @@ def test_top_options_are_named_in_order() -> None:
     top = next(e for e in answered(ask("codec")).estimates if e.statistic is Statistic.TOP_K)
     assert top.ranked is not None
     assert [[top.components[column] for column in row] for row in top.ranked.tolist()] == [["aac", "opus"]]
+
+
+def test_top_options_of_one_weight_stand_in_the_order_of_the_plan() -> None:
+    """Options that tie, however many, are ranked as the plan lists them, so that the same release is told alike."""
+    metric = dataclasses.replace(PLAN.metric("codec"), options=tuple(f"o{n}" for n in range(64)), top_k=64)
+    values = np.tile([[3.0, 5.0]], 32)
+    weights = Sums.mapped(np.concatenate([values, -values]), 1.0, 1.0, 2.0)
+    ranked = estimate(metric, "1d", {MeasurementName.WEIGHTS: weights}, Statistic.TOP_K).ranked
+    assert ranked is not None
+    even, odd = list(range(0, 64, 2)), list(range(1, 64, 2))
+    assert ranked.tolist() == [odd + even, even + odd]
 
 
 @pytest.mark.parametrize("currency", Currency)
@@ -122,6 +135,12 @@ def test_any_token_may_be_asked_for() -> None:
         assert all(e.values.shape[0] == 0 for e in told.estimates)
     both = ask("call_setup", view=("platform", "version"), filters={"version": ("1.0", "9"), "platform": ("web",)})
     assert answered(both).partitions == (("web", "1.0"),)
+
+
+def test_an_answer_carries_the_release_that_it_was_made_of() -> None:
+    """The release itself stands beside what was estimated from it."""
+    ((_, release),) = of(EXACT[DAYS[0]], "calls", ())
+    assert answered(ask("calls")).raw is release
 
 
 def test_bounded_participation_is_told() -> None:

@@ -67,6 +67,55 @@ def test_intervals_of_sums_cover(mechanism: Mechanism, factors: tuple[int, ...])
     assert 0.95 <= covered <= 0.97
 
 
+@pytest.mark.parametrize("mechanism", [GAUSSIAN, LAPLACE])
+@pytest.mark.parametrize("scale", [0.05, 0.3, 0.5, 1.0, 2.0, 7.5, 61.0, 1_000.0])
+def test_a_half_width_is_the_smallest_that_covers(mechanism: Mechanism, scale: float) -> None:
+    """Noise lies in [-h, h] with probability 0.95 or more, and in nothing narrower (E4)."""
+    h, pmf = half_width(mechanism, scale), noise_of(mechanism, scale)
+    within = math.fsum(pmf(z) for z in range(-h + 1, h)) if h else 0.0
+    assert within < 0.95 <= within + (pmf(h) + pmf(-h) if h else pmf(0))
+
+
+@pytest.mark.parametrize(("scale", "h"), [(1_001.0, 1_962), (2_000.0, 3_920), (10_000.0, 19_600), (1e6, 1_959_964)])
+def test_a_wide_gaussian_is_the_normal_in_whole_steps(scale: float, h: int) -> None:
+    """Beyond a scale of 1,000 the half width is 1.96 deviations less half a step, rounded up."""
+    assert half_width(GAUSSIAN, scale) == h
+
+
+@pytest.mark.parametrize(
+    ("s", "n", "variances", "ends"),
+    [
+        (3.0, 5.0, (1.0, 1.0, 0.0), ((15 - math.sqrt(120)) / 21, (15 + math.sqrt(120)) / 21)),
+        (3.0, 5.0, (1.0, 1.0, 0.5), ((13 - math.sqrt(64)) / 21, (13 + math.sqrt(64)) / 21)),
+        (-3.0, 5.0, (1.0, 1.0, 0.0), ((-15 - math.sqrt(120)) / 21, (-15 + math.sqrt(120)) / 21)),
+        (3.0, -5.0, (1.0, 1.0, 0.0), ((-15 - math.sqrt(120)) / 21, (-15 + math.sqrt(120)) / 21)),
+        (8.0, 2.0, (1.0, 0.25, 0.0), ((16 - math.sqrt(76)) / 3, 5.0)),
+        (1.0, 1.0, (1.0, 1.0, 0.0), (-5.0, 5.0)),
+        (0.0, 2.0, (1.0, 1.0, 0.0), (-5.0, 5.0)),
+        (3.0, 1.0, (1.0, 1.0, 0.0), (-5.0, 5.0)),
+        (8.0, 1.0, (1.0, 1.0, 0.0), ((-8 + math.sqrt(244)) / 3, 5.0)),
+        (-8.0, 1.0, (1.0, 1.0, 0.0), (-5.0, -(-8 + math.sqrt(244)) / 3)),
+        (8.0, -1.0, (1.0, 1.0, 0.0), (-5.0, -(-8 + math.sqrt(244)) / 3)),
+        (8.0, 2.0, (1.0, 1.0, 0.0), (-5.0, 5.0)),
+        (3.0, 1.0, (1.0, 0.5, 0.25), (-5.0, 5.0)),
+        (-3.0, 1.0, (1.0, 0.5, -0.25), (-5.0, 5.0)),
+        (0.8, 0.1, (0.01, 0.01, 0.0), ((-8 + math.sqrt(244)) / 3, 5.0)),
+        (0.3, 0.5, (0.01, 0.01, 0.0), ((15 - math.sqrt(120)) / 21, (15 + math.sqrt(120)) / 21)),
+        (-1.0, 1.0, (1.0, 0.5, 0.7), (-5.0, 3.8 - math.sqrt(11.44))),
+    ],
+)
+def test_fieller_by_hand(s: float, n: float, variances: tuple[float, float, float], ends: tuple[float, float]) -> None:
+    """Two deviations: between the roots, everywhere, or outside of a gap that reaches past one end of the range."""
+    low, high = fieller(np.array([[s]]), np.array([[n]]), *variances, (-5.0, 5.0), 2.0)
+    assert (low[0, 0], high[0, 0]) == pytest.approx(ends)
+
+
+def test_fieller_reaches_two_deviations_unless_told_otherwise() -> None:
+    """The default is the normal's 97.5 % quantile: of an exact denominator, S plus or minus 1.96 over N."""
+    low, high = fieller(np.array([[3.0]]), np.array([[4.0]]), 1.0, 0.0, 0.0, (-5.0, 5.0))
+    assert (low[0, 0], high[0, 0]) == pytest.approx(((3 - 1.959964) / 4, (3 + 1.959964) / 4))
+
+
 numbers = st.floats(-50, 50).map(lambda x: round(x, 3))
 
 
@@ -91,6 +140,6 @@ def test_fieller_is_the_hull_of_its_set(
 
 def test_cutting_never_recentres() -> None:
     """An interval that misses the admissible range becomes its nearest end; others lose what is impossible (E3)."""
-    low, high = cut(np.array([-5.0, -5.0, 1.0]), np.array([-1.0, 2.0, 3.0]), 0.0, 2.5)
-    assert low.tolist() == [0.0, 0.0, 1.0]
-    assert high.tolist() == [0.0, 2.0, 2.5]
+    low, high = cut(np.array([-5.0, -5.0, 1.0, 3.0]), np.array([-1.0, 2.0, 3.0, 4.0]), 0.0, 2.5)
+    assert low.tolist() == [0.0, 0.0, 1.0, 2.5]
+    assert high.tolist() == [0.0, 2.0, 2.5, 2.5]

@@ -43,7 +43,7 @@ def test_additive_statistics_roll_up_over_time(metric: str, told: dict[str, list
         assert (e.low <= e.values).all()
         assert (e.values <= e.high).all()
     assert total.loss == pytest.approx(math.fsum(one.loss for one in each))
-    assert (total.rolled_up_from, total.release_id, total.agreeing) == (3, 0, {})
+    assert (total.rolled_up_from, total.release_id, total.agreeing, total.raw) == (3, 0, {}, None)
     assert (total.window_start_ms, total.window_end_ms) == (DAYS[0].start_ms, DAYS[2].end_ms)
     assert total.published_at_ms == each[2].published_at_ms
 

@@ -131,7 +131,7 @@ def _mean(asked: _Question) -> StatisticEstimates:
 
 def _variance(asked: _Question) -> StatisticEstimates:
     inputs = MeanInputs(asked.metric, asked.bounds, asked.sums[1], asked.events())
-    return _ratio(asked, variance(inputs, counted(asked.sums[0], asked.names[0])), asked.step**2)
+    return _ratio(asked, variance(inputs, asked.sums[0]), asked.step**2)
 
 
 def _share(asked: _Question) -> StatisticEstimates:

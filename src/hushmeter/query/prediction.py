@@ -144,7 +144,7 @@ def _typical(metric: Metric, charge: MeasurementCharge, units: float) -> Sums:
     }
     values = np.rint(np.broadcast_to(np.asarray(each[m.name]) * units, (1, m.columns))).astype(np.int64)
     threshold = charge.threshold
-    noisy = NoisyVector(values, charge.mechanism, charge.scale, float(charge.loss.amount), 0.0, threshold)
+    noisy = NoisyVector(values, charge.mechanism, charge.scale, float(charge.loss.amount), threshold=threshold)
     return Sums.of([noisy])
 
 
@@ -178,7 +178,7 @@ def _advice(metric: Metric, charge: MeasurementCharge, statistic: Statistic) -> 
     by_range = {Statistic.SUM, Statistic.MEAN, Statistic.VARIANCE, Statistic.RATIO, Statistic.NUMERATOR}
     if statistic in by_range and bounds.width > 1:
         return f"half the range, {otherwise}"
-    if m.bound > 1 and bounds.max_events >= 2 and statistic in {Statistic.EVENTS, Statistic.DENOMINATOR}:
+    if bounds.max_events >= 2 and statistic in {Statistic.EVENTS, Statistic.DENOMINATOR}:
         limit = "max_denominator" if metric.kind is Kind.RATIO else "max_events"
         return f"{limit} {bounds.max_events // 2} instead of {bounds.max_events}, {otherwise}"
     if m.view:

@@ -81,7 +81,7 @@ def _inverted(curves: Float64, edges: Float64, q: float) -> Float64:
     upper = np.maximum(1, (curves < target[:, None]).sum(axis=1))
     row = np.arange(len(curves))
     below, rise = curves[row, upper - 1], curves[row, upper] - curves[row, upper - 1]
-    share = np.where(rise > 0, (target - below) / np.where(rise > 0, rise, 1.0), 0.5)
+    share = (target - below) / np.where(rise > 0, rise, 1.0)
     place = edges[upper - 1] + share * (edges[upper] - edges[upper - 1])
     found: Float64 = np.where(total > 0, place, (edges[0] + edges[-1]) / 2)
     return found
@@ -121,6 +121,6 @@ def _crossing(place: Float64, bound: Float64) -> Float64:
     row, first = np.arange(len(bound)), np.argmax(bound >= 0, axis=1)
     last = np.maximum(first - 1, 0)
     step = bound[row, first] - bound[row, last]
-    share = np.where(step > 0, -bound[row, last] / np.where(step > 0, step, 1.0), 0.0)
+    share = -bound[row, last] / np.where(step > 0, step, 1.0)
     crossed: Float64 = place[last] + share * (place[first] - place[last])
     return crossed

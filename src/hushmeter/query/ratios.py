@@ -8,7 +8,7 @@ import numpy as np
 
 from hushmeter.model.arrays import Float64
 from hushmeter.model.measurement import MeasurementName
-from hushmeter.model.plan import ContributionBounds, Kind, Metric, Statistic
+from hushmeter.model.plan import ContributionBounds, Metric, Statistic
 from hushmeter.plan.measurements import derivation, unit_mean_steps
 from hushmeter.query.intervals import fieller
 from hushmeter.query.sums import Sums
@@ -36,8 +36,7 @@ class MeanInputs:
     @property
     def offsets(self) -> Sums:
         """The sum of the values' distances from the middle of the range, in steps."""
-        statistic = Statistic.RATIO if self.metric.kind is Kind.RATIO else Statistic.MEAN
-        own = derivation(self.metric, statistic)[0] is MeasurementName.UNIT_MEAN
+        own = derivation(self.metric, Statistic.MEAN)[0] is MeasurementName.UNIT_MEAN
         return self.centered.scaled(0.5 / (unit_mean_steps(self.metric) if own else 1))
 
 
@@ -73,7 +72,8 @@ def variance(inputs: MeanInputs, squares: Sums) -> Estimated:
     z = max(v.z, b.z, n.z)
     value = np.clip(np.where(positive, numerator / safe, admissible[1] / 2), *admissible)
     noise = v.variance / 64 + 4 * nu**2 * b.variance + (constant - value) ** 2 * n.variance
-    std = np.sqrt(noise) / np.where(positive, n.values, np.sqrt(n.variance))
+    # The terms of a small variance are large ones: rounding may take it below 0.
+    std = np.sqrt(np.maximum(noise, 0.0)) / np.where(positive, n.values, np.sqrt(n.variance))
     var_n = v.spread / 64 + 4 * nu**2 * b.spread + constant**2 * n.spread
     low, high = fieller(numerator, n.values, var_n, n.spread, constant * n.spread, admissible, z)
     second = z**2 * (b.spread + nu**2 * n.spread) / safe**2
@@ -109,6 +109,7 @@ def _ratio(
     ratio = np.clip(np.where(positive, s / safe, undefined), *admissible)
     shared = numerator.variance if part else 0.0
     noise = numerator.variance - 2 * ratio * shared + ratio**2 * denominator.variance
+    # The terms of a small variance are large ones: rounding may take it below 0.
     std = np.sqrt(np.maximum(noise, 0.0)) / np.where(positive, n, np.sqrt(denominator.variance))
     z = max(numerator.z, denominator.z)
     cov = numerator.spread if part else 0.0
