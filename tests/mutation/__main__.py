@@ -35,8 +35,10 @@ def main() -> int:
     arguments = _arguments()
     started = time.monotonic()
     mutants = Mutants.copied(Path(__file__).parents[2], arguments.work, again=arguments.again)
-    chosen = mutants.matching(arguments.names) or mutants.chosen(arguments.seed, arguments.sample)
+    chosen = mutants.matching(arguments.names) if arguments.names else mutants.chosen(arguments.seed, arguments.sample)
     tried = [name for name in chosen if kind_of(mutants.change(name)) is None]
+    if not tried:
+        sys.exit(f"no mutant to try is called {' or '.join(arguments.names)}; a name is like 'hushmeter.ledger.*'")
     mutants.run(tried, "few")
     mutants.run(mutants.survivors(tried), "quick")
     ill_typed = mutants.ill_typed(mutants.survivors(tried))

@@ -209,6 +209,7 @@ ONES: dict[Key, str] = {
         ('raise InvariantError(f"{metric.name}: points without tokens are in no private partition")',),
         ("raise InvariantError(None)",),
     ): "the words of an invariant: nobody meets them unless the code is wrong",
+    # query
     (
         "hushmeter.query.answering._view",
         ("finer = [v for v in metric.views if set(view) < set(v)]",),
